@@ -1,0 +1,126 @@
+"""What every benchmark shares: the model it runs, the machine it runs on, and the file it leaves behind."""
+
+import json
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from longjing.model.config import ModelConfig
+from longjing.model.decoder import Decoder
+from longjing.model.device import DTYPES, choose_device, choose_dtype
+from longjing.model.files import load_model
+from longjing.planning.machine import Machine, measure
+
+# The size of the model that is shipped; its speed doesn't depend on what it has learned.
+SHIPPED_SIZE = ModelConfig(
+    "deepseek_v3", vocab_size=1024, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
+    num_attention_heads=4, num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16,
+    v_head_dim=32, first_k_dense_replace=1, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
+    moe_intermediate_size=96, num_nextn_predict_layers=1,
+)  # fmt: skip
+
+
+def parser(description: str | None) -> ArgumentParser:
+    """The options that all benchmarks take."""
+    options = ArgumentParser(description=description)
+    options.add_argument(
+        "--model", help="a directory or a shipped name; default: random weights, shipped size"
+    )
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--dtype", default="float32", choices=list(DTYPES))
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--runs", type=int, default=5, help="timed repetitions, after one to warm up")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--out", type=Path, help="where the JSON goes, e.g. benchmarks/results/NAME.json")
+    return options
+
+
+def place(options: Namespace) -> tuple[torch.device, torch.dtype]:
+    """The device and number format asked for, with the threads set."""
+    torch.set_num_threads(options.threads)
+    device = choose_device(options.device)
+    return device, choose_dtype(options.dtype, device)
+
+
+def build_model(options: Namespace, device: torch.device, dtype: torch.dtype) -> Decoder:
+    """The model asked for, or one of the shipped size with random weights."""
+    if options.model:
+        return load_model(options.model, device, dtype)
+    return Decoder(SHIPPED_SIZE).initialise(options.seed).to(device, dtype).eval()
+
+
+def fastest(before: Machine, after: Machine) -> Machine:
+    """The better figures of two measurements, since a floor is what the machine can do at its best."""
+    return Machine(
+        **asdict(before)
+        | {"matmul": max(before.matmul, after.matmul), "bandwidth": max(before.bandwidth, after.bandwidth)}
+    )
+
+
+def measure_machine(device: torch.device, dtype: torch.dtype, working_set: int) -> Machine:
+    """See `planning.machine.measure`; the working set is at least a megabyte, below which overheads
+    dominate."""
+    return measure(device, dtype, max(working_set, 2**20))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory so far: of the device, or of this process (resident, its libraries included)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def summarise(seconds: list[float], tokens: int, peak: int) -> dict[str, Any]:
+    """Median speed, every run, and the peak of memory."""
+    return {"tokens_per_second": tokens / median(seconds), "seconds": seconds, "peak_bytes": peak}
+
+
+def report(name: str, options: Namespace, machine: Machine, results: Any) -> None:
+    """Print the results as JSON with their birth certificate, and write them to `--out`."""
+    settings = {key: value for key, value in vars(options).items() if key != "out" and value is not None}
+    document = {
+        "benchmark": name,
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(machine) | {"system": platform.system(), "python": platform.python_version()},
+        "versions": _versions("torch", "transformers", "numpy", "safetensors"),
+        "settings": settings,
+        "results": results,
+    }
+    text = json.dumps(document, indent=2)
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return (git("rev-parse", "--short", "HEAD") or "none") + (" with changes" if changed else "")
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

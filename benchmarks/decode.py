@@ -1,0 +1,152 @@
+"""Generation speed: Longjing's engine against `generate` of transformers, on the same exported weights.
+
+    python benchmarks/decode.py --out benchmarks/results/decode.json
+
+Both sample at temperature 1 from the whole distribution; nobody stops early, so that all lengths are equal.
+Each lives in a process of its own (its memory is its own, too), and they take turns: A B A B. Both return
+token ids, not text.
+
+The floor of a batch is what reading the prompts and decoding need at least on this machine: the larger of
+FLOPs over the measured matrix-product peak and bytes over the measured speed of reading as many bytes as the
+weights take.
+"""
+
+import multiprocessing
+from argparse import Namespace
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import torch
+from common import build_model, fastest, measure_machine, parser, peak_bytes, place, report, summarise
+
+from longjing.engine.engine import Engine
+from longjing.engine.request import Request, Sampling
+from longjing.model.config import ModelConfig
+from longjing.model.files import load_model, save_model
+from longjing.planning import flops
+from longjing.planning.machine import Machine, synchronise
+
+SIDES = ("longjing", "transformers")
+Generate = Callable[[torch.Tensor, int], int]  # prompts `[batch, length]` and a seed -> tokens sampled
+
+
+def longjing(directory: str, options: Namespace, device: torch.device, dtype: torch.dtype) -> Generate:
+    model = load_model(directory, device, dtype)
+    width = flops.cache_bytes(model.config, dtype.itemsize)
+
+    def generate(prompts: torch.Tensor, seed: int) -> int:
+        batch, length = prompts.shape
+        area = batch * (length + options.tokens) * width
+        engine = Engine(model, None, cache_bytes=area, max_batch=batch, end_tokens=())
+        requests = [
+            Request(prompt, Sampling(max_tokens=options.tokens, seed=seed * batch + row))
+            for row, prompt in enumerate(prompts.tolist())
+        ]
+        return sum(len(generation.tokens) for generation in engine.generate(requests))
+
+    return generate
+
+
+def transformers(directory: str, options: Namespace, device: torch.device, dtype: torch.dtype) -> Generate:
+    from transformers import AutoModelForCausalLM
+
+    settings = {"experts_implementation": options.experts} if options.experts else {}
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, **settings).to(device).eval()
+    model.generation_config.eos_token_id = None
+
+    def generate(prompts: torch.Tensor, seed: int) -> int:
+        torch.manual_seed(seed)
+        prompts = prompts.to(device)
+        out = model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), do_sample=True, temperature=1.0, top_k=0,
+            top_p=1.0, max_new_tokens=options.tokens, pad_token_id=0,
+        )  # fmt: skip
+        return int(out[:, prompts.shape[1] :].numel())
+
+    return generate
+
+
+def serve(pipe: Connection, side: str, directory: str, options: Namespace) -> None:
+    """One side's process: for each (prompts, seed) received, the seconds it took and the peak of memory so
+    far."""
+    device, dtype = place(options)
+    generate = {"longjing": longjing, "transformers": transformers}[side](directory, options, device, dtype)
+    while (job := pipe.recv()) is not None:
+        synchronise(device)
+        started = perf_counter()
+        tokens = generate(*job)
+        synchronise(device)
+        seconds = perf_counter() - started
+        if tokens != len(job[0]) * options.tokens:
+            raise RuntimeError(f"{side} made {tokens} tokens, not {len(job[0])} x {options.tokens}")
+        pipe.send((seconds, peak_bytes(device)))
+
+
+def floor_seconds(config: ModelConfig, machine: Machine, batch: int, options: Namespace, width: int) -> float:
+    """Seconds that the work of one batch takes at least."""
+    prompt, steps = options.prompt, options.tokens
+    reading = batch * flops.generation(config, prompt, [1])
+    per_step = batch * flops.forward(config, prompt + steps / 2, absorbed=True)
+    bytes_read = flops.decoding_bytes(config, batch, prompt + steps / 2, width)
+    return machine.floor(reading, 0) + (steps - 1) * machine.floor(per_step, bytes_read)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--batch", type=int, nargs="+", default=[1, 16, 256])
+    options.add_argument("--prompt", type=int, default=20, help="tokens of each prompt; all prompts differ")
+    options.add_argument("--tokens", type=int, default=128, help="new tokens of each completion")
+    options.add_argument("--experts", help="experts_implementation of transformers, if not its default")
+    chosen = options.parse_args()
+    chosen.batch.sort()  # memory peaks only grow, so the batch of each must too
+    device, dtype = place(chosen)
+    model = build_model(chosen, device, dtype)
+    config = model.config
+    generator = torch.Generator().manual_seed(chosen.seed)
+    context = multiprocessing.get_context("spawn")
+    results: list[dict[str, Any]] = []
+    with TemporaryDirectory() as directory:
+        save_model(model, directory)
+        del model
+        weights = flops.active_parameters(config) * dtype.itemsize
+        machine = measure_machine(device, dtype, weights)
+        pipes, processes = {}, []
+        for side in SIDES:
+            pipes[side], theirs = context.Pipe()
+            processes.append(
+                context.Process(target=serve, args=(theirs, side, directory, chosen), daemon=True)
+            )
+            processes[-1].start()
+            theirs.close()
+        for batch in chosen.batch:
+            seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+            peaks: dict[str, int] = {}
+            for run in range(chosen.runs + 1):
+                prompts = torch.randint(config.vocab_size, (batch, chosen.prompt), generator=generator)
+                for side in SIDES:
+                    pipes[side].send((prompts, run))
+                    spent, peaks[side] = pipes[side].recv()
+                    if run:  # the first warms up
+                        seconds[side].append(spent)
+            sampled = batch * chosen.tokens
+            rows = {side: summarise(seconds[side], sampled, peaks[side]) for side in SIDES}
+            speeds = [rows[side]["tokens_per_second"] for side in SIDES]
+            results.append({"batch": batch, **rows, "times_faster": speeds[0] / speeds[1]})
+        for side, process in zip(SIDES, processes, strict=True):
+            pipes[side].send(None)
+            process.join()
+        machine = fastest(machine, measure_machine(device, dtype, weights))
+    for result in results:
+        floor = floor_seconds(config, machine, result["batch"], chosen, dtype.itemsize)
+        result["floor_seconds"] = floor
+        for side in SIDES:
+            sampled = result["batch"] * chosen.tokens
+            result[side]["times_the_floor"] = sampled / result[side]["tokens_per_second"] / floor
+    report("decode", chosen, machine, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Longjing: an open implementation of the system that DeepSeek-R1 is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from longjing.model.decoder import Decoder
+    from longjing.text.tokenizer import Tokenizer
+
+
+def load(
+    path_or_name: str | Path, device: str = "cpu", dtype: "str | torch.dtype | None" = None
+) -> "tuple[Decoder, Tokenizer]":
+    """A model and its tokenizer, from a Hugging Face directory, a finished run, or by a shipped model's name.
+
+    `device` is `cpu`, `cuda`, `mps` or `auto`; `dtype` is `float32` (the default) or `bfloat16`.
+    `model(tokens)` takes `[batch, length]` and gives logits `[batch, length, vocabulary]`. Raises UserError.
+    """
+    # Imported here because torch takes seconds, and `longjing --help` shouldn't.
+    from longjing.model.device import choose_device, choose_dtype
+    from longjing.model.files import load_model, resolve
+    from longjing.text.tokenizer import Tokenizer
+
+    place = choose_device(device)
+    directory = resolve(path_or_name)
+    number = choose_dtype(dtype, place) if isinstance(dtype, str) else dtype
+    return load_model(directory, place, number), Tokenizer.from_directory(directory)

@@ -1,0 +1,92 @@
+"""The cache: a rectangle of contiguous rows, one row per running sequence."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from longjing.model.config import ModelConfig
+
+
+class RectangleCache:
+    """Memory for `area` tokens in every layer, cut into rows of equal length.
+
+    Rows, not pages: attention reads a row as it lies, where gathering pages would cost three times the traffic.
+    The area is fixed; `fit` cuts it anew, into more and shorter rows or fewer and longer ones. Rows in use are
+    0 to n-1. Whoever runs the model says beforehand where the next entries go: `at_start` (a prompt, whole rows)
+    or `at` (a few columns of every row, when decoding).
+
+    With `routes`, a further layer of int16 keeps the experts that each token took, and moves with its row.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        area: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        layers: int,
+        routes: int = 0,
+    ) -> None:
+        self.area = area
+        shapes = [(config.cache_width, dtype)] * layers + ([(routes, torch.int16)] if routes else [])
+        self._flat = [torch.empty(area * width, dtype=kind, device=device) for width, kind in shapes]
+        self._width = [width for width, _ in shapes]
+        self._clean = 0
+        self._cut(rows=1, columns=1)
+
+    def _cut(self, rows: int, columns: int) -> None:
+        """Lay the rectangle out. What it covers for the first time is zeroed: attention multiplies what it masks
+        by nought, and nought times NaN is NaN. The rest stays untouched, and so costs no memory yet."""
+        self.rows, self.columns = rows, columns
+        size, self._views = rows * columns, []
+        for flat, width in zip(self._flat, self._width, strict=True):
+            flat[self._clean * width : size * width].zero_()
+            self._views.append(flat[: size * width].view(rows, columns, width))
+        self._clean = max(self._clean, size)
+
+    def fit(self, rows: int, columns: int, used: int, longest: int) -> None:
+        """Make room for `rows` times `columns`, which must not exceed the area.
+
+        The first `used` rows keep their first `longest` columns. Rows are as many as asked for, since more cost
+        nothing later; columns get slack (a quarter, at least 64) as far as the area has it.
+        """
+        if rows <= self.rows and columns <= self.columns:
+            return
+        wider = max(columns + 64, columns * 5 // 4) if columns > self.columns else self.columns
+        before, was = self._views, self.columns
+        self._cut(rows, min(wider, self.area // rows))
+        if self.columns != was:
+            for old, new in zip(before, self._views, strict=True):
+                new[:used, :longest] = old[:used, :longest].clone()
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int], longest: int) -> None:
+        """Copy the first `longest` columns of rows onto others; no row may be both."""
+        for view in self._views:
+            view[targets, :longest] = view[sources, :longest]
+
+    def at_start(self, first_row: int) -> None:
+        """The next entries are those of whole prompts, for consecutive rows from `first_row` on."""
+        self._first_row: int | None = first_row
+
+    def at(self, rows: Tensor, columns: Tensor, longest: int) -> None:
+        """The next entries go to `rows` `[n, 1]` and `columns` `[n, length]`; `longest` columns are read back."""
+        self._first_row, self._target, self._longest = None, (rows, columns), longest
+
+    def update(self, layer: int, entries: Tensor) -> Tensor:
+        """Store `entries` `[batch, length, width]` where told; return the context `[batch, longest, width]`."""
+        view = self._views[layer]
+        if self._first_row is not None:
+            stored = view[self._first_row : self._first_row + len(entries), : entries.shape[1]]
+            return stored.copy_(entries)
+        view[self._target] = entries
+        return view[: len(entries), : self._longest]
+
+    def store_routes(self, routes: Sequence[Tensor]) -> None:
+        """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, as `update` would."""
+        self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
+
+    def routes(self, row: int, length: int) -> Tensor:
+        """A copy of the experts that the first `length` tokens of a row took: `[length, layers * experts]`."""
+        with torch.inference_mode(False):  # an inference tensor could not index in the trainer
+            return self._views[-1][row, :length].clone()

@@ -1,0 +1,99 @@
+"""What goes into an engine and what comes out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from longjing.errors import UserError
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw a completion. Raises UserError for values out of range.
+
+    `temperature` 0 is greedy. The filters apply after the temperature, in this order: `top_k` (0 is off), `top_p`
+    of what is left (1 is off), `min_p` relative to the likeliest token (0 is off). `max_tokens` counts the end
+    token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own, modulo 2^64.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} = {getattr(self, name)!r} (must be {allowed})"
+            for name, allowed, good in (
+                ("temperature", "0, for greedy, or more", 0 <= self.temperature < float("inf")),
+                ("top_k", "0, for off, or more", self.top_k >= 0),
+                ("top_p", "above 0 and at most 1", 0 < self.top_p <= 1),
+                ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
+                ("max_tokens", "at least 1", self.max_tokens >= 1),
+                ("stop", "non-empty strings", all(self.stop)),
+            )
+            if not good
+        ]
+        if wrong:
+            raise UserError(f"sampling settings out of range: {', '.join(wrong)}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion wanted. The samples of a group are requests with the same prompt and different seeds."""
+
+    prompt: Sequence[int]
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One completion.
+
+    `tokens` holds the end token, or what completed the stop string, if that was sampled; `text` is without it.
+    `logprobs`: of each token under softmax(logits / temperature) in float32, the distribution it was drawn from
+    if no filter was on; of a greedy token, at temperature 1. `routes` int16 `[len(prompt) + len(tokens) - 1,
+    mixture layers, experts per token]`: the experts that each token which was read took, if the engine records.
+    """
+
+    prompt: list[int]
+    tokens: list[int]
+    logprobs: list[float]
+    finish_reason: FinishReason
+    text: str = ""
+    routes: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a completion as it comes. Text can lag behind the tokens: it may yet become a stop string."""
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a step did for one request: its new tokens and, with the last of them, the whole."""
+
+    id: int
+    chunk: Chunk
+    generation: Generation | None = None
+
+
+class Generator(Protocol):
+    """Whatever completes prompts: the native engine, or an external one behind an adapter."""
+
+    def generate(
+        self, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
+    ) -> list[Generation]:
+        """One completion per request, in order. `on_step(finished requests, tokens so far)` reports progress."""
+        ...

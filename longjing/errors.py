@@ -1,0 +1,8 @@
+"""The one exception whose message is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """Bad input or an impossible request: the message says what was wrong, where, and what to do.
+
+    The command line prints the message and exits with code 2; anything else is a defect and shows its traceback.
+    """

@@ -1,0 +1,124 @@
+"""Estimates from repeated samples of the same problems, and how sure one may be of them.
+
+Scores are arrays `[problems, samples]`: 1 correct, 0 wrong, NaN unjudged. The samples of one problem resemble
+each other, so problems, not samples, are what an interval counts.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import comb, sqrt
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float64]
+
+_DRAWS = 10_000
+_CELLS = 4_000_000  # of one chunk of resampled problems: bounds the memory of a bootstrap
+# Where fewer problems than this carry the variation, resampling them says little (and nothing at zero).
+_FEW = 5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval. `method` says how the interval was made."""
+
+    mean: float
+    low: float
+    high: float
+    method: str
+
+
+def problem_means(scores: Scores) -> Scores:
+    """The mean score of each problem over its judged samples; problems without any are left out."""
+    judged = ~np.isnan(scores)
+    kept = judged.any(axis=1)
+    means: Scores = np.nansum(scores[kept], axis=1) / judged[kept].sum(axis=1)
+    return means
+
+
+def pass_at_1(scores: Scores, seed: int = 0, level: float = 0.95) -> Interval:
+    """The mean over problems of the mean over samples, with its interval.
+
+    The interval is a percentile bootstrap over problems. That collapses to a point when all problems score
+    alike, and misses the tail when only a handful differ, so with fewer than five problems ever solved, or
+    fewer than five ever failed, or no variation, it is Wilson's score interval (1927) with the problems as
+    trials: wider than needed rather than too narrow, since a score in [0, 1] never varies more than a coin
+    with the same mean. Everything is NaN where nothing was judged.
+    """
+    means = problem_means(scores)
+    if not len(means):
+        return Interval(np.nan, np.nan, np.nan, "nothing was judged")
+    mean = float(means.mean())
+    if min((means > 0).sum(), (means < 1).sum()) < _FEW or np.ptp(means) == 0:
+        return Interval(mean, *wilson(mean, len(means), level), "Wilson, problems as trials")
+    return Interval(mean, *bootstrap(means, seed, level), "bootstrap over problems")
+
+
+def pass_at_k(scores: Scores, k: int) -> float:
+    """The chance that at least one of k samples is correct, unbiased: the mean of 1 - C(n - c, k) / C(n, k).
+
+    Chen et al. 2021 (arXiv 2107.03374, equation 1); n judged samples of a problem, c of them correct.
+    Problems with fewer than k judged samples are left out; NaN if none remains.
+    """
+    judged = (~np.isnan(scores)).sum(axis=1).tolist()
+    solved = np.nansum(scores, axis=1).astype(int).tolist()
+    chances = [1 - comb(n - c, k) / comb(n, k) for n, c in zip(judged, solved, strict=True) if n >= k]
+    return sum(chances) / len(chances) if chances else np.nan
+
+
+def majority(answers: Sequence[Hashable | None], scores: Sequence[float]) -> float:
+    """The accuracy of the answer that most samples of one problem agree on (maj@k, cons@k; k = their number).
+
+    Self-consistency, arXiv 2203.11171. None (no final answer) abstains, as do unjudged samples (NaN). Among
+    tied answers each is as likely to be taken, so their mean counts: the expected accuracy. Where samples
+    with the same answer were judged differently, their mean counts too. No votes at all score 0.
+    """
+    ballots: dict[Hashable, list[float]] = defaultdict(list)
+    for answer, score in zip(answers, scores, strict=True):
+        if answer is not None and not np.isnan(score):
+            ballots[answer].append(score)
+    votes = Counter({answer: len(given) for answer, given in ballots.items()})
+    winners = [answer for answer in votes if votes[answer] == max(votes.values())]
+    return sum(sum(ballots[answer]) / votes[answer] for answer in winners) / max(len(winners), 1)
+
+
+def paired_difference(before: Scores, after: Scores, seed: int = 0, level: float = 0.95) -> Interval:
+    """The mean of `after - before`, means per problem `[problems]` of the same problems in the same order.
+
+    A bootstrap over problems; where fewer than five problems differ, Agresti and Min's adjusted interval for
+    matched pairs (Statistics in Medicine 24, 2005), which adds half an observation to each cell of the table
+    and so keeps a width when nothing differs. Written with sums of squares, it holds for means as for zeros
+    and ones.
+    """
+    differences = after - before
+    mean, n = float(differences.mean()), len(differences)
+    if (differences != 0).sum() >= _FEW and np.ptp(differences) > 0:
+        return Interval(mean, *bootstrap(differences, seed, level), "paired bootstrap over problems")
+    centre = float(differences.sum()) / (n + 2)
+    variance = float((differences**2).sum() + 1 - differences.sum() ** 2 / (n + 2)) / (n + 2) ** 2
+    reach = NormalDist().inv_cdf(0.5 + level / 2) * sqrt(variance)
+    low, high = max(centre - reach, -1.0), min(centre + reach, 1.0)
+    return Interval(mean, low, high, "Agresti-Min for matched pairs")
+
+
+def bootstrap(values: Scores, seed: int, level: float = 0.95, draws: int = _DRAWS) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean of `values` (Efron 1979): resampled `draws` times."""
+    random, chunk = np.random.default_rng(seed), max(_CELLS // len(values), 1)
+    means = [
+        values[random.integers(len(values), size=(min(chunk, draws - start), len(values)))].mean(axis=1)
+        for start in range(0, draws, chunk)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def wilson(mean: float, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (JASA 22, 1927) of a proportion observed in `trials` trials."""
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre = (mean + z * z / (2 * trials)) / (1 + z * z / trials)
+    reach = z / (1 + z * z / trials) * sqrt(mean * (1 - mean) / trials + z * z / (4 * trials * trials))
+    # Rounding must not put the mean outside its own interval where it is 0 or 1.
+    return min(max(centre - reach, 0.0), mean), max(min(centre + reach, 1.0), mean)

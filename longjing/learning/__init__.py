@@ -1,0 +1,1 @@
+"""Objectives, the loops that use them, and their exact state."""

@@ -1,0 +1,16 @@
+"""What the base model reads: one question, somebody's reasoning about it, and the answer they gave."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Document:
+    """A worked solution as its writer left it, right or wrong; plain conversation has an empty `reasoning`.
+
+    `style` names the way of writing (a guess, a short search, ...), for counting and for the model card.
+    """
+
+    prompt: str
+    reasoning: str
+    answer: str
+    style: str

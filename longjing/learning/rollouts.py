@@ -1,0 +1,123 @@
+"""Groups of completions: sampled by the engine, judged by the task, kept as they were."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longjing.engine.random import sample_seed
+from longjing.engine.request import Generation, Generator, Request, Sampling
+from longjing.tasks.base import Completion, Problem, Task, Verdict
+from longjing.text.tokenizer import Tokenizer
+
+# DeepSeek-R1's own list (Nature 645, supplementary information on the growth of reflection), and its Chinese.
+REFLECTION = (
+    "wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check",
+    "等等", "错", "然而", "但是", "重试", "验证", "检查",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """The completions of one problem, each with what the engine noted and how the task judged it."""
+
+    problem: Problem
+    generations: list[Generation]
+    completions: list[Completion]
+    verdicts: list[Verdict]
+
+    def rewards(self, weights: Mapping[str, float]) -> list[float]:
+        """Each completion's reward: its parts, weighted and added."""
+        return [sum(weights[part] * verdict.rewards[part] for part in weights) for verdict in self.verdicts]
+
+    @property
+    def judged(self) -> list[bool]:
+        return [verdict.outcome != "unjudged" for verdict in self.verdicts]
+
+
+def draw_problems(task: Task, count: int, *key: int) -> list[Problem]:
+    """`count` training problems that depend on `key` (run seed, step, ...) alone."""
+    return list(islice(task.problems("train", sample_seed(*key[:2], "problems", *key[2:])), count))
+
+
+def sample_groups(
+    engine: Generator, tokenizer: Tokenizer, problems: Sequence[Problem], group_size: int, sampling: Mapping[str, Any],
+    seed: int, step: int,
+) -> list[tuple[Problem, list[Generation]]]:  # fmt: skip
+    """`group_size` completions of each problem. Seeds come from (seed, step, problem, sample)."""
+    requests = []
+    for problem in problems:
+        prompt = tokenizer.encode_chat([{"role": "user", "content": problem.prompt}])
+        requests += [
+            Request(prompt, Sampling(**sampling, seed=sample_seed(seed, step, problem.id, sample)))
+            for sample in range(group_size)
+        ]
+    generations = engine.generate(requests)
+    return [
+        (problem, generations[place * group_size : (place + 1) * group_size])
+        for place, problem in enumerate(problems)
+    ]
+
+
+def judge_group(task: Task, problem: Problem, generations: list[Generation]) -> Group:
+    """The task's verdict on each completion. The prompt's template has opened the reasoning."""
+    completions = [
+        Completion.parse(generation.text, prefilled=True, truncated=generation.finish_reason != "stop")
+        for generation in generations
+    ]
+    return Group(problem, generations, completions, [task.judge(problem, completion) for completion in completions])
+
+
+def reflections(text: str) -> int:
+    """How many reflection words the text holds; Chinese ones are counted wherever they stand."""
+    lowered = text.lower()
+    words = "".join(letter if letter.isalpha() and letter.isascii() else " " for letter in lowered).split()
+    return sum(words.count(word) if word.isascii() else lowered.count(word) for word in REFLECTION)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Completions behind their prompts, right-padded: what the trainer reads.
+
+    `tokens` `[batch, length]`; `sampled` bool `[batch, length - 1]`, True at each position whose next token
+    the policy sampled (its end token too); `old_logprobs` like `sampled`, the engine's; `routes`
+    `[batch, length, mixture layers, experts per token]` or None.
+    """
+
+    tokens: Tensor
+    sampled: Tensor
+    old_logprobs: Tensor
+    routes: Tensor | None
+
+
+def pad(generations: Sequence[Generation], pad_token: int, device: torch.device) -> Padded:
+    """The generations as one batch. What was sampled is known from the lengths, never from the padding."""
+    length = max(len(g.prompt) + len(g.tokens) for g in generations)
+    tokens = torch.full((len(generations), length), pad_token)
+    sampled = torch.zeros(len(generations), length - 1, dtype=torch.bool)
+    old = torch.zeros(len(generations), length - 1)
+    first = generations[0].routes
+    routes = None if first is None else torch.zeros(len(generations), length, *first.shape[1:], dtype=torch.long)
+    for row, generation in enumerate(generations):
+        start, end = len(generation.prompt), len(generation.prompt) + len(generation.tokens)
+        tokens[row, :end] = torch.tensor([*generation.prompt, *generation.tokens])
+        sampled[row, start - 1 : end - 1] = True
+        old[row, start - 1 : end - 1] = torch.tensor(generation.logprobs)
+        if routes is not None and generation.routes is not None:
+            routes[row, : end - 1] = generation.routes
+    return Padded(tokens.to(device), sampled.to(device), old.to(device), None if routes is None else routes.to(device))
+
+
+def by_length(generations: Sequence[Generation], budget: int) -> list[list[int]]:
+    """Indices cut into microbatches of similar lengths, each of at most `budget` tokens with its padding."""
+    lengths = [len(g.prompt) + len(g.tokens) for g in generations]
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

@@ -1,0 +1,155 @@
+"""The two kinds of attention: latent (DeepSeek-V3) and grouped-query (Qwen2, Llama)."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from longjing.model.config import ModelConfig
+from longjing.model.rope import rotate
+
+
+class Cache(Protocol):
+    """Keeps what attention needs of earlier tokens. Whoever passes it owns its memory and its rows."""
+
+    def update(self, layer: int, entries: Tensor) -> Tensor:
+        """Store `entries` `[batch, length, cache_width]` of the new tokens; return `[batch, context, cache_width]`.
+
+        The caller's mask says which of the returned entries each new token may look at.
+        """
+        ...
+
+
+@dataclass
+class Context:
+    """What a forward pass knows beside the hidden states: positions, who sees whom, and the experts' book.
+
+    `cos`, `sin`: `[batch, length, 1, rotary_dim / 2]`. `mask`: bool `[batch, 1, length, context]`, True where
+    a token may look; None means causal over the tokens given. With a `cache`, new entries are stored in it;
+    `reads_cache` says whether tokens also look at what was there before (decoding) or only at each other
+    (the first chunk of a prompt, which then takes the same path as training).
+    `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
+    `routes` and `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None = None
+    cache: Cache | None = None
+    reads_cache: bool = False
+    replay: Tensor | None = None
+    routes: list[Tensor] = field(default_factory=list)
+    balance: list[Tensor] | None = None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """PyTorch's fused attention. q `[B, L, H, D]`, k `[B, T, K, D]`, v `[B, T, K, V]` -> `[B, L, H, V]`; K divides H.
+
+    Values narrower than the keys are padded: the fused kernels want one width, and the plain
+    one would write out the whole score matrix.
+    """
+    width = v.shape[-1]
+    if width < q.shape[-1]:
+        v = F.pad(v, (0, q.shape[-1] - width))
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
+        attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[2] != k.shape[2],
+    )  # fmt: skip
+    return out.transpose(1, 2)[..., :width]
+
+
+class LatentAttention(nn.Module):
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1; DeepSeek-V3, section 2.1.1).
+
+    Keys and values of all heads are linear in one latent per token, so the latent (and one rotated key
+    shared by all heads) is all a cache keeps. With a cache to read, `kv_b_proj` is absorbed: its key half
+    moves over to the query and its value half behind the attention, and heads attend to latents directly.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads, self.rank = config.num_attention_heads, config.kv_lora_rank
+        self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        self.scale, self.interleaved = config.softmax_scale, config.rope_interleave
+        hidden, bias, query = config.hidden_size, config.attention_bias, self.heads * (self.nope + self.rope)
+        if config.q_lora_rank is None:
+            self.q_proj = nn.Linear(hidden, query, bias=False)
+        else:
+            self.q_a_proj = nn.Linear(hidden, config.q_lora_rank, bias=bias)
+            self.q_a_layernorm = nn.RMSNorm(config.q_lora_rank, eps=1e-6)
+            self.q_b_proj = nn.Linear(config.q_lora_rank, query, bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=bias)
+        self.kv_a_layernorm = nn.RMSNorm(self.rank, eps=1e-6)
+        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
+        self.o_proj = nn.Linear(self.heads * self.value, hidden, bias=config.output_bias)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """`x` `[batch, length, hidden]` -> the same shape."""
+        batch, length, _ = x.shape
+        q = self.q_proj(x) if hasattr(self, "q_proj") else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        q = q.view(batch, length, self.heads, self.nope + self.rope)
+        q_nope, q_rope = q.split((self.nope, self.rope), dim=-1)
+        latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope), dim=-1)
+        latent = self.kv_a_layernorm(latent)
+        q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved)
+        k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved)
+
+        if context.cache is not None:
+            cached = context.cache.update(self.layer, torch.cat((latent, k_rope[:, :, 0]), dim=-1))
+        if context.reads_cache:
+            out = self._absorbed(q_nope, q_rope, cached, context.mask)
+        else:
+            k_nope, v = (
+                self.kv_b_proj(latent)
+                .view(batch, length, self.heads, self.nope + self.value)
+                .split((self.nope, self.value), dim=-1)
+            )
+            k = torch.cat((k_nope, k_rope.expand(-1, -1, self.heads, -1)), dim=-1)
+            out = attend(torch.cat((q_nope, q_rope), dim=-1), k, v, context.mask, self.scale)
+        return self.o_proj(out.flatten(2))
+
+    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention."""
+        batch, length = q_nope.shape[:2]
+        w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
+        w_key, w_value = w.split((self.nope, self.value), dim=1)
+        q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
+        q = torch.cat((q_latent, q_rope), dim=-1).view(batch, length * self.heads, -1)
+        scores = torch.bmm(q * self.scale, cached.transpose(1, 2)).view(batch, length, self.heads, -1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask.transpose(1, 2), float("-inf"))
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype).flatten(1, 2)
+        out = torch.bmm(weights, cached[..., : self.rank]).view(batch, length, self.heads, self.rank)
+        return torch.einsum("blhr,hvr->blhv", out, w_value)
+
+
+class GroupedQueryAttention(nn.Module):
+    """Attention of the dense decoders (arXiv 2305.13245): groups of query heads share a key-value head."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads, self.kv_heads, self.dim = (
+            config.num_attention_heads, config.num_key_value_heads, config.head_dim,
+        )  # fmt: skip
+        self.scale = config.softmax_scale
+        hidden, bias = config.hidden_size, config.attention_bias
+        self.q_proj = nn.Linear(hidden, self.heads * self.dim, bias=bias)
+        self.k_proj = nn.Linear(hidden, self.kv_heads * self.dim, bias=bias)
+        self.v_proj = nn.Linear(hidden, self.kv_heads * self.dim, bias=bias)
+        self.o_proj = nn.Linear(self.heads * self.dim, hidden, bias=config.output_bias)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """`x` `[batch, length, hidden]` -> the same shape."""
+        batch, length, _ = x.shape
+        q = rotate(self.q_proj(x).view(batch, length, self.heads, self.dim), context.cos, context.sin, False)
+        k = rotate(self.k_proj(x).view(batch, length, self.kv_heads, self.dim), context.cos, context.sin, False)
+        v = self.v_proj(x).view(batch, length, self.kv_heads, self.dim)
+        if context.cache is not None:
+            cached = context.cache.update(self.layer, torch.cat((k, v), dim=2).flatten(2))
+            if context.reads_cache:
+                k, v = cached.view(batch, -1, 2 * self.kv_heads, self.dim).chunk(2, dim=2)
+        return self.o_proj(attend(q, k, v, context.mask, self.scale).flatten(2))

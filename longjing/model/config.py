@@ -1,0 +1,226 @@
+"""The shape of a network, under the names of a Hugging Face `config.json`."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from longjing.errors import UserError
+
+ARCHITECTURES = {
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "llama": "LlamaForCausalLM",
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One decoder's shape. Fields a family doesn't use keep their defaults and are not written to its files."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int = 0  # dense decoders; 0 means hidden_size / num_attention_heads
+    rms_norm_eps: float = 1e-6
+    max_position_embeddings: int = 4096
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False  # on q, k, v (Qwen2, Llama) or on the down-projections (DeepSeek-V3)
+    output_bias: bool = False  # on o_proj
+    mlp_bias: bool = False
+    rope: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
+    bos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+    pad_token_id: int | None = None
+    # Multi-head latent attention (DeepSeek-V2, section 2.1)
+    q_lora_rank: int | None = None
+    kv_lora_rank: int = 0
+    qk_nope_head_dim: int = 0
+    qk_rope_head_dim: int = 0
+    v_head_dim: int = 0
+    rope_interleave: bool = True
+    # DeepSeekMoE (DeepSeek-V3, section 2.1.2)
+    first_k_dense_replace: int = 0
+    n_routed_experts: int = 0
+    n_shared_experts: int = 0
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0
+    n_group: int = 1
+    topk_group: int = 1
+    norm_topk_prob: bool = True
+    routed_scaling_factor: float = 1.0
+    scoring_func: str = "sigmoid"
+    # Multi-token prediction (DeepSeek-V3, section 2.2)
+    num_nextn_predict_layers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.head_dim and not self.is_latent:
+            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
+        if self.is_latent and not self.n_routed_experts:
+            # transformers and vLLM ask only this number whether a layer is dense.
+            layers = self.num_hidden_layers + self.num_nextn_predict_layers
+            object.__setattr__(self, "first_k_dense_replace", layers)
+        problem = self._problem()
+        if problem:
+            raise UserError(f"config.json: {problem}")
+
+    def _problem(self) -> str | None:
+        if self.model_type not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            return f"model_type {self.model_type!r} is not supported; known: {known}"
+        if self.num_attention_heads % self.num_key_value_heads:
+            return (
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of "
+                f"num_key_value_heads {self.num_key_value_heads}"
+            )
+        if self.rotary_dim % 2:
+            return f"the rotary dimension {self.rotary_dim} must be even"
+        if not self.is_latent:
+            return None
+        if self.scoring_func not in ("sigmoid", "softmax"):
+            return f"scoring_func {self.scoring_func!r} is not supported; known: sigmoid, softmax"
+        if self.n_routed_experts:
+            if self.n_routed_experts % self.n_group:
+                return f"n_routed_experts {self.n_routed_experts} is not a multiple of n_group {self.n_group}"
+            if self.n_routed_experts // self.n_group < 2:
+                return "each expert group needs at least two experts: its score is the sum of the best two"
+            if not 1 <= self.topk_group <= self.n_group:
+                return f"topk_group {self.topk_group} is not between 1 and n_group {self.n_group}"
+            eligible = self.topk_group * (self.n_routed_experts // self.n_group)
+            if not 1 <= self.num_experts_per_tok <= eligible:
+                return f"num_experts_per_tok {self.num_experts_per_tok} is not between 1 and {eligible}"
+        return None
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether attention keeps latents (DeepSeek-V3) rather than keys and values per head."""
+        return self.model_type == "deepseek_v3"
+
+    @property
+    def rotary_dim(self) -> int:
+        """How many dimensions of each head rotate with the position."""
+        return self.qk_rope_head_dim if self.is_latent else self.head_dim
+
+    @property
+    def cache_width(self) -> int:
+        """Numbers that attention must keep of one token in one layer: 576 for DeepSeek-V3."""
+        if self.is_latent:
+            return self.kv_lora_rank + self.qk_rope_head_dim
+        return 2 * self.num_key_value_heads * self.head_dim
+
+    @property
+    def softmax_scale(self) -> float:
+        """1/sqrt(head dimension), times YaRN's mscale squared where the rope is scaled (0.13523 for V3)."""
+        if not self.is_latent:
+            return self.head_dim**-0.5
+        scale = (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5
+        mscale_all_dim, factor = self.rope.get("mscale_all_dim", 0), self.rope.get("factor", 1.0)
+        if self.rope["rope_type"] != "default" and mscale_all_dim and factor > 1:
+            scale *= (0.1 * mscale_all_dim * math.log(factor) + 1.0) ** 2
+        return scale
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether this layer's feed-forward part is a mixture of experts; MTP layers count on from the last."""
+        return self.n_routed_experts > 0 and layer >= self.first_k_dense_replace
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Read a Hugging Face `config.json`, of transformers 4 (`rope_scaling`) or 5 (`rope_parameters`).
+
+        Raises UserError for an architecture or a setting that this network can't honour.
+        """
+        values = {name: value for name, value in values.items() if value is not None}
+        family = values.get("model_type")
+        if family not in ARCHITECTURES:
+            raise UserError(
+                f"config.json: model_type {family!r} is not supported; known: {', '.join(ARCHITECTURES)}"
+            )
+        for name, only in _ONLY.items():
+            if values.get(name, only) != only:
+                raise UserError(f"config.json: {name} = {values[name]!r} is not supported, only {only!r}")
+        if family == "qwen2":
+            values["attention_bias"] = True
+        elif family == "llama":
+            values.setdefault("output_bias", values.get("attention_bias", False))
+        elif family == "deepseek_v3":
+            values.setdefault("output_bias", values.get("attention_bias", False))
+            values.pop("head_dim", None)
+        values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
+        values["rope"] = _read_rope(values)
+        if isinstance(values.get("eos_token_id"), list):
+            values["eos_token_id"] = tuple(values["eos_token_id"])
+        known = {entry.name for entry in fields(cls)}
+        missing = [entry.name for entry in fields(cls) if entry.name in _REQUIRED and entry.name not in values]
+        if missing:
+            raise UserError(f"config.json: {', '.join(missing)} is missing")
+        for entry in fields(cls):
+            value = values.get(entry.name, entry.default)
+            for kind, accepted in ((int, int), (float, (int, float)), (bool, bool)):
+                if entry.type is kind and (not isinstance(value, accepted) or (kind is int and value < 0)):
+                    raise UserError(f"config.json: {entry.name} = {value!r} is not a valid {kind.__name__}")
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `config.json` that `transformers` and vLLM read."""
+        values: dict[str, Any] = {
+            "architectures": [ARCHITECTURES[self.model_type]],
+            "model_type": self.model_type,
+            "hidden_act": "silu",
+            "attention_dropout": 0.0,
+            "use_cache": True,
+        }
+        for entry in fields(self):
+            if entry.name in ("rope", "output_bias"):
+                continue
+            if entry.name in _LATENT_ONLY and not self.is_latent:
+                continue
+            value = getattr(self, entry.name)
+            values[entry.name] = list(value) if isinstance(value, tuple) else value
+        if self.is_latent:
+            del values["head_dim"], values["mlp_bias"]
+            values |= {"topk_method": "noaux_tc", "moe_layer_freq": 1}
+        values["rope_parameters"] = dict(self.rope)
+        values["rope_theta"] = self.rope["rope_theta"]
+        if self.rope["rope_type"] != "default":  # the older spelling, which vLLM and transformers 4 read
+            scaling = {name: value for name, value in self.rope.items() if name != "rope_theta"}
+            values["rope_scaling"] = scaling | {"type": self.rope["rope_type"]}
+        return values
+
+
+_REQUIRED = {
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+}  # fmt: skip
+_LATENT_ONLY = {
+    "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "rope_interleave",
+    "first_k_dense_replace", "n_routed_experts", "n_shared_experts", "num_experts_per_tok",
+    "moe_intermediate_size", "n_group", "topk_group", "norm_topk_prob", "routed_scaling_factor",
+    "scoring_func", "num_nextn_predict_layers",
+}  # fmt: skip
+# Settings that change the computation and have one supported value.
+_ONLY = {
+    "hidden_act": "silu",
+    "attention_dropout": 0.0,
+    "use_sliding_window": False,
+    "moe_layer_freq": 1,
+    "topk_method": "noaux_tc",
+    "partial_rotary_factor": 1.0,
+}
+
+
+def _read_rope(values: dict[str, Any]) -> dict[str, Any]:
+    """Both spellings of the rotary settings, as one dict with at least `rope_type` and `rope_theta`."""
+    rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
+    rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
+    rope.pop("type", None)
+    rope.setdefault("rope_theta", values.get("rope_theta", 10000.0))
+    if rope["rope_type"] in ("yarn", "llama3"):
+        rope.setdefault("original_max_position_embeddings", values.get("max_position_embeddings", 4096))
+    elif rope["rope_type"] not in ("default", "linear"):
+        raise UserError(
+            f"config.json: rope_type {rope['rope_type']!r} is not supported; known: default, linear, yarn, llama3"
+        )
+    return rope

@@ -1,0 +1,166 @@
+"""The decoder: embeddings, blocks, norm, head, and the modules that predict further tokens."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from longjing.model.attention import Cache, Context, GroupedQueryAttention, LatentAttention
+from longjing.model.config import ModelConfig
+from longjing.model.moe import MLP, Experts, MixtureOfExperts, Router
+from longjing.model.rope import inverse_frequencies
+
+
+class Block(nn.Module):
+    """One layer: attention and a feed-forward part, each behind a norm and added to its input."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        attention = LatentAttention if config.is_latent else GroupedQueryAttention
+        self.input_layernorm = nn.RMSNorm(hidden, eps=eps)
+        self.self_attn = attention(config, layer)
+        self.post_attention_layernorm = nn.RMSNorm(hidden, eps=eps)
+        self.mlp = (
+            MixtureOfExperts(config)
+            if config.has_experts(layer)
+            else MLP(hidden, config.intermediate_size, config.mlp_bias)
+        )
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """`x` `[batch, length, hidden]` -> the same shape."""
+        x = x + self.self_attn(self.input_layernorm(x), context)
+        return x + self.mlp(self.post_attention_layernorm(x), context)
+
+
+class NextToken(nn.Module):
+    """A multi-token prediction module (DeepSeek-V3, section 2.2): from the hidden state at position i and
+    the token at i + 1 it makes the hidden state that predicts the token at i + 2. Embeddings and head are
+    the decoder's own."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        self.enorm = nn.RMSNorm(hidden, eps=eps)
+        self.hnorm = nn.RMSNorm(hidden, eps=eps)
+        self.eh_proj = nn.Linear(2 * hidden, hidden, bias=False)
+        self.block = Block(config, layer)
+        self.norm = nn.RMSNorm(hidden, eps=eps)
+
+    def forward(self, embedded: Tensor, hidden: Tensor, context: Context) -> Tensor:
+        """`embedded` (the next tokens) and `hidden`, both `[batch, length, hidden]` -> the same shape, normed."""
+        x = self.eh_proj(torch.cat((self.enorm(embedded), self.hnorm(hidden)), dim=-1))
+        return self.norm(self.block(x, context))
+
+
+class Decoder(nn.Module):
+    """A DeepSeek-V3, Qwen2 or Llama decoder: one class, whose blocks differ by its config.
+
+    `model(tokens)` is the whole forward pass. The engine and the trainer call the parts instead:
+    `context` once, `hidden` for the blocks, `head` for the logits of the positions they need.
+    """
+
+    inverse_frequencies: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+        self.mtp = nn.ModuleList(
+            NextToken(config, config.num_hidden_layers + depth) for depth in range(config.num_nextn_predict_layers)
+        )
+        frequencies, self.rope_magnitude = inverse_frequencies(config)
+        self.register_buffer("inverse_frequencies", frequencies, persistent=False)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> "Decoder":
+        """Draw all weights from one seed: normal with the config's deviation, and smaller by sqrt(2 layers)
+        where a block adds to the residual stream (GPT-2's rule). Norms start at one, biases at zero."""
+        generator = torch.Generator().manual_seed(seed)
+        std = self.config.initializer_range
+        residual = std / math.sqrt(2 * self.config.num_hidden_layers)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:
+                adds = name.endswith(("o_proj.weight", "down_proj.weight", "down_proj"))
+                parameter.normal_(0.0, residual if adds else std, generator=generator)
+        return self
+
+    def context(
+        self,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        reads_cache: bool = False,
+        replay: Tensor | None = None,
+    ) -> Context:
+        """What the blocks need to know of this pass; `positions` `[batch, length]`, the rest as in `Context`."""
+        angles = positions[..., None, None].float() * self.inverse_frequencies
+        dtype = self.embed_tokens.weight.dtype
+        cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
+        return Context(cos.to(dtype), sin.to(dtype), mask, cache, reads_cache, replay)
+
+    def hidden(self, tokens: Tensor, context: Context) -> Tensor:
+        """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""
+        x = self.embed_tokens(tokens)
+        for layer in self.layers:
+            x = layer(x, context)
+        return self.norm(x)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits `[..., vocabulary]` of hidden states `[..., hidden]`, the decoder's or an MTP module's."""
+        return self.lm_head(hidden)
+
+    def next_hidden(self, depth: int, next_tokens: Tensor, hidden: Tensor, context: Context) -> Tensor:
+        """The MTP module at `depth` (0-based): `hidden` of positions i with the tokens that follow each."""
+        return self.mtp[depth](self.embed_tokens(next_tokens), hidden, context)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        replay: Tensor | None = None,
+    ) -> Tensor:
+        """Logits `[batch, length, vocabulary]` of `tokens` `[batch, length]`.
+
+        `segments` `[batch, length]` packs several documents in a row: tokens see only their own segment.
+        `positions` default to counting from 0 in each row.
+        """
+        if positions is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        mask = None if segments is None else segment_mask(segments)
+        return self.head(self.hidden(tokens, self.context(positions, mask, replay=replay)))
+
+    def routers(self) -> Iterator[Router]:
+        """The routers of all mixture layers, in order."""
+        return (module for module in self.modules() if isinstance(module, Router))
+
+    def rebalance(self, speed: float) -> None:
+        """Auxiliary-loss-free balancing (arXiv 2408.15664): after an optimiser step, move every router's bias."""
+        for router in self.routers():
+            router.rebalance(speed)
+
+    def active_parameters(self) -> int:
+        """Parameters that take part in predicting one token: all but the experts not chosen and the MTP modules."""
+        total = sum(p.numel() for name, p in self.named_parameters() if not name.startswith("mtp."))
+        for module in self.layers.modules():
+            if isinstance(module, Experts):
+                idle = 1 - self.config.num_experts_per_tok / self.config.n_routed_experts
+                total -= round(idle * sum(p.numel() for p in module.parameters()))
+        return total
+
+
+def segment_mask(segments: Tensor) -> Tensor:
+    """The mask of packed rows: bool `[batch, 1, length, length]`, causal within each segment."""
+    same = segments[:, :, None] == segments[:, None, :]
+    return same.tril()[:, None]

@@ -1,0 +1,42 @@
+"""Which device and which number format, by the names that the commands take."""
+
+import torch
+
+from longjing.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `cpu`, `cuda` (or `cuda:1`), `mps`, or for `auto` the fastest that is there.
+
+    Raises UserError if the device doesn't exist here.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in present.items() if is_there)
+    kind, _, index = name.partition(":")
+    if kind not in present or (index and not index.isdecimal()) or (index and kind != "cuda"):
+        raise UserError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}")
+    if not present[kind]:
+        usable = ", ".join(kind for kind, is_there in present.items() if is_there)
+        raise UserError(f"device {name!r} is not usable with this machine and this PyTorch; usable: {usable}")
+    if index and int(index) >= torch.cuda.device_count():
+        raise UserError(
+            f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)"
+        )
+    return torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The number format called `float32` or `bfloat16`, if `device` can compute in it."""
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}")
+    if (
+        name == "bfloat16"
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise UserError(f"{torch.cuda.get_device_name(device)} doesn't compute in bfloat16; choose float32")
+    return DTYPES[name]

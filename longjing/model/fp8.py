@@ -1,0 +1,41 @@
+"""DeepSeek's FP8 weights: e4m3 numbers with one float32 scale for each block (DeepSeek-V3, section 3.3)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from longjing.errors import UserError
+
+
+def block_size(quantization: dict[str, Any] | None) -> tuple[int, int] | None:
+    """The `(rows, columns)` that share a scale, from a config's `quantization_config`; None if it has none.
+
+    Raises UserError for any other way of quantising.
+    """
+    match quantization:
+        case None:
+            return None
+        case {"quant_method": "fp8", "weight_block_size": [int(rows), int(columns)]} if (
+            min(rows, columns) > 0
+        ):
+            return rows, columns
+    raise UserError(
+        f"config.json: quantization_config {quantization} is not supported, only quant_method 'fp8' with a "
+        "weight_block_size such as [128, 128]; use this model's unquantised files"
+    )
+
+
+def scale_shape(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
+    """How many scales a weight of this shape has: its blocks, of which the last may be partial."""
+    return tuple(-(-size // side) for size, side in zip(shape, block, strict=True))
+
+
+def dequantise(weight: Tensor, scale_inv: Tensor, block: tuple[int, int]) -> Tensor:
+    """`weight` `[rows, columns]` e4m3 times `scale_inv` `[row blocks, column blocks]`, in float32.
+
+    (`weight_scale_inv` is the inverse of the scale that quantised, so it multiplies.)
+    """
+    out, (rows, columns) = weight.float(), block
+    for index, scales in enumerate(scale_inv):
+        out[index * rows : (index + 1) * rows] *= scales.repeat_interleave(columns)[: out.shape[1]]
+    return out

@@ -1,0 +1,1 @@
+"""Planning: FLOPs, bytes, hours, energy and money, counted beforehand or added up as a run goes."""

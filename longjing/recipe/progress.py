@@ -1,0 +1,125 @@
+"""What one sees while a recipe runs: a bar, a line of what matters, measurements and advice as they come.
+
+On a terminal the bar and the line stay in place; elsewhere the line is printed every few seconds.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import fmean
+from time import monotonic
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from longjing.planning.bill import duration
+from longjing.recipe.diagnosis import EXACT, diagnose
+from longjing.runs.jsonl import Row
+
+_PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+_SILENCE = 50  # steps before the same advice is given again
+
+
+class StageProgress:
+    """Looks on while one stage works (a `runs.Watcher`). `rows`: its metrics so far, if it is resumed."""
+
+    def __init__(
+        self, console: Console, name: str, kind: str, steps: int, rows: list[Row], tolerance: float = EXACT
+    ) -> None:
+        self._console, self._name, self._kind, self._steps = console, name, kind, steps
+        self._tolerance, self._rows = tolerance, rows
+        self._busy = ""
+        self._advised: dict[str, int] = {}
+        self._printed = -_PLAIN_EVERY
+        self._live: Live | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """While the block runs, a terminal shows the bar."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(console=self._console, get_renderable=self._render, refresh_per_second=4) as self._live:
+            yield
+
+    def metrics(self, row: Row) -> None:
+        # A resumed stage repeats the steps that were logged but not saved.
+        self._rows = [*(earlier for earlier in self._rows if earlier["step"] < row["step"]), row]
+        self._busy = ""
+        if self._live is None and (monotonic() - self._printed >= _PLAIN_EVERY or self._done == self._steps):
+            self._printed = monotonic()
+            self._say(
+                f"{self._name} {self._done}/{self._steps}  {headline(self._kind, self._rows)}{self._left()}"
+            )
+        for advice in diagnose(self._kind, self._rows, self._tolerance):
+            if row["step"] - self._advised.get(advice.topic, -_SILENCE) >= _SILENCE:
+                self._advised[advice.topic] = row["step"]
+                self._say(f"note: {advice.text}", "yellow")
+
+    def evaluation(self, row: Row) -> None:
+        self._busy = ""
+        self._say(
+            f"{self._name} after {row['step'] + 1} steps: {row['pass_at_1']:.1%} of held-out {row['task']} "
+            f"({row['low']:.1%} to {row['high']:.1%}, {row['problems']} {row['split']} problems)",
+            "bold",
+        )
+
+    def status(self, text: str) -> None:
+        self._busy = text
+        if self._live is None:
+            self._say(f"{self._name}: {text}")
+
+    @property
+    def _done(self) -> int:
+        return int(self._rows[-1]["step"]) + 1 if self._rows else 0
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style), soft_wrap=True)
+
+    def _left(self) -> str:
+        """The time that the remaining steps take if they are as long as the last ones."""
+        recent = self._rows[-20:]
+        if len(recent) < 2 or self._done == self._steps:
+            return ""
+        seconds = (recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1)
+        return f"  {duration(seconds * (self._steps - self._done))} left"
+
+    def _render(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        bar = ProgressBar(self._steps, self._done, width=24)
+        table.add_row(Text(self._name, "bold"), bar, Text(f"{self._done}/{self._steps}{self._left()}"))
+        lines = Table.grid()
+        lines.add_row(table)
+        lines.add_row(
+            Text(self._busy or headline(self._kind, self._rows), "cyan", overflow="ellipsis", no_wrap=True)
+        )
+        return lines
+
+
+def headline(kind: str, rows: list[Row]) -> str:
+    """The figures that matter, smoothed over the last steps."""
+    parts = []
+    for label, key, form in _HEADLINE[kind]:
+        values = [row[key] for row in rows[-5:] if row.get(key) is not None]
+        if values:
+            parts.append(f"{label} {form.format(fmean(values))}")
+    return "  ".join(parts)
+
+
+_HEADLINE = {
+    "pretrain": [
+        ("loss", "loss", "{:.3f}"),
+        ("mtp loss", "mtp_loss", "{:.3f}"),
+        ("tokens/s", "tokens_per_second", "{:,.0f}"),
+    ],
+    "reinforce": [
+        ("reward", "reward", "{:.2f}"),
+        ("accuracy", "accuracy", "{:.0%}"),
+        ("length", "length_mean", "{:.0f}"),
+        ("truncated", "truncated", "{:.0%}"),
+        ("no signal", "groups_without_signal", "{:.0%}"),
+        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
+    ],
+}

@@ -1,0 +1,71 @@
+"""Exact training state: tensors and facts in one safetensors file, so that one rename makes both appear.
+
+    state/step-00000012.safetensors      the newest; the facts are JSON in the file's metadata
+    state/step-00000011.safetensors      the one before, in case the newest is damaged later
+
+`save` writes a part file, syncs it, renames it, and only then removes the older ones: a kill between any two
+system calls leaves the newest or the one before, whole. The syncs make that true of power cuts too; on an
+SSD they add some 2 ms to the 17 ms that writing 25 MB takes, so they are not optional.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from longjing.errors import UserError
+from longjing.runs.files import disk_errors, sync
+
+_KEPT = 2
+
+
+def save(directory: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Save the state after `step`. Facts come back exactly if JSON can hold them (floats of any value too).
+
+    Raises UserError if the disk refuses; the states saved before are then still whole.
+    """
+    path, part = directory / f"step-{step:08d}.safetensors", directory / "part"
+    metadata = {"facts": json.dumps({**facts, "step": step})}
+    with disk_errors(path):
+        directory.mkdir(exist_ok=True)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+            sync(part)
+        except (OSError, SafetensorError):
+            part.unlink(missing_ok=True)  # give back the space of a file that will never be whole
+            raise
+        part.replace(path)
+        sync(directory)
+        kept = _saved(directory)[:_KEPT]
+        for other in directory.iterdir():
+            if other not in kept:  # older states, and what a kill left unfinished
+                other.unlink()
+
+
+def load(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest whole state, its step among the facts; None if nothing was saved yet.
+
+    Raises UserError if there are states but none can be read.
+    """
+    saved = _saved(directory)
+    problems = []
+    for path in saved:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                return tensors, json.loads(file.metadata()["facts"])
+        except SafetensorError as error:
+            problems.append(f"{path.name}: {error}")
+    if problems:
+        raise UserError(
+            f"cannot read any saved state in {directory} ({'; '.join(problems)}); "
+            "delete that directory to begin the stage again"
+        )
+    return None
+
+
+def _saved(directory: Path) -> list[Path]:
+    return sorted(directory.glob("step-*.safetensors"), reverse=True)

@@ -1,0 +1,212 @@
+"""A run is a directory that explains itself.
+
+    RUN/recipe.yaml               the resolved recipe: every setting, defaults too
+    RUN/bill.json, report.html    what it cost, and what it showed
+    RUN/STAGE/metrics.jsonl       one line per step
+    RUN/STAGE/rollouts.jsonl      what was sampled and what it earned
+    RUN/STAGE/evaluations.jsonl   held-out measurements
+    RUN/STAGE/state/              the exact training state, to resume from
+    RUN/STAGE/model/              the finished model, a Hugging Face directory
+    RUN/STAGE/result.json         written last: the stage is finished
+
+A writer holds the run's lock. A reader needs none: at any moment a file is whole, or a log of whole lines.
+"""
+
+import fcntl
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from torch import Tensor
+
+from longjing.errors import UserError
+from longjing.runs import checkpoint
+from longjing.runs.files import disk_errors, sync, to_json, write_text
+from longjing.runs.jsonl import JsonLines, Row
+
+_SLACK = 64 * 2**20  # bytes to leave free for logs and the report
+
+
+class Watcher(Protocol):
+    """Someone who looks on while a stage works."""
+
+    def metrics(self, row: Row) -> None:
+        """A step is done."""
+
+    def evaluation(self, row: Row) -> None:
+        """A held-out measurement is done."""
+
+    def status(self, text: str) -> None:
+        """What the stage is busy with, in a few words."""
+
+
+class RunDirectory:
+    """The directory of a run, to read or (inside `writing`) to write."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @contextmanager
+    def writing(self, recipe: dict[str, Any]) -> Iterator[None]:
+        """Claim the run for this process, creating it or resuming it.
+
+        Raises UserError if the directory can't be written, another process has it or its recipe is another.
+        """
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is working on {self.path}; wait for it or choose another --out"
+                ) from None
+            self._adopt(recipe)
+            self.reserve(0)
+            yield
+
+    def _adopt(self, recipe: dict[str, Any]) -> None:
+        path = self.path / "recipe.yaml"
+        if not path.exists():
+            if any(entry.name != ".lock" and entry.suffix != ".part" for entry in self.path.iterdir()):
+                raise UserError(f"{self.path} is not empty and not a run; choose another --out")
+            write_text(path, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        elif changed := differences(self.recipe(), recipe):
+            raise UserError(
+                f"{self.path} holds a run of another recipe; what differs:\n  "
+                + "\n  ".join(changed)
+                + "\ngive the same recipe to resume it, or choose another --out"
+            )
+
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe. Raises UserError if this is no run."""
+        try:
+            recipe: dict[str, Any] = yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{self.path} is not a run: it has no recipe.yaml") from None
+        return recipe
+
+    def reserve(self, size: int) -> None:
+        """Raise UserError unless the disk has room for `size` bytes more: before the work, not during it."""
+        free = shutil.disk_usage(self.path).free
+        if free < size + _SLACK:
+            raise UserError(
+                f"{self.path}: {(size + _SLACK) / 1e6:.0f} MB are needed, the disk has {free / 1e6:.0f} MB; "
+                "free some space or choose another --out"
+            )
+
+    def stage(self, name: str, watcher: Watcher | None = None) -> "StageDirectory":
+        return StageDirectory(self, name, watcher)
+
+    def stages(self) -> list["StageDirectory"]:
+        """The recipe's stages in order, whether they have begun or not."""
+        return [self.stage(stage["name"]) for stage in self.recipe()["stages"]]
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_text(self.path / name, to_json(value) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """The file's content, None if there is no such file."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+class StageDirectory:
+    """One stage of a run: its logs, its state, its model.
+
+    A stage begins with `load_state`, logs each step and then saves it; `model_directory` and `finish` end it.
+    """
+
+    def __init__(self, run: RunDirectory, name: str, watcher: Watcher | None = None) -> None:
+        self.run, self.name, self._watcher = run, name, watcher
+        self.path = run.path / name
+        self.metrics = JsonLines(self.path / "metrics.jsonl", watcher.metrics if watcher else None)
+        self.rollouts = JsonLines(self.path / "rollouts.jsonl")
+        self.evaluations = JsonLines(self.path / "evaluations.jsonl", watcher.evaluation if watcher else None)
+        self.model_path = self.path / "model"
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors and facts (the `step` among them) of the last saved state, None at the beginning.
+
+        Cuts the logs back to that step: a step that was killed before it was saved must not be logged twice.
+        Creates the stage's directory.
+        """
+        with disk_errors(self.path):
+            self.path.mkdir(exist_ok=True)
+        state = checkpoint.load(self.path / "state")
+        self.rewind(-math.inf if state is None else state[1]["step"])
+        return state
+
+    def rewind(self, step: float) -> None:
+        """Drop everything logged after `step`."""
+        for log in (self.metrics, self.rollouts, self.evaluations):
+            log.rewind(step)
+
+    def save_state(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Save the exact state after `step`, whole or not at all; the logs up to it become durable first.
+
+        Raises UserError if the disk refuses: the run can then be resumed from the state before.
+        """
+        try:
+            for log in (self.metrics, self.rollouts, self.evaluations):
+                log.sync()
+            checkpoint.save(self.path / "state", step, tensors, facts)
+        except UserError as error:
+            raise UserError(
+                f"{error}\nthe state saved before is whole: mend this, run the same command, and it resumes"
+            ) from error
+
+    @contextmanager
+    def model_directory(self) -> Iterator[Path]:
+        """A fresh directory to write the model into; it becomes `model/` when the block ends well."""
+        part = self.path / "model.part"
+        with disk_errors(self.model_path):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            yield part
+            for file in part.rglob("*"):
+                sync(file)
+            if self.model_path.exists():
+                shutil.rmtree(self.model_path)
+            part.rename(self.model_path)
+            sync(self.path)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Mark the stage as finished, with what there is to say about it."""
+        write_text(self.path / "result.json", to_json(result) + "\n")
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What `finish` was given; None while the stage isn't finished."""
+        result: dict[str, Any] | None = self.run.read_json(f"{self.name}/result.json")
+        return result
+
+    def status(self, text: str) -> None:
+        """Tell whoever looks on what the stage is busy with."""
+        if self._watcher is not None:
+            self._watcher.status(text)
+
+
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Where two recipes differ, as `dotted.path: old -> new`; stages go by their names."""
+    if isinstance(old, list) and isinstance(new, list) and _named(old) and _named(new):
+        old, new = _named(old), _named(new)
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [f"{at}: {_shown(old)} -> {_shown(new)}"]
+    keys = [*old, *(key for key in new if key not in old)]
+    found = (differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key)) for key in keys)
+    return [line for lines in found for line in lines]
+
+
+def _named(items: list[Any]) -> dict[str, Any]:
+    return {item["name"]: item for item in items if isinstance(item, dict) and "name" in item}
+
+
+def _shown(value: Any) -> str:
+    return "(not set)" if value is None else to_json(value)

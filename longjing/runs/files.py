@@ -1,0 +1,57 @@
+"""Writing files so that they appear whole or not at all, and a disk's refusal reads like a sentence."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from longjing.errors import UserError
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the refusal of a write below `path` (full disk, no permission) into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except SafetensorError as error:  # how safetensors words an OSError; wrong tensors raise other types
+        raise UserError(f"cannot write {path}: {error}") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or directory is on the disk itself, so that a power cut can't undo it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file: a reader sees the old text or the new, never a part."""
+    part = path.with_name(path.name + ".part")
+    with disk_errors(path):
+        part.write_text(text, encoding="utf-8")
+        sync(part)
+        part.replace(path)
+
+
+def to_json(value: Any) -> str:
+    """Standard JSON on one line. A number that isn't finite becomes null: JSON has no word for it."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

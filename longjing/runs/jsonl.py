@@ -1,0 +1,99 @@
+"""Logs of one JSON object per line, written as the work goes and cut back when it is resumed."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from longjing.runs.files import disk_errors, sync, to_json
+
+Row = dict[str, Any]
+
+
+class JsonLines:
+    """An append-only log whose rows carry the `step` they belong to, in order.
+
+    Every row reaches the operating system before `append` returns, so `kill -9` loses none.
+    A number that isn't finite is written as null. `on_append` hears every row.
+    """
+
+    def __init__(self, path: Path, on_append: Callable[[Row], None] | None = None) -> None:
+        self.path = path
+        self._on_append = on_append
+
+    def append(self, row: Row) -> None:
+        """Raises UserError if the disk refuses."""
+        line = (to_json(row) + "\n").encode()
+        with disk_errors(self.path), self.path.open("ab", buffering=0) as file:
+            while line:
+                line = line[file.write(line) :]
+        if self._on_append is not None:
+            self._on_append(row)
+
+    def rewind(self, step: float) -> None:
+        """Drop the rows of later steps, and a last line that was cut off while it was written."""
+        if not self.path.exists():
+            return
+        with disk_errors(self.path), self.path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end:
+                start = _line_start(file, end)
+                file.seek(start)
+                line = file.read(end - start)
+                if line.endswith(b"\n") and _step(line) <= step:
+                    break
+                end = start
+            file.truncate(end)
+
+    def rows(self) -> list[Row]:
+        return read_jsonl(self.path)
+
+    def last(self, count: int) -> list[Row]:
+        """At most `count` of the last whole rows, without reading what comes before them."""
+        if not self.path.exists():
+            return []
+        lines: list[bytes] = []
+        with self.path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end and len(lines) < count:
+                start = _line_start(file, end)
+                file.seek(start)
+                line = file.read(end - start)
+                if line.endswith(b"\n"):
+                    lines.append(line)
+                end = start
+        return [json.loads(line) for line in reversed(lines)]
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut."""
+        if self.path.exists():
+            sync(self.path)
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """All whole rows of a log; none if there is no such file. A last line still being written is left out."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [json.loads(line) for line in file if line.endswith(b"\n")]
+
+
+def _line_start(file: Any, end: int, block: int = 1 << 16) -> int:
+    """Where the line begins whose last byte is at `end` - 1."""
+    position = end - 1
+    while position > 0:
+        begin = max(0, position - block)
+        file.seek(begin)
+        found: int = file.read(position - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        position = begin
+    return 0
+
+
+def _step(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:  # not JSON: what a power cut may leave behind the last synced row
+        return float("inf")

@@ -1,0 +1,58 @@
+"""Tasks whose answers can be checked: problems, verdicts, rewards.
+
+`get(name, **settings)` gives a task, `names()` the known ones. To add one, subclass `base.GeneratedTask`
+(see there what it needs) and enter it below.
+"""
+
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from longjing.errors import UserError
+from longjing.tasks.arithmetic import Arithmetic
+from longjing.tasks.base import Completion, GeneratedTask, Problem, Settings, Split, Task, Verdict, split_of
+from longjing.tasks.countdown import Countdown
+from longjing.tasks.equations import Equations
+from longjing.tasks.word_problems import WordProblems
+
+__all__ = ["Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "split_of"]
+
+_TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
+    task.name: task for task in (Countdown, Arithmetic, Equations, WordProblems)
+}
+
+
+def names() -> list[str]:
+    """The names of the tasks."""
+    return list(_TASKS)
+
+
+def get(name: str, **settings: Any) -> Task:
+    """The task of that name. `difficulty` (1 to 5) sets the defaults of the settings that are not given.
+
+    Raises UserError for an unknown task and for an unknown or impossible setting, naming it.
+    """
+    if name not in _TASKS:
+        raise UserError(f"no task {name!r}{_nearest(name, names())}; the tasks are: {', '.join(names())}")
+    task = _TASKS[name]
+    try:
+        return task(task.settings_type(**settings))
+    except ValidationError as error:
+        raise UserError(f"task {name!r}: {_complaint(error, task.settings_type)}") from None
+
+
+def _complaint(error: ValidationError, settings_type: type[Settings]) -> str:
+    """What is wrong with the settings, in one line, an unknown one first."""
+    first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    setting = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = list(settings_type.model_fields)
+        return f"no setting {setting!r}{_nearest(setting, known)}; the settings are: {', '.join(known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting {setting!r} is {first['input']!r}: {message}" if setting else message
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    found = get_close_matches(word, known, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

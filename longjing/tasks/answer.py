@@ -1,0 +1,54 @@
+"""Where a completion puts its final answer, and the format reward."""
+
+import re
+from typing import Protocol
+
+_BOX = "\\boxed{"
+_BRACE = re.compile(r"[{}]")
+
+
+class Parts(Protocol):
+    """The parts of a completion that the format reward looks at."""
+
+    @property
+    def reasoning(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+    @property
+    def well_formed(self) -> bool: ...
+    @property
+    def truncated(self) -> bool: ...
+
+
+def boxed(text: str) -> str | None:
+    """The content of the one `\\boxed{...}` of `text`, without the spaces around it; braces may nest.
+
+    None if there is no box, if it is never closed, or if there are several: hedging is not answering.
+    """
+    if text.count("\\boxed") != 1:
+        return None
+    box = text.find(_BOX)
+    if box < 0:
+        return None
+    start = box + len(_BOX)
+    depth = 1
+    for brace in _BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if not depth:
+            return text[start : brace.start()].strip()
+    return None
+
+
+def format_reward(completion: Parts) -> float:
+    """1.0 if the completion has R1's form, else 0.0 (DeepSeek-R1, arXiv 2501.12948, section 2.2.2).
+
+    The form: it ended by itself; reasoning that is not empty, opened once (a prefilled `<think>` is the
+    opening) and closed once, with no box in it; then an answer with exactly one box that is not empty.
+    """
+    return float(
+        completion.well_formed
+        and not completion.truncated
+        and completion.reasoning.strip() != ""
+        and "\\boxed" not in completion.reasoning
+        and bool(boxed(completion.answer))
+    )

@@ -1,0 +1,232 @@
+"""What a task is: it yields problems, judges completions, and can solve its own problems.
+
+Splits are disjoint by construction: a problem belongs to the split that the hash of its canonical key says,
+whatever the seed, the settings, the language or the wording. The canonical key is the same for problems that
+differ only in form (the order of the numbers, the names in a story).
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
+from random import Random
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from longjing.errors import UserError
+from longjing.tasks.answer import boxed, format_reward
+from longjing.tasks.expression import ExpressionError
+from longjing.text import reasoning
+
+Split = Literal["train", "validation", "test"]
+Language = Literal["en", "zh"]
+
+PATIENCE = 200_000  # draws in a row without a new problem, after which a split counts as exhausted
+_CHINESE_SHARE = 0.3  # of the problems when `language` is "mixed"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`prompt` is the user's message, `answer` a correct answer, `data` (JSON-able) what the verifier needs.
+
+    `id` is the hash of the canonical key: problems with the same id differ in wording at most.
+    """
+
+    task: str
+    id: str
+    prompt: str
+    answer: str
+    data: dict[str, Any]
+    language: Language
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote, in its parts. `truncated`: it was cut off before it ended by itself."""
+
+    reasoning: str
+    answer: str
+    closed: bool
+    well_formed: bool
+    truncated: bool
+
+    @classmethod
+    def parse(cls, text: str, prefilled: bool = True, truncated: bool = False) -> Self:
+        """Take sampled text apart. `prefilled`: the prompt already ended in `<think>`."""
+        parts = reasoning.parse(text, prefilled=prefilled)
+        return cls(parts.reasoning, parts.answer, parts.closed, parts.well_formed, truncated)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`unjudged`: the verifier itself failed; such a completion is left out of the loss, and counted.
+
+    `rewards` has the parts "accuracy" and "format", each 0.0 or 1.0. `reason` says what is wrong.
+    """
+
+    outcome: Literal["correct", "wrong", "unjudged"]
+    rewards: dict[str, float]
+    reason: str
+
+
+class Task(Protocol):
+    """The contract of every task. Tasks are immutable; any number of iterators may be open at once."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings with every default filled in, JSON-able."""
+
+    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
+        """Problems of `split`, always the same for a seed. Train is endless and may repeat itself; validation
+        and test never yield an id twice, and end when no more problems are found.
+        """
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        """Judge strictly, exactly and in bounded time; never raises, whatever the completion says."""
+
+    def solve(self, problem: Problem) -> str:
+        """A correct answer (what belongs in the box), found by the task's own solver."""
+
+
+def split_of(key: str) -> Split:
+    """The split of the problem with this canonical key: 5% test, 5% validation, the rest train."""
+    bucket = int.from_bytes(blake2b(key.encode(), digest_size=8).digest()) % 100
+    return "test" if bucket < 5 else "validation" if bucket < 10 else "train"
+
+
+class Settings(BaseModel):
+    """The settings of a task: `difficulty` is a dial that sets the defaults of the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    dial: ClassVar[Mapping[int, Mapping[str, Any]]]
+
+    difficulty: int = Field(default=2, ge=1, le=5)
+    language: Literal["en", "zh", "mixed"] = "mixed"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _turn_dial(cls, given: dict[str, Any]) -> dict[str, Any]:
+        difficulty = given.get("difficulty", cls.model_fields["difficulty"].default)
+        # An impossible difficulty gets its own message; any defaults keep other complaints from joining it.
+        return {**cls.dial[difficulty if difficulty in range(1, 6) else 1], **given}
+
+
+class Data(BaseModel):
+    """What the verifier of a task needs to know about a problem; corrupt data can't be built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+S = TypeVar("S", bound=Settings)
+D = TypeVar("D", bound=Data)
+
+
+class GeneratedTask(ABC, Generic[S, D]):
+    """A task whose problems are drawn at random: a subclass draws, solves, words and checks one problem."""
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type[Settings]]
+    data_type: ClassVar[type[Data]]
+
+    def __init__(self, settings: S) -> None:
+        self.options = settings
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.options.model_dump(mode="json")
+
+    @abstractmethod
+    def draw(self, random: Random) -> D | None:
+        """One candidate, or None for a draw that led nowhere."""
+
+    @abstractmethod
+    def key(self, data: D) -> str:
+        """The canonical key: equal for problems that differ only in form."""
+
+    @abstractmethod
+    def answer(self, data: D) -> str | None:
+        """A correct answer, or None if the problem has none (it is then dropped)."""
+
+    @abstractmethod
+    def prompt(self, data: D, language: Language, random: Random) -> str:
+        """The problem in words."""
+
+    @abstractmethod
+    def mistake(self, data: D, answer: str) -> str | None:
+        """What is wrong with a boxed answer, None if nothing is. An ExpressionError is a mistake, too."""
+
+    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
+        """See `Task`. Raises UserError if these settings admit no problem in this split."""
+        random = Random(json.dumps([self.name, self.settings, split, seed], sort_keys=True))
+        seen: set[str] = set()
+        latest = 0  # the draw that gave the latest problem
+        for turn in count(1):
+            if turn - latest > PATIENCE:
+                if latest:
+                    return
+                raise UserError(
+                    f"task {self.name!r} has no {split} problems with the settings {self.settings}; "
+                    "allow more or larger numbers"
+                )
+            data = self.draw(random)
+            if data is None:
+                continue
+            key = f"{self.name} {self.key(data)}"
+            if split_of(key) != split:
+                continue
+            id = blake2b(key.encode(), digest_size=12).hexdigest()
+            if id in seen or (answer := self.answer(data)) is None:
+                continue
+            if split != "train":
+                seen.add(id)
+            latest = turn
+            language = self._language(random)
+            prompt = self.prompt(data, language, random)
+            yield Problem(self.name, id, prompt, answer, data.model_dump(), language)
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        """See `Task`. A truncated completion is wrong: what it would have said next, nobody knows."""
+        format = format_reward(completion)
+        try:
+            data = self._read(problem)
+        except ValidationError as error:
+            return Verdict("unjudged", {"accuracy": 0.0, "format": format}, f"corrupt problem data: {error}")
+        mistake = self._mistake(data, completion)
+        accuracy = float(mistake is None)
+        outcome: Literal["correct", "wrong"] = "wrong" if mistake else "correct"
+        return Verdict(outcome, {"accuracy": accuracy, "format": format}, mistake or "correct")
+
+    def solve(self, problem: Problem) -> str:
+        """See `Task`. Raises ValueError if the problem's data is corrupt or has no solution."""
+        answer = self.answer(self._read(problem))
+        if answer is None:
+            raise ValueError(f"{self.name} problem {problem.id} has no solution: {problem.data}")
+        return answer
+
+    def _read(self, problem: Problem) -> D:
+        return self.data_type.model_validate(problem.data)  # type: ignore[return-value]
+
+    def _mistake(self, data: D, completion: Completion) -> str | None:
+        if completion.truncated:
+            return "truncated"
+        box = boxed(completion.answer)
+        if box is None:
+            return "the answer does not hold exactly one \\boxed{...}"
+        if not box:
+            return "the box is empty"
+        try:
+            return self.mistake(data, box)
+        except ExpressionError as error:
+            return str(error)
+
+    def _language(self, random: Random) -> Language:
+        if self.options.language == "mixed":
+            return "zh" if random.random() < _CHINESE_SHARE else "en"
+        return self.options.language

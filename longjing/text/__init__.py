@@ -1,0 +1,6 @@
+"""Text: the tokenizer, the chat template, and the machine that tells reasoning from answer."""
+
+from longjing.text.reasoning import Delta, Parsed, ReasoningStream, parse
+from longjing.text.tokenizer import Detokenizer, Tokenizer
+
+__all__ = ["Delta", "Detokenizer", "Parsed", "ReasoningStream", "Tokenizer", "parse"]

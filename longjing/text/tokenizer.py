@@ -1,0 +1,236 @@
+"""Text to token ids and back."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from longjing.errors import UserError
+from longjing.text.template import ChatTemplate, Message
+
+# As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
+_SPECIAL = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"]
+_MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
+_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+
+# Merges stay inside these pieces. An operator, a relation or a bracket stands alone, so that a formula is
+# cut the same way wherever it stands; a LaTeX command is one piece; a word takes the space before it; and
+# line breaks keep to themselves.
+_PIECES = (
+    r"'(?:[sdmt]|ll|ve|re)(?!\p{L})"
+    r"|\\[A-Za-z]+"
+    r"| ?[\p{L}\p{M}]+"
+    r"| ?[\p{Sm}\p{Ps}\p{Pe}*/^\\\-]"
+    r"| ?[^\s\p{L}\p{M}\p{Sm}\p{Ps}\p{Pe}*/^\\\-]+"
+    r"|[\r\n]+"
+    r"|[^\S\r\n]+(?!\S)|[^\S\r\n]"
+)
+
+
+class Tokenizer:
+    """Byte-level BPE with its chat template: our own, or that of DeepSeek-R1, Qwen2 or Llama 3.
+
+    `bos_id` is None where the model knows no such token (Qwen2), and so are `think_id` and `end_think_id`.
+    A tokenizer without padding pads with its end token, as R1's does.
+    """
+
+    def __init__(
+        self, backend: Backend, config: Mapping[str, Any], template: str | None, origin: str
+    ) -> None:
+        """`config`: the content of tokenizer_config.json; `origin`: what messages call this tokenizer."""
+        if "ByteLevel" not in repr(backend.decoder):
+            raise UserError(f"{origin}: only byte-level BPE is read (DeepSeek, Qwen2, Llama 3)")
+        tokens: dict[str, str] = {}
+        ids: dict[str, int] = {}
+        for name in ("bos_token", "eos_token", "pad_token"):
+            content = config.get(name)
+            if isinstance(content, dict):  # the long form: {"content": ..., "lstrip": ...}
+                content = content.get("content")
+            if content is None:
+                continue
+            token_id = backend.token_to_id(str(content))
+            if token_id is None:
+                raise UserError(f"{origin}: the {name} {content!r} is not in the vocabulary")
+            tokens[name], ids[name] = content, token_id
+        if "eos_token" not in ids:
+            raise UserError(f"{origin}: tokenizer_config.json names no eos_token; without it no text ends")
+        self.bos_id: int | None = ids.get("bos_token")
+        self.eos_id: int = ids["eos_token"]
+        self.pad_id: int = ids.get("pad_token", self.eos_id)
+        self.think_id: int | None = backend.token_to_id("<think>")
+        self.end_think_id: int | None = backend.token_to_id("</think>")
+        self._backend, self._config, self._origin = backend, config, origin
+        self._template = None if template is None else ChatTemplate(template, origin, tokens)
+
+    @classmethod
+    def from_directory(cls, directory: str | Path) -> "Tokenizer":
+        """Read tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja.
+
+        Raises UserError, naming the file, if one is missing or broken.
+        """
+        directory = Path(directory)
+        path = directory / "tokenizer.json"
+        try:
+            backend = Backend.from_buffer(_read(path).encode())
+        except ValueError as error:
+            raise UserError(f"{path}: not a tokenizer: {error}") from error
+        path = directory / "tokenizer_config.json"
+        try:
+            config = json.loads(_read(path))
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{path}: expected a JSON object")
+        template = config.get("chat_template")
+        if isinstance(template, list):  # several, each {"name": ..., "template": ...}
+            named = [entry for entry in template if isinstance(entry, dict)]
+            template = next((e.get("template") for e in named if e.get("name") == "default"), None)
+        if not isinstance(template, str | None):
+            raise UserError(f"{path}: chat_template is neither text nor a list of named templates")
+        path = directory / "chat_template.jinja"
+        if path.exists():
+            template = _read(path)
+        return cls(backend, config, template, str(directory))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Learn at most `vocab_size` tokens; fewer if the texts have no more pairs that occur twice.
+
+        Any text comes back exactly. A digit is a token of its own, so that numbers are read place by place.
+        The same texts give the same tokenizer, in whatever order they come.
+        """
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokens = _SPECIAL + _MARKERS
+        if vocab_size < len(tokens) + len(alphabet):
+            raise UserError(
+                f"a vocabulary of {vocab_size} is too small: bytes and special tokens alone are "
+                f"{len(alphabet) + len(tokens)}"
+            )
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                # Chinese writes no spaces: a run of it is one piece, apart from the Latin beside it.
+                pre_tokenizers.Split(Regex(r"\p{Han}+"), "isolated"),
+                pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=tokens,
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+        # Cut out here what is never merged, or the letters of "<think>" would earn merges.
+        written = re.compile("|".join(map(re.escape, tokens)))
+        backend.train_from_iterator((part for text in texts for part in written.split(text)), trainer)
+        state = json.loads(backend.to_str())
+        for token in state["added_tokens"]:  # the trainer calls all of them special
+            token["special"] = token["content"] in _SPECIAL
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "add_bos_token": False,
+            "add_eos_token": False,
+            "bos_token": _SPECIAL[0],
+            "eos_token": _SPECIAL[1],
+            "pad_token": _SPECIAL[2],
+            "clean_up_tokenization_spaces": False,
+        }
+        template = _TEMPLATE.read_text("utf-8")
+        return cls(Backend.from_str(json.dumps(state)), config, template, "the trained tokenizer")
+
+    def save(self, directory: str | Path) -> None:
+        """Write tokenizer.json, and tokenizer_config.json with the template in it, where all readers look.
+
+        Beside a config.json of type `qwen2`, `transformers` 5 cuts text by Qwen2's rules whatever these files
+        say, so a dense model with a tokenizer of our own belongs in the `llama` form.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._backend.save(str(directory / "tokenizer.json"))
+        template = {"chat_template": self._template.source} if self._template else {}
+        config = json.dumps({**self._config, **template}, ensure_ascii=False, indent=2)
+        (directory / "tokenizer_config.json").write_text(config + "\n", "utf-8")
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, added ones included. An embedding may have more rows than that."""
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the token of this name, or None."""
+        return self._backend.token_to_id(text)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids. Special tokens written in the text are recognised; none is added."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"character {error.start} of the text is half of a surrogate pair") from error
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Text. Bytes that are no UTF-8 become U+FFFD."""
+        return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, thinking: bool = True
+    ) -> str:
+        """The prompt. Messages: {"role": "system" | "user" | "assistant", "content": text}.
+
+        With `thinking` off, the generation prompt closes the reasoning before it begins. Raises UserError for
+        messages that the template refuses, a setting that it can't honour, or a tokenizer without a template.
+        """
+        if self._template is None:
+            raise UserError(f"{self._origin}: no chat template; add chat_template.jinja, or prompt in text")
+        return self._template.render(messages, add_generation_prompt, thinking)
+
+    def encode_chat(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, thinking: bool = True
+    ) -> list[int]:
+        """The ids of `render`. The template writes the begin token itself."""
+        return self.encode(self.render(messages, add_generation_prompt, thinking))
+
+
+class Detokenizer:
+    """Ids to text as they come; unfinished characters wait. All pieces together are `decode` of all ids."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = False) -> None:
+        self._tokenizer, self._skip_special_tokens = tokenizer, skip_special_tokens
+        self._ids: list[int] = []  # since the text last ended in a whole character
+        self._sent = 0  # how much of their text was handed out
+
+    def add(self, token_id: int) -> str:
+        self._ids.append(token_id)
+        text = self._text()
+        whole = text.removesuffix("\ufffd")  # an unfinished character shows as exactly one of these
+        piece = text[self._sent : len(whole)]
+        self._sent = len(whole)
+        if whole == text:
+            self._ids, self._sent = [], 0
+        return piece
+
+    def flush(self) -> str:
+        """What is left when no more ids come."""
+        rest = self._text()[self._sent :]
+        self._ids, self._sent = [], 0
+        return rest
+
+    def _text(self) -> str:
+        return self._tokenizer.decode(self._ids, self._skip_special_tokens)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; a tokenizer directory needs this file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from error

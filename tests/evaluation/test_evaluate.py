@@ -1,0 +1,221 @@
+"""evaluate() with a generator and a task that do what the test says."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+
+from longjing.engine.request import Generation
+from longjing.errors import UserError
+from longjing.evaluation import Evaluation, compare, evaluate, normalise
+from longjing.tasks.answer import boxed
+from longjing.tasks.base import Problem, Verdict
+
+
+class Letters:
+    """A tokenizer of code points, whose chat template opens the reasoning if told to."""
+
+    def __init__(self, prefilled: bool = True) -> None:
+        self.opening = "<think>\n" if prefilled else ""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        return f"<｜User｜>{messages[-1]['content']}<｜Assistant｜>{self.opening}"
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        return self.encode(self.render(messages))
+
+
+class Doubles:
+    """Asks for 2n; the verifier fails on the answer `?`. The seed shuffles, as training wants it."""
+
+    name = "doubles"
+    settings = {"difficulty": 1}
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        for n in range(8 if split == "test" else 10**6):
+            yield Problem(self.name, f"{seed}-{n}", f"Double {n}!", str(2 * n), {}, "en")
+
+    def judge(self, problem, completion) -> Verdict:
+        answer = boxed(completion.answer)
+        if answer == "?":
+            return Verdict("unjudged", {}, "the verifier is at a loss")
+        correct = answer == problem.answer and not completion.truncated
+        return Verdict("correct" if correct else "wrong", {"accuracy": float(correct)}, "")
+
+    def solve(self, problem: Problem) -> str:
+        return problem.answer
+
+
+class Scripted:
+    """Answers with `script(n, sample)`: text and finish reason. Remembers what it was asked."""
+
+    def __init__(self, script) -> None:
+        self.script = script
+
+    def generate(self, requests, on_step=None):
+        self.requests = list(requests)
+        counts: dict[str, int] = {}
+        generations = []
+        for request in requests:
+            asked = "".join(map(chr, request.prompt))
+            n = int(asked.split("Double ")[1].split("!")[0])
+            counts[asked] = counts.get(asked, -1) + 1
+            text, reason = self.script(n, counts[asked])
+            tokens = list(range(len(text) + (reason == "stop")))
+            generations.append(Generation(list(request.prompt), tokens, [0.0] * len(tokens), reason, text))
+        if on_step:
+            on_step(len(generations), sum(len(g.tokens) for g in generations))
+        return generations
+
+
+def good(n: int) -> str:
+    return f"{n}+{n}\n</think>\n\n\\boxed{{{2 * n}}}"
+
+
+def test_every_figure_of_a_scripted_evaluation():
+    wrong = "hm\n</think>\n\n\\boxed{-1}"
+
+    def script(n: int, sample: int):
+        if n < 2:
+            return good(n), "stop"  # always solved
+        if n < 4:
+            return (good(n) if sample == 0 else wrong), "stop"  # once in four
+        if n == 4:
+            return good(n), "length"  # right, but cut off
+        if n == 5:
+            return "endless", "length"
+        return (good(n) if sample < 2 else "x</think>\\boxed{?}"), "stop"  # half unjudged, else right
+
+    seen = []
+    evaluation = evaluate(
+        Scripted(script), Letters(), Doubles(), samples=4,
+        flops=lambda prompt, lengths: prompt + 2 * sum(lengths), on_progress=lambda *at: seen.append(at),
+    )  # fmt: skip
+    assert (evaluation.problems, evaluation.samples) == (8, 4), "the split's eight, though 200 were asked for"
+    assert evaluation.pass_at_1 == pytest.approx((1 + 1 + 0.25 + 0.25 + 0 + 0 + 1 + 1) / 8)
+    assert evaluation.low < evaluation.pass_at_1 < evaluation.high
+    assert evaluation.pass_at_k[4] == pytest.approx(4 / 6), "problems with two judged samples have no pass@4"
+    assert evaluation.pass_at_k[2] == pytest.approx((4 + 2 * 0.5) / 8)
+    assert evaluation.maj_at_k == pytest.approx(4 / 8)
+    assert evaluation.unjudged == 4
+    assert evaluation.truncated == 8 / 32
+    assert evaluation.well_formed == 28 / 32, "only the endless reasoning is not"
+    lengths = sum(sum(record.lengths) for record in evaluation.records)
+    assert evaluation.tokens == lengths == seen[-1][1]
+    assert evaluation.tokens_per_solved == lengths / 14
+    prompts = sum(len(Letters().encode_chat([{"content": record.prompt}])) for record in evaluation.records)
+    assert evaluation.flops == prompts + 2 * lengths
+    assert evaluation.records[0].reasoning_lengths == [3] * 4
+    assert evaluation.records[5].reasoning_lengths == [len("endless")] * 4
+    assert evaluation.examples(2)[1] == {
+        "problem": "0-1", "prompt": "Double 1!", "text": good(1), "outcome": "correct",
+    }  # fmt: skip
+    assert dict(evaluation.summary_rows())["unjudged"] == "4"
+
+
+def test_json_round_trip_keeps_every_figure():
+    def script(n: int, sample: int):
+        return (good(n) if (n + sample) % 3 else "x</think>\\boxed{?}"), "stop"
+
+    evaluation = evaluate(Scripted(script), Letters(), Doubles(), samples=3)
+    written = json.dumps(evaluation.to_dict(), allow_nan=False)
+    assert Evaluation.from_dict(json.loads(written)) == evaluation
+    assert json.dumps(Evaluation.from_dict(json.loads(written)).to_dict()) == written
+
+
+def test_a_hopeless_model_has_figures_too_and_they_are_json():
+    evaluation = evaluate(Scripted(lambda n, sample: ("x</think>\\boxed{?}", "stop")), Letters(), Doubles())
+    summary = json.loads(json.dumps(evaluation.summary(), allow_nan=False))
+    assert summary["pass_at_1"] is summary["low"] is summary["tokens_per_solved"] is None
+    assert summary["unjudged"] == 32
+    assert evaluation.summary_rows()
+
+
+def test_problems_are_fixed_and_samples_depend_on_seed_problem_and_sample_alone():
+    def requests(**settings):
+        generator = Scripted(lambda n, sample: (good(n), "stop"))
+        evaluate(generator, Letters(), Doubles(), **settings)
+        return {(tuple(r.prompt), r.sampling.seed) for r in generator.requests}
+
+    few, many = requests(problems=3, samples=2, seed=1), requests(problems=8, samples=4, seed=1)
+    assert few < many, "asking for more must not change what was there"
+    assert len(many) == 32
+    other = requests(problems=8, samples=4, seed=2)
+    assert {prompt for prompt, _ in other} == {prompt for prompt, _ in many}
+    assert not other & many
+
+
+@pytest.mark.parametrize("prefilled", [True, False])
+def test_the_template_decides_whether_the_reasoning_is_open_already(prefilled):
+    text = good(3) if prefilled else "<think>\n" + good(3)
+    generator = Scripted(lambda n, sample: (text, "stop"))
+    assert evaluate(generator, Letters(prefilled), Doubles(), problems=4).well_formed == 1.0
+    assert evaluate(generator, Letters(not prefilled), Doubles(), problems=4).well_formed == 0.0
+
+
+def test_sampling_settings_reach_the_generator():
+    generator = Scripted(lambda n, sample: (good(n), "stop"))
+    evaluate(generator, Letters(), Doubles(), samples=1, temperature=0.0, top_p=0.9, max_tokens=7)
+    for sampling in (request.sampling for request in generator.requests):
+        assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0, 0.9, 7)
+
+
+@pytest.mark.parametrize("settings", [{"problems": 0}, {"samples": 0}, {"temperature": 0.0, "samples": 2}])
+def test_settings_that_make_no_sense_are_refused(settings):
+    with pytest.raises(UserError):
+        evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles(), **settings)
+
+
+def test_compare_pairs_the_problems_and_refuses_others():
+    def run(script, **settings):
+        return evaluate(Scripted(script), Letters(), Doubles(), **settings)
+
+    before = run(lambda n, sample: (good(n) if n % 2 else "x</think>\\boxed{}", "stop"))
+    after = run(lambda n, sample: (good(n), "stop"))
+    gain = compare(before, after)
+    assert gain.mean == pytest.approx(0.5)
+    assert gain.mean == after.pass_at_1 - before.pass_at_1
+    assert gain.low < 0.5 < gain.high
+    with pytest.raises(UserError, match="problems"):
+        compare(before, run(lambda n, sample: (good(n), "stop"), problems=7))
+
+
+def test_from_dict_refuses_what_is_no_evaluation():
+    for foreign in ({}, {"records": [{"id": "1"}]}, {"records": 3}):
+        with pytest.raises(UserError, match="not an evaluation"):
+            Evaluation.from_dict(foreign)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "agree"),
+    [
+        ("1/2", "0.5", True), ("3", " 3.0", True), ("３", "3", True), ("-4", "−4", True),
+        ("(31-6)×20", "( 31 - 6 ) * 20", True), ("x=2, y=3", "X = 2,y = 3", True),
+        ("3", "-3", False), ("31-6", "6-31", False), ("x=2,y=3", "x=3,y=2", False),
+        ("1" * 600, "1" * 601, False),
+    ],
+)  # fmt: skip
+def test_answers_vote_together_when_they_say_the_same(first, second, agree):
+    assert (normalise(first) == normalise(second)) is agree
+
+
+def test_a_real_task_can_be_evaluated():
+    from longjing.tasks import get
+
+    task = get("countdown", difficulty=1, language="en")
+    problems = {problem.prompt: problem for problem in islice(task.problems("test", 0), 5)}
+
+    class Oracle:
+        def generate(self, requests, on_step=None):
+            texts = []
+            for request in requests:
+                asked = "".join(map(chr, request.prompt)).split("<｜User｜>")[1].split("<｜Assistant｜>")[0]
+                texts.append(f"So\n</think>\n\n\\boxed{{{task.solve(problems[asked])}}}")
+            return [Generation([], [0], [0.0], "stop", text) for text in texts]
+
+    evaluation = evaluate(Oracle(), Letters(), task, problems=5, samples=2)
+    assert evaluation.pass_at_1 == evaluation.maj_at_k == evaluation.well_formed == 1.0

@@ -1,0 +1,162 @@
+"""Small networks of every kind, drawn at random, and their twins in `transformers`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from hypothesis import strategies as st
+from torch import Tensor
+
+from longjing.model.config import ARCHITECTURES, ModelConfig
+from longjing.model.decoder import Decoder
+from longjing.model.files import save_model
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+V3 = {
+    "model_type": "deepseek_v3", "vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
+    "moe_intermediate_size": 2048, "num_hidden_layers": 61, "num_attention_heads": 128,
+    "num_key_value_heads": 128, "n_shared_experts": 1, "n_routed_experts": 256, "routed_scaling_factor": 2.5,
+    "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v_head_dim": 128,
+    "qk_nope_head_dim": 128, "n_group": 8, "topk_group": 4, "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3, "norm_topk_prob": True, "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc", "max_position_embeddings": 163840, "rope_theta": 10000,
+    "num_nextn_predict_layers": 1, "ep_size": 1, "hidden_act": "silu", "moe_layer_freq": 1,
+    "rope_scaling": {
+        "type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "beta_fast": 32,
+        "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
+    },
+}  # fmt: skip
+"""The released config of DeepSeek-V3, its FP8 entry aside."""
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 100.0}
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16, "rope_theta": 500.0,
+}  # fmt: skip
+PLAIN = {"rope_type": "default", "rope_theta": 1000.0}
+LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0}
+
+
+def deepseek(**settings: Any) -> dict[str, Any]:
+    """A tiny DeepSeek-V3 with an MTP module."""
+    return {
+        "model_type": "deepseek_v3", "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "q_lora_rank": None,
+        "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 6,
+        "first_k_dense_replace": 1, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 3,
+        "moe_intermediate_size": 12, "n_group": 1, "topk_group": 1, "num_nextn_predict_layers": 1,
+        "rope_parameters": PLAIN,
+    } | settings  # fmt: skip
+
+
+def dense(family: str, **settings: Any) -> dict[str, Any]:
+    """A tiny Qwen2 or Llama."""
+    return {
+        "model_type": family, "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": PLAIN,
+    } | settings  # fmt: skip
+
+
+@st.composite
+def deepseeks(draw: st.DrawFn) -> dict[str, Any]:
+    groups = draw(st.sampled_from([1, 2, 4]))
+    kept = draw(st.integers(1, groups))
+    layers = draw(st.integers(1, 3))
+    rope = draw(
+        st.sampled_from(
+            [
+                PLAIN,
+                YARN,
+                YARN | {"mscale": 1.0, "mscale_all_dim": 1.0},
+                YARN | {"mscale": 0.7, "mscale_all_dim": 1.3, "beta_fast": 8, "beta_slow": 2},
+            ]
+        )
+    )
+    return deepseek(
+        num_hidden_layers=layers,
+        first_k_dense_replace=draw(st.integers(0, layers)),
+        q_lora_rank=draw(st.sampled_from([None, 10])),
+        v_head_dim=draw(st.sampled_from([6, 12, 14])),
+        n_group=groups,
+        topk_group=kept,
+        n_shared_experts=draw(st.integers(1, 2)),
+        num_experts_per_tok=draw(st.integers(1, kept * 8 // groups)),
+        norm_topk_prob=draw(st.booleans()),
+        routed_scaling_factor=draw(st.sampled_from([1.0, 2.5])),
+        rope_interleave=draw(st.booleans()),
+        attention_bias=draw(st.booleans()),
+        tie_word_embeddings=draw(st.booleans()),
+        num_nextn_predict_layers=draw(st.integers(0, 2)),
+        rope_parameters=rope,
+    )
+
+
+@st.composite
+def denses(draw: st.DrawFn) -> dict[str, Any]:
+    heads = draw(st.sampled_from([1, 2, 4]))
+    tied, rope = draw(st.booleans()), draw(st.sampled_from([PLAIN, LINEAR, YARN, LLAMA3]))
+    shared = {"num_key_value_heads": heads, "tie_word_embeddings": tied, "rope_parameters": rope}
+    if draw(st.booleans()):
+        return dense("qwen2", **shared)
+    return dense(
+        "llama",
+        head_dim=draw(st.sampled_from([8, 10])),
+        attention_bias=draw(st.booleans()),
+        mlp_bias=draw(st.booleans()),
+        **shared,
+    )
+
+
+def network(settings: dict[str, Any], seed: int = 0, bias: float | None = None) -> Decoder:
+    """A network whose every tensor matters: logits of the size of one, router biases around `bias`."""
+    generator = torch.Generator().manual_seed(seed)
+    model = Decoder(ModelConfig.from_dict(settings))
+
+    def noise(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator)
+
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data = 0.3 * noise(parameter)
+        elif parameter.dim() == 1:
+            parameter.data = 1.0 + 0.3 * noise(parameter)
+        else:
+            parameter.data = noise(parameter) * parameter.shape[-1] ** -0.5
+    for index, router in enumerate(model.routers()):
+        centre = bias if bias is not None else (-1.5, 0.2)[index % 2]
+        router.e_score_correction_bias.copy_(centre + 0.2 * noise(router.e_score_correction_bias))
+    return model.eval()
+
+
+def batch(model: Decoder, rows: int = 2, length: int = 24, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(model.config.vocab_size, (rows, length), generator=generator)
+
+
+def twin(model: Decoder, directory: Path) -> Any:
+    """The same network in `transformers`, through files that it reads without a word of complaint."""
+    save_model(model, directory)
+    architecture = getattr(transformers, ARCHITECTURES[model.config.model_type])
+    other, report = architecture.from_pretrained(directory, output_loading_info=True)
+    assert not any(report.values()), report
+    return other.eval()
+
+
+def fresh_twin(settings: dict[str, Any]) -> Any:
+    """A network that `transformers` made, with random weights and router biases of both signs."""
+    config = transformers.AutoConfig.for_model(**settings)
+    other = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        for name, buffer in other.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(torch.randn_like(buffer) - 0.5)
+    return other.eval()
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
