@@ -70,10 +70,11 @@ def transformers(directory: str, options: Namespace, device: torch.device, dtype
 
 
 def serve(pipe: Connection, side: str, directory: str, options: Namespace) -> None:
-    """One side's process: for each (prompts, seed) received, the seconds it took and the peak of memory so
-    far."""
+    """One side's process: sends its memory once loaded, then for each (prompts, seed) received the seconds
+    it took and the peak of memory so far."""
     device, dtype = place(options)
     generate = {"longjing": longjing, "transformers": transformers}[side](directory, options, device, dtype)
+    pipe.send(peak_bytes(device))
     while (job := pipe.recv()) is not None:
         synchronise(device)
         started = perf_counter()
@@ -111,7 +112,7 @@ def main() -> None:
     with TemporaryDirectory() as directory:
         save_model(model, directory)
         del model
-        weights = flops.active_parameters(config) * dtype.itemsize
+        weights = flops.parameters(config) * dtype.itemsize
         machine = measure_machine(device, dtype, weights)
         pipes, processes = {}, []
         for side in SIDES:
@@ -121,6 +122,7 @@ def main() -> None:
             )
             processes[-1].start()
             theirs.close()
+        loaded = {side: pipes[side].recv() for side in SIDES}
         for batch in chosen.batch:
             seconds: dict[str, list[float]] = {side: [] for side in SIDES}
             peaks: dict[str, int] = {}
@@ -132,7 +134,10 @@ def main() -> None:
                     if run:  # the first warms up
                         seconds[side].append(spent)
             sampled = batch * chosen.tokens
-            rows = {side: summarise(seconds[side], sampled, peaks[side]) for side in SIDES}
+            rows = {
+                side: summarise(seconds[side], sampled, peaks[side]) | {"loaded_bytes": loaded[side]}
+                for side in SIDES
+            }
             speeds = [rows[side]["tokens_per_second"] for side in SIDES]
             results.append({"batch": batch, **rows, "times_faster": speeds[0] / speeds[1]})
         for side, process in zip(SIDES, processes, strict=True):

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from longjing.model.config import ModelConfig
-
 
 class RectangleCache:
     """Memory for `area` tokens in every layer, cut into rows of equal length.
@@ -16,22 +14,17 @@ class RectangleCache:
     0 to n-1. Whoever runs the model says beforehand where the next entries go: `at_start` (a prompt, whole rows)
     or `at` (a few columns of every row, when decoding).
 
-    With `routes`, a further layer of int16 keeps the experts that each token took, and moves with its row.
+    A further layer of int16 keeps the experts that each token took: `routes` are (mixture layers, experts per
+    token), or nought for none.
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        area: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        layers: int,
-        routes: int = 0,
+        self, area: int, widths: Sequence[int], dtype: torch.dtype, device: torch.device, routes: tuple[int, int]
     ) -> None:
-        self.area = area
-        shapes = [(config.cache_width, dtype)] * layers + ([(routes, torch.int16)] if routes else [])
-        self._flat = [torch.empty(area * width, dtype=kind, device=device) for width, kind in shapes]
-        self._width = [width for width, _ in shapes]
+        self.area, self._route_shape = area, routes
+        kinds = [(width, dtype) for width in widths] + [(routes[0] * routes[1], torch.int16)]
+        self._flat = [torch.empty(area * width, dtype=kind, device=device) for width, kind in kinds]
+        self._width = [width for width, _ in kinds]
         self._clean = 0
         self._cut(rows=1, columns=1)
 
@@ -86,7 +79,9 @@ class RectangleCache:
         """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, as `update` would."""
         self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
 
-    def routes(self, row: int, length: int) -> Tensor:
-        """A copy of the experts that the first `length` tokens of a row took: `[length, layers * experts]`."""
+    def routes(self, row: int, length: int) -> Tensor | None:
+        """A copy of the experts that a row's first tokens took, `[length, mixture layers, experts per token]`."""
+        if not self._width[-1]:
+            return None
         with torch.inference_mode(False):  # an inference tensor could not index in the trainer
-            return self._views[-1][row, :length].clone()
+            return self._views[-1][row, :length].clone().view(length, *self._route_shape)

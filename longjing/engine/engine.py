@@ -5,14 +5,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor
 
+from longjing.engine.batch import Batch, Running
 from longjing.engine.cache import RectangleCache
 from longjing.engine.request import Chunk, Event, FinishReason, Generation, Request
-from longjing.engine.sampling import Sampler
+from longjing.engine.runner import Drawn, Runner
+from longjing.engine.speculative import Pace
 from longjing.engine.stops import TextStream
 from longjing.errors import UserError
 from longjing.model.decoder import Decoder
@@ -33,60 +35,13 @@ class Statistics:
     preemptions: int = 0
     peak_rows: int = 0
     peak_tokens: int = 0
-
-
-@dataclass(eq=False)
-class Running:
-    """A request on its way, waiting or in a row of the cache, which stores all its tokens but the last."""
-
-    id: int
-    request: Request
-    prompt: tuple[int, ...]
-    stream: TextStream | None
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    routes: Tensor | None = None  # what pre-emption saved
-    started: int = -1
-    seen: int = 0  # length of the text handed out
-    generation: Generation | None = None
+    drafted: int = 0
+    accepted: int = 0
 
     @property
-    def stored(self) -> int:
-        return len(self.prompt) + len(self.tokens) - 1
-
-    @property
-    def pending(self) -> int:
-        """The token to be read next."""
-        return self.tokens[-1] if self.tokens else self.prompt[-1]
-
-
-@dataclass
-class Batch:
-    """The running rows as tensors `[rows]`; valid until rows come or go."""
-
-    sampler: Sampler
-    rows: Tensor
-    pending: Tensor
-    stored: Tensor
-    positions: Tensor
-
-    @classmethod
-    def of(cls, running: Sequence[Running], device: torch.device) -> "Batch":
-        def column(values: list[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=device)
-
-        return cls(
-            Sampler.of([r.request.sampling for r in running], device),
-            torch.arange(len(running), device=device),
-            column([r.pending for r in running]),
-            column([r.stored for r in running]),
-            column([len(r.tokens) for r in running]),
-        )
-
-    def advance(self, tokens: Tensor) -> None:
-        self.pending = tokens
-        self.stored += 1
-        self.positions += 1
+    def acceptance(self) -> float:
+        """Share of the drafted tokens that were what the model then said."""
+        return self.accepted / max(1, self.drafted)
 
 
 class Engine:
@@ -111,6 +66,7 @@ class Engine:
         cache_bytes: int = 1 << 30,
         max_batch: int = 256,
         record_routes: bool = False,
+        speculate: bool | Literal["auto"] = False,
         end_tokens: Collection[int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -123,18 +79,24 @@ class Engine:
             end = config.eos_token_id
             end_tokens = () if end is None else (end,) if isinstance(end, int) else end
         self.end_tokens = frozenset(end_tokens)
-        mixtures = sum(map(config.has_experts, range(config.num_hidden_layers)))
-        self._route_shape = (mixtures, config.num_experts_per_tok) if record_routes and mixtures else None
-        width = mixtures * config.num_experts_per_tok if self._route_shape else 0
-        self._device, dtype = weight.device, self.model.embed_tokens.weight.dtype
-        token_bytes = config.num_hidden_layers * config.cache_width * dtype.itemsize + 2 * width
+        if speculate is True and not config.num_nextn_predict_layers:
+            raise UserError("speculate needs a model with a multi-token prediction layer, and this one has none")
+        drafts = bool(speculate and config.num_nextn_predict_layers)
+        self._pace = Pace() if drafts and speculate == "auto" else None
+        self._stride, self._drafting = 1 + drafts, False
+        mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
+        routes, layers = (mixtures, config.num_experts_per_tok), config.num_hidden_layers + drafts
+        weight = self.model.embed_tokens.weight
+        token_bytes = layers * config.cache_width * weight.element_size() + 2 * routes[0] * routes[1]
         area = cache_bytes // token_bytes
         if area < 2 or max_batch < 1:
             raise UserError(
                 f"the engine needs at least one row and a cache for two tokens ({2 * token_bytes} bytes), "
                 f"not max_batch = {max_batch} and cache_bytes = {cache_bytes}"
             )
-        self._cache = RectangleCache(config, area, dtype, self._device, config.num_hidden_layers, width)
+        self._device = weight.device
+        self._cache = RectangleCache(area, [config.cache_width] * layers, weight.dtype, self._device, routes)
+        self._runner = Runner(self.model, self._cache, drafts, records=mixtures > 0)
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._batch: Batch | None = None
@@ -185,8 +147,7 @@ class Engine:
         started = time.perf_counter()
         with torch.inference_mode(), self._evaluating():
             self._admit()
-            self._make_room()
-            events = self._decode()
+            events = self._hand_out(self._decode(self._make_room()))
         self.stats.steps += 1
         self.stats.seconds += time.perf_counter() - started
         return events
@@ -195,14 +156,15 @@ class Engine:
         """Stop a request and free its memory, at any moment; returns what it had, or None if it had ended."""
         for row, sequence in enumerate(self._running):
             if sequence.id == id:
-                generation = self._finish(row, sequence, "cancelled")
+                self._finish(row, sequence, "cancelled")
                 with torch.inference_mode():
                     self._release([row])
-                return generation
+                return sequence.generation
         for sequence in self._waiting:
             if sequence.id == id:
+                self._finish(None, sequence, "cancelled")
                 self._waiting.remove(sequence)
-                return self._finish(None, sequence, "cancelled")
+                return sequence.generation
         return None
 
     def refresh(self) -> None:
@@ -250,26 +212,29 @@ class Engine:
     def _stream(self, request: Request) -> Iterator[Chunk]:
         sequence = self._add(request, streams=True)
         tokens = text = 0
+        end = None
         try:
-            while sequence.generation is None:
-                if tokens == len(sequence.tokens):  # else another caller's steps took it further
+            while not end:
+                # Another caller's steps may have taken it further meanwhile.
+                if tokens == len(sequence.tokens) and not sequence.generation:
                     self.step()
-                so_far = sequence.stream.text if sequence.stream else ""
-                end = sequence.generation
-                yield Chunk(so_far[text:], sequence.tokens[tokens:], end.finish_reason if end else None)
+                    continue
+                end, so_far = sequence.generation, sequence.stream.text if sequence.stream else ""
+                chunk = Chunk(so_far[text:], sequence.tokens[tokens:], end.finish_reason if end else None)
                 tokens, text = len(sequence.tokens), len(so_far)
+                yield chunk
         finally:
             self.cancel(sequence.id)
 
     # One step
 
     def _need(self, sequence: Running) -> int:
-        """Columns with which a row gets somewhere."""
+        """Columns with which a row gets somewhere; one is for a draft."""
         left = sequence.request.sampling.max_tokens - len(sequence.tokens)
-        return sequence.stored + min(left, MARGIN)
+        return sequence.stored + min(left, MARGIN) + 1
 
     def _admit(self) -> None:
-        """Move requests from the queue to rows, and read what they need but the pending token."""
+        """Move requests from the queue to rows, and read all but their pending tokens."""
         first = len(self._running)
         # A nearly full batch waits for a few free rows, so that prompts are read several at a time.
         if not self._waiting or 0 < first > self.max_batch - min(len(self._waiting), self.max_batch // 16):
@@ -282,18 +247,18 @@ class Engine:
                 break
             columns = wider
             newcomers.append(self._waiting.popleft())
-        if not newcomers:
-            return
-        self._cache.fit(first + len(newcomers), columns, first, self._longest())
-        for sequence in newcomers:
-            sequence.started = self._starts
-            self._starts += 1
-        self._prefill(newcomers)
-        self._batch = None
-        self.stats.peak_rows = max(self.stats.peak_rows, len(self._running))
+        if newcomers:
+            used = max((sequence.stored for sequence in self._running), default=0)
+            self._cache.fit(first + len(newcomers), columns, first, used)
+            for sequence in newcomers:
+                sequence.started, sequence.drafted, sequence.gap = self._starts, sequence.stored, (0, 0)
+                self._starts += 1
+            self._prefill(newcomers)
+            self._batch = None
+            self.stats.peak_rows = max(self.stats.peak_rows, len(self._running))
 
     def _prefill(self, newcomers: list[Running]) -> None:
-        """Give each newcomer the next row: read once each prompt that no row has, and copy the others."""
+        """Give each newcomer the next row: read once each prompt that no row has yet, and copy it for the others."""
         rows = {sequence.prompt: row for row, sequence in enumerate(self._running)}
         resumed, fresh, followers = [], [], []
         for sequence in newcomers:
@@ -310,93 +275,78 @@ class Engine:
                 count = 1
                 while count < len(kind) and (count + 1) * kind[count].stored <= PREFILL_TOKENS:
                     count += 1
-                self._read(kind[:count])
+                self.stats.tokens_prefilled += self._runner.read(kind[:count], len(self._running))
                 self._running += kind[:count]
                 del kind[:count]
         if followers:
             rows = {sequence.prompt: row for row, sequence in enumerate(self._running)}
-            targets = list(range(len(self._running), len(self._running) + len(followers)))
-            longest = max(sequence.stored for sequence in followers)
+            first, longest = len(self._running), max(sequence.stored for sequence in followers)
+            targets = range(first, first + len(followers))
             self._cache.copy([rows[sequence.prompt] for sequence in followers], targets, longest)
             self._running += followers
 
-    def _read(self, sequences: list[Running]) -> None:
-        """Prefill the rows after the running ones: all tokens but the pending one, padded on the right.
+    def _make_room(self) -> int:
+        """See that every row can grow by one step's tokens; returns how many columns are in use.
 
-        The same causal pass as in training. Padding is behind what counts, so nothing that counts sees it, and
-        decoding overwrites its entries before it looks at them.
+        If the area can't hold that, rows are pre-empted, the latest started first.
         """
-        length = max(sequence.stored for sequence in sequences)
-        if not length:
-            return
-        texts = [(sequence.prompt + tuple(sequence.tokens))[:-1] for sequence in sequences]
-        padded = [text + (0,) * (length - len(text)) for text in texts]
-        tokens = torch.tensor(padded, device=self._device)
-        positions = torch.arange(length, device=self._device).expand_as(tokens)
-        replay = None
-        if self._route_shape and sequences[0].tokens:
-            routes = [sequence.routes for sequence in sequences if sequence.routes is not None]
-            replay = torch.nn.utils.rnn.pad_sequence(routes, batch_first=True)
-            replay = replay.view(*tokens.shape, *self._route_shape).long()
-        self._cache.at_start(len(self._running))
-        context = self.model.context(positions, cache=self._cache, replay=replay)
-        self.model.hidden(tokens, context)
-        if self._route_shape:
-            self._cache.store_routes(context.routes)
-        self.stats.tokens_prefilled += sum(map(len, texts))
-
-    def _make_room(self) -> None:
-        """Every row grows by a column; if the area can't hold that, pre-empt rows, latest started first."""
-        while len(self._running) * (self._longest() + 1) > self._cache.area:
-            row, sequence = max(enumerate(self._running), key=lambda item: item[1].started)
-            sequence.routes = self._saved_routes(row, sequence)
-            self._waiting.appendleft(sequence)
+        stored = [sequence.stored for sequence in self._running]
+        while len(stored) * (max(stored) + self._stride) > self._cache.area:
+            row = max(range(len(stored)), key=lambda row: self._running[row].started)
+            self._running[row].routes = self._cache.routes(row, stored[row])
+            self._waiting.appendleft(self._running[row])
             self._release([row])
             self.stats.preemptions += 1
-        self._cache.fit(len(self._running), self._longest() + 1, len(self._running), self._longest())
+            stored = [sequence.stored for sequence in self._running]
+        self._cache.fit(len(stored), max(stored) + self._stride, len(stored), max(stored))
+        self.stats.peak_tokens = max(self.stats.peak_tokens, sum(stored))
+        return max(stored)
 
-    def _decode(self) -> list[Event]:
-        """Read every row's pending token, sample the next."""
-        if self._batch is None:
+    def _decode(self, longest: int) -> Drawn:
+        """One token more for every row, or two."""
+        started, rows = time.perf_counter(), len(self._running)
+        drafting = self._pace.choose(rows) if self._pace else self._stride == 2
+        if self._batch is None or (drafting and not self._drafting):
             self._batch = Batch.of(self._running, self._device)
-        batch, longest = self._batch, self._longest() + 1
-        columns = batch.stored[:, None]
-        self._cache.at(batch.rows[:, None], columns, longest)
-        mask = torch.arange(longest, device=self._device) <= columns
-        context = self.model.context(columns, mask[:, None, None], self._cache, reads_cache=True)
-        hidden = self.model.hidden(batch.pending[:, None], context)
-        tokens, logprobs = batch.sampler.draw(self.model.head(hidden[:, 0]), batch.positions)
-        if self._route_shape:
-            self._cache.store_routes(context.routes)
-        batch.advance(tokens)
-        # One transfer for both: int64 tokens and float32 log-probabilities are exact in float64.
-        drawn = torch.stack((tokens.double(), logprobs.double())).tolist()
-        return self._hand_out([int(token) for token in drawn[0]], drawn[1])
+        self._drafting = drafting
+        drawn = (self._runner.speculate if drafting else self._runner.decode)(self._batch, longest)
+        if drafting:
+            self.stats.drafted += rows
+            self.stats.accepted += sum(drawn.counts) - rows
+        if self._pace:
+            self._pace.note(drafting, sum(drawn.counts), time.perf_counter() - started)
+        return drawn
 
-    def _hand_out(self, tokens: list[int], logprobs: list[float]) -> list[Event]:
+    def _hand_out(self, drawn: Drawn) -> list[Event]:
         events, ended = [], []
-        for row, (sequence, token, logprob) in enumerate(zip(self._running, tokens, logprobs, strict=True)):
-            sequence.tokens.append(token)
-            sequence.logprobs.append(logprob)
-            stream, reason, text, generation = sequence.stream, None, "", None
-            if token in self.end_tokens or (stream and stream.add(token)):
-                reason = "stop"
-            elif len(sequence.tokens) == sequence.request.sampling.max_tokens:
-                reason = "length"
-            if reason:
-                generation = self._finish(row, sequence, reason)
-                ended.append(row)
-            if stream:
-                text = stream.text[sequence.seen :]
-                sequence.seen = len(stream.text)
-            events.append(Event(sequence.id, Chunk(text, [token], reason), generation))
-        self.stats.tokens_sampled += len(tokens)
-        self.stats.peak_tokens = max(self.stats.peak_tokens, self.memory_in_use)
+        for row, (sequence, count) in enumerate(zip(self._running, drawn.counts, strict=True)):
+            reason: FinishReason | None = None
+            new = []
+            for token, logprob in zip(drawn.tokens[row][:count], drawn.logprobs[row][:count], strict=True):
+                new.append(token)
+                sequence.tokens.append(token)
+                sequence.logprobs.append(logprob)
+                if token in self.end_tokens or (sequence.stream and sequence.stream.add(token)):
+                    reason = "stop"
+                elif len(sequence.tokens) == sequence.request.sampling.max_tokens:
+                    reason = "length"
+                if reason:
+                    ended.append(row)
+                    self._finish(row, sequence, reason)
+                    break
+            if drawn.drafts:
+                sequence.draft, sequence.drafted = drawn.drafts[row], sequence.stored
+            text = ""
+            if sequence.stream:
+                text, sequence.seen = sequence.stream.text[sequence.seen :], len(sequence.stream.text)
+            events.append(Event(sequence.id, Chunk(text, new, reason), sequence.generation))
+            self.stats.tokens_sampled += len(new)
         if ended:
             self._release(ended)
         return events
 
-    def _finish(self, row: int | None, sequence: Running, reason: FinishReason) -> Generation:
+    def _finish(self, row: int | None, sequence: Running, reason: FinishReason) -> None:
+        """Make the generation of what there is. `row`: where it runs, None if it waits."""
         tokens, text = sequence.tokens, ""
         if sequence.stream:
             sequence.stream.finish()
@@ -404,33 +354,20 @@ class Engine:
         elif self.tokenizer:
             ended = bool(tokens) and tokens[-1] in self.end_tokens
             text = self.tokenizer.decode(tokens[:-1] if ended else tokens)
-        routes = sequence.routes if row is None else self._saved_routes(row, sequence)
-        if routes is not None and self._route_shape:
-            routes = routes.view(-1, *self._route_shape)
-        sequence.generation = Generation(
-            list(sequence.prompt), tokens, sequence.logprobs, reason, text, routes
-        )
-        return sequence.generation
-
-    def _saved_routes(self, row: int, sequence: Running) -> Tensor | None:
-        return self._cache.routes(row, sequence.stored) if self._route_shape else None
+        routes = sequence.routes if row is None else self._cache.routes(row, sequence.stored)
+        sequence.generation = Generation(list(sequence.prompt), tokens, sequence.logprobs, reason, text, routes)
 
     def _release(self, rows: Collection[int]) -> None:
         """Forget rows, and move the last ones into the holes, so that those in use stay 0 to n-1."""
-        gone, left = set(rows), len(self._running) - len(rows)
-        sources = [row for row in range(left, len(self._running)) if row not in gone]
-        targets = [row for row in gone if row < left]
+        left = len(self._running) - len(rows)
+        sources = [row for row in range(left, len(self._running)) if row not in rows]
+        targets = [row for row in rows if row < left]
         if sources:
-            longest = max(self._running[row].stored for row in sources)
-            self._cache.copy(sources, targets, longest)
+            self._cache.copy(sources, targets, max(self._running[row].stored for row in sources))
         for source, target in zip(sources, targets, strict=True):
             self._running[target] = self._running[source]
         del self._running[left:]
         self._batch = None
-
-    def _longest(self) -> int:
-        """Columns in use."""
-        return max((sequence.stored for sequence in self._running), default=0)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

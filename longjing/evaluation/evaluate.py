@@ -233,6 +233,8 @@ def evaluate(
         )
     started = perf_counter()
     chosen = list(islice(task.problems(split, 0), problems))
+    if not chosen:
+        raise UserError(f"task {task.name} has no {split} problems with the settings {task.settings}")
     chats = [[{"role": "user", "content": problem.prompt}] for problem in chosen]
     prompts = [tokenizer.encode_chat(chat) for chat in chats]
     prefilled = [ReasoningStream.after(tokenizer.render(chat)).in_reasoning for chat in chats]

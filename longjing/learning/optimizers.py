@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update from the gradients; parameters without one are left alone."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
@@ -49,9 +49,12 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 updates = []
                 for parameter in parameters:
-                    momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                    momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                    updates.append(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov
+                    gradient = parameter.grad
+                    assert gradient is not None
+                    if "momentum" not in self.state[parameter]:
+                        self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+                    momentum = self.state[parameter]["momentum"].lerp_(gradient, 1 - group["momentum"])
+                    updates.append(gradient.lerp(momentum, group["momentum"]))  # Nesterov
                 scale = group["lr"] * math.sqrt(max(1.0, shape[-2] / shape[-1]))
                 for parameter, update in zip(parameters, orthogonalise(torch.stack(updates)), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-scale)
@@ -59,7 +62,8 @@ class Muon(torch.optim.Optimizer):
 
 def split_parameters(model: Decoder) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The model's parameters as (hidden matrices, the rest): embeddings, head, routers, norms and biases."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         outer = name.startswith(("embed_tokens", "lm_head")) or ".gate.weight" in name
         (rest if outer or parameter.dim() < 2 else matrices).append(parameter)

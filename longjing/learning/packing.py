@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_MISSES = 8
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -27,18 +29,19 @@ class Packed:
 def pack(documents: Iterable[Sequence[int]], rows: int, length: int, pad: int) -> Packed:
     """Fill `rows` rows of `length` tokens, each document whole in the first row with room for it.
 
-    Takes documents until one fits nowhere; that one is dropped, and so is any that is longer than a row.
+    A document that fits nowhere is dropped; after `_MISSES` of them the rows count as full.
     """
-    shape = (rows, length)
-    tokens, positions, segments = torch.full(shape, pad), torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    used, count = [0] * rows, [0] * rows
+    tokens = torch.full((rows, length), pad)
+    positions, segments = torch.zeros_like(tokens), torch.zeros_like(tokens)
+    used, count, misses = [0] * rows, [0] * rows, 0
     for document in documents:
         size = len(document)
-        if size > length:
-            continue
         row = next((row for row in range(rows) if used[row] + size <= length), None)
         if row is None:
-            break
+            misses += 1
+            if misses == _MISSES:
+                break
+            continue
         place = slice(used[row], used[row] + size)
         count[row] += 1
         tokens[row, place] = torch.tensor(document)

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from longjing.learning import corpus
 from longjing.learning.optimizers import muon
 from longjing.learning.packing import Packed, ahead, pack
-from longjing.model.config import ModelConfig
 from longjing.learning.state import gather, restore
+from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder, segment_mask
 from longjing.model.files import save_model
 from longjing.planning import flops
@@ -128,7 +128,7 @@ def pretrain(
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             loss = losses(model, packed)
         total = loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance
-        total.backward()
+        torch.autograd.backward(total)
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizers.step(factor)
         load = max((float(router.load.max() / router.load.mean()) for router in model.routers()), default=1.0)

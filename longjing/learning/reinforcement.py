@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,11 +24,26 @@ from longjing.engine.engine import Engine
 from longjing.evaluation import evaluate
 from longjing.learning.advantages import Scale, advantages, has_signal
 from longjing.learning.objectives import (
-    PRESETS, Aggregation, Kind, PolicyBatch, Preset, Statistics, policy_loss, token_logprobs, token_weights,
+    PRESETS,
+    Aggregation,
+    Kind,
+    PolicyBatch,
+    Preset,
+    Statistics,
+    policy_loss,
+    token_logprobs,
+    token_weights,
 )  # fmt: skip
-from longjing.learning.optimizers import Optimizers, adamw, muon
+from longjing.learning.optimizers import adamw, muon
 from longjing.learning.rollouts import (
-    Group, Padded, by_length, draw_problems, judge_group, pad, reflections, sample_groups,
+    Group,
+    Padded,
+    by_length,
+    draw_problems,
+    judge_group,
+    pad,
+    reflections,
+    sample_groups,
 )  # fmt: skip
 from longjing.learning.state import copy_weights, gather, restore, weights
 from longjing.model.decoder import Decoder
@@ -95,7 +111,7 @@ class ReinforcementSettings(BaseModel):
     micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
     max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
     cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
-    evaluation: EvaluationSettings = EvaluationSettings()
+    evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_validate({}))
     save_every: int = Field(1, ge=1)
 
     @model_validator(mode="after")
@@ -110,7 +126,9 @@ class ReinforcementSettings(BaseModel):
     def preset(self) -> Preset:
         """The algorithm's preset with the settings that were given in its place."""
         base = PRESETS[self.algorithm]
-        given = {"kind": self.surrogate, "clip_low": self.clip_low, "clip_high": self.clip_high, "kl": self.kl}
+        given: dict[str, Any] = {
+            "kind": self.surrogate, "clip_low": self.clip_low, "clip_high": self.clip_high, "kl": self.kl,
+        }  # fmt: skip
         objective = replace(base.objective, **{name: value for name, value in given.items() if value is not None})
         return Preset(
             objective, self.aggregation or base.aggregation, self.advantage_scale or base.advantage_scale
@@ -171,7 +189,8 @@ class Reinforcement:
 
     def _collect(self, step: int, clock: Clock) -> tuple[list[Group], int]:
         """The step's groups, those without a signal replaced as often as the settings allow."""
-        settings, groups, refills = self.settings, [], 0
+        settings, refills = self.settings, 0
+        groups: list[Group] = []
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
         for turn in range(settings.refills + 1):
             missing = settings.prompts_per_step - sum(self._teaches(group) for group in groups)
@@ -240,7 +259,7 @@ class Reinforcement:
                 ),
                 self.preset.objective,
             )
-            loss.loss.backward()
+            torch.autograd.backward(loss.loss)
             statistics = loss.statistics if statistics is None else statistics + loss.statistics
         assert statistics is not None
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
@@ -335,7 +354,7 @@ class Reinforcement:
         evaluation = evaluate(
             self.engine, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
             samples=settings.evaluation.samples, seed=self.seed, temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
+            max_tokens=settings.max_tokens, flops=partial(flops.generation, self.model.config),
         )  # fmt: skip
         return {"step": step, **evaluation.summary(), "examples": evaluation.examples(24)}
 

@@ -100,7 +100,9 @@ def pad(generations: Sequence[Generation], pad_token: int, device: torch.device)
     sampled = torch.zeros(len(generations), length - 1, dtype=torch.bool)
     old = torch.zeros(len(generations), length - 1)
     first = generations[0].routes
-    routes = None if first is None else torch.zeros(len(generations), length, *first.shape[1:], dtype=torch.long)
+    routes = None
+    if first is not None:
+        routes = torch.zeros(len(generations), length, *first.shape[1:], dtype=torch.long, device=device)
     for row, generation in enumerate(generations):
         start, end = len(generation.prompt), len(generation.prompt) + len(generation.tokens)
         tokens[row, :end] = torch.tensor([*generation.prompt, *generation.tokens])
@@ -108,7 +110,7 @@ def pad(generations: Sequence[Generation], pad_token: int, device: torch.device)
         old[row, start - 1 : end - 1] = torch.tensor(generation.logprobs)
         if routes is not None and generation.routes is not None:
             routes[row, : end - 1] = generation.routes
-    return Padded(tokens.to(device), sampled.to(device), old.to(device), None if routes is None else routes.to(device))
+    return Padded(tokens.to(device), sampled.to(device), old.to(device), routes)
 
 
 def by_length(generations: Sequence[Generation], budget: int) -> list[list[int]]:

@@ -37,7 +37,8 @@ def restore(
     """The inverse of `gather`: copy the tensors into model, optimisers and reference, bit by bit."""
 
     def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        chosen = (name for name in tensors if name.startswith(prefix))
+        return {name.removeprefix(prefix): tensors[name] for name in chosen}
 
     copy_weights(part(_MODEL), model)
     optimizers.load_tensors(part(_OPTIMIZER))

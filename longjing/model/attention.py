@@ -27,7 +27,8 @@ class Context:
     """What a forward pass knows beside the hidden states: positions, who sees whom, and the experts' book.
 
     `cos`, `sin`: `[batch, length, 1, rotary_dim / 2]`. `mask`: bool `[batch, 1, length, context]`, True where
-    a token may look; None means causal over the tokens given. With a `cache`, new entries are stored in it;
+    a token may look, or the same as numbers to be added to the scores (0 and -inf); None means causal over the
+    tokens given, which is not enough for whoever reads a cache. With a `cache`, new entries are stored in it;
     `reads_cache` says whether tokens also look at what was there before (decoding) or only at each other
     (the first chunk of a prompt, which then takes the same path as training).
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
@@ -113,15 +114,16 @@ class LatentAttention(nn.Module):
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, mask: Tensor | None) -> Tensor:
         """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention."""
+        assert mask is not None, "who reads a cache must say which entries count"
         batch, length = q_nope.shape[:2]
         w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         w_key, w_value = w.split((self.nope, self.value), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).view(batch, length * self.heads, -1)
-        scores = torch.bmm(q * self.scale, cached.transpose(1, 2)).view(batch, length, self.heads, -1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask.transpose(1, 2), float("-inf"))
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype).flatten(1, 2)
+        # For one new token a row, the heads' masks are one, and the product adds it as it writes.
+        bias = mask.transpose(1, 2).expand(-1, -1, self.heads, -1).reshape(batch, length * self.heads, -1)
+        scores = torch.baddbmm(bias, q, cached.transpose(1, 2), alpha=self.scale)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
         out = torch.bmm(weights, cached[..., : self.rank]).view(batch, length, self.heads, self.rank)
         return torch.einsum("blhr,hvr->blhv", out, w_value)
 

@@ -217,6 +217,8 @@ def _read_rope(values: dict[str, Any]) -> dict[str, Any]:
     rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
     rope.pop("type", None)
     rope.setdefault("rope_theta", values.get("rope_theta", 10000.0))
+    if rope.pop("partial_rotary_factor", 1.0) != 1.0:
+        raise UserError("config.json: rotating a part of each head (partial_rotary_factor) is not supported")
     if rope["rope_type"] in ("yarn", "llama3"):
         rope.setdefault("original_max_position_embeddings", values.get("max_position_embeddings", 4096))
     elif rope["rope_type"] not in ("default", "linear"):

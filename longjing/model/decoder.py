@@ -107,6 +107,8 @@ class Decoder(nn.Module):
         angles = positions[..., None, None].float() * self.inverse_frequencies
         dtype = self.embed_tokens.weight.dtype
         cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
+        if mask is not None and reads_cache:  # as numbers, once for all layers: decoding adds them in passing
+            mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
         return Context(cos.to(dtype), sin.to(dtype), mask, cache, reads_cache, replay)
 
     def hidden(self, tokens: Tensor, context: Context) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 WIDTH, HEIGHT = 440, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 430, 12, 192
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 424, 12, 192
 _POINTS = 240  # more would not be seen
 
 Point = tuple[float, float]
@@ -49,7 +49,9 @@ class Chart:
         ]
         if self.limit is not None:
             ys.append(self.limit)
-        x_ticks = [x for x in _ticks(min(xs), max(xs), 5) if min(xs) <= x <= max(xs)]
+        if min(ys) == max(ys) and not self.logarithmic:
+            ys.append(0.0 if any(ys) else 1.0)
+        x_ticks = [x for x in _ticks(min(xs), max(xs), 5, smallest=1) if min(xs) <= x <= max(xs)]
         y_ticks = _decades(min(ys), max(ys)) if self.logarithmic else _ticks(min(ys), max(ys), 4)
         across = _scale(min(xs), max(xs), _LEFT, _RIGHT)
         up = _scale(self._y(min(*ys, y_ticks[0])), self._y(max(*ys, y_ticks[-1])), _BOTTOM, _TOP)
@@ -88,7 +90,7 @@ class Chart:
         if self.percent:
             return f"{value:.3g}%" if value % 1 else f"{value:.0f}%"
         if value and not 1e-3 <= abs(value) < 1e5:
-            return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+            return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+0", "e")
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
     def _usable(self, line: Line) -> Line:
@@ -135,11 +137,11 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
     return lambda value: round(start + (value - low) / (high - low) * (end - start), 1)
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers that span the range."""
+def _ticks(low: float, high: float, count: int, smallest: float = 0.0) -> list[float]:
+    """About `count` round numbers that span the range, at least `smallest` apart."""
     if low == high:
         return [low]
-    rough = (high - low) / count
+    rough = max((high - low) / count, smallest)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough * 0.999)
     first, last = math.floor(low / step + 0.001), math.ceil(high / step - 0.001)
@@ -152,12 +154,12 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _smoothed(points: Sequence[Point]) -> list[Point]:
-    """An exponential mean over about a twentieth of the points, started without a bias to the first."""
-    keep = 1 - 1 / max(3, len(points) / 20)
-    smooth, total, weight = [], 0.0, 0.0
-    for x, y in points:
-        total, weight = keep * total + y, keep * weight + 1
-        smooth.append((x, total / weight))
+    """The mean of about a twentieth of the points, centred, so that a trend isn't delayed."""
+    reach = max(1, len(points) // 40)
+    smooth = []
+    for index, (x, _) in enumerate(points):
+        around = points[max(0, index - reach) : index + reach + 1]
+        smooth.append((x, fmean(y for _, y in around)))
     return smooth
 
 

@@ -12,6 +12,7 @@ from statistics import fmean, median, stdev
 from longjing.runs.jsonl import Row
 
 WINDOW = 10
+_EARLY = 3  # steps before anything is said
 EXACT = 1e-5  # nats by which engine and trainer may differ in float32 on the CPU
 _ROUNDING = {("cpu", "float32"): EXACT, ("cuda", "float32"): 1e-3, ("mps", "float32"): 1e-3}
 _COARSE = 1.0  # in bfloat16, whose eight bits leave little to compare
@@ -33,6 +34,8 @@ def diagnose(kind: str, rows: Rows, tolerance: float = EXACT) -> list[Advice]:
 
     `tolerance`: the difference between engine and trainer that rounding explains, in nats.
     """
+    if len(rows) < _EARLY:
+        return []
     found = [Advice(rule.__name__.strip("_"), text) for rule in _RULES[kind] if (text := rule(rows))]
     if (
         kind == "reinforce"

@@ -58,6 +58,15 @@ def load(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     return _validate(document, data, parsed)
 
 
+def parse_settings(changes: Sequence[str]) -> dict[str, Any]:
+    """`key=value` pairs as settings, of a task say."""
+    pairs = [change.partition("=") for change in changes]
+    for key, equals, value in pairs:
+        if not equals or not key.strip():
+            raise UserError(f"--set {key}{equals}{value}: write KEY=VALUE, for example --set difficulty=2")
+    return {key.strip(): parse_value(value) for key, _, value in pairs}
+
+
 def _find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.is_file():

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from longjing import tasks
 from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
 from longjing.model.files import resolve
@@ -14,6 +15,7 @@ from longjing.recipe.progress import StageProgress
 from longjing.recipe.report import write_report
 from longjing.recipe.schema import Pretrain, Recipe, Reinforce
 from longjing.runs import RunDirectory, StageDirectory
+from longjing.tasks import Task
 
 
 def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
@@ -83,3 +85,11 @@ def _charge(bill: Bill, stage: StageDirectory) -> None:
             flops=row["flops"] or 0.0,
             seconds=row["seconds"],
         )
+
+
+def task_of(path: Path) -> Task | None:
+    """The task that a run's last reinforcement stage learned; None for what is no such run."""
+    if not (path / "recipe.yaml").exists():
+        return None
+    settings = [stage["task"] for stage in RunDirectory(path).recipe()["stages"] if "task" in stage]
+    return tasks.get(**settings[-1]) if settings else None

@@ -168,8 +168,6 @@ def _reachable(numbers: tuple[int, ...]) -> _Table:
 def _better(known: Written | None, left: Written, operator: str, right: Written) -> Written:
     """`known`, or `left operator right` if that has fewer parentheses."""
     binding = BINDING[operator]
-    if operator in "+*" and right.binding == binding:  # a+(b-c) is better written b-c+a
-        left, right = right, left
     parentheses = left.parentheses + right.parentheses + (left.binding < binding) + (right.binding <= binding)
     return known if known and known.parentheses <= parentheses else join(left, operator, right)
 

@@ -6,11 +6,16 @@ from itertools import islice
 
 import pytest
 
+from longjing.engine.engine import Engine
 from longjing.engine.request import Generation
 from longjing.errors import UserError
 from longjing.evaluation import Evaluation, compare, evaluate, normalise
+from longjing.model.config import ModelConfig
+from longjing.model.decoder import Decoder
+from longjing.tasks import get
 from longjing.tasks.answer import boxed
 from longjing.tasks.base import Problem, Verdict
+from longjing.text.tokenizer import Tokenizer
 
 
 class Letters:
@@ -170,6 +175,15 @@ def test_settings_that_make_no_sense_are_refused(settings):
         evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles(), **settings)
 
 
+def test_a_split_without_problems_is_refused():
+    class Empty(Doubles):
+        def problems(self, split: str, seed: int) -> Iterator[Problem]:
+            return iter(())
+
+    with pytest.raises(UserError, match="no validation problems"):
+        evaluate(Scripted(lambda n, sample: ("", "stop")), Letters(), Empty(), split="validation")
+
+
 def test_compare_pairs_the_problems_and_refuses_others():
     def run(script, **settings):
         return evaluate(Scripted(script), Letters(), Doubles(), **settings)
@@ -204,8 +218,6 @@ def test_answers_vote_together_when_they_say_the_same(first, second, agree):
 
 
 def test_a_real_task_can_be_evaluated():
-    from longjing.tasks import get
-
     task = get("countdown", difficulty=1, language="en")
     problems = {problem.prompt: problem for problem in islice(task.problems("test", 0), 5)}
 
@@ -219,3 +231,26 @@ def test_a_real_task_can_be_evaluated():
 
     evaluation = evaluate(Oracle(), Letters(), task, problems=5, samples=2)
     assert evaluation.pass_at_1 == evaluation.maj_at_k == evaluation.well_formed == 1.0
+
+
+def test_the_native_engine_gives_the_same_evaluation_alone_and_in_a_crowd():
+    task = get("countdown", difficulty=1, language="en")
+    tokenizer = Tokenizer.train([problem.prompt for problem in islice(task.problems("train", 0), 50)], 300)
+    config = ModelConfig(
+        "llama", vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, eos_token_id=tokenizer.eos_id,
+    )  # fmt: skip
+    engine = Engine(Decoder(config).initialise(0).eval(), tokenizer, cache_bytes=1 << 22)
+    steps = []
+    few, many = (
+        evaluate(
+            engine, tokenizer, task, problems=problems, samples=2, seed=5, max_tokens=6,
+            on_progress=lambda *at: steps.append(at),
+        )
+        for problems in (2, 6)
+    )  # fmt: skip
+    assert few.records == many.records[:2]
+    assert steps[-1] == (12, many.tokens)
+    assert any(record.text for record in many.records)
+    other = evaluate(engine, tokenizer, task, problems=2, samples=2, seed=6, max_tokens=6)
+    assert other.records != few.records

@@ -28,7 +28,7 @@ from longjing.model.attention import Cache
 from longjing.model.decoder import Decoder
 from longjing.model.files import load_model
 
-TOLERANCE = 2e-5  # logits are of the size of one; the issue asks for 1e-4
+TOLERANCE = 5e-5  # logits reach 6 and the worst seen is 1.5e-5; the aim is 1e-4
 few = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 fewer = settings(few, max_examples=8)
 anything = st.one_of(deepseeks(), denses())

@@ -141,6 +141,8 @@ def test_variants_of_the_signs_read_the_same(tree: Tree) -> None:
         ("0.5+1.25", Fraction(7, 4)),
         ("\\frac{1}{2}+\\dfrac{3}{4}", Fraction(5, 4)),
         ("2*-3", Fraction(-6)),
+        ("+".join(["(1)"] * 99), Fraction(99)),
+        ("(" * MAX_DEPTH + "1" + ")" * MAX_DEPTH, Fraction(1)),
         (" 1 +\t2 ", Fraction(3)),
         ("", None),
         ("1 2", None),
