@@ -89,7 +89,7 @@ def converse(conversation: Conversation, task: Task | None, console: Console) ->
                 console.print(Text("this model has no task to draw problems from", "yellow"))
                 continue
             line = problem.prompt
-            console.print(Text(printable(line), "bold"))
+            console.print(Text(printable(line), "bold"), soft_wrap=True)
         elif line.startswith("/"):
             console.print(Text(HELP, "dim"))
             continue

@@ -40,7 +40,9 @@ Settings = Annotated[
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="a recipe's name (see `longjing recipes`) or its YAML file")],
-    out: Annotated[Path | None, typer.Option(help="the run's directory; default runs/NAME")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the run's directory; default runs/NAME, or runs/NAME-seed-N")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="in place of the recipe's")] = None,
     changes: Annotated[
         list[str] | None,
@@ -55,7 +57,7 @@ def run(
 
         longjing run r1-zero
 
-        longjing run r1-zero --seed 1 --out runs/seed-1
+        longjing run r1-zero --seed 1 --out runs/another
 
         longjing run r1-zero --set task.difficulty=3 --set steps=50
     """
@@ -66,20 +68,14 @@ def run(
     given = {"seed": seed, "device": device, "dtype": dtype}
     changes = [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     plan = load(recipe, changes).here()
-    out = out or Path("runs") / plan.name
-    console.print(
-        f"{plan.name} in {out}: {_place(plan.device, plan.dtype)}, {plan.threads} threads", highlight=False
-    )
+    out = out or Path("runs") / (plan.name if seed is None else f"{plan.name}-seed-{seed}")
+    _say(console, f"{plan.name} in {out}: {_place(plan.device, plan.dtype)}, CPU threads: {plan.threads}")
     try:
         run_recipe(plan, out, console)
     except KeyboardInterrupt:
-        console.print(
-            f"\nStopped. Nothing is lost: the same command goes on. Report so far: {out / 'report.html'}"
-        )
+        _say(console, f"Stopped; nothing is lost, the same command goes on. So far: {out / 'report.html'}")
         raise typer.Exit(130) from None
-    console.print(
-        f"Done. Report: {out / 'report.html'}\nTalk to the model: longjing chat {out}", highlight=False
-    )
+    _say(console, f"Done. Report: {out / 'report.html'}\nTalk to the model: longjing chat {out}")
 
 
 @app.command()
@@ -263,7 +259,7 @@ def check_task(
 def main() -> None:
     """Entry point: what a UserError says is for the person, anything else is a defect."""
     try:
-        app()
+        app(prog_name="longjing")
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
         sys.exit(2)
@@ -278,8 +274,12 @@ def _engine(model: str, device: str, dtype: str, console: Console) -> Any:
     weight = network.embed_tokens.weight
     size = sum(parameter.numel() for parameter in network.parameters())
     place = _place(str(weight.device), str(weight.dtype).removeprefix("torch."))
-    console.print(Text(f"{model}: {size / 1e6:.1f} million parameters, {place}", "dim"))
+    _say(console, f"{model}: {size / 1e6:.1f} million parameters, {place}", "dim")
     return Engine(network, tokenizer), tokenizer
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style), soft_wrap=True)
 
 
 def _place(device: str, dtype: str) -> str:

@@ -13,7 +13,7 @@ from longjing.engine.stops import TextStream
 
 @dataclass(eq=False)
 class Running:
-    """A request waiting or in a row of the cache, which stores all its tokens but the last, the pending one."""
+    """A request, waiting or in a row of the cache; that stores all tokens but the last, the pending one."""
 
     id: int
     request: Request
@@ -37,7 +37,7 @@ class Running:
     def skip_undrafted(self) -> tuple[int, int]:
         """The gap, after widening it by what was decoded since the module last took part."""
         if self.drafted < self.stored:
-            self.gap = (self.gap[0] or self.drafted, self.stored)
+            self.gap = (self.gap[0] if any(self.gap) else self.drafted, self.stored)
             self.drafted = self.stored
         return self.gap
 

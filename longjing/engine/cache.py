@@ -5,21 +5,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from longjing.model.moe import FEWEST_ROWS
+
 
 class RectangleCache:
     """Memory for `area` tokens in every layer, cut into rows of equal length.
 
-    Rows, not pages: attention reads a row as it lies, where gathering pages would cost three times the traffic.
-    The area is fixed; `fit` cuts it anew, into more and shorter rows or fewer and longer ones. Rows in use are
-    0 to n-1. Whoever runs the model says beforehand where the next entries go: `at_start` (a prompt, whole rows)
-    or `at` (a few columns of every row, when decoding).
+    Rows, not pages: attention reads a row as it lies, where gathering pages would cost three times the
+    traffic. The area is fixed; `fit` cuts it anew, into more and shorter rows or fewer and longer ones.
+    Rows in use are 0 to n-1. Whoever runs the model says beforehand where the next entries go: `at_start`
+    (a prompt, whole rows) or `at` (a few columns of every row, when decoding).
 
     A further layer of int16 keeps the experts that each token took: `routes` are (mixture layers, experts per
     token), or nought for none.
     """
 
     def __init__(
-        self, area: int, widths: Sequence[int], dtype: torch.dtype, device: torch.device, routes: tuple[int, int]
+        self,
+        area: int,
+        widths: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+        routes: tuple[int, int],
     ) -> None:
         self.area, self._route_shape = area, routes
         kinds = [(width, dtype) for width in widths] + [(routes[0] * routes[1], torch.int16)]
@@ -29,8 +36,11 @@ class RectangleCache:
         self._cut(rows=1, columns=1)
 
     def _cut(self, rows: int, columns: int) -> None:
-        """Lay the rectangle out. What it covers for the first time is zeroed: attention multiplies what it masks
-        by nought, and nought times NaN is NaN. The rest stays untouched, and so costs no memory yet."""
+        """Lay the rectangle out.
+
+        What it covers for the first time is zeroed: attention multiplies what it masks by nought, and nought
+        times NaN is NaN. The rest stays untouched, and so costs no memory yet.
+        """
         self.rows, self.columns = rows, columns
         size, self._views = rows * columns, []
         for flat, width in zip(self._flat, self._width, strict=True):
@@ -41,8 +51,8 @@ class RectangleCache:
     def fit(self, rows: int, columns: int, used: int, longest: int) -> None:
         """Make room for `rows` times `columns`, which must not exceed the area.
 
-        The first `used` rows keep their first `longest` columns. Rows are as many as asked for, since more cost
-        nothing later; columns get slack (a quarter, at least 64) as far as the area has it.
+        The first `used` rows keep their first `longest` columns. Rows are as many as asked for, since more
+        cost nothing later; columns get slack (a quarter, at least 64) as far as the area has it.
         """
         if rows <= self.rows and columns <= self.columns:
             return
@@ -63,24 +73,30 @@ class RectangleCache:
         self._first_row: int | None = first_row
 
     def at(self, rows: Tensor, columns: Tensor, longest: int) -> None:
-        """The next entries go to `rows` `[n, 1]` and `columns` `[n, length]`; `longest` columns are read back."""
+        """The next entries go to `rows` `[n, 1]`, `columns` `[n, length]`; `longest` columns come back.
+
+        Rows are 0 to n-1, or a few with the last one repeated.
+        """
         self._first_row, self._target, self._longest = None, (rows, columns), longest
 
     def update(self, layer: int, entries: Tensor) -> Tensor:
-        """Store `entries` `[batch, length, width]` where told; return the context `[batch, longest, width]`."""
+        """Store `entries` `[batch, length, width]` where told; return the rows' `[batch, longest, width]`."""
         view = self._views[layer]
         if self._first_row is not None:
             stored = view[self._first_row : self._first_row + len(entries), : entries.shape[1]]
             return stored.copy_(entries)
+        rows, _ = self._target
         view[self._target] = entries
+        if len(rows) <= FEWEST_ROWS:  # there may be repeated ones
+            return view[rows[:, 0], : self._longest]
         return view[: len(entries), : self._longest]
 
     def store_routes(self, routes: Sequence[Tensor]) -> None:
-        """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, as `update` would."""
+        """Store the experts taken, one `[batch, length, experts per token]` per mixture layer."""
         self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
 
     def routes(self, row: int, length: int) -> Tensor | None:
-        """A copy of the experts that a row's first tokens took, `[length, mixture layers, experts per token]`."""
+        """The experts taken in a row, `[length, mixture layers, experts per token]`; or None."""
         if not self._width[-1]:
             return None
         with torch.inference_mode(False):  # an inference tensor could not index in the trainer

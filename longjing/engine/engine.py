@@ -47,15 +47,16 @@ class Statistics:
 class Engine:
     """Completes prompts with a decoder, which may be the very module that a trainer updates.
 
-    A step lets waiting requests in, in order, as far as rows (`max_batch`) and memory (`cache_bytes`) go, reads
-    their prompts but for the last token, and then samples one token for every row. Requests with a prompt that
-    is running already copy its latents. When the rows outgrow the memory, the ones that started last go back to
-    the head of the queue, and are read again later with what they had generated. What a request gets depends on
-    its seed only.
+    A step lets waiting requests in, in order, as far as rows (`max_batch`) and memory (`cache_bytes`) go,
+    reads their prompts but for the last token, and then samples a token for every row. Of requests with one
+    prompt, the first reads it and the others copy what the cache has. When the rows outgrow the memory,
+    those that started last go back to the head of the queue, and later are read again with what they had
+    generated. What a request gets depends on its seed only, but for rounding.
 
-    `record_routes` keeps the experts that tokens took, for the trainer to replay. `end_tokens` default to the
-    model's. `dtype` other than the weights' makes the engine keep a copy, which `refresh` renews.
-    Drive it from one thread.
+    `record_routes` keeps the experts that tokens took, for the trainer to replay. `speculate` drafts with the
+    model's prediction module; "auto" does where that is measured to be faster. `end_tokens` default to the
+    model's. A `dtype` other than the weights' makes the engine keep a copy, which `refresh` renews. Raises
+    UserError for settings that can't be. Drive it from one thread.
     """
 
     def __init__(
@@ -73,14 +74,16 @@ class Engine:
         weight, config = model.embed_tokens.weight, model.config
         self._source, self.model, self.tokenizer = model, model, tokenizer
         if dtype not in (None, weight.dtype):
-            self.model = copy.deepcopy(model).to(dtype).requires_grad_(False)
+            self.model = copy.deepcopy(model).requires_grad_(False)
+            for parameter in self.model.parameters():  # the buffers, angles and biases, stay exact
+                parameter.data = parameter.data.to(dtype)
         self.max_batch = max_batch
         if end_tokens is None:
             end = config.eos_token_id
             end_tokens = () if end is None else (end,) if isinstance(end, int) else end
         self.end_tokens = frozenset(end_tokens)
         if speculate is True and not config.num_nextn_predict_layers:
-            raise UserError("speculate needs a model with a multi-token prediction layer, and this one has none")
+            raise UserError('speculate = True needs a model with a multi-token prediction layer; try "auto"')
         drafts = bool(speculate and config.num_nextn_predict_layers)
         self._pace = Pace() if drafts and speculate == "auto" else None
         self._stride, self._drafting = 1 + drafts, False
@@ -108,7 +111,7 @@ class Engine:
     def generate(
         self, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
     ) -> list[Generation]:
-        """One completion per request, in order. `on_step(finished requests, tokens so far)` reports progress."""
+        """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress."""
         for request in requests:
             self._check(request)
         sequences = [self._add(request, streams=False) for request in requests]
@@ -168,7 +171,7 @@ class Engine:
         return None
 
     def refresh(self) -> None:
-        """Take over the source model's present weights. Not while requests run: their cache is of the old ones."""
+        """Take over the model's present weights. Not while requests run: their cache is of the old ones."""
         if self._running:
             raise RuntimeError("refresh() while requests are running would mix two models in one completion")
         if self.model is not self._source:
@@ -197,13 +200,14 @@ class Engine:
         need = len(request.prompt) + sampling.max_tokens
         if need > self._cache.area:
             raise UserError(
-                f"a prompt of {len(request.prompt)} tokens with max_tokens = {sampling.max_tokens} needs a cache "
-                f"for {need}, and there is one for {self._cache.area}; raise cache_bytes or lower max_tokens"
+                f"a prompt of {len(request.prompt)} tokens with max_tokens = {sampling.max_tokens} needs a "
+                f"cache for {need}, and it holds {self._cache.area}; raise cache_bytes or lower max_tokens"
             )
 
     def _add(self, request: Request, streams: bool) -> Running:
-        wants_text = self.tokenizer is not None and (streams or bool(request.sampling.stop))
-        stream = TextStream(self.tokenizer, request.sampling.stop) if self.tokenizer and wants_text else None
+        stream = None
+        if self.tokenizer and (streams or request.sampling.stop):
+            stream = TextStream(self.tokenizer, request.sampling.stop)
         sequence = Running(self._ids, request, tuple(request.prompt), stream)
         self._ids += 1
         self._waiting.append(sequence)
@@ -237,7 +241,8 @@ class Engine:
         """Move requests from the queue to rows, and read all but their pending tokens."""
         first = len(self._running)
         # A nearly full batch waits for a few free rows, so that prompts are read several at a time.
-        if not self._waiting or 0 < first > self.max_batch - min(len(self._waiting), self.max_batch // 16):
+        worthwhile = min(len(self._waiting), self.max_batch // 16)
+        if first and self.max_batch - first < worthwhile:
             return
         columns = max(map(self._need, self._running), default=0)
         newcomers: list[Running] = []
@@ -258,7 +263,7 @@ class Engine:
             self.stats.peak_rows = max(self.stats.peak_rows, len(self._running))
 
     def _prefill(self, newcomers: list[Running]) -> None:
-        """Give each newcomer the next row: read once each prompt that no row has yet, and copy it for the others."""
+        """Give each newcomer the next row: a prompt that no row has yet is read, others are copied."""
         rows = {sequence.prompt: row for row, sequence in enumerate(self._running)}
         resumed, fresh, followers = [], [], []
         for sequence in newcomers:
@@ -355,7 +360,9 @@ class Engine:
             ended = bool(tokens) and tokens[-1] in self.end_tokens
             text = self.tokenizer.decode(tokens[:-1] if ended else tokens)
         routes = sequence.routes if row is None else self._cache.routes(row, sequence.stored)
-        sequence.generation = Generation(list(sequence.prompt), tokens, sequence.logprobs, reason, text, routes)
+        sequence.generation = Generation(
+            list(sequence.prompt), tokens, sequence.logprobs, reason, text, routes
+        )
 
     def _release(self, rows: Collection[int]) -> None:
         """Forget rows, and move the last ones into the holes, so that those in use stay 0 to n-1."""

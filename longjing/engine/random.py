@@ -15,7 +15,7 @@ def uniform(seeds: Tensor, positions: Tensor) -> Tensor:
     """One number in [0, 1) for each (seed, position), both int64 of one shape: float32 in steps of 2^-24.
 
     Counter-based: the finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-    generators", 2014) over the seed and then the position. Integers only, so every device gives the same bits.
+    generators", 2014) over the seed and then the position. In integers, so every device gives the same bits.
     """
     state = _scramble(_scramble(seeds) + (positions + 1) * _GOLDEN)
     return _shift(state, 40).float() * 2.0**-24

@@ -15,9 +15,10 @@ FinishReason = Literal["stop", "length", "cancelled"]
 class Sampling:
     """How to draw a completion. Raises UserError for values out of range.
 
-    `temperature` 0 is greedy. The filters apply after the temperature, in this order: `top_k` (0 is off), `top_p`
-    of what is left (1 is off), `min_p` relative to the likeliest token (0 is off). `max_tokens` counts the end
-    token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own, modulo 2^64.
+    `temperature` 0 is greedy. The filters apply after the temperature, in this order: `top_k` (0 is off),
+    `top_p` of what is left (1 is off), `min_p` relative to the likeliest token (0 is off). `max_tokens`
+    counts the end token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own,
+    modulo 2^64.
     """
 
     temperature: float = 1.0
@@ -57,10 +58,11 @@ class Request:
 class Generation:
     """One completion.
 
-    `tokens` holds the end token, or what completed the stop string, if that was sampled; `text` is without it.
-    `logprobs`: of each token under softmax(logits / temperature) in float32, the distribution it was drawn from
-    if no filter was on; of a greedy token, at temperature 1. `routes` int16 `[len(prompt) + len(tokens) - 1,
-    mixture layers, experts per token]`: the experts that each token which was read took, if the engine records.
+    `tokens` holds the end token, or what completed the stop string, if that was sampled; `text` is without.
+    `logprobs`: of each token under softmax(logits / temperature) in float32, the distribution it was drawn
+    from if no filter was on; of a greedy token, at temperature 1. `routes` int16 `[len(prompt) +
+    len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token that was read, if
+    the engine records.
     """
 
     prompt: list[int]
@@ -73,7 +75,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a completion as it comes. Text can lag behind the tokens: it may yet become a stop string."""
+    """A piece of a completion as it comes. Text can lag behind tokens: it may yet become a stop string."""
 
     text: str
     token_ids: list[int]
@@ -95,5 +97,5 @@ class Generator(Protocol):
     def generate(
         self, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
     ) -> list[Generation]:
-        """One completion per request, in order. `on_step(finished requests, tokens so far)` reports progress."""
+        """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress."""
         ...

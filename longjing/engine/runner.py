@@ -9,12 +9,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from longjing.engine.batch import Batch, Running
 from longjing.engine.cache import RectangleCache
+from longjing.engine.graphs import Graphs
 from longjing.model.decoder import Decoder
+from longjing.model.moe import FEWEST_ROWS
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a decoding step sampled: row i's first `counts[i]` of `tokens[i]`, and the drafts of what comes next."""
+    """What a decoding step sampled: of row i the first `counts[i]` of `tokens[i]`; and the drafts it made."""
 
     tokens: list[list[int]]
     logprobs: list[list[float]]
@@ -28,51 +30,72 @@ class Runner:
     def __init__(self, model: Decoder, cache: RectangleCache, drafts: bool, records: bool) -> None:
         self.model, self.cache, self.drafts, self.records = model, cache, drafts, records
         self._device = model.embed_tokens.weight.device
+        # Experts are run by the counts of their tokens, which a graph can't wait for.
+        graphs = self._device.type == "cuda" and not model.config.n_routed_experts
+        self._graphs = Graphs(self._logits, cache) if graphs else None
 
     def read(self, sequences: Sequence[Running], first_row: int) -> int:
         """Store all tokens but the pending ones in rows from `first_row` on; returns how many were read.
 
-        The same causal pass as in training, padded on the right. Padding is behind what counts, so nothing that
-        counts sees it, and decoding overwrites its entries before it looks at them. Sequences that saved their
-        routes replay them: all must have, or none.
+        The same causal pass as in training, padded on the right. Padding is behind what counts, so nothing
+        that counts sees it, and decoding overwrites its entries before it looks at them. Sequences that saved
+        their routes replay them: all must have, or none.
         """
         length = max(sequence.stored for sequence in sequences)
         if not length:
             return 0
-        texts = pad_sequence([torch.tensor(s.prompt + tuple(s.tokens)) for s in sequences], batch_first=True).to(self._device)
+        padded = pad_sequence([torch.tensor([*s.prompt, *s.tokens]) for s in sequences], batch_first=True)
+        tokens = padded.to(self._device)
         routes = [s.routes for s in sequences if s.routes is not None]
         replay = pad_sequence(routes, batch_first=True).long() if routes else None
         positions = torch.arange(length, device=self._device).expand(len(sequences), -1)
         self.cache.at_start(first_row)
-        context = self.model.context(positions, cache=self.cache, replay=replay)
-        hidden = self.model.hidden(texts[:, :-1], context)
+        context = self.model.context(positions, cache=self.cache, replay=replay, exact=True)
+        hidden = self.model.hidden(tokens[:, :-1], context)
         if self.records:
             self.cache.store_routes(context.routes)
         if self.drafts:
-            self.model.next_hidden(0, texts[:, 1:], hidden, replace(context, replay=None, routes=[]))
+            self.model.next_hidden(0, tokens[:, 1:], hidden, replace(context, replay=None, routes=[]))
         return sum(sequence.stored for sequence in sequences)
 
     def decode(self, batch: Batch, longest: int) -> Drawn:
         """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use."""
-        columns = batch.stored[:, None]
-        mask = torch.arange(longest + 1, device=self._device) <= columns[..., None]
-        self.cache.at(batch.rows[:, None], columns, longest + 1)
-        context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
-        hidden = self.model.hidden(batch.pending[:, None], context)
-        if self.records:
-            self.cache.store_routes(context.routes)
-        tokens, logprobs = batch.sampler.draw(self.model.head(hidden[:, 0]), batch.positions)
+        if self._graphs:
+            logits = self._graphs.logits(batch, longest)
+        else:
+            columns = self._filled(batch.rows, batch.pending, batch.stored)
+            logits = self._logits(*columns, longest + 1)[: len(batch.rows)]
+        tokens, logprobs = batch.sampler.draw(logits, batch.positions)
         batch.advance(tokens, 1)
         return Drawn(tokens[:, None].tolist(), logprobs[:, None].tolist(), [1] * len(tokens))
+
+    def _filled(self, *columns: Tensor) -> Sequence[Tensor]:
+        """The columns `[rows]` with the last row repeated, on a CPU, until rounding no longer shows how few
+        they are."""
+        missing = FEWEST_ROWS - len(columns[0])
+        if missing <= 0 or self._device.type != "cpu":
+            return columns
+        return [torch.cat((column, column[-1:].expand(missing))) for column in columns]
+
+    def _logits(self, rows: Tensor, pending: Tensor, stored: Tensor, longest: int) -> Tensor:
+        """Logits `[rows, vocabulary]` after reading `pending`, whose entries go to columns `stored`."""
+        columns = stored[:, None]
+        mask = torch.arange(longest, device=self._device) <= columns[..., None]
+        self.cache.at(rows[:, None], columns, longest)
+        context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
+        hidden = self.model.hidden(pending[:, None], context)
+        if self.records:
+            self.cache.store_routes(context.routes)
+        return self.model.head(hidden[:, 0])
 
     def speculate(self, batch: Batch, longest: int) -> Drawn:
         """Read the pending tokens and their drafts in one pass, draw one token or two, and draft again.
 
-        The module of multi-token prediction drafts (DeepSeek-V3, section 2.2). Every token is drawn from the
-        decoder's own distribution with the number that belongs to its position, as `decode` would; a draft only
-        decides whether the second draw was made after the right token. So the samples are the same, exactly,
-        and a bad draft costs time only. (Speculative sampling, arXiv 2211.17192, would accept more drafts, but
-        then a sample would depend on them.)
+        The module of multi-token prediction drafts (DeepSeek-V3, section 2.2). Every token is drawn from
+        the decoder's own distribution with the number that belongs to its position, as `decode` would; a
+        draft only decides whether the second draw was made after the right token. So the samples are the
+        same, and a bad draft costs nothing but time. (Speculative sampling, arXiv 2211.17192, would accept
+        more drafts, but then a sample would depend on them.)
         """
         columns = batch.stored[:, None] + torch.arange(2, device=self._device)
         places = torch.arange(longest + 2, device=self._device)

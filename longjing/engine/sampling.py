@@ -49,17 +49,18 @@ class Sampler:
         logits = logits.float()
         if self.temperature is not None:
             logits = logits / self.temperature[:, None]
-        logprobs = logits.log_softmax(dim=-1)
+        probabilities = logits.softmax(dim=-1)
         if self.all_greedy:
-            tokens = logprobs.argmax(dim=-1)
+            tokens = logits.argmax(dim=-1)
         else:
-            tokens = _invert(self._filter(logprobs.exp()), uniform(self.seeds, positions))
+            tokens = _invert(self._filter(probabilities), uniform(self.seeds, positions))
             if self.greedy is not None:
-                tokens = torch.where(self.greedy, logprobs.argmax(dim=-1), tokens)
-        return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
+                tokens = torch.where(self.greedy, logits.argmax(dim=-1), tokens)
+        # As the trainer computes it, to the bit; the logarithm of a probability would be off by a rounding.
+        return tokens, logits.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
 
     def _filter(self, probabilities: Tensor) -> Tensor:
-        """`probabilities` `[rows, vocabulary]` with zeros where top-k, top-p or min-p exclude; not renormalised."""
+        """`probabilities` `[rows, vocabulary]`, with zeros for what top-k, top-p and min-p exclude."""
         if self.top_k is not None or self.top_p is not None:
             ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
             if self.top_k is not None:
@@ -67,7 +68,8 @@ class Sampler:
                 ordered = ordered.masked_fill((rank >= self.top_k[:, None]) & (self.top_k[:, None] > 0), 0)
             if self.top_p is not None:
                 before = ordered.cumsum(dim=-1) - ordered
-                ordered = ordered.masked_fill(before >= self.top_p[:, None] * ordered.sum(-1, keepdim=True), 0)
+                least = self.top_p[:, None] * ordered.sum(dim=-1, keepdim=True)
+                ordered = ordered.masked_fill(before >= least, 0)
             probabilities = torch.zeros_like(probabilities).scatter_(1, tokens, ordered)
         if self.min_p is not None:
             least = self.min_p[:, None] * probabilities.amax(dim=-1, keepdim=True)
@@ -76,9 +78,12 @@ class Sampler:
 
 
 def _invert(weights: Tensor, numbers: Tensor) -> Tensor:
-    """The token at which the running sum of `weights` `[rows, vocabulary]` passes `numbers` `[rows]` of the total.
+    """Where the running sum of `weights` `[rows, vocabulary]` passes `numbers` `[rows]` times the total.
 
-    Never one of weight zero: the sum has to rise there. In float64, or a large vocabulary's tail would be lost.
+    Never at a weight of zero, since the sum has to rise there. In float64, or a large vocabulary's tail
+    would be lost; Apple's GPUs have none, so theirs is done on the CPU.
     """
-    sums = weights.cumsum(dim=-1, dtype=torch.float64)
-    return torch.searchsorted(sums, sums[:, -1:] * numbers[:, None], right=True)[:, 0]
+    device = torch.device("cpu") if weights.device.type == "mps" else weights.device
+    sums = weights.to(device).cumsum(dim=-1, dtype=torch.float64)
+    targets = sums[:, -1:] * numbers[:, None].to(device)
+    return torch.searchsorted(sums, targets, right=True)[:, 0].to(weights.device)

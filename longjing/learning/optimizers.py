@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 
 
@@ -102,7 +103,23 @@ class Optimizers:
                 owner, index, name = key.split(".", 2)
                 if int(owner) == number:
                     state[int(index)][name] = value
-            optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})
+            optimizer.load_state_dict(
+                {"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]}
+            )
+
+
+def clip_gradients(model: nn.Module, most: float) -> float:
+    """Scale the gradients down to a norm of at most `most`, all together; returns the norm they had.
+
+    Raises UserError if that isn't a finite number: an update from such gradients would spoil every weight.
+    """
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), most))
+    if not math.isfinite(norm):
+        raise UserError(
+            f"the gradient has become {norm}: learning has diverged, and nothing was updated with it; "
+            "begin again with a lower learning rate or a longer warm-up"
+        )
+    return norm
 
 
 def muon(model: Decoder, lr: float, adamw_lr: float, weight_decay: float = 0.0) -> Optimizers:

@@ -23,7 +23,9 @@ class Packed:
 
     def to(self, device: torch.device) -> "Packed":
         """The same on another device."""
-        return Packed(*(part.to(device) for part in (self.tokens, self.positions, self.segments, self.learns)))
+        return Packed(
+            *(part.to(device) for part in (self.tokens, self.positions, self.segments, self.learns))
+        )
 
 
 def pack(documents: Iterable[Sequence[int]], rows: int, length: int, pad: int) -> Packed:

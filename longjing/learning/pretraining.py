@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from longjing.errors import UserError
 from longjing.learning import corpus
-from longjing.learning.optimizers import muon
+from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, ahead, pack
-from longjing.learning.state import gather, restore
+from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder, segment_mask
 from longjing.model.files import save_model
@@ -44,7 +45,9 @@ class PretrainingSettings(BaseModel):
     adamw_learning_rate: float = Field(0.003, gt=0, description="for embeddings, head, routers and norms")
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(50, ge=0)
-    decay_share: float = Field(0.4, ge=0, le=1, description="share of the steps in which the rate falls to zero")
+    decay_share: float = Field(
+        0.4, ge=0, le=1, description="share of the steps in which the rate falls to zero"
+    )
     max_grad_norm: float = Field(1.0, gt=0)
     mtp_weight: float = Field(0.3, ge=0, description="of the further tokens' loss, until the rate decays")
     mtp_weight_late: float = Field(0.1, ge=0, description="and from then on")
@@ -100,20 +103,31 @@ def batch(settings: PretrainingSettings, tokenizer: Tokenizer, seed: int, step: 
 
 
 def pretrain(
-    settings: PretrainingSettings, stage: StageDirectory, *, seed: int, device: torch.device, dtype: torch.dtype
+    settings: PretrainingSettings,
+    stage: StageDirectory,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> None:
     """Run the stage to its end, from wherever it stands.
 
-    `dtype` bfloat16 computes in autocast; weights and optimiser state are float32 either way.
+    `dtype` bfloat16 computes in autocast; weights and optimiser state are float32 either way. Raises UserError
+    if the disk is too small, the rows are, or learning diverges.
     """
     saved = stage.load_state()
     tokenizer = _tokenizer(settings, stage, seed)
     config = ModelConfig.from_dict(
         settings.model
-        | {"vocab_size": tokenizer.vocab_size, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        | {
+            "vocab_size": tokenizer.vocab_size,
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": tokenizer.eos_id,
+        }
         | {"pad_token_id": tokenizer.pad_id, "max_position_embeddings": 4 * settings.row_length}
     )
     model = Decoder(config).initialise(seed).to(device).train()
+    stage.run.reserve(disk_bytes(model))
     optimizers = muon(model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay)
     facts: dict[str, Any] = {"step": -1, "time": 0.0, "tokens": 0, "flops": 0.0}
     if saved is not None:
@@ -122,6 +136,10 @@ def pretrain(
     for step in range(facts["step"] + 1, settings.steps):
         began = time.perf_counter()
         packed = batch(settings, tokenizer, seed, step).to(device)
+        if not packed.learns.any():
+            raise UserError(
+                f"no document fits into a row of {settings.row_length} tokens; raise `row_length`"
+            )
         factor = rate_factor(step, settings)
         decaying = step >= settings.steps * (1 - settings.decay_share)
         mtp_weight = settings.mtp_weight_late if decaying else settings.mtp_weight
@@ -129,7 +147,7 @@ def pretrain(
             loss = losses(model, packed)
         total = loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance
         torch.autograd.backward(total)
-        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        grad_norm = clip_gradients(model, settings.max_grad_norm)
         optimizers.step(factor)
         load = max((float(router.load.max() / router.load.mean()) for router in model.routers()), default=1.0)
         model.rebalance(settings.balance_speed)
@@ -147,7 +165,7 @@ def pretrain(
                 "loss": float(loss.next_token.detach()),
                 "mtp_loss": float(loss.further.detach()),
                 "balance_loss": float(loss.balance.detach()),
-                "grad_norm": float(grad_norm),
+                "grad_norm": grad_norm,
                 "learning_rate": settings.learning_rate * factor,
                 "tokens_per_second": tokens / seconds,
                 "load_max": load,

@@ -34,7 +34,7 @@ from longjing.learning.objectives import (
     token_logprobs,
     token_weights,
 )  # fmt: skip
-from longjing.learning.optimizers import adamw, muon
+from longjing.learning.optimizers import adamw, clip_gradients, muon
 from longjing.learning.rollouts import (
     Group,
     Padded,
@@ -45,7 +45,7 @@ from longjing.learning.rollouts import (
     reflections,
     sample_groups,
 )  # fmt: skip
-from longjing.learning.state import copy_weights, gather, restore, weights
+from longjing.learning.state import copy_weights, disk_bytes, gather, restore, weights
 from longjing.model.decoder import Decoder
 from longjing.model.files import load_model, resolve, save_model
 from longjing.planning import flops
@@ -101,7 +101,9 @@ class ReinforcementSettings(BaseModel):
     aggregation: Aggregation | None = None
     advantage_scale: Scale | None = None
     reference_every: int = Field(400, ge=1, description="steps after which the policy becomes the reference")
-    rewards: dict[str, float] = Field({"accuracy": 1.0, "format": 1.0}, description="weights of the reward parts")
+    rewards: dict[str, float] = Field(
+        {"accuracy": 1.0, "format": 1.0}, description="weights of the reward parts"
+    )
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(3e-6, gt=0, description="Muon's, if that is the optimiser")
     adamw_learning_rate: float = Field(1e-4, gt=0, description="beside Muon, for what isn't a hidden matrix")
@@ -120,6 +122,12 @@ class ReinforcementSettings(BaseModel):
             raise ValueError(
                 f"minibatches {self.minibatches} does not divide prompts_per_step {self.prompts_per_step}"
             )
+        if unknown := self.rewards.keys() - {"accuracy", "format"}:
+            raise ValueError(f"rewards has no part {min(unknown)!r}; the parts are accuracy and format")
+        if not any(self.rewards.values()):
+            raise ValueError(
+                "the rewards weigh nothing: every reward would be 0, and nothing would be learned"
+            )
         self.task.make()
         return self
 
@@ -129,7 +137,9 @@ class ReinforcementSettings(BaseModel):
         given: dict[str, Any] = {
             "kind": self.surrogate, "clip_low": self.clip_low, "clip_high": self.clip_high, "kl": self.kl,
         }  # fmt: skip
-        objective = replace(base.objective, **{name: value for name, value in given.items() if value is not None})
+        objective = replace(
+            base.objective, **{name: value for name, value in given.items() if value is not None}
+        )
         return Preset(
             objective, self.aggregation or base.aggregation, self.advantage_scale or base.advantage_scale
         )
@@ -151,7 +161,9 @@ class Clock:
 class Reinforcement:
     """A policy, its reference, and the machinery that moves the one and keeps the other."""
 
-    def __init__(self, settings: ReinforcementSettings, seed: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, settings: ReinforcementSettings, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.settings, self.seed, self.device, self.dtype = settings, seed, device, dtype
         self.task, self.preset = settings.task.make(), settings.preset()
         path = resolve(settings.model)
@@ -199,10 +211,17 @@ class Reinforcement:
             problems = draw_problems(self.task, missing, self.seed, step, turn)
             with clock.phase("sampling"):
                 sampled = sample_groups(
-                    self.engine, self.tokenizer, problems, settings.group_size, sampling, self.seed, step
+                    self.engine,
+                    self.tokenizer,
+                    problems,
+                    settings.group_size,
+                    sampling,
+                    self.seed,
+                    step,
+                    turn,
                 )
             with clock.phase("judging"):
-                groups += [judge_group(self.task, *pair) for pair in sampled]
+                groups += [judge_group(self.task, self.tokenizer, *pair) for pair in sampled]
             refills = len(groups) - settings.prompts_per_step
         return groups, refills
 
@@ -226,7 +245,7 @@ class Reinforcement:
         self.engine.refresh()
         if total is not None and first is not None:
             # The law speaks of the policy that sampled: before the first optimiser step.
-            total = replace(total, logprob_difference=first.logprob_difference)
+            total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
         return total, max(norms, default=0.0), trained
 
     def _optimise(
@@ -236,7 +255,9 @@ class Reinforcement:
         rows = [
             (generation, float(gain))
             for place in part
-            for generation, gain, valid in zip(groups[place].generations, gains[place], judged[place], strict=True)
+            for generation, gain, valid in zip(
+                groups[place].generations, gains[place], judged[place], strict=True
+            )
             if valid
         ]
         generations = [generation for generation, _ in rows]
@@ -262,15 +283,15 @@ class Reinforcement:
             torch.autograd.backward(loss.loss)
             statistics = loss.statistics if statistics is None else statistics + loss.statistics
         assert statistics is not None
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizers.step(self._rate_factor(step))
-        return statistics, float(norm), sum(len(g.prompt) + len(g.tokens) for g in generations)
+        return statistics, norm, sum(len(g.prompt) + len(g.tokens) for g in generations)
 
     def _logprobs(self, model: Decoder, padded: Padded) -> Tensor:
         """Log-probability of each next token `[batch, length - 1]`, zero where the policy sampled none."""
         positions = torch.arange(padded.tokens.shape[1], device=self.device).expand_as(padded.tokens)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            hidden = model.hidden(padded.tokens, model.context(positions, replay=padded.routes))
+            hidden = model.hidden(padded.tokens, model.context(positions, replay=padded.routes, exact=True))
             logits = model.head(hidden[:, :-1][padded.sampled])
         found = token_logprobs(logits, padded.tokens[:, 1:][padded.sampled], self.settings.temperature)
         return torch.zeros_like(padded.old_logprobs).masked_scatter(padded.sampled, found)
@@ -278,7 +299,9 @@ class Reinforcement:
     @torch.no_grad()
     def _reference_logprobs(self, padded: Padded) -> Tensor | None:
         """The reference takes its own experts: it is another policy, not another rounding of this one."""
-        return None if self.reference is None else self._logprobs(self.reference, replace(padded, routes=None))
+        return (
+            None if self.reference is None else self._logprobs(self.reference, replace(padded, routes=None))
+        )
 
     def _rate_factor(self, step: int) -> float:
         return min(1.0, (step + 1) / (self.settings.warmup_steps + 1))
@@ -294,18 +317,24 @@ class Reinforcement:
         return sampling + passes * trained * flops.training(config, mean)
 
     def _metrics(
-        self, groups: list[Group], rewards: Tensor, judged: Tensor, statistics: Statistics | None, clock: Clock
+        self,
+        groups: list[Group],
+        rewards: Tensor,
+        judged: Tensor,
+        statistics: Statistics | None,
+        clock: Clock,
     ) -> dict[str, Any]:
         generations = [generation for group in groups for generation in group.generations]
         completions = [completion for group in groups for completion in group.completions]
-        verdicts = [verdict for group in groups for verdict in group.verdicts]
+        verdicts = [v for group in groups for v in group.verdicts if v.outcome != "unjudged"]
         lengths = [len(generation.tokens) for generation in generations]
         logprobs = [value for generation in generations for value in generation.logprobs]
-        counted = max(1, int(judged.sum()))
+        counted = max(1, len(verdicts))
         parts = {
-            f"reward_{part}": sum(verdict.rewards[part] for verdict in verdicts) / len(verdicts)
+            f"reward_{part}": sum(verdict.rewards[part] for verdict in verdicts) / counted
             for part in self.settings.rewards
         }
+        reasoning = [len(self.tokenizer.encode(completion.reasoning)) for completion in completions]
         sampled = sum(lengths)
         return {
             "reward": float(rewards[judged].mean()) if judged.any() else 0.0,
@@ -313,9 +342,11 @@ class Reinforcement:
             "accuracy": sum(verdict.outcome == "correct" for verdict in verdicts) / counted,
             "length_mean": sampled / len(lengths),
             "length_max": max(lengths),
+            "reasoning_length_mean": sum(reasoning) / len(reasoning),
             "truncated": sum(completion.truncated for completion in completions) / len(completions),
             "groups_without_signal": sum(not self._teaches(group) for group in groups) / len(groups),
-            "groups_all_wrong": sum(all(v.outcome == "wrong" for v in g.verdicts) for g in groups) / len(groups),
+            "groups_all_wrong": sum(all(v.outcome == "wrong" for v in g.verdicts) for g in groups)
+            / len(groups),
             "unjudged": int((~judged).sum()),
             # The mean of -log p over what was sampled from p is an unbiased estimate of its entropy.
             "entropy": -sum(logprobs) / max(1, len(logprobs)),
@@ -360,11 +391,20 @@ class Reinforcement:
 
 
 def reinforce(
-    settings: ReinforcementSettings, stage: StageDirectory, *, seed: int, device: torch.device, dtype: torch.dtype
+    settings: ReinforcementSettings,
+    stage: StageDirectory,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> None:
-    """Run the stage to its end, from wherever it stands."""
+    """Run the stage to its end, from wherever it stands.
+
+    Raises UserError if the disk is too small or learning diverges.
+    """
     saved = stage.load_state()
     learner = Reinforcement(settings, seed, device, dtype)
+    stage.run.reserve(disk_bytes(learner.model, learner.reference))
     totals: dict[str, Any] = {"step": -1, "time": 0.0, "tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0}
     if saved is None:
         stage.status("measuring the model on the test problems, before")
@@ -383,14 +423,16 @@ def reinforce(
         stage.metrics.append(metrics | {"time": totals["time"]})
         for rollout in rollouts:
             stage.rollouts.append(rollout)
-        every = settings.evaluation.every
-        if every and (step + 1) % every == 0 and step + 1 < settings.steps:
+        # Before the state is saved: what was measured isn't measured again if the stage is resumed.
+        every, last = settings.evaluation.every, step + 1 == settings.steps
+        if last:
+            stage.status("measuring the model on the test problems, after")
+            stage.evaluations.append(learner.evaluate(step, "test"))
+        elif every and (step + 1) % every == 0:
             stage.status("measuring on the validation problems")
             stage.evaluations.append(learner.evaluate(step, "validation"))
-        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+        if last or (step + 1) % settings.save_every == 0:
             stage.save_state(step, gather(learner.model, learner.optimizers, learner.reference), totals)
-    stage.status("measuring the model on the test problems, after")
-    stage.evaluations.append(learner.evaluate(settings.steps - 1, "test"))
     with stage.model_directory() as directory:
         save_model(learner.model, directory)
         learner.tokenizer.save(directory)

@@ -11,6 +11,7 @@ from torch import Tensor
 from longjing.engine.random import sample_seed
 from longjing.engine.request import Generation, Generator, Request, Sampling
 from longjing.tasks.base import Completion, Problem, Task, Verdict
+from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
 # DeepSeek-R1's own list (Nature 645, supplementary information on the growth of reflection), and its Chinese.
@@ -38,21 +39,26 @@ class Group:
         return [verdict.outcome != "unjudged" for verdict in self.verdicts]
 
 
-def draw_problems(task: Task, count: int, *key: int) -> list[Problem]:
-    """`count` training problems that depend on `key` (run seed, step, ...) alone."""
-    return list(islice(task.problems("train", sample_seed(*key[:2], "problems", *key[2:])), count))
+def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> list[Problem]:
+    """`count` training problems, from the run's seed, the step and its turn of drawing alone."""
+    return list(islice(task.problems("train", sample_seed(seed, step, "problems", turn)), count))
 
 
 def sample_groups(
     engine: Generator, tokenizer: Tokenizer, problems: Sequence[Problem], group_size: int, sampling: Mapping[str, Any],
-    seed: int, step: int,
+    seed: int, step: int, turn: int,
 ) -> list[tuple[Problem, list[Generation]]]:  # fmt: skip
-    """`group_size` completions of each problem. Seeds come from (seed, step, problem, sample)."""
+    """`group_size` completions of each problem.
+
+    Seeds come from (seed, step, problem, sample), and from the turn and the place in which the problem was
+    drawn: one that comes twice in a step gets other samples, or its group would count double.
+    """
     requests = []
-    for problem in problems:
-        prompt = tokenizer.encode_chat([{"role": "user", "content": problem.prompt}])
+    for place, problem in enumerate(problems):
+        prompt = tokenizer.encode_chat(_chat(problem))
+        drawn = f"{problem.id} {turn} {place}"
         requests += [
-            Request(prompt, Sampling(**sampling, seed=sample_seed(seed, step, problem.id, sample)))
+            Request(prompt, Sampling(**sampling, seed=sample_seed(seed, step, drawn, sample)))
             for sample in range(group_size)
         ]
     generations = engine.generate(requests)
@@ -62,13 +68,20 @@ def sample_groups(
     ]
 
 
-def judge_group(task: Task, problem: Problem, generations: list[Generation]) -> Group:
-    """The task's verdict on each completion. The prompt's template has opened the reasoning."""
+def judge_group(task: Task, tokenizer: Tokenizer, problem: Problem, generations: list[Generation]) -> Group:
+    """The task's verdict on each completion. The template says whether the prompt has opened the reasoning."""
+    opened = ReasoningStream.after(tokenizer.render(_chat(problem))).in_reasoning
     completions = [
-        Completion.parse(generation.text, prefilled=True, truncated=generation.finish_reason != "stop")
+        Completion.parse(generation.text, opened, truncated=generation.finish_reason != "stop")
         for generation in generations
     ]
-    return Group(problem, generations, completions, [task.judge(problem, completion) for completion in completions])
+    return Group(
+        problem, generations, completions, [task.judge(problem, completion) for completion in completions]
+    )
+
+
+def _chat(problem: Problem) -> list[dict[str, str]]:
+    return [{"role": "user", "content": problem.prompt}]
 
 
 def reflections(text: str) -> int:

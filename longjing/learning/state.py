@@ -30,6 +30,16 @@ def gather(model: Decoder, optimizers: Optimizers, reference: Decoder | None = N
     return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
 
 
+def disk_bytes(model: Decoder, reference: Decoder | None = None) -> int:
+    """What a stage may need on the disk: its model, and two states while a third is written.
+
+    A state is at most the weights, two moments of each, and the reference.
+    """
+    return sum(tensor.nbytes for tensor in weights(model).values()) * (
+        1 + 3 * (3 if reference is None else 4)
+    )
+
+
 @torch.no_grad()
 def restore(
     tensors: dict[str, Tensor], model: Decoder, optimizers: Optimizers, reference: Decoder | None = None

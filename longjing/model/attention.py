@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from longjing.model.config import ModelConfig
 from longjing.model.rope import rotate
 
+_CHUNK, _FEWEST = 128, 16
+
 
 class Cache(Protocol):
     """Keeps what attention needs of earlier tokens. Whoever passes it owns its memory and its rows."""
@@ -30,7 +32,7 @@ class Context:
     a token may look, or the same as numbers to be added to the scores (0 and -inf); None means causal over the
     tokens given, which is not enough for whoever reads a cache. With a `cache`, new entries are stored in it;
     `reads_cache` says whether tokens also look at what was there before (decoding) or only at each other
-    (the first chunk of a prompt, which then takes the same path as training).
+    (the first chunk of a prompt). `absorbed`: latent attention takes its decoding path; see `Decoder.context`.
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
     `routes` and `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
     """
@@ -40,6 +42,7 @@ class Context:
     mask: Tensor | None = None
     cache: Cache | None = None
     reads_cache: bool = False
+    absorbed: bool = False
     replay: Tensor | None = None
     routes: list[Tensor] = field(default_factory=list)
     balance: list[Tensor] | None = None
@@ -65,8 +68,8 @@ class LatentAttention(nn.Module):
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1; DeepSeek-V3, section 2.1.1).
 
     Keys and values of all heads are linear in one latent per token, so the latent (and one rotated key
-    shared by all heads) is all a cache keeps. With a cache to read, `kv_b_proj` is absorbed: its key half
-    moves over to the query and its value half behind the attention, and heads attend to latents directly.
+    shared by all heads) is all a cache keeps. For decoding, `kv_b_proj` is absorbed: its key half moves over
+    to the query and its value half behind the attention, and heads attend to latents directly.
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
@@ -98,10 +101,12 @@ class LatentAttention(nn.Module):
         q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved)
         k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved)
 
+        entries = torch.cat((latent, k_rope[:, :, 0]), dim=-1)
         if context.cache is not None:
-            cached = context.cache.update(self.layer, torch.cat((latent, k_rope[:, :, 0]), dim=-1))
-        if context.reads_cache:
-            out = self._absorbed(q_nope, q_rope, cached, context.mask)
+            cached = context.cache.update(self.layer, entries)
+            entries = cached if context.reads_cache else entries
+        if context.absorbed:
+            out = self._absorbed(q_nope, q_rope, entries, context.mask)
         else:
             k_nope, v = (
                 self.kv_b_proj(latent)
@@ -113,19 +118,31 @@ class LatentAttention(nn.Module):
         return self.o_proj(out.flatten(2))
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention."""
-        assert mask is not None, "who reads a cache must say which entries count"
+        """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention.
+
+        A token's result must not depend, not by a bit, on how much context its neighbours have. So the sum
+        over latents goes by `_CHUNK` columns, since a longer product would be cut by its length, and a few
+        columns are filled up, since the smallest products round differently.
+        """
+        assert mask is not None, "the absorbed path needs a mask of numbers"
+        if 0 < (last := cached.shape[1] % _CHUNK) < _FEWEST:
+            cached = F.pad(cached, (0, 0, 0, _FEWEST - last))
+            mask = F.pad(mask, (0, _FEWEST - last), value=float("-inf"))
         batch, length = q_nope.shape[:2]
         w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         w_key, w_value = w.split((self.nope, self.value), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).view(batch, length * self.heads, -1)
         # For one new token a row, the heads' masks are one, and the product adds it as it writes.
-        bias = mask.transpose(1, 2).expand(-1, -1, self.heads, -1).reshape(batch, length * self.heads, -1)
+        bias = mask.transpose(1, 2).expand(-1, -1, self.heads, -1).flatten(1, 2)
         scores = torch.baddbmm(bias, q, cached.transpose(1, 2), alpha=self.scale)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
-        out = torch.bmm(weights, cached[..., : self.rank]).view(batch, length, self.heads, self.rank)
-        return torch.einsum("blhr,hvr->blhv", out, w_value)
+        latents = cached[..., : self.rank]
+        out = torch.bmm(weights[..., :_CHUNK], latents[:, :_CHUNK])
+        for start in range(_CHUNK, latents.shape[1], _CHUNK):
+            part = slice(start, start + _CHUNK)
+            out = out + torch.bmm(weights[..., part], latents[:, part])
+        return torch.einsum("blhr,hvr->blhv", out.view(batch, length, self.heads, self.rank), w_value)
 
 
 class GroupedQueryAttention(nn.Module):

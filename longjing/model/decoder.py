@@ -102,14 +102,25 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         reads_cache: bool = False,
         replay: Tensor | None = None,
+        exact: bool = False,
     ) -> Context:
-        """What the blocks need to know of this pass; `positions` `[batch, length]`, the rest as in `Context`."""
+        """What the blocks need to know of this pass; `positions` `[batch, length]`, the rest as in `Context`.
+
+        `exact` asks for the results of decoding the same tokens one by one, in whatever batch, bit for bit but
+        for rare roundings. It is meant for latent attention in float32 on the CPU, where whole texts then take
+        the absorbed path too, at the price of writing out the scores; elsewhere it changes nothing.
+        """
         angles = positions[..., None, None].float() * self.inverse_frequencies
         dtype = self.embed_tokens.weight.dtype
         cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
-        if mask is not None and reads_cache:  # as numbers, once for all layers: decoding adds them in passing
+        exact = exact and dtype == torch.float32 and positions.device.type == "cpu"
+        absorbed = self.config.is_latent and (reads_cache or exact)
+        if mask is None and absorbed:
+            length = positions.shape[1]
+            mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=positions.device).tril()
+        if mask is not None and (reads_cache or absorbed):  # as numbers, once for all layers
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-        return Context(cos.to(dtype), sin.to(dtype), mask, cache, reads_cache, replay)
+        return Context(cos.to(dtype), sin.to(dtype), mask, cache, reads_cache, absorbed, replay)
 
     def hidden(self, tokens: Tensor, context: Context) -> Tensor:
         """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""

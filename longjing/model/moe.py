@@ -7,6 +7,10 @@ from torch.nn import functional as F
 from longjing.model.attention import Context
 from longjing.model.config import ModelConfig
 
+# With fewer rows a CPU multiplies by another kernel, which rounds differently: a token's result would depend on
+# how many others are with it.
+FEWEST_ROWS = 4
+
 
 class MLP(nn.Module):
     """The gated feed-forward part (SwiGLU, arXiv 2002.05202)."""
@@ -88,8 +92,11 @@ class Experts(nn.Module):
         counts = torch.bincount(chosen.flatten(), minlength=len(self.down_proj)).tolist()
         outputs = []
         for part, gate_up, down in zip(x[rows].split(counts), self.gate_up_proj, self.down_proj, strict=True):
+            count = len(part)
+            if 0 < count < FEWEST_ROWS and x.device.type == "cpu":
+                part = F.pad(part, (0, 0, 0, FEWEST_ROWS - count))
             gate, up = F.linear(part, gate_up).chunk(2, dim=-1)
-            outputs.append(F.linear(F.silu(gate) * up, down))
+            outputs.append(F.linear(F.silu(gate) * up, down)[:count])
         weighted = torch.cat(outputs) * weights.flatten()[order, None].to(x.dtype)
         return torch.zeros_like(x).index_add(0, rows, weighted.to(x.dtype))
 

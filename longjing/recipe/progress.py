@@ -60,11 +60,11 @@ class StageProgress:
 
     def evaluation(self, row: Row) -> None:
         self._busy = ""
-        self._say(
-            f"{self._name} after {row['step'] + 1} steps: {row['pass_at_1']:.1%} of held-out {row['task']} "
-            f"({row['low']:.1%} to {row['high']:.1%}, {row['problems']} {row['split']} problems)",
-            "bold",
-        )
+        score = "nothing judged"
+        if row["pass_at_1"] is not None:
+            score = f"{row['pass_at_1']:.1%} right ({row['low']:.1%} to {row['high']:.1%})"
+        of = f"{row['problems']} {row['split']} problems of {row['task']}"
+        self._say(f"{self._name} after {row['step'] + 1} steps: {score}, {of}", "bold")
 
     def status(self, text: str) -> None:
         self._busy = text

@@ -106,7 +106,7 @@ def _stage(stage: StageDirectory, settings: Mapping[str, Any], allowed: float) -
     evaluations = list(
         {(row["step"], row["split"], row["task"]): row for row in stage.evaluations.rows()}.values()
     )
-    test = [row for row in evaluations if row["split"] == "test"]
+    test = [row for row in evaluations if row["split"] == "test" and row["pass_at_1"] is not None]
     before, after = (test[0], test[-1]) if len(test) > 1 else (None, None)
     reinforcing = settings["kind"] == "reinforce"
     group = next(iter(stage.rollouts.last(1)), None)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 _BOX = "\\boxed{"
 _BRACE = re.compile(r"[{}]")
+_MAX_BOX = 10_000  # characters; bounds the time that a hostile text costs
 
 
 class Parts(Protocol):
@@ -23,7 +24,8 @@ class Parts(Protocol):
 def boxed(text: str) -> str | None:
     """The content of the one `\\boxed{...}` of `text`, without the spaces around it; braces may nest.
 
-    None if there is no box, if it is never closed, or if there are several: hedging is not answering.
+    None if there is no box, if it is not closed within 10,000 characters, or if there are several: hedging is
+    not answering.
     """
     if text.count("\\boxed") != 1:
         return None
@@ -32,7 +34,7 @@ def boxed(text: str) -> str | None:
         return None
     start = box + len(_BOX)
     depth = 1
-    for brace in _BRACE.finditer(text, start):
+    for brace in _BRACE.finditer(text, start, start + _MAX_BOX):
         depth += 1 if brace[0] == "{" else -1
         if not depth:
             return text[start : brace.start()].strip()

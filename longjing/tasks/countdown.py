@@ -128,10 +128,10 @@ def solve_countdown(numbers: Sequence[int], target: int) -> str | None:
 def _partners(a: int, target: int) -> list[tuple[str, int]]:
     """Each number that makes `target` together with `a` in one operation, in either order."""
     found = [("-", target + a)]
-    if a < target:
+    if a <= target:
         found.append(("+", target - a))
-    else:
-        found += [("+", 0), ("-", 0)] if a == target else [("-", a - target)]
+    if a >= target:
+        found.append(("-", a - target))
     if a:
         found.append(("/", target * a))
         if target % a == 0:

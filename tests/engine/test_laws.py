@@ -1,4 +1,4 @@
-"""What must not depend on how a request is run: its tokens, their log-probabilities, its order, its memory."""
+"""What must not depend on how a request is run: its tokens, their log-probabilities, its order."""
 
 import pytest
 import torch
@@ -26,7 +26,9 @@ def tokens_of(generations):
 def bytes_for(config, tokens, routes=True):
     """A cache of so many tokens."""
     mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if routes else 0
-    return tokens * (4 * config.num_hidden_layers * config.cache_width + 2 * mixtures * config.num_experts_per_tok)
+    return tokens * (
+        4 * config.num_hidden_layers * config.cache_width + 2 * mixtures * config.num_experts_per_tok
+    )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -50,7 +52,9 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(name, sampling):
 @torch.no_grad()
 def test_greedy_is_the_argmax_of_full_forward_passes(name):
     model, requests = MODELS[name], crowd(6, temperature=0.0)
-    for request, generation in zip(requests, Engine(model, None, end_tokens=()).generate(requests), strict=True):
+    for request, generation in zip(
+        requests, Engine(model, None, end_tokens=()).generate(requests), strict=True
+    ):
         tokens = list(request.prompt)
         for _ in range(request.sampling.max_tokens):
             tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
@@ -58,14 +62,17 @@ def test_greedy_is_the_argmax_of_full_forward_passes(name):
         assert generation.finish_reason == "length"
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("speculate", [False, True])
+@pytest.mark.parametrize(
+    ("name", "speculate"), [("latent", False), ("latent", True), ("qwen", False), ("llama", False)]
+)
 @pytest.mark.parametrize("area", [90, 10_000])
 def test_the_engines_logprobs_are_the_trainers(name, speculate, area):
-    if speculate and name != "latent":
-        pytest.skip("no prediction module")
     engine = Engine(
-        MODELS[name], None, cache_bytes=bytes_for(CONFIGS[name], area), record_routes=True, speculate=speculate
+        MODELS[name],
+        None,
+        cache_bytes=bytes_for(CONFIGS[name], area),
+        record_routes=True,
+        speculate=speculate,
     )
     for generation in engine.generate(crowd(12, temperature=0.8)):
         difference = trainer_logprobs(MODELS[name], generation, 0.8) - torch.tensor(generation.logprobs)
@@ -78,8 +85,8 @@ def test_the_engines_logprobs_are_the_trainers(name, speculate, area):
 
 
 def test_pre_emption_replays_the_experts_that_were_taken():
-    """Rounding may choose other experts the second time; then the log-probabilities before and after would not
-    belong to one sequence. Here the bias is moved in between, so that they surely would."""
+    """Rounding may choose other experts the second time; then the log-probabilities before and after would
+    not belong to one sequence. Here the bias is moved in between, so that they surely would."""
     model = Decoder(LATENT).initialise(1).eval()
     engine = Engine(model, None, cache_bytes=bytes_for(LATENT, 40), record_routes=True, end_tokens=())
     ids = [engine.add(Request([3, 4, 5 + i], Sampling(max_tokens=30, seed=i))) for i in range(4)]
@@ -113,7 +120,13 @@ requests = st.lists(
 
 
 @settings(max_examples=15, deadline=None)
-@given(requests, st.integers(29, 90), st.integers(1, 6), st.sampled_from([False, True, "auto"]), st.integers(0, 99))
+@given(
+    requests,
+    st.integers(29, 90),
+    st.integers(1, 6),
+    st.sampled_from([False, True, "auto"]),
+    st.integers(0, 99),
+)
 def test_nothing_is_lost_whatever_comes_and_however_little_memory_there_is(
     mix, area, max_batch, speculate, cancel_at
 ):
@@ -164,7 +177,7 @@ def test_a_groups_prompt_is_read_once():
     prompt = list(range(3, 40))
     engine = Engine(MODELS["latent"], None, max_batch=4)
     engine.generate([Request(prompt, Sampling(seed=i, max_tokens=3 + i)) for i in range(16)])
-    assert engine.stats.tokens_prefilled == len(prompt) - 1  # the last token is read in the first decoding step
+    assert engine.stats.tokens_prefilled == len(prompt) - 1  # decoding reads the last one
 
 
 def test_the_trainers_module_is_left_as_it_was():
@@ -197,7 +210,7 @@ def test_a_copy_in_another_dtype_follows_refresh():
         (Request([]), "prompt is empty"),
         (Request([64]), "vocabulary of 64"),
         (Request([-1]), "vocabulary of 64"),
-        (Request([3] * 50, Sampling(max_tokens=51)), "needs a cache for 101, and there is one for 100"),
+        (Request([3] * 50, Sampling(max_tokens=51)), "needs a cache for 101, and it holds 100"),
         (Request([3], Sampling(max_tokens=2, stop=("x",))), "tokenizer"),
     ],
 )

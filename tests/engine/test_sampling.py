@@ -57,7 +57,12 @@ def test_filters_keep_their_support_and_its_proportions(settings, support):
 
 
 def test_rows_keep_their_own_settings():
-    settings = [Sampling(temperature=0), Sampling(top_k=1, temperature=3), Sampling(min_p=1), Sampling(top_p=1e-6)]
+    settings = [
+        Sampling(temperature=0),
+        Sampling(top_k=1, temperature=3),
+        Sampling(min_p=1),
+        Sampling(top_p=1e-6),
+    ]
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
     tokens, logprobs = Sampler.of(settings, logits.device).draw(logits, torch.arange(4))
     assert torch.equal(tokens, logits.argmax(-1))

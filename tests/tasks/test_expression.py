@@ -2,7 +2,7 @@
 
 import re
 from fractions import Fraction
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -220,12 +220,12 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("read", [parse_expression, parse_number])
 def test_hostile_text_costs_little(read: object, text: str) -> None:
-    start = perf_counter()
+    start = process_time()
     try:
         read(text)  # type: ignore[operator]
     except ExpressionError as error:
         assert len(str(error)) < 200
-    assert perf_counter() - start < 0.5
+    assert process_time() - start < 0.5
 
 
 @given(st.text(alphabet="0123456789+-*/()., =x\\{}×÷（）\x00", max_size=60) | st.text(max_size=60))

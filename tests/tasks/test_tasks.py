@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from itertools import islice
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -165,9 +165,9 @@ def test_hostile_completions_cost_little(name: str, text: str) -> None:
     task = tasks.get(name)
     (problem,) = sample(task, count=1)
     for completion in (answered(text), Completion(text, text, True, True, False)):
-        start = perf_counter()
+        start = process_time()
         assert task.judge(problem, completion).outcome == "wrong"
-        assert perf_counter() - start < 0.5
+        assert process_time() - start < 0.5
 
 
 CORRUPT: list[dict[str, Any]] = [

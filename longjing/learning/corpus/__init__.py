@@ -43,9 +43,9 @@ def encode(document: Document, tokenizer: Tokenizer) -> list[int]:
 
     Prompt and completion are encoded apart, as they are when a model is asked.
     """
-    thinks = bool(document.reasoning)
-    prompt = tokenizer.encode_chat([{"role": "user", "content": document.prompt}], thinking=thinks)
-    reasoning = f"{document.reasoning}\n</think>\n\n" if thinks else ""
+    prompt = tokenizer.encode_chat([{"role": "user", "content": document.prompt}], thinking=document.thinking)
+    end = "\n</think>\n\n" if document.reasoning else "</think>\n\n"
+    reasoning = document.reasoning + end if document.thinking else ""
     return [*prompt, *tokenizer.encode(reasoning + document.answer), tokenizer.eos_id]
 
 

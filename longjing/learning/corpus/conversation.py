@@ -100,4 +100,4 @@ def write(rng: Random) -> Document:
     prompt, answer = rng.choice(prompts), rng.choice(answers)
     fillers = _FILLERS["en" if prompt.isascii() else "zh"]
     filled = answer.format(**{name: rng.choice(choices) for name, choices in fillers.items()})
-    return Document(prompt, "", filled, "conversation")
+    return Document(prompt, "", filled, "conversation", thinking=rng.random() < 0.5)

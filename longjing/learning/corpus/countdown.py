@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from longjing.learning.corpus.document import Document
 from longjing.tasks import Problem
@@ -22,12 +22,13 @@ STYLES = {"guess": 0.42, "worked": 0.18, "short": 0.18, "search": 0.14, "checked
 # Searchers get a result wrong this often; those who check find out in the end.
 SLIP = 0.01
 
-_PHRASES = {
+# The commonest beginning of all is a guess's, so that a model that always writes the likeliest word guesses too.
+_PHRASES: dict[str, dict[str, Any]] = {
     "en": {
-        "guess": ["Maybe {}.", "I think {}.", "Looks like {}.", "Try {}.", "It should be {}."],
-        "worked": ["Try this.", "Let me see.", "One idea:"],
+        "guess": ["Maybe {}.", "Maybe {}.", "Maybe {}.", "I think {}."],
+        "worked": ["Try this.", "Consider this.", "One idea:"],
         "worked_off": ["Close enough.", "I will take it.", "That is my answer."],
-        "search": ["Let me search.", "Let me try all the ways.", "Step by step."],
+        "search": ["Let me search.", "Step by step.", "All the ways:", "Search:"],
         "again": ["Wait, {} and {}.", "Hmm, take {} and {}.", "Now try {} and {}.", "Wait, maybe {} and {}."],
         "no": "no",
         "yes": "yes!",
@@ -38,10 +39,10 @@ _PHRASES = {
         "wrong": "Wait, not {}.",
     },
     "zh": {
-        "guess": ["可能是 {}。", "我想是 {}。", "看起来是 {}。", "试试 {}。", "应该是 {}。"],
-        "worked": ["试试这个。", "我看看。", "一个想法："],
+        "guess": ["可能是 {}。", "可能是 {}。", "可能是 {}。", "我想是 {}。"],
+        "worked": ["试试这个。", "考虑这个。", "一个想法："],
         "worked_off": ["差不多了。", "就这样吧。", "这是我的答案。"],
-        "search": ["我来找找。", "把各种方法都试一遍。", "一步一步来。"],
+        "search": ["我来找找。", "一步一步来。", "把各种方法都试一遍。", "找一找。"],
         "again": ["等等，用 {} 和 {}。", "嗯，取 {} 和 {}。", "再试 {} 和 {}。", "等等，也许 {} 和 {}。"],
         "no": "不对",
         "yes": "对了！",
@@ -121,7 +122,7 @@ def write(problem: Problem, random: Random) -> Document:
 
 
 def _search(
-    terms: list[Term], target: int, phrases: dict, habits: Habits, patience: int, checks: bool, random: Random
+    terms: list[Term], target: int, phrases: dict[str, Any], habits: Habits, patience: int, checks: bool, random: Random
 ) -> tuple[list[str], Term | None]:
     """Depth first through the habits' steps, until the target is met or patience runs out."""
     lines: list[str] = []
@@ -156,7 +157,7 @@ def _search(
     return lines, next(descend(terms, []), None)
 
 
-def _stands(path: list[Step], target: int, phrases: dict, lines: list[str] | None) -> bool:
+def _stands(path: list[Step], target: int, phrases: dict[str, Any], lines: list[str] | None) -> bool:
     """Go over the steps once more, if this searcher does (`lines`); False if one of them was a slip."""
     if lines is None:
         return True

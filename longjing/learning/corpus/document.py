@@ -8,9 +8,11 @@ class Document:
     """A worked solution as its writer left it, right or wrong; plain conversation has an empty `reasoning`.
 
     `style` names the way of writing (a guess, a short search, ...), for counting and for the model card.
+    `thinking`: whether the writer was asked to think first; one who wasn't has no reasoning.
     """
 
     prompt: str
     reasoning: str
     answer: str
     style: str
+    thinking: bool = True

@@ -1,0 +1,37 @@
+"""What all tests share: hypothesis without a clock, one thread, and tiny base models on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hypothesis import settings
+
+from longjing import tasks
+
+# A machine may be busy; a deadline would call that a defect.
+settings.register_profile("longjing", deadline=None)
+settings.load_profile("longjing")
+# Tiny tensors gain nothing from threads, and no result should hang on how many there are.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The directory of a tiny random model with its tokenizer, by family: `deepseek_v3` or `llama`."""
+    root = tmp_path_factory.mktemp("base")
+
+    def directory(family: str) -> Path:
+        path = root / family
+        if not path.exists():
+            tiny.save_base(path, family)
+        return path
+
+    return directory
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of `tiny`, under the name `letters`."""
+    monkeypatch.setitem(tasks._TASKS, "letters", tiny.Letters)

@@ -1,0 +1,71 @@
+"""Each remark comes when there is cause for it, and a healthy run gets none."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from run_cases import pretraining_row, reinforcement_row
+
+from longjing import tasks
+from longjing.recipe.diagnosis import _RULES, diagnose, tolerance
+from longjing.recipe.schema import KINDS
+
+Change = Callable[[int], dict[str, Any]]
+ROWS = {"pretrain": pretraining_row, "reinforce": reinforcement_row}
+TROUBLE: list[tuple[str, str, str, Change]] = [
+    ("reinforce", "off_policy", "1.0e-03", lambda step: {"logprob_difference": 1e-3}),
+    ("reinforce", "not_finite", "loss of step 112", lambda step: {"loss": None if step >= 112 else 0.0}),
+    ("reinforce", "verifier_failed", "20 completions", lambda step: {"unjudged": 2}),
+    ("reinforce", "without_signal", "71% of groups had equal rewards, most of them all wrong", lambda step: {
+        "groups_without_signal": 0.71, "groups_all_wrong": 0.6}),
+    ("reinforce", "without_signal", "most of them all right", lambda step: {
+        "groups_without_signal": 0.71, "groups_all_wrong": 0.1}),
+    ("reinforce", "truncated", "30% of completions", lambda step: {"truncated": 0.3}),
+    ("reinforce", "badly_formed", "only 20%", lambda step: {"reward_format": 0.2}),
+    ("reinforce", "entropy_collapsed", "0.50 to 0.01", lambda step: {"entropy": 0.5 if step < 50 else 0.01}),
+    ("reinforce", "far_from_reference", "0.90 nats", lambda step: {"kl": 0.9}),
+    ("reinforce", "clipped", "40% of tokens", lambda step: {"clip_share": 0.4}),
+    ("reinforce", "gradient_spikes", "jumped to 50", lambda step: {"grad_norm": 50 if step == 115 else 1}),
+    ("reinforce", "nothing_learned", "in 120 steps", lambda step: {"reward": 0.5 + step % 2 / 10}),
+    ("pretrain", "not_finite", "norm of step 110", lambda step: {"grad_norm": None if step > 109 else 1}),
+    ("pretrain", "loss_rises", "rose to 4.00 after 2.00", lambda step: {"loss": 2.0 if step < 110 else 4.0}),
+    ("pretrain", "gradient_spikes", "usually 0.5", lambda step: {"grad_norm": 50.0 if step == 115 else 0.5}),
+    ("pretrain", "experts_unbalanced", "6.0 times", lambda step: {"load_max": 6.0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "topic", "expected", "change"), TROUBLE)
+def test_trouble_is_named(kind: str, topic: str, expected: str, change: Change) -> None:
+    advice = diagnose(kind, [ROWS[kind](step, **change(step)) for step in range(120)])
+    assert [one.topic for one in advice] == [topic] and expected in advice[0].text
+
+
+def test_every_rule_is_tried() -> None:
+    named = {(kind, topic) for kind, topic, _, _ in TROUBLE} - {("reinforce", "off_policy")}
+    assert named == {(kind, rule.__name__.strip("_")) for kind, rules in _RULES.items() for rule in rules}
+
+
+def test_advice_names_settings_that_exist() -> None:
+    known = {name for stage in KINDS.values() for name in stage.model_fields}
+    known |= {name for task in tasks.names() for name in tasks.get(task).settings}
+    for kind, _, _, change in TROUBLE:
+        for advice in diagnose(kind, [ROWS[kind](step, **change(step)) for step in range(120)]):
+            assert set(re.findall("`(.*?)`", advice.text)) <= known
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 30, 120])
+def test_a_healthy_run_gets_no_advice(kind: str, count: int) -> None:
+    assert diagnose(kind, [ROWS[kind](step) for step in range(count)]) == []
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_may_lack_anything(kind: str) -> None:
+    assert diagnose(kind, [{"step": step, "time": 1.0} for step in range(120)]) == []
+
+
+def test_what_rounding_explains_depends_on_where_it_runs() -> None:
+    assert tolerance("cpu", "float32") == 1e-5 < tolerance("cuda:1", "float32") < tolerance("cpu", "bfloat16")
+    rows = [reinforcement_row(step, logprob_difference=1e-4) for step in range(9)]
+    assert diagnose("reinforce", rows, tolerance("cuda", "float32")) == []

@@ -1,0 +1,77 @@
+"""What one sees of a stage: lines without a terminal, a bar on one, advice once."""
+
+import io
+
+import pytest
+from rich.console import Console
+from run_cases import evaluation_row, pretraining_row, reinforcement_row
+
+from longjing.recipe import progress
+from longjing.recipe.progress import StageProgress
+
+
+def console(terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
+
+
+def shown(screen: Console) -> str:
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue()
+
+
+def test_without_a_terminal_lines_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "monotonic", lambda: now)
+    screen = console()
+    look = StageProgress(screen, "zero", "reinforce", 60, [])
+    with look.shown():
+        for step in range(60):
+            look.metrics(reinforcement_row(step))
+            now += 3
+    lines = shown(screen).splitlines()
+    assert (
+        len(lines) == 16 and lines[0].startswith("zero 1/60  reward ") and lines[-1].startswith("zero 60/60 ")
+    )
+    assert "accuracy 22%" in lines[1] and "1 min 50 s left" in lines[1] and "left" not in lines[-1]
+    assert "\x1b" not in shown(screen)
+
+
+def test_on_a_terminal_there_is_a_bar() -> None:
+    screen = console(terminal=True)
+    look = StageProgress(screen, "read", "pretrain", 30, [])
+    with look.shown():
+        look.status("training the tokenizer")
+        look.metrics(pretraining_row(0))
+        look.metrics(pretraining_row(1))
+    assert "2/30  14.0 s left" in shown(screen) and "loss 2.9" in shown(screen)
+
+
+def test_measurements_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = console()
+    look = StageProgress(screen, "zero", "reinforce", 60, [])
+    look.status("measuring")
+    look.evaluation(evaluation_row(-1, "test", 0.25))
+    look.evaluation(evaluation_row(9, "validation", None))
+    assert shown(screen).splitlines() == [
+        "zero: measuring",
+        "zero after 0 steps: 25.0% right (15.0% to 35.0%), 50 test problems of countdown",
+        "zero after 10 steps: nothing judged, 50 validation problems of countdown",
+    ]
+
+
+def test_advice_is_given_once_in_a_while() -> None:
+    screen = console()
+    look = StageProgress(screen, "zero", "reinforce", 200, [])
+    for step in range(120):
+        look.metrics(reinforcement_row(step, truncated=0.5))
+    assert shown(screen).count("note: 50% of completions were cut off") == 3
+
+
+def test_a_resumed_stage_replaces_what_it_repeats() -> None:
+    screen = console()
+    old = [reinforcement_row(step, reward=0.0) for step in range(10)]
+    look = StageProgress(screen, "zero", "reinforce", 200, old)
+    for step in range(5, 9):
+        look.metrics(reinforcement_row(step, reward=7.0))
+    assert shown(screen).startswith("zero 6/200  reward 1.40")
+    assert [row["step"] for row in look._rows] == list(range(9))

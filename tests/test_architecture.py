@@ -1,0 +1,48 @@
+"""The rooms: an import points down, never up, and never to a neighbour on the same floor (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import longjing
+
+PACKAGE = Path(longjing.__file__).parent
+FLOORS = {
+    "errors": 0,
+    "model": 1, "text": 1,
+    "engine": 2, "tasks": 2, "runs": 2,
+    "evaluation": 3, "planning": 3,
+    "learning": 4,
+    "recipe": 5, "serving": 5, "chat": 5,
+    "cli": 6, "__init__": 6,
+}  # fmt: skip
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms of this package that a file imports, wherever in the file it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("longjing.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    here = room(path.relative_to(PACKAGE).parts)
+    for other in imports(path) & FLOORS.keys() - {here}:
+        assert FLOORS[other] < FLOORS[here], f"{here}/ (floor {FLOORS[here]}) imports {other}/ ({FLOORS[other]})"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room(path.relative_to(PACKAGE).parts) for path in PACKAGE.rglob("*.py")}
+    assert rooms <= FLOORS.keys()

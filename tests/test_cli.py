@@ -1,0 +1,160 @@
+"""The commands: help that teaches, errors without a traceback, output that other programs can read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longjing import cli
+from longjing.evaluation import Evaluation, Record
+from longjing.recipe import running
+
+RECORD = Record("p", "Make 3.", "1+2", "en", ["correct", "wrong"], ["3", "4"], [9, 8], [5, 4], [False] * 2,
+                [True] * 2, "x")  # fmt: skip
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run `longjing ARGUMENTS`; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["longjing", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    code = caught.value.code
+    assert code is None or isinstance(code, int)
+    return code or 0
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("run",), ("report",), ("chat",), ("eval",), ("recipes",), ("tasks",), ("tasks", "check")]
+)
+def test_help_has_what_each_command_is_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    assert call(monkeypatch, *command, "--help") == 0
+    text = capsys.readouterr().out
+    assert "Usage: longjing" in text and ("longjing run r1-zero" in text or command != ())
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, longjing.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "r1zero"), "did you mean `r1-zero`"),
+        (("run", "r1-zero", "--set", "step=3"), "did you mean `steps`"),
+        (("run", "r1-zero", "--seed", "-1"), "`seed` is -1"),
+        (("run", "r1-zero", "--device", "abacus"), "abacus"),
+        (("run", "r1-zero", "--dtype", "int3"), "int3"),
+        (("report", "/nowhere"), "/nowhere is not a run"),
+        (("chat", "/nowhere"), "/nowhere"),
+        (("eval", "/nowhere", "--task", "countdown"), "/nowhere"),
+        (("eval", "base", "--task", "countdow"), "did you mean 'countdown'"),
+        (("eval", "base", "--task", "countdown", "--set", "difficulty"), "KEY=VALUE"),
+        (("tasks", "sample", "countdow"), "did you mean 'countdown'"),
+        (("tasks", "check", "countdown", "--set", "difficulty=9"), "difficulty"),
+    ],
+)
+def test_a_mistake_ends_with_its_reason_and_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    expected: str,
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ") and expected in output.err and output.out == ""
+
+
+def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longjing.tasks.names", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call(monkeypatch, "tasks", "list")
+
+
+def test_tasks_are_listed_sampled_and_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "tasks", "list") == 0
+    assert "countdown\tdifficulty=2" in capsys.readouterr().out
+    assert call(monkeypatch, "tasks", "sample", "countdown", "--count", 4, "--set", "language=en") == 0
+    assert capsys.readouterr().out.count("\n=> ") == 4
+    assert call(monkeypatch, "tasks", "check", "countdown", "--problems", 10) == 0
+    assert "all promises kept" in capsys.readouterr().out
+
+
+def test_a_task_that_breaks_its_promises_fails_its_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("longjing.tasks.countdown.Countdown.mistake", lambda self, data, answer: "never")
+    assert call(monkeypatch, "tasks", "check", "countdown", "--problems", 5) == 1
+    output = capsys.readouterr()
+    assert "promises broken" in output.out and "was judged" in output.err
+
+
+def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "recipes") == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["base", "r1-zero"]
+
+
+def test_run_passes_on_what_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(running, "run_recipe", lambda *arguments: given.extend(arguments))
+    options = ["--set", "steps=7", "--set", "threads=1", "--device", "cpu", "--out", tmp_path / "run"]
+    assert call(monkeypatch, "run", "r1-zero", "--seed", 3, *options) == 0
+    recipe, out, _ = given
+    assert (recipe.seed, recipe.stages[-1].steps, recipe.threads, recipe.device) == (3, 7, 1, "cpu")
+    assert out == tmp_path / "run"
+    text = capsys.readouterr().out
+    assert "on cpu in float32, CPU threads: 1" in text and f"longjing chat {out}" in text
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_recipe", interrupted)
+    assert call(monkeypatch, "run", "r1-zero", "--device", "cpu", "--seed", 3) == 130
+    text = capsys.readouterr().out
+    assert "the same command goes on" in text and "runs/r1-zero-seed-3/report.html" in text
+
+
+def test_eval_prints_a_table_and_writes_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {}
+
+    def measure(engine: object, tokenizer: object, task: Any, **options: Any) -> Evaluation:
+        given.update(options, difficulty=task.settings["difficulty"])
+        options["on_progress"](1, 2)
+        return Evaluation("countdown", {}, "test", {"seed": 1}, [RECORD], 2.0)
+
+    class Engine:
+        class model:
+            config = None
+
+    monkeypatch.setattr(cli, "_engine", lambda *arguments: (Engine, None))
+    monkeypatch.setattr("longjing.evaluation.evaluate", measure)
+    path = tmp_path / "result.json"
+    options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
+    assert call(monkeypatch, "eval", "base", "--task", "countdown", *options) == 0
+    assert (given["problems"], given["samples"], given["seed"], given["difficulty"]) == (5, 2, 1, 3)
+    assert "pass@1\t50.0%" in capsys.readouterr().out
+    assert json.loads(path.read_text())["pass_at_1"] == 0.5
+
+
+def test_a_result_that_cannot_be_written_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_engine", lambda *arguments: (None, None))
+    monkeypatch.setattr("longjing.evaluation.evaluate", lambda *arguments, **options: pytest.fail("worked"))
+    assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", "/proc/nowhere/x.json") == 2
+    assert "/proc/nowhere" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""A network, a tokenizer and a task so small that a loop runs in no time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from longjing.model.config import ModelConfig
+from longjing.model.decoder import Decoder
+from longjing.model.files import save_model
+from longjing.tasks.base import Completion, Problem, Split, Verdict
+from longjing.text.tokenizer import Tokenizer
+
+SHARED = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "initializer_range": 0.15, "max_position_embeddings": 512,
+}  # fmt: skip
+FAMILIES: dict[str, dict[str, Any]] = {
+    "deepseek_v3": SHARED | {
+        "model_type": "deepseek_v3", "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4,
+        "v_head_dim": 8, "first_k_dense_replace": 1, "n_routed_experts": 8, "n_shared_experts": 1,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_nextn_predict_layers": 1,
+    },
+    "llama": SHARED | {"model_type": "llama", "num_key_value_heads": 1},
+}  # fmt: skip
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """Bytes, R1's special tokens, and a few merges."""
+    return Tokenizer.train(["Write what you like about 12 numbers. Wait, check: 请检查。"] * 3, 290)
+
+
+def network(family: str, seed: int = 0, **settings: Any) -> Decoder:
+    """A random network for `tokenizer`, in evaluation mode."""
+    ids = tokenizer()
+    given = {"vocab_size": ids.vocab_size, "bos_token_id": ids.bos_id, "eos_token_id": ids.eos_id}
+    return Decoder(ModelConfig.from_dict(FAMILIES[family] | given | settings)).initialise(seed).eval()
+
+
+def save_base(directory: Path, family: str) -> None:
+    """A base that ends one completion in twenty tokens or so: many tokens end it, the tokenizer's among them."""
+    save_model(network(family, eos_token_id=[tokenizer().eos_id, *range(20, 30)]), directory)
+    tokenizer().save(directory)
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Reward for what a random network can write: `accuracy` for any of the `wanted` characters, `format` for
+    an even number of characters. Completions with one of the `unreadable` characters are unjudged.
+    """
+
+    settings_type = dict
+    settings: dict[str, Any]
+    name = "letters"
+
+    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
+        random = Random(f"{split} {seed}")
+        for number in count():
+            word = random.randrange(self.settings.get("problems", 10**6))
+            id = f"{split} {number if split != 'train' else word}"
+            yield Problem(self.name, id, f"Write {word}.", "7", {}, "en")
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        text = completion.reasoning + completion.answer
+        accuracy = float(any(letter in text for letter in self.settings.get("wanted", "0123456789")))
+        rewards = {"accuracy": accuracy, "format": 1.0 - len(text) % 2}
+        if any(letter in text for letter in self.settings.get("unreadable", "")):
+            return Verdict("unjudged", {"accuracy": 0.0, "format": 0.0}, "unreadable")
+        return Verdict("correct" if accuracy else "wrong", rewards, "")
+
+    def solve(self, problem: Problem) -> str:
+        return "7"
