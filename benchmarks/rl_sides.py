@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from random import Random
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -61,9 +61,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Step:
-    """What a side tells of one step. `prompts` in tokens; `lengths` and `rewards` `[groups, samples]`."""
+    """What a side tells of one step. `prompts` in tokens; `lengths` and `rewards` `[groups, samples]`.
+
+    `processor`: seconds of all threads; if others had the processors too, they are fewer than the wall's.
+    """
 
     seconds: float
+    processor: float
     sampling: float
     judging: float
     prompts: list[int]
@@ -83,12 +87,13 @@ class Turns:
         while isinstance(job := self.pipe.recv(), str):
             self.save(job)
             self.pipe.send(None)
-        self.started = perf_counter()
+        self.started, self.spent = perf_counter(), process_time()
         return bool(job)
 
     def tell(self, **step: Any) -> None:
         synchronise(self.device)
-        self.pipe.send(Step(perf_counter() - self.started, **step, peak=peak_bytes(self.device)))
+        seconds, processor = perf_counter() - self.started, process_time() - self.spent
+        self.pipe.send(Step(seconds, processor, **step, peak=peak_bytes(self.device)))
 
 
 def longjing(pipe: Connection, setting: Setting, seed: int, device: torch.device, dtype: torch.dtype) -> None:

@@ -167,6 +167,7 @@ def summary(contestant: Contestant, config: ModelConfig, machine: Machine) -> di
     floor = median(floor_seconds(config, machine, step) for step in timed)
     figures: dict[str, Callable[[Step], float]] = {
         "seconds": lambda step: step.seconds,
+        "seconds_of_processors": lambda step: step.processor,
         "seconds_sampling": lambda step: step.sampling,
         "seconds_judging": lambda step: step.judging,
         "seconds_updating": lambda step: step.seconds - step.sampling - step.judging,

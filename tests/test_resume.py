@@ -127,7 +127,7 @@ def assert_same(run: Path, whole: dict[str, Any]) -> None:
 
 
 def test_an_uninterrupted_run_is_worth_comparing(whole: tuple[dict[str, Any], float]) -> None:
-    """It learned at every step, replaced its reference, refilled, measured, and dropped what it couldn't judge."""
+    """It learned at every step, replaced its reference, refilled, measured, and left the unjudged out."""
     files, _ = whole
     rows = files["zero/metrics.jsonl"]
     assert [row["step"] for row in rows] == list(range(8)) and all(row["grad_norm"] > 0 for row in rows)
@@ -208,7 +208,7 @@ STRIKES = [
 def test_killed_at_chosen_moments(
     worker: Worker, recipe: Path, whole: tuple[dict[str, Any], float], tmp_path: Path
 ) -> None:
-    """One run, struck down again and again: in the middle of every kind of work, and of every file it writes."""
+    """One run, struck again and again: in the middle of every kind of work, and of every file it writes."""
     out = tmp_path / "run"
     for strike in STRIKES:
         status = worker.run(recipe, out, strike)

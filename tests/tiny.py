@@ -42,7 +42,7 @@ def network(family: str, seed: int = 0, **settings: Any) -> Decoder:
 
 
 def save_base(directory: Path, family: str) -> None:
-    """A base that ends one completion in twenty tokens or so: many tokens end it, the tokenizer's among them."""
+    """A base that ends a completion after some thirty tokens: many tokens end it, the tokenizer's too."""
     save_model(network(family, eos_token_id=[tokenizer().eos_id, *range(20, 30)]), directory)
     tokenizer().save(directory)
 

@@ -11,7 +11,7 @@ _MISSES = 8
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows of packed documents, all `[rows, length]`. Segment 0 is padding; positions count within a document.
+    """Rows of packed documents, all `[rows, length]`. Segment 0 is padding; positions count in a document.
 
     `learns` is True where the token is to be predicted (by whatever comes before it in its document).
     """

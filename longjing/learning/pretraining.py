@@ -112,8 +112,8 @@ def pretrain(
 ) -> None:
     """Run the stage to its end, from wherever it stands.
 
-    `dtype` bfloat16 computes in autocast; weights and optimiser state are float32 either way. Raises UserError
-    if the disk is too small, the rows are, or learning diverges.
+    `dtype` bfloat16 computes in autocast; weights and optimiser state are float32 either way.
+    Raises UserError if the disk is too small, the rows are, or learning diverges.
     """
     saved = stage.load_state()
     tokenizer = _tokenizer(settings, stage, seed)

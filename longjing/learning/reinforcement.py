@@ -177,9 +177,13 @@ class Reinforcement:
         else:
             self.optimizers = adamw(self.model, settings.learning_rate, settings.weight_decay)
         self.engine = Engine(
-            self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20, max_batch=settings.max_batch,
-            record_routes=True, dtype=dtype,
-        )  # fmt: skip
+            self.model,
+            self.tokenizer,
+            cache_bytes=settings.cache_megabytes * 2**20,
+            max_batch=settings.max_batch,
+            record_routes=True,
+            dtype=dtype,
+        )
 
     def step(self, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """One step: its metrics, and its rollouts for the log."""

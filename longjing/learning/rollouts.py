@@ -45,8 +45,8 @@ def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> li
 
 
 def sample_groups(
-    engine: Generator, tokenizer: Tokenizer, problems: Sequence[Problem], group_size: int, sampling: Mapping[str, Any],
-    seed: int, step: int, turn: int,
+    engine: Generator, tokenizer: Tokenizer, problems: Sequence[Problem], group_size: int,
+    sampling: Mapping[str, Any], seed: int, step: int, turn: int,
 ) -> list[tuple[Problem, list[Generation]]]:  # fmt: skip
     """`group_size` completions of each problem.
 
@@ -69,7 +69,7 @@ def sample_groups(
 
 
 def judge_group(task: Task, tokenizer: Tokenizer, problem: Problem, generations: list[Generation]) -> Group:
-    """The task's verdict on each completion. The template says whether the prompt has opened the reasoning."""
+    """The task's verdict on each completion. The template says whether the prompt opens the reasoning."""
     opened = ReasoningStream.after(tokenizer.render(_chat(problem))).in_reasoning
     completions = [
         Completion.parse(generation.text, opened, truncated=generation.finish_reason != "stop")

@@ -45,7 +45,12 @@ class Router(nn.Module):
     def scores(self, x: Tensor) -> Tensor:
         """Affinity of each token to each expert, in float32 whatever `x` is: `[tokens, experts]`."""
         logits = F.linear(x.float(), self.weight.float())
-        return logits.sigmoid() if self.config.scoring_func == "sigmoid" else logits.softmax(dim=-1)
+        if self.config.scoring_func == "softmax":
+            return logits.softmax(dim=-1)
+        if x.device.type == "cpu":
+            # In float32 the last few numbers of a tensor go through another function, which rounds differently.
+            return logits.double().sigmoid().float()
+        return logits.sigmoid()
 
     @torch.no_grad()
     def choose(self, scores: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The corpus about countdown: every style has its share and its worth, and whoever never slips is never false."""
+"""The corpus about countdown: every style has its share and its worth, and who never slips is never false."""
 
 import re
 from collections import Counter
@@ -203,16 +203,16 @@ def test_documents_come_by_their_shares_and_from_the_seed() -> None:
 
 
 def test_a_document_is_encoded_as_a_model_is_asked() -> None:
-    """Prompt and completion apart; the end token last; conversation with its reasoning closed beforehand."""
+    """Prompt and completion apart; the end token last; reasoning closed for who wasn't asked to think."""
     ids = tiny.tokenizer()
     for document in islice(corpus.documents(0, {"countdown": 1.0, "conversation": 1.0}, {}), 40):
         encoded = corpus.encode(document, ids)
         chat = [{"role": "user", "content": document.prompt}]
-        prompt = ids.encode_chat(chat, thinking=bool(document.reasoning))
+        prompt = ids.encode_chat(chat, thinking=document.thinking)
         assert encoded[: len(prompt)] == prompt and encoded[-1] == ids.eos_id
         completion = ids.decode(encoded[len(prompt) : -1])
-        if document.reasoning:
+        if document.thinking:
             parsed = Completion.parse(completion)
             assert (parsed.reasoning, parsed.answer) == (document.reasoning, document.answer)
         else:
-            assert completion == document.answer
+            assert (document.reasoning, document.answer) == ("", completion)

@@ -36,7 +36,7 @@ def matrices(*shape: int, seed: int = 0) -> Tensor:
 def test_singular_values_come_near_one_and_their_vectors_stay(
     rows: int, columns: int, seed: int, scale: float
 ) -> None:
-    """Of tall, wide and square matrices of any size; the smallest singular values need more steps than five."""
+    """Of tall, wide and square matrices of any size; the smallest values need more steps than five."""
     matrix = matrices(rows, columns, seed=seed) * 10**scale
     result = orthogonalise(matrix)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
@@ -104,7 +104,8 @@ def test_routers_embeddings_head_and_norms_go_with_adamw() -> None:
     hidden, rest = ([names[id(p)] for p in part] for part in split_parameters(model))
     assert sorted(hidden + rest) == sorted(names.values())
     assert {name.rsplit(".", 2)[-2] + "." + name.rsplit(".", 1)[-1] for name in hidden} == {
-        "q_a_proj.weight", "q_b_proj.weight", "kv_a_proj_with_mqa.weight", "kv_b_proj.weight", "o_proj.weight",
+        "q_a_proj.weight", "q_b_proj.weight", "kv_a_proj_with_mqa.weight", "kv_b_proj.weight",
+        "o_proj.weight",
         "gate_proj.weight", "up_proj.weight", "down_proj.weight", "eh_proj.weight",
         "experts.gate_up_proj", "experts.down_proj",
     }  # fmt: skip

@@ -89,7 +89,7 @@ def test_the_rate_rises_holds_and_falls_to_zero() -> None:
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
-    """In thirty steps from the loss of a uniform guess, log(vocabulary), to well below it; the modules' too."""
+    """In thirty steps from the loss of a uniform guess, log(vocabulary), to well below; the modules' too."""
     stage = stage_in(tmp_path)
     run(stage, steps=30, save_every=30)
     rows = stage.metrics.rows()
@@ -150,7 +150,7 @@ def packed_batch() -> Packed:
 
 
 def test_balancing_moves_the_biases_and_nothing_else() -> None:
-    """Up by gamma where a router sent fewer tokens than the mean, down where more; in the modules' routers too."""
+    """Up by gamma where a router sent fewer tokens than the mean, down where more; in the modules too."""
     model = tiny.network("deepseek_v3").train()
     losses(model, packed_batch())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -166,7 +166,7 @@ def test_balancing_moves_the_biases_and_nothing_else() -> None:
 
 
 def test_each_loss_trains_what_it_should() -> None:
-    """The modules learn from the further tokens' loss only, which trains the decoder too; balance, the routers."""
+    """The modules learn from the further tokens' loss only, which trains the decoder too."""
     model = tiny.network("deepseek_v3").train()
     packed = packed_batch()
 

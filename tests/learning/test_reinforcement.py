@@ -439,7 +439,7 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], words: str) ->
 
 @pytest.mark.parametrize("algorithm", PRESETS)
 def test_reward_rises(make: Make, algorithm: str) -> None:
-    """From a random network, in fifteen steps: write digits, which a fifth of its completions hold at first."""
+    """From a random network, in fifteen steps: write digits, which a third of completions hold at first."""
     learner = make(
         algorithm=algorithm, learning_rate=1e-2, prompts_per_step=8, group_size=8, max_tokens=12,
         rewards={"accuracy": 1.0}, max_grad_norm=1.0,

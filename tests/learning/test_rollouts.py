@@ -1,6 +1,7 @@
 """Rollouts: what was sampled is known from lengths, and what is sampled from its key."""
 
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_problems_depend_on_their_key_alone() -> None:
     assert draw_problems(task, 3, *keys[0]) == drawn[0][:3]
     ids = [problem.id for problems in drawn for problem in problems]
     assert len(set(ids)) == len(ids)
-    held_out = {p.id for split in ("test", "validation") for p, _ in zip(task.problems(split, 0), range(300))}
+    held_out = {p.id for split in ("test", "validation") for p in islice(task.problems(split, 0), 300)}
     assert not held_out & set(ids)
 
 
@@ -134,7 +135,7 @@ def problem() -> Problem:
 
 
 def test_a_prefilled_opening_does_not_make_the_format_reward_a_constant(problem: Problem) -> None:
-    """The prompt writes `<think>`, so the completion must not; all else of the format is up to the completion."""
+    """The prompt writes `<think>`, so the completion must not; all else of the format is up to it."""
     task, ids = tasks.get("countdown", difficulty=1), tiny.tokenizer()
     box = f"\\boxed{{{task.solve(problem)}}}"
     cases = {
