@@ -31,7 +31,10 @@ def main() -> None:
     options.add_argument("--set", dest="changes", action="append", default=[], help="as for `longjing run`")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
-    found = [run(given.recipe, seed, Path(f"{given.runs}/{given.recipe}-{seed}"), given.changes) for seed in given.seeds]
+    found = [
+        run(given.recipe, seed, Path(f"{given.runs}/{given.recipe}-{seed}"), given.changes)
+        for seed in given.seeds
+    ]
     for row in found:
         before, after = row["before"], row["after"]
         print(
@@ -61,13 +64,16 @@ def run(recipe: str, seed: int, out: Path, changes: list[str]) -> dict[str, Any]
         "before": tests[0],
         "after": tests[1],
         "rise": tests[1]["pass_at_1"] - tests[0]["pass_at_1"],
-        "validation": [[row["step"], row["pass_at_1"]] for row in evaluations if row["split"] == "validation"],
+        "validation": [
+            [row["step"], row["pass_at_1"]] for row in evaluations if row["split"] == "validation"
+        ],
         "seconds": result["time"],
         "result": result,
         "logprob_difference": max(row.get("logprob_difference", 0.0) for row in metrics),
         "curves": {name: [round(row[name], 4) for row in metrics] for name in CURVES},
         "tokens_per_second": {
-            phase: fmean(row[f"tokens_per_second_{phase}"] for row in metrics) for phase in ("sampling", "updating")
+            phase: fmean(row[f"tokens_per_second_{phase}"] for row in metrics)
+            for phase in ("sampling", "updating")
         },
     }
 

@@ -36,11 +36,15 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_point_down(path: Path) -> None:
     here = room(path.relative_to(PACKAGE).parts)
     for other in imports(path) & FLOORS.keys() - {here}:
-        assert FLOORS[other] < FLOORS[here], f"{here}/ (floor {FLOORS[here]}) imports {other}/ ({FLOORS[other]})"
+        assert FLOORS[other] < FLOORS[here], (
+            f"{here}/ (floor {FLOORS[here]}) imports {other}/ ({FLOORS[other]})"
+        )
 
 
 def test_every_room_has_a_floor() -> None:

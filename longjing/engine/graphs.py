@@ -48,11 +48,10 @@ class Graphs:
         rows = torch.arange(len(pending), device=pending.device)
         if pending.device.type != "cuda":
             return lambda: self._forward(rows, pending, stored, columns)
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(
-            side
-        ):  # libraries set themselves up at the first call, which can't be captured
+        # Libraries set themselves up at the first call, which can't be captured.
+        with torch.cuda.stream(side):
             self._forward(rows, pending, stored, columns)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()

@@ -63,19 +63,18 @@ class Runner:
         if self._graphs:
             logits = self._graphs.logits(batch, longest)
         else:
-            columns = self._filled(batch.rows, batch.pending, batch.stored)
-            logits = self._logits(*columns, longest + 1)[: len(batch.rows)]
+            rows, pending, stored = map(self._filled, (batch.rows, batch.pending, batch.stored))
+            logits = self._logits(rows, pending, stored, longest + 1)[: len(batch.rows)]
         tokens, logprobs = batch.sampler.draw(logits, batch.positions)
         batch.advance(tokens, 1)
         return Drawn(tokens[:, None].tolist(), logprobs[:, None].tolist(), [1] * len(tokens))
 
-    def _filled(self, *columns: Tensor) -> Sequence[Tensor]:
-        """The columns `[rows]` with the last row repeated, on a CPU, until rounding no longer shows how few
-        they are."""
-        missing = FEWEST_ROWS - len(columns[0])
+    def _filled(self, column: Tensor) -> Tensor:
+        """`column` `[rows]` with the last row repeated, on a CPU, until rounding doesn't show how few they are."""
+        missing = FEWEST_ROWS - len(column)
         if missing <= 0 or self._device.type != "cpu":
-            return columns
-        return [torch.cat((column, column[-1:].expand(missing))) for column in columns]
+            return column
+        return torch.cat((column, column[-1:].expand(missing)))
 
     def _logits(self, rows: Tensor, pending: Tensor, stored: Tensor, longest: int) -> Tensor:
         """Logits `[rows, vocabulary]` after reading `pending`, whose entries go to columns `stored`."""

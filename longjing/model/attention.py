@@ -165,7 +165,9 @@ class GroupedQueryAttention(nn.Module):
         """`x` `[batch, length, hidden]` -> the same shape."""
         batch, length, _ = x.shape
         q = rotate(self.q_proj(x).view(batch, length, self.heads, self.dim), context.cos, context.sin, False)
-        k = rotate(self.k_proj(x).view(batch, length, self.kv_heads, self.dim), context.cos, context.sin, False)
+        k = rotate(
+            self.k_proj(x).view(batch, length, self.kv_heads, self.dim), context.cos, context.sin, False
+        )
         v = self.v_proj(x).view(batch, length, self.kv_heads, self.dim)
         if context.cache is not None:
             cached = context.cache.update(self.layer, torch.cat((k, v), dim=2).flatten(2))

@@ -154,7 +154,9 @@ class ModelConfig:
         if isinstance(values.get("eos_token_id"), list):
             values["eos_token_id"] = tuple(values["eos_token_id"])
         known = {entry.name for entry in fields(cls)}
-        missing = [entry.name for entry in fields(cls) if entry.name in _REQUIRED and entry.name not in values]
+        missing = [
+            entry.name for entry in fields(cls) if entry.name in _REQUIRED and entry.name not in values
+        ]
         if missing:
             raise UserError(f"config.json: {', '.join(missing)} is missing")
         for entry in fields(cls):

@@ -73,7 +73,8 @@ class Decoder(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
         self.mtp = nn.ModuleList(
-            NextToken(config, config.num_hidden_layers + depth) for depth in range(config.num_nextn_predict_layers)
+            NextToken(config, config.num_hidden_layers + depth)
+            for depth in range(config.num_nextn_predict_layers)
         )
         frequencies, self.rope_magnitude = inverse_frequencies(config)
         self.register_buffer("inverse_frequencies", frequencies, persistent=False)

@@ -44,7 +44,9 @@ def _yarn(frequencies: Tensor, rope: dict[str, Any], dim: int) -> tuple[Tensor, 
     attention = rope.get("attention_factor")
     if attention is None:
         mscale, mscale_all_dim = rope.get("mscale"), rope.get("mscale_all_dim")
-        attention = magnitude(mscale) / magnitude(mscale_all_dim) if mscale and mscale_all_dim else magnitude(1)
+        attention = (
+            magnitude(mscale) / magnitude(mscale_all_dim) if mscale and mscale_all_dim else magnitude(1)
+        )
     return blended, float(attention)
 
 

@@ -36,7 +36,8 @@ def model() -> Decoder:
 def requests() -> list[Request]:
     """Completions that end at very different lengths, so that the batch shrinks to one, across a chunk's border."""
     return [
-        Request([(7 * i + j) % 256 for j in range(5 + i)], Sampling(seed=i, max_tokens=6 * i + 1)) for i in range(24)
+        Request([(7 * i + j) % 256 for j in range(5 + i)], Sampling(seed=i, max_tokens=6 * i + 1))
+        for i in range(24)
     ]
 
 

@@ -79,11 +79,15 @@ class Habits:
 
     @classmethod
     def draw(cls, random: Random) -> "Habits":
-        return cls(random.random() < 0.3, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8)
+        return cls(
+            random.random() < 0.3, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8
+        )
 
     def steps(self, a: int, b: int, target: int, last: bool) -> list[Step]:
         """What this searcher would try with two numbers, in order."""
-        legal = sorted((Step(*move) for move in moves(a, b)), key=lambda step: self.operators.index(step.operator))
+        legal = sorted(
+            (Step(*move) for move in moves(a, b)), key=lambda step: self.operators.index(step.operator)
+        )
         if not self.shrewd:
             return legal
         useful = [step for step in legal if not (step.operator in "*/" and step.right <= 1)]
@@ -114,7 +118,9 @@ def write(problem: Problem, random: Random) -> Document:
         reasoning, answer = "\n".join(lines), guess.written.text
     else:
         patience = random.randint(2, 6) if style == "short" else 60
-        lines, found = _search(terms, target, phrases, Habits.draw(random), patience, style == "checked", random)
+        lines, found = _search(
+            terms, target, phrases, Habits.draw(random), patience, style == "checked", random
+        )
         answer = (found or guess).written.text
         lines.append(random.choice(phrases["found" if found else "give_up"]).format(answer))
         reasoning = "\n".join([random.choice(phrases["search"]), *lines])
@@ -122,7 +128,13 @@ def write(problem: Problem, random: Random) -> Document:
 
 
 def _search(
-    terms: list[Term], target: int, phrases: dict[str, Any], habits: Habits, patience: int, checks: bool, random: Random
+    terms: list[Term],
+    target: int,
+    phrases: dict[str, Any],
+    habits: Habits,
+    patience: int,
+    checks: bool,
+    random: Random,
 ) -> tuple[list[str], Term | None]:
     """Depth first through the habits' steps, until the target is met or patience runs out."""
     lines: list[str] = []
@@ -163,7 +175,9 @@ def _stands(path: list[Step], target: int, phrases: dict[str, Any], lines: list[
         return True
     true = [step._replace(result=_value(step)) for step in path]
     wrong = next((place for place, step in enumerate(path) if step != true[place]), None)
-    lines.append(phrases["check"] + ", ".join(_equation(step) for step in true[: None if wrong is None else wrong + 1]))
+    lines.append(
+        phrases["check"] + ", ".join(_equation(step) for step in true[: None if wrong is None else wrong + 1])
+    )
     lines.append(phrases["right"] if wrong is None else phrases["wrong"].format(path[wrong].result))
     return wrong is None
 
