@@ -8,7 +8,8 @@ token ids, not text.
 
 The floor of a batch is what reading the prompts and decoding need at least on this machine: the larger of
 FLOPs over the measured matrix-product peak and bytes over the measured speed of reading as many bytes as the
-weights take.
+weights take. `speculating` is the engine drafting with the MTP module, if the model has one; random weights
+predict nothing, so give it a --model.
 """
 
 import multiprocessing
@@ -29,18 +30,26 @@ from longjing.model.files import load_model, save_model
 from longjing.planning import flops
 from longjing.planning.machine import Machine, synchronise
 
-SIDES = ("longjing", "transformers")
+SIDES = ("longjing", "transformers", "speculating")
 Generate = Callable[[torch.Tensor, int], int]  # prompts `[batch, length]` and a seed -> tokens sampled
 
 
-def longjing(directory: str, options: Namespace, device: torch.device, dtype: torch.dtype) -> Generate:
+def speculating(directory: str, options: Namespace, device: torch.device, dtype: torch.dtype) -> Generate:
+    return longjing(directory, options, device, dtype, speculate=True)
+
+
+def longjing(
+    directory: str, options: Namespace, device: torch.device, dtype: torch.dtype, speculate: bool = False
+) -> Generate:
     model = load_model(directory, device, dtype)
-    width = flops.cache_bytes(model.config, dtype.itemsize)
+    speculate = speculate and bool(model.config.num_nextn_predict_layers)
+    # Drafts need a layer of their own in the cache, and a column more.
+    width = flops.cache_bytes(model.config, dtype.itemsize) + model.config.cache_width * dtype.itemsize
 
     def generate(prompts: torch.Tensor, seed: int) -> int:
         batch, length = prompts.shape
-        area = batch * (length + options.tokens) * width
-        engine = Engine(model, None, cache_bytes=area, max_batch=batch, end_tokens=())
+        area = batch * (length + options.tokens + 2) * width
+        engine = Engine(model, None, cache_bytes=area, max_batch=batch, end_tokens=(), speculate=speculate)
         requests = [
             Request(prompt, Sampling(max_tokens=options.tokens, seed=seed * batch + row))
             for row, prompt in enumerate(prompts.tolist())
@@ -73,7 +82,8 @@ def serve(pipe: Connection, side: str, directory: str, options: Namespace) -> No
     """One side's process: sends its memory once loaded, then for each (prompts, seed) received the seconds
     it took and the peak of memory so far."""
     device, dtype = place(options)
-    generate = {"longjing": longjing, "transformers": transformers}[side](directory, options, device, dtype)
+    make = {"longjing": longjing, "transformers": transformers, "speculating": speculating}[side]
+    generate = make(directory, options, device, dtype)
     pipe.send(peak_bytes(device))
     while (job := pipe.recv()) is not None:
         synchronise(device)

@@ -135,7 +135,7 @@ def evaluate(
     ] = None,
     settings: Settings = None,
     temperature: Annotated[float, typer.Option(min=0)] = 1.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="longest completion")] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest completion")] = 512,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -275,7 +275,7 @@ def _engine(model: str, device: str, dtype: str, console: Console) -> Any:
     size = sum(parameter.numel() for parameter in network.parameters())
     place = _place(str(weight.device), str(weight.dtype).removeprefix("torch."))
     _say(console, f"{model}: {size / 1e6:.1f} million parameters, {place}", "dim")
-    return Engine(network, tokenizer), tokenizer
+    return Engine(network, tokenizer, speculate="auto"), tokenizer
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

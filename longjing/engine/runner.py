@@ -70,9 +70,10 @@ class Runner:
         return Drawn(tokens[:, None].tolist(), logprobs[:, None].tolist(), [1] * len(tokens))
 
     def _filled(self, column: Tensor) -> Tensor:
-        """`column` `[rows]` with the last row repeated, on a CPU, until rounding doesn't show how few they are."""
+        """`column` `[rows]` with the last row repeated until rounding doesn't show how few they are: where the
+        trainer's results are to be met exactly (see `Decoder.context`)."""
         missing = FEWEST_ROWS - len(column)
-        if missing <= 0 or self._device.type != "cpu":
+        if missing <= 0 or self._device.type != "cpu" or not self.model.config.is_latent:
             return column
         return torch.cat((column, column[-1:].expand(missing)))
 

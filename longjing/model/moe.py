@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from longjing.model.attention import Context
 from longjing.model.config import ModelConfig
 
-# With fewer rows a CPU multiplies by another kernel, which rounds differently: a token's result would depend on
-# how many others are with it.
-FEWEST_ROWS = 4
+# With fewer rows than this a CPU may multiply by another kernel, which rounds differently: a token's result would
+# depend on how many others are with it. One thread does so below 4 rows, two threads below 12, since they share them.
+FEWEST_ROWS = 12
 
 
 class MLP(nn.Module):
