@@ -1,7 +1,7 @@
 """Reinforcement learning: Longjing's GRPO against TRL's `GRPOTrainer`, from the same exported checkpoint.
 
     python benchmarks/rl_vs_trl.py --setting a --out benchmarks/results/rl_vs_trl_a.json
-    python benchmarks/rl_vs_trl.py --setting b --out benchmarks/results/rl_vs_trl_b.json
+    python benchmarks/rl_vs_trl.py --setting b --dtype float32 --repeats 1 --out benchmarks/results/rl_vs_trl_b.json
 
 Setting a: a dense decoder of 4.3 million random parameters, 8 problems x 8 samples, prompts of 20 tokens and
 64 new ones, nobody stops early; the reward is the share of the letters a to m in what was written. Setting b: the
@@ -11,7 +11,7 @@ Both sides get the same prompts in the same order, the same judge, group size, b
 the same normalisation, beta 0), AdamW, schedule, clipping, number format and threads. One thing is each side's
 own: Longjing leaves groups without a signal out of the loss and its denominator, TRL trains on them with
 advantage 0. TRL runs at its best on a CPU: no gradient checkpointing, `generate` on a static batch, nothing
-logged or saved, as many rows per backward pass and the experts' implementation that are fastest here.
+logged or saved; `--rows` and `--experts` say how it cuts its batch for the backward pass and runs the experts.
 
 Each side and number format is a process of its own, and they take turns step by step. Medians leave out the
 first step of each repeat. Repeats differ in their seed. Weights are evaluated outside the clock, all of them by

@@ -86,7 +86,7 @@ class RectangleCache:
             stored = view[self._first_row : self._first_row + len(entries), : entries.shape[1]]
             return stored.copy_(entries)
         rows, _ = self._target
-        view[self._target] = entries
+        view[self._target] = entries.to(view.dtype)
         if len(rows) <= FEWEST_ROWS:  # there may be repeated ones
             return view[rows[:, 0], : self._longest]
         return view[: len(entries), : self._longest]

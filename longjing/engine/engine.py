@@ -90,7 +90,9 @@ class Engine:
         mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
         routes, layers = (mixtures, config.num_experts_per_tok), config.num_hidden_layers + drafts
         weight = self.model.embed_tokens.weight
-        token_bytes = layers * config.cache_width * weight.element_size() + 2 * routes[0] * routes[1]
+        # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
+        kept = torch.float32 if weight.device.type == "cpu" else weight.dtype
+        token_bytes = layers * config.cache_width * kept.itemsize + 2 * routes[0] * routes[1]
         area = cache_bytes // token_bytes
         if area < 2 or max_batch < 1:
             raise UserError(
@@ -98,7 +100,7 @@ class Engine:
                 f"not max_batch = {max_batch} and cache_bytes = {cache_bytes}"
             )
         self._device = weight.device
-        self._cache = RectangleCache(area, [config.cache_width] * layers, weight.dtype, self._device, routes)
+        self._cache = RectangleCache(area, [config.cache_width] * layers, kept, self._device, routes)
         self._runner = Runner(self.model, self._cache, drafts, records=mixtures > 0)
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []

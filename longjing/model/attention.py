@@ -11,6 +11,7 @@ from longjing.model.config import ModelConfig
 from longjing.model.rope import rotate
 
 _CHUNK, _FEWEST = 128, 16
+_SHORT = 512  # tokens: beyond, writing scores out is no faster even where the fused kernels are slow
 
 
 class Cache(Protocol):
@@ -48,20 +49,51 @@ class Context:
     balance: list[Tensor] | None = None
 
 
+class RMSNorm(nn.RMSNorm):
+    """PyTorch's, in any number format. Under autocast the result is in the format of the products that read it:
+    converted once, not once by each of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` `[..., width]` -> the same shape."""
+        kind = x.device.type
+        x = F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """PyTorch's fused attention. q `[B, L, H, D]`, k `[B, T, K, D]`, v `[B, T, K, V]` -> `[B, L, H, V]`; K divides H.
 
     Values narrower than the keys are padded: the fused kernels want one width, and the plain
-    one would write out the whole score matrix.
+    one would write out the whole score matrix. Only in bfloat16 on a CPU it is written out, for short texts.
     """
+    narrow = q.dtype == torch.bfloat16 or torch.is_autocast_enabled(q.device.type)
+    if narrow and q.device.type == "cpu" and k.shape[1] <= _SHORT:
+        return _plain(q, k, v, mask, scale)
     width = v.shape[-1]
     if width < q.shape[-1]:
         v = F.pad(v, (0, q.shape[-1] - width))
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
         attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[2] != k.shape[2],
     )  # fmt: skip
     return out.transpose(1, 2)[..., :width]
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """`attend` by whole products: what the fused kernels do in pieces is too small for a CPU's bfloat16. They
+    take 4 times as long for 84 tokens, 1.5 times for 512."""
+    batch, length, heads, _ = q.shape
+    if mask is None:
+        mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
+    if mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, float("-inf"))
+    q, k, v = (
+        x.repeat_interleave(heads // x.shape[2], dim=2).transpose(1, 2).flatten(0, 1) for x in (q, k, v)
+    )
+    scores = torch.baddbmm(mask.expand(batch, heads, length, -1).flatten(0, 1), q, k.mT, alpha=scale)
+    return torch.bmm(scores.softmax(dim=-1), v).unflatten(0, (batch, heads)).transpose(1, 2)
 
 
 class LatentAttention(nn.Module):
@@ -83,10 +115,10 @@ class LatentAttention(nn.Module):
             self.q_proj = nn.Linear(hidden, query, bias=False)
         else:
             self.q_a_proj = nn.Linear(hidden, config.q_lora_rank, bias=bias)
-            self.q_a_layernorm = nn.RMSNorm(config.q_lora_rank, eps=1e-6)
+            self.q_a_layernorm = RMSNorm(config.q_lora_rank, eps=1e-6)
             self.q_b_proj = nn.Linear(config.q_lora_rank, query, bias=False)
         self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=bias)
-        self.kv_a_layernorm = nn.RMSNorm(self.rank, eps=1e-6)
+        self.kv_a_layernorm = RMSNorm(self.rank, eps=1e-6)
         self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
         self.o_proj = nn.Linear(self.heads * self.value, hidden, bias=config.output_bias)
 
@@ -132,9 +164,9 @@ class LatentAttention(nn.Module):
         w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         w_key, w_value = w.split((self.nope, self.value), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
-        q = torch.cat((q_latent, q_rope), dim=-1).view(batch, length * self.heads, -1)
+        q = torch.cat((q_latent, q_rope), dim=-1).view(batch, length * self.heads, -1).to(cached.dtype)
         # For one new token a row, the heads' masks are one, and the product adds it as it writes.
-        bias = mask.transpose(1, 2).expand(-1, -1, self.heads, -1).flatten(1, 2)
+        bias = mask.transpose(1, 2).expand(-1, -1, self.heads, -1).flatten(1, 2).to(q.dtype)
         scores = torch.baddbmm(bias, q, cached.transpose(1, 2), alpha=self.scale)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
         latents = cached[..., : self.rank]
@@ -142,7 +174,8 @@ class LatentAttention(nn.Module):
         for start in range(_CHUNK, latents.shape[1], _CHUNK):
             part = slice(start, start + _CHUNK)
             out = out + torch.bmm(weights[..., part], latents[:, part])
-        return torch.einsum("blhr,hvr->blhv", out.view(batch, length, self.heads, self.rank), w_value)
+        out = out.view(batch, length, self.heads, self.rank).to(q_latent.dtype)
+        return torch.einsum("blhr,hvr->blhv", out, w_value)
 
 
 class GroupedQueryAttention(nn.Module):
@@ -173,4 +206,5 @@ class GroupedQueryAttention(nn.Module):
             cached = context.cache.update(self.layer, torch.cat((k, v), dim=2).flatten(2))
             if context.reads_cache:
                 k, v = cached.view(batch, -1, 2 * self.kv_heads, self.dim).chunk(2, dim=2)
-        return self.o_proj(attend(q, k, v, context.mask, self.scale).flatten(2))
+        out = attend(q.to(k.dtype), k, v, context.mask, self.scale)
+        return self.o_proj(out.flatten(2).to(x.dtype))

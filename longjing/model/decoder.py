@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from longjing.model.attention import Cache, Context, GroupedQueryAttention, LatentAttention
+from longjing.model.attention import Cache, Context, GroupedQueryAttention, LatentAttention, RMSNorm
 from longjing.model.config import ModelConfig
 from longjing.model.moe import MLP, Experts, MixtureOfExperts, Router
 from longjing.model.rope import inverse_frequencies
@@ -19,9 +19,9 @@ class Block(nn.Module):
         super().__init__()
         hidden, eps = config.hidden_size, config.rms_norm_eps
         attention = LatentAttention if config.is_latent else GroupedQueryAttention
-        self.input_layernorm = nn.RMSNorm(hidden, eps=eps)
+        self.input_layernorm = RMSNorm(hidden, eps=eps)
         self.self_attn = attention(config, layer)
-        self.post_attention_layernorm = nn.RMSNorm(hidden, eps=eps)
+        self.post_attention_layernorm = RMSNorm(hidden, eps=eps)
         self.mlp = (
             MixtureOfExperts(config)
             if config.has_experts(layer)
@@ -42,11 +42,11 @@ class NextToken(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         hidden, eps = config.hidden_size, config.rms_norm_eps
-        self.enorm = nn.RMSNorm(hidden, eps=eps)
-        self.hnorm = nn.RMSNorm(hidden, eps=eps)
+        self.enorm = RMSNorm(hidden, eps=eps)
+        self.hnorm = RMSNorm(hidden, eps=eps)
         self.eh_proj = nn.Linear(2 * hidden, hidden, bias=False)
         self.block = Block(config, layer)
-        self.norm = nn.RMSNorm(hidden, eps=eps)
+        self.norm = RMSNorm(hidden, eps=eps)
 
     def forward(self, embedded: Tensor, hidden: Tensor, context: Context) -> Tensor:
         """`embedded` (the next tokens) and `hidden`, both `[batch, length, hidden]` -> the same shape, normed."""
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
