@@ -129,6 +129,8 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
     implementation = {"experts_implementation": setting.experts} if setting.experts else {}
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, **implementation)
     end = model.config.eos_token_id
+    if end is None:  # TRL would stop at the tokenizer's end token, and train on the padding behind it
+        end = -1
     problems = [
         problem
         for step in range(stage.steps)
@@ -209,8 +211,7 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
             callbacks=[Interleaved()],
             optimizers=(optimizer, schedule),
         )  # fmt: skip
-        if end is None:  # it would cut at the tokenizer's end token all the same
-            trainer.eos_token_ids = [-1]
+        trainer.eos_token_ids = [end]
         turns = Turns(pipe, lambda path: model.save_pretrained(path), device)
         pipe.send(peak_bytes(device))
         trainer.train()
