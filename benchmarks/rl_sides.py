@@ -14,7 +14,7 @@ from common import peak_bytes
 from longjing.engine.request import Generation
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import draw_problems, judge_group
-from longjing.model.device import DTYPES
+from longjing.model.device import DTYPES, keep_freed_memory
 from longjing.model.files import save_model
 from longjing.planning.machine import synchronise
 from longjing.tasks.base import Completion, Problem, Split, Task, Verdict
@@ -225,4 +225,5 @@ def serve(
 ) -> None:
     """One contestant's process: sends the peak of memory once loaded, then a `Step` for every turn."""
     torch.set_num_threads(threads)
+    keep_freed_memory()  # Longjing's own runs do; TRL gains as much
     SIDES[side](pipe, setting, seed, device, DTYPES[dtype])

@@ -16,6 +16,7 @@ from common import build_model, fastest, measure_machine, parser, peak_bytes, pl
 from longjing.learning.optimizers import muon
 from longjing.learning.packing import Packed, pack
 from longjing.learning.pretraining import losses
+from longjing.model.device import keep_freed_memory
 from longjing.planning import flops
 from longjing.planning.machine import synchronise
 
@@ -35,6 +36,7 @@ def main() -> None:
     options.add_argument("--document", type=int, default=128, help="tokens of a document")
     chosen = options.parse_args()
     device, dtype = place(chosen)
+    keep_freed_memory()
     # Weights and optimiser state are float32 either way, as in pretraining.
     model = build_model(chosen, device, torch.float32).train()
     optimizers = muon(model, lr=0.02, adamw_lr=0.003, weight_decay=0.01)

@@ -8,6 +8,7 @@ from rich.console import Console
 from longjing import tasks
 from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
+from longjing.model.device import keep_freed_memory
 from longjing.model.files import resolve
 from longjing.planning.bill import Bill
 from longjing.recipe.diagnosis import tolerance
@@ -28,6 +29,8 @@ def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     assert recipe.threads is not None
     torch.set_num_threads(recipe.threads)
     device, dtype = torch.device(recipe.device), getattr(torch, recipe.dtype)
+    if device.type == "cpu":
+        keep_freed_memory()
     allowed = tolerance(recipe.device, recipe.dtype)
     run = RunDirectory(out)
     models: dict[str, Path] = {}
