@@ -3,8 +3,9 @@
 Heavy imports are inside the commands, so that `longjing --help` answers at once.
 """
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,21 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="a setting of the task; repeat for more"),
 ]
+# How a model is measured: what isn't given is as the task or benchmark says.
+Problems = Annotated[
+    int | None, typer.Option(min=1, help="of the test set, from its start; default 200, of a benchmark all")
+]
+Samples = Annotated[
+    int | None, typer.Option(min=1, help="answers to each problem; default 4, of a benchmark as published")
+]
+SampleSeed = Annotated[int, typer.Option(help="of the samples; the problems are always the same")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="default 1, of a benchmark 0.6")]
+TopP = Annotated[float | None, typer.Option(min=0, max=1, help="default 1, of a benchmark 0.95")]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="longest answer; default 512, of a benchmark 32768")
+]
+Json = Annotated[Path | None, typer.Option(help="write the figures here; of one model, all verdicts too")]
+_TASK_HELP = "see `longjing tasks list`; or aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k"
 
 
 @app.command()
@@ -50,8 +66,14 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="every stage, scaled down to seconds")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="this stage alone; repeat for more")
+    ] = None,
 ) -> None:
     """Run a recipe, or go on with it: the same command resumes a run that was stopped.
+
+    Ends with code 1 if a stage doesn't reach what its gate asks for.
 
     Examples:
 
@@ -60,14 +82,19 @@ def run(
         longjing run r1-zero --seed 1 --out runs/another
 
         longjing run r1-zero --set task.difficulty=3 --set steps=50
+
+        longjing run r1 --quick
+
+        longjing run r1 --only rl-1 --set rl-1.model=runs/another
     """
+    from longjing.recipe.gates import GateClosed
     from longjing.recipe.loading import load
     from longjing.recipe.running import run_recipe
 
     console = Console()
     given = {"seed": seed, "device": device, "dtype": dtype}
     changes = [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    plan = load(recipe, changes).here()
+    plan = load(recipe, changes, quick, only or ()).here()
     out = out or Path("runs") / (plan.name if seed is None else f"{plan.name}-seed-{seed}")
     _say(console, f"{plan.name} in {out}: {_place(plan.device, plan.dtype)}, CPU threads: {plan.threads}")
     try:
@@ -75,6 +102,9 @@ def run(
     except KeyboardInterrupt:
         _say(console, f"Stopped; nothing is lost, the same command goes on. So far: {out / 'report.html'}")
         raise typer.Exit(130) from None
+    except GateClosed as closed:
+        _say(console, str(closed), "bold red")
+        raise typer.Exit(1) from None
     _say(console, f"Done. Report: {out / 'report.html'}\nTalk to the model: longjing chat {out}")
 
 
@@ -125,58 +155,152 @@ def chat(
 
 @app.command(name="eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="a run, a model directory, or a shipped model's name")],
-    task: Annotated[str, typer.Option(help="see `longjing tasks list`")],
-    problems: Annotated[int, typer.Option(min=1, help="of the test set, from its start")] = 200,
-    samples: Annotated[int, typer.Option(min=1, help="completions of each problem")] = 4,
-    seed: Annotated[int, typer.Option(help="of the samples; the problems are always the same")] = 0,
-    json: Annotated[
-        Path | None, typer.Option(help="write figures and all completions' verdicts here")
-    ] = None,
+    model: Annotated[
+        str, typer.Argument(help="a run, a model directory, a shipped model, or a model behind --base-url")
+    ],
+    task: Annotated[str, typer.Option(help=_TASK_HELP)],
+    problems: Problems = None,
+    samples: Samples = None,
+    seed: SampleSeed = 0,
+    json: Json = None,
     settings: Settings = None,
-    temperature: Annotated[float, typer.Option(min=0)] = 1.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="longest completion")] = 512,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    price_read: Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")] = None,
+    price_written: Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")] = None,
+    price_hour: Annotated[
+        float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="further attempts at a request; default 6")
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl"),
+    ] = None,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"
+        ),
+    ] = None,
 ) -> None:
     """Measure a model on held-out problems: pass@1 with its 95% interval, maj@k, pass@k, lengths, cost.
+
+    An endpoint's answers are kept as they come: the same command goes on where it was stopped.
 
     Examples:
 
         longjing eval base --task countdown
 
-        longjing eval runs/r1-zero --task countdown --set difficulty=3
-    """
-    from functools import partial
+        longjing eval runs/r1-zero --task countdown --set difficulty=3 --json zero.json
 
-    from longjing import tasks
-    from longjing.evaluation import evaluate as measure
-    from longjing.planning import flops
+        longjing eval path/to/model --task math-500 --samples 4 --device cuda --dtype bfloat16
+
+        longjing eval some-model --base-url http://localhost:8000/v1 --task aime-2024
+    """
+    from longjing.evaluation import Endpoint, Price
+    from longjing.evaluation.benchmarks import find
     from longjing.recipe.loading import parse_settings
-    from longjing.runs.files import disk_errors, to_json, write_text
 
     console = Console()
-    chosen = tasks.get(task, **parse_settings(settings or []))
-    engine, tokenizer = _engine(model, device, dtype, console)
-    if json is not None:
-        with disk_errors(json):  # refused now rather than after the work
-            json.touch()
-    with _progress(problems * samples) as advance:
-        evaluation = measure(
-            engine,
-            tokenizer,
-            chosen,
-            problems=problems,
-            samples=samples,
-            seed=seed,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            flops=partial(flops.generation, engine.model.config),
-            on_progress=advance,
-        )
+    chosen, procedure = find(task, **parse_settings(settings or []))
+    procedure = procedure.changed(
+        problems=problems, samples=samples, seed=seed,
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+    )  # fmt: skip
+    asking: dict[str, Any] = {
+        "concurrency": concurrency, "timeout": timeout, "retries": retries,
+        "answers": answers, "request": request,
+    }  # fmt: skip
+    asking = {name: value for name, value in asking.items() if value is not None}
+    _claim(json)
+    if base_url is None:
+        if asking:
+            raise UserError(f"--{next(iter(asking))} is for an endpoint: say which with --base-url")
+        respondent = _local(model, device, dtype, console)
+        price_hour = _electricity() if price_hour is None else price_hour
+    else:
+        if (device, dtype) != ("auto", "float32"):
+            raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
+        asking["fields"] = parse_settings(asking.pop("request", []))
+        kept = asking.pop("answers", Path("answers") / f"{model.replace('/', '-')}-{task}.jsonl")
+        respondent = Endpoint(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **asking)
+        _say(console, f"{model} at {base_url}; its answers are kept in {kept}", "dim")
+    prices = [price_read, price_written, price_hour]
+    stated = any(rate is not None for rate in prices)
+    price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
+    evaluation = _measured(respondent, chosen, procedure, model=model, price=price)
     _table(f"{model} on {task}", evaluation.summary_rows(), console)
-    if json is not None:
-        write_text(json, to_json(evaluation.to_dict()) + "\n")
+    _keep(json, evaluation.to_dict())
+
+
+@app.command()
+def compare(
+    sides: Annotated[
+        list[str], typer.Argument(help="results written by `longjing eval --json`, or models to measure now")
+    ],
+    task: Annotated[str | None, typer.Option(help=f"for models: {_TASK_HELP}")] = None,
+    problems: Problems = None,
+    samples: Samples = None,
+    seed: SampleSeed = 0,
+    json: Json = None,
+    settings: Settings = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Compare two or more on the same problems: a table with cost per solved problem, and paired differences
+    from the first with their 95% intervals.
+
+    Examples:
+
+        longjing compare base runs/r1-zero --task countdown
+
+        longjing compare base.json zero.json endpoint.json
+    """
+    from longjing.evaluation import Comparison, Evaluation, Price
+    from longjing.evaluation.benchmarks import find
+    from longjing.recipe.loading import parse_settings
+
+    console = Console()
+    if len(set(sides)) < 2:
+        raise UserError("a comparison needs two different sides at least")
+    results = {side: Evaluation.read(Path(side)) for side in sides if side.endswith(".json")}
+    models = [side for side in sides if side not in results]
+    if models and task is None:
+        raise UserError(f"{models[0]} is no result (a .json file); to measure it as a model, give --task")
+    if not models and task is not None:
+        raise UserError(f"all of {', '.join(sides)} are results, so there is nothing to measure on {task}")
+    _claim(json)
+    if task is not None:
+        chosen, procedure = find(task, **parse_settings(settings or []))
+        procedure = procedure.changed(
+            problems=problems, samples=samples, seed=seed,
+            temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+        )  # fmt: skip
+        price = Price(hour=_electricity())
+        for model in models:
+            respondent = _local(model, device, dtype, console)
+            results[model] = _measured(respondent, chosen, procedure, model=model, price=price)
+    comparison = Comparison.of({side: results[side] for side in sides})
+    _table("measured", comparison.table(), console, header=True)
+    _table("differences", comparison.difference_rows(), console)
+    _keep(json, comparison.to_dict())
 
 
 @app.command()
@@ -278,6 +402,49 @@ def _engine(model: str, device: str, dtype: str, console: Console) -> Any:
     return Engine(network, tokenizer, speculate="auto"), tokenizer
 
 
+def _local(model: str, device: str, dtype: str, console: Console) -> Any:
+    """The model here as a respondent, its FLOPs counted."""
+    from functools import partial
+
+    from longjing.evaluation import Local
+    from longjing.planning import flops
+
+    engine, tokenizer = _engine(model, device, dtype, console)
+    return Local(engine, tokenizer, partial(flops.generation, engine.model.config))
+
+
+def _electricity() -> float:
+    """Money per hour of a machine here, as the bill assumes it."""
+    from longjing.planning.bill import Prices
+
+    prices = Prices()
+    return prices.per_hour + prices.watts / 1000 * prices.per_kwh
+
+
+def _measured(respondent: Any, task: Any, procedure: Any, **stated: Any) -> Any:
+    """`evaluation.measure` with a progress bar."""
+    from longjing.evaluation import measure
+
+    with _progress(procedure.problems * procedure.samples) as advance:
+        return measure(respondent, task, procedure, on_progress=advance, **stated)
+
+
+def _claim(path: Path | None) -> None:
+    """A result that can't be written is refused now rather than after the work."""
+    from longjing.runs.files import disk_errors
+
+    if path is not None:
+        with disk_errors(path):
+            path.touch()
+
+
+def _keep(path: Path | None, result: Any) -> None:
+    from longjing.runs.files import to_json, write_text
+
+    if path is not None:
+        write_text(path, to_json(result) + "\n")
+
+
 def _say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style), soft_wrap=True)
 
@@ -298,13 +465,13 @@ def _progress(total: int) -> Iterator[Any]:
         yield lambda done, tokens: progress.update(bar, completed=done)
 
 
-def _table(title: str, rows: list[tuple[str, str]], console: Console) -> None:
-    """Two columns: framed on a terminal, tab-separated where another program reads."""
+def _table(title: str, rows: Sequence[tuple[str, ...]], console: Console, header: bool = False) -> None:
+    """Framed on a terminal, tab-separated where another program reads. The first row may be the header."""
     if not console.is_terminal:
-        for label, value in rows:
-            print(f"{label}\t{value}")
+        for row in rows:
+            print("\t".join(row))
         return
-    table = Table(title=title, show_header=False, title_justify="left")
-    for label, value in rows:
-        table.add_row(Text(label), Text(value))
+    table = Table(*(rows[0] if header else ()), title=title, show_header=header, title_justify="left")
+    for row in rows[header:]:
+        table.add_row(*map(Text, row))
     console.print(table)

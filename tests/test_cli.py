@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_endpoint import FakeEndpoint, completion
 
 from longjing import cli
-from longjing.evaluation import Evaluation, Record
+from longjing.evaluation import Evaluation, Procedure, Record
 from longjing.recipe import running
+from longjing.recipe.gates import GateClosed
 
 RECORD = Record("p", "Make 3.", "1+2", "en", ["correct", "wrong"], ["3", "4"], [9, 8], [5, 4], [False] * 2,
                 [True] * 2, "x")  # fmt: skip
@@ -27,7 +30,18 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("run",), ("report",), ("chat",), ("eval",), ("recipes",), ("tasks",), ("tasks", "check")]
+    "command",
+    [
+        (),
+        ("run",),
+        ("report",),
+        ("chat",),
+        ("eval",),
+        ("compare",),
+        ("recipes",),
+        ("tasks",),
+        ("tasks", "check"),
+    ],
 )
 def test_help_has_what_each_command_is_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
@@ -55,6 +69,17 @@ def test_help_needs_no_torch() -> None:
         (("eval", "/nowhere", "--task", "countdown"), "/nowhere"),
         (("eval", "base", "--task", "countdow"), "did you mean 'countdown'"),
         (("eval", "base", "--task", "countdown", "--set", "difficulty"), "KEY=VALUE"),
+        (("eval", "base", "--task", "aime-2023"), "did you mean 'aime-202"),
+        (("eval", "base", "--task", "countdown", "--retries", "3"), "--base-url"),
+        (("eval", "m", "--task", "countdown", "--base-url", "localhost"), "http://localhost"),
+        (
+            ("eval", "m", "--task", "countdown", "--base-url", "http://localhost", "--device", "cpu"),
+            "--device",
+        ),
+        (("eval", "m", "--task", "countdown", "--temperature", "0"), "at temperature 0"),
+        (("compare", "base", "r1"), "--task"),
+        (("compare", "base", "--task", "countdown"), "two"),
+        (("compare", "/nowhere/a.json", "/nowhere/b.json"), "cannot read /nowhere/a.json"),
         (("tasks", "sample", "countdow"), "did you mean 'countdown'"),
         (("tasks", "check", "countdown", "--set", "difficulty=9"), "difficulty"),
     ],
@@ -98,7 +123,7 @@ def test_a_task_that_breaks_its_promises_fails_its_check(
 
 def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "recipes") == 0
-    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["base", "r1-zero"]
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["base", "r1", "r1-zero"]
 
 
 def test_run_passes_on_what_it_was_given(
@@ -113,6 +138,32 @@ def test_run_passes_on_what_it_was_given(
     assert out == tmp_path / "run"
     text = capsys.readouterr().out
     assert "on cpu in float32, CPU threads: 1" in text and f"longjing chat {out}" in text
+
+
+def test_the_quick_form_and_single_stages_are_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(running, "run_recipe", lambda *arguments: given.append(arguments))
+    assert call(monkeypatch, "run", "r1", "--quick", "--device", "cpu") == 0
+    options = ["--only", "rl-1", "--set", "rl-1.model=base", "--device", "cpu", "--quick"]
+    assert call(monkeypatch, "run", "r1", *options) == 0
+    assert [(len(recipe.stages), str(out)) for recipe, out, _ in given] == [
+        (12, "runs/r1-quick"),
+        (1, "runs/r1-quick-rl-1"),
+    ]
+
+
+def test_a_closed_gate_ends_with_code_1_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def closed(*arguments: object) -> None:
+        raise GateClosed("rl-1 did not pass its gate: kl is 3; it must be at most 2")
+
+    monkeypatch.setattr(running, "run_recipe", closed)
+    assert call(monkeypatch, "run", "r1", "--quick", "--device", "cpu") == 1
+    text = capsys.readouterr().out
+    assert "rl-1 did not pass its gate: kl is 3" in text and "Done" not in text
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -132,29 +183,77 @@ def test_eval_prints_a_table_and_writes_json(
 ) -> None:
     given: dict[str, Any] = {}
 
-    def measure(engine: object, tokenizer: object, task: Any, **options: Any) -> Evaluation:
-        given.update(options, difficulty=task.settings["difficulty"])
+    def measure(respondent: Any, task: Any, procedure: Procedure, **options: Any) -> Evaluation:
+        given.update(options, difficulty=task.settings["difficulty"], procedure=procedure)
         options["on_progress"](1, 2)
-        return Evaluation("countdown", {}, "test", {"seed": 1}, [RECORD], 2.0)
+        return Evaluation("countdown", {}, "test", {"seed": 1}, [RECORD], 3600.0, price=options["price"])
 
     class Engine:
         class model:
             config = None
 
     monkeypatch.setattr(cli, "_engine", lambda *arguments: (Engine, None))
-    monkeypatch.setattr("longjing.evaluation.evaluate", measure)
+    monkeypatch.setattr("longjing.evaluation.measure", measure)
     path = tmp_path / "result.json"
     options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
     assert call(monkeypatch, "eval", "base", "--task", "countdown", *options) == 0
-    assert (given["problems"], given["samples"], given["seed"], given["difficulty"]) == (5, 2, 1, 3)
-    assert "pass@1\t50.0%" in capsys.readouterr().out
+    assert given["procedure"] == Procedure(5, 2, 1, 1.0, 1.0, 512)
+    assert (given["model"], given["difficulty"]) == ("base", 3)
+    text = capsys.readouterr().out
+    assert "pass@1\t50.0%" in text and "cost per solved problem\t$0.0195 at $0.0195 per hour" in text
     assert json.loads(path.read_text())["pass_at_1"] == 0.5
+
+
+def test_eval_asks_an_endpoint_and_goes_on_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    options = ["--task", "arithmetic", "--problems", 3, "--samples", 2, "--json", "result.json"]
+    prices = ["--price-read", 1, "--price-written", 10]
+    asking = ["--concurrency", 2, "--retries", 0, "--request", "seed=null", "--request", "effort=low"]
+    answer = completion("\\boxed{1}", prompt_tokens=100, tokens=50)
+    with FakeEndpoint(lambda request, attempt: answer) as fake:
+        command = ["eval", "lab/m", "--base-url", fake.base_url, *options, *prices, *asking]
+        for _ in range(2):
+            assert call(monkeypatch, *command) == 0
+            assert "answers/lab-m-arithmetic.jsonl" in capsys.readouterr().out
+    assert len(fake.requests) == 6
+    assert set(fake.keys) == {"Bearer secret"}
+    for request in fake.requests:
+        assert "seed" not in request and request["effort"] == "low" and request["model"] == "lab/m"
+    result = Evaluation.read(tmp_path / "result.json")
+    assert result.model == "lab/m"
+    assert result.money == pytest.approx((600 * 1 + 300 * 10) / 1e6)
+    assert "secret" not in (tmp_path / "result.json").read_text()
+
+
+def test_compare_reads_results_and_measures_models(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    base: Callable[[str], Path],
+) -> None:
+    model, result = base("llama"), tmp_path / "first.json"
+    options = ["--task", "arithmetic", "--problems", 3, "--samples", 2, "--max-tokens", 4, "--device", "cpu"]
+    assert call(monkeypatch, "eval", model, *options, "--json", result) == 0
+    other = tmp_path / "other.json"
+    assert call(monkeypatch, "compare", result, model, *options, "--json", other) == 0
+    table = {line.split("\t")[0]: line.split("\t")[1:] for line in capsys.readouterr().out.splitlines()}
+    assert table[""] == [str(result), str(model)]
+    for label in ("pass@1", "tokens per solved problem", "FLOPs per solved problem", "mean length"):
+        assert len(set(table[label])) == 1, "the same model, seed and problems"
+    assert table[f"{model} - {result}"][0].startswith("+0.0 points")
+    assert json.loads(other.read_text())["differences"][str(model)]["mean"] == 0
+    again = tmp_path / "again.json"
+    again.write_text(result.read_text())
+    assert call(monkeypatch, "compare", result, again) == 0
 
 
 def test_a_result_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "_engine", lambda *arguments: (None, None))
-    monkeypatch.setattr("longjing.evaluation.evaluate", lambda *arguments, **options: pytest.fail("worked"))
+    monkeypatch.setattr("longjing.evaluation.measure", lambda *arguments, **options: pytest.fail("worked"))
     assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", "/proc/nowhere/x.json") == 2
     assert "/proc/nowhere" in capsys.readouterr().err

@@ -1,6 +1,13 @@
 """Evaluation: pass@k, maj@k, intervals, comparisons, and what each solved problem costs."""
 
-from longjing.evaluation.evaluate import Evaluation, Record, compare, evaluate, normalise
+from longjing.evaluation.compare import Comparison, compare
+from longjing.evaluation.endpoint import Endpoint
+from longjing.evaluation.evaluate import Procedure, evaluate, measure, normalise
+from longjing.evaluation.respondents import Local, Respondent
+from longjing.evaluation.result import Evaluation, Price, Record
 from longjing.evaluation.statistics import Interval
 
-__all__ = ["Evaluation", "Interval", "Record", "compare", "evaluate", "normalise"]
+__all__ = [
+    "Comparison", "Endpoint", "Evaluation", "Interval", "Local", "Price", "Procedure", "Record", "Respondent",
+    "compare", "evaluate", "measure", "normalise",
+]  # fmt: skip

@@ -9,6 +9,8 @@ once for all completions of an optimiser step (`token_weights`), so the losses o
 split, add up to the loss of the whole: one denominator by construction. Statistics are sums, so they do too.
 
 Dr. GRPO and DAPO differ from GRPO in settings only: `PRESETS` names them.
+
+The two losses of reward models, at the end, are per example: add them up and divide by one number, too.
 """
 
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from longjing.errors import UserError
 from longjing.learning.advantages import Scale
@@ -220,6 +223,16 @@ def k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     return log_q.expm1() - log_q
 
 
+def reverse_kl(logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(student || teacher) of the next token `[...]`, in nats, of logits `[..., vocabulary]` / `temperature`:
+    the mean of log student - log teacher over tokens that the student draws (GKD, arXiv 2306.13649, section 2).
+    Only the student's logits have a gradient: on average that of a policy with the advantage
+    log teacher - log student."""
+    student = tempered(logits, temperature).log_softmax(dim=-1)
+    teacher = tempered(teacher_logits.detach(), temperature).log_softmax(dim=-1)
+    return (student.exp() * (student - teacher)).sum(dim=-1)
+
+
 def token_weights(mask: Tensor, aggregation: Aggregation, max_tokens: int | None = None) -> Tensor:
     """The weight of each token's loss, float32 `[completions, length]`, 0 outside `mask` (bool, same shape).
 
@@ -284,3 +297,19 @@ PRESETS: dict[str, Preset] = {
     # arXiv 2507.18071, section 5.1: the ratio of a whole completion moves far less than those of its tokens.
     "gspo": Preset(Objective("gspo", 3e-4, 4e-4), "sequences", "group_std"),
 }
+
+
+def pairwise_loss(chosen: Tensor, rejected: Tensor, centre: float = 0.0) -> Tensor:
+    """-log sigmoid(c - r) + centre * (c + r)^2 for the scores of each pair, `[pairs]`.
+
+    The first term: the chosen answer wins with the probability that its lead gives it (Bradley and Terry 1952;
+    InstructGPT, arXiv 2203.02155, equation 1), as R1's reward for helpfulness. It says nothing about where
+    scores lie; the second term keeps them around 0 (arXiv 2312.09244), where a sigmoid tells them apart.
+    """
+    return -F.logsigmoid(chosen - rejected) + centre * (chosen + rejected).square()
+
+
+def pointwise_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """-[y log sigmoid(s) + (1 - y) log(1 - sigmoid(s))] for each score s with its label y (0 or 1), `[texts]`:
+    binary cross-entropy, as R1's reward for safety, with sigmoid(s) the probability of y = 1."""
+    return F.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")

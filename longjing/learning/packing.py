@@ -9,6 +9,20 @@ from torch import Tensor
 _MISSES = 8
 
 
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A document of which a part is learned: `tokens` int32 and `learns` bool, both `[length]`."""
+
+    tokens: Tensor
+    learns: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+Document = Example | Sequence[int]
+
+
 @dataclass(frozen=True)
 class Packed:
     """Rows of packed documents, all `[rows, length]`. Segment 0 is padding; positions count in a document.
@@ -28,14 +42,13 @@ class Packed:
         )
 
 
-def pack(documents: Iterable[Sequence[int]], rows: int, length: int, pad: int) -> Packed:
+def pack(documents: Iterable[Document], rows: int, length: int, pad: int) -> Packed:
     """Fill `rows` rows of `length` tokens, each document whole in the first row with room for it.
 
     A document that fits nowhere is dropped; after `_MISSES` of them the rows count as full.
     """
-    tokens = torch.full((rows, length), pad)
-    positions, segments = torch.zeros_like(tokens), torch.zeros_like(tokens)
-    used, count, misses = [0] * rows, [0] * rows, 0
+    chosen: list[list[Document]] = [[] for _ in range(rows)]
+    used, misses = [0] * rows, 0
     for document in documents:
         size = len(document)
         row = next((row for row in range(rows) if used[row] + size <= length), None)
@@ -44,13 +57,29 @@ def pack(documents: Iterable[Sequence[int]], rows: int, length: int, pad: int) -
             if misses == _MISSES:
                 break
             continue
-        place = slice(used[row], used[row] + size)
-        count[row] += 1
-        tokens[row, place] = torch.tensor(document)
-        positions[row, place] = torch.arange(size)
-        segments[row, place] = count[row]
+        chosen[row].append(document)
         used[row] += size
-    return Packed(tokens, positions, segments, (segments > 0) & (positions > 0))
+    return lay_out(chosen, length, pad)
+
+
+def lay_out(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed:
+    """Each row's documents side by side, padded to `length` tokens. Of plain tokens all are learned but the
+    first, which nothing comes before."""
+    tokens = torch.full((len(rows), length), pad)
+    positions, segments = torch.zeros_like(tokens), torch.zeros_like(tokens)
+    learns = torch.zeros_like(tokens, dtype=torch.bool)
+    for row, documents in enumerate(rows):
+        start = 0
+        for number, document in enumerate(documents, 1):
+            place = slice(start, start + len(document))
+            if isinstance(document, Example):
+                tokens[row, place], learns[row, place] = document.tokens, document.learns
+            else:
+                tokens[row, place], learns[row, place] = torch.tensor(document), True
+            positions[row, place] = torch.arange(len(document))
+            segments[row, place] = number
+            start = place.stop
+    return Packed(tokens, positions, segments, learns & (positions > 0))
 
 
 def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:

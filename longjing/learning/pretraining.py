@@ -5,6 +5,7 @@ learning rate, and batches that are a pure function of (seed, step), so that the
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -16,12 +17,13 @@ from torch.nn import functional as F
 
 from longjing.errors import UserError
 from longjing.learning import corpus
+from longjing.learning.corpus.document import Document
 from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, ahead, pack
 from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder, segment_mask
-from longjing.model.files import save_model
+from longjing.model.files import resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
 from longjing.text.tokenizer import Tokenizer
@@ -35,9 +37,18 @@ class PretrainingSettings(BaseModel):
     kind: Literal["pretrain"] = "pretrain"
     model: dict[str, Any] = Field(description="the network's config.json; vocab_size is the tokenizer's")
     vocabulary: int = Field(1024, ge=300, description="tokens of the tokenizer, which is trained first")
+    tokenizer: str | None = Field(
+        None, description="a model whose tokenizer to take; if not given, one is trained"
+    )
     tokenizer_documents: int = Field(20_000, ge=100, description="documents that the tokenizer is trained on")
     corpus: dict[str, float] = Field(description="how often each kind of document is met")
-    tasks: dict[str, dict[str, Any]] = Field({}, description="settings of the tasks, by name")
+    tasks: dict[str, dict[str, Any]] = Field(
+        {}, description="settings of the tasks, by name; `difficulty` may be a list"
+    )
+    follow_ups: float = Field(
+        0.0, ge=0, le=1, description="share of documents that go on with a conversation"
+    )
+    unthinking: float = Field(0.0, ge=0, le=1, description="share of brief answers given without thinking")
     steps: int = Field(ge=1)
     rows: int = Field(16, ge=1, description="rows of a batch")
     row_length: int = Field(512, ge=16, description="tokens of a row, into which documents are packed")
@@ -97,9 +108,13 @@ def rate_factor(step: int, settings: PretrainingSettings) -> float:
 
 def batch(settings: PretrainingSettings, tokenizer: Tokenizer, seed: int, step: int) -> Packed:
     """The batch of a step, from the seed and the step alone."""
-    documents = corpus.documents(seed * 1_000_003 + step, settings.corpus, settings.tasks)
+    documents = _documents(settings, seed * 1_000_003 + step)
     encoded = (corpus.encode(document, tokenizer) for document in documents)
     return pack(encoded, settings.rows, settings.row_length, tokenizer.pad_id)
+
+
+def _documents(settings: PretrainingSettings, seed: int) -> Iterator[Document]:
+    return corpus.documents(seed, settings.corpus, settings.tasks, settings.follow_ups, settings.unthinking)
 
 
 def pretrain(
@@ -180,8 +195,10 @@ def pretrain(
 
 
 def _tokenizer(settings: PretrainingSettings, stage: StageDirectory, seed: int) -> Tokenizer:
-    """The stage's tokenizer, trained on the first documents of the corpus."""
+    """The stage's tokenizer: another model's, or one trained on the first documents of the corpus."""
+    if settings.tokenizer is not None:
+        return Tokenizer.from_directory(resolve(settings.tokenizer))
     stage.status("training the tokenizer")
-    documents = corpus.documents(seed, settings.corpus, settings.tasks)
+    documents = _documents(settings, seed)
     texts = (corpus.text(document) for document in islice(documents, settings.tokenizer_documents))
     return Tokenizer.train(texts, settings.vocabulary)

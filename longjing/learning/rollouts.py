@@ -1,7 +1,7 @@
 """Groups of completions: sampled by the engine, judged by the task, kept as they were."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from longjing.engine.random import sample_seed
 from longjing.engine.request import Generation, Generator, Request, Sampling
 from longjing.tasks.base import Completion, Problem, Task, Verdict
+from longjing.tasks.language import share
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
@@ -19,6 +20,9 @@ REFLECTION = (
     "wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check",
     "等等", "错", "然而", "但是", "重试", "验证", "检查",
 )  # fmt: skip
+
+# Scores completions of one chat, each from 0 to 1: `learning.preference.PreferenceReward`.
+Rater = Callable[[list[dict[str, str]], list[Completion]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,11 @@ class Group:
     verdicts: list[Verdict]
 
     def rewards(self, weights: Mapping[str, float]) -> list[float]:
-        """Each completion's reward: its parts, weighted and added."""
-        return [sum(weights[part] * verdict.rewards[part] for part in weights) for verdict in self.verdicts]
+        """Each completion's reward: its parts, weighted and added. A part that a verdict lacks adds nothing."""
+        return [
+            sum(weight * verdict.rewards.get(part, 0.0) for part, weight in weights.items())
+            for verdict in self.verdicts
+        ]
 
     @property
     def judged(self) -> list[bool]:
@@ -69,15 +76,46 @@ def sample_groups(
 
 
 def judge_group(task: Task, tokenizer: Tokenizer, problem: Problem, generations: list[Generation]) -> Group:
-    """The task's verdict on each completion. The template says whether the prompt opens the reasoning."""
+    """The task's verdict on each completion, with the reward part `language` (see `language_reward`).
+
+    The template says whether the prompt opens the reasoning.
+    """
     opened = ReasoningStream.after(tokenizer.render(_chat(problem))).in_reasoning
     completions = [
         Completion.parse(generation.text, opened, truncated=generation.finish_reason != "stop")
         for generation in generations
     ]
-    return Group(
-        problem, generations, completions, [task.judge(problem, completion) for completion in completions]
-    )
+    verdicts = []
+    for completion in completions:
+        verdict = task.judge(problem, completion)
+        language = language_reward(problem, completion)
+        verdicts.append(replace(verdict, rewards=verdict.rewards | {"language": language}))
+    return Group(problem, generations, completions, verdicts)
+
+
+def language_reward(problem: Problem, completion: Completion) -> float:
+    """The share of the words of the chain of thought that are of the problem's language (`tasks.language`).
+
+    Without a chain of thought it is that of the answer, and 0 if there is none either: silence isn't consistent.
+    """
+    text = completion.reasoning or completion.answer
+    return share(text, problem.language) if text else 0.0
+
+
+def rate_group(group: Group, raters: Mapping[str, Rater]) -> Group:
+    """The group with the raters' scores among its reward parts; 0 for what has no answer or was cut off."""
+    verdicts = group.verdicts
+    for name, rater in raters.items():
+        scores = rater(_chat(group.problem), group.completions)
+        verdicts = [
+            replace(verdict, rewards=verdict.rewards | {name: score * whole})
+            for verdict, score, whole in zip(verdicts, scores, map(_whole, group.completions), strict=True)
+        ]
+    return replace(group, verdicts=verdicts)
+
+
+def _whole(completion: Completion) -> bool:
+    return bool(completion.answer) and not completion.truncated
 
 
 def _chat(problem: Problem) -> list[dict[str, str]]:

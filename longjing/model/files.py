@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -27,9 +27,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longjing.errors import UserError
-from longjing.model.config import ModelConfig
+from longjing.model.config import ARCHITECTURES, ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.fp8 import block_size, dequantise, scale_shape
+from longjing.model.reward import RewardModel
 from longjing.model.rope import inverse_frequencies
 
 SHIPPED = Path(__file__).parent.parent / "models"
@@ -43,6 +44,8 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 _log = logging.getLogger(__name__)
 
+M = TypeVar("M", bound=Decoder)
+
 
 def shipped() -> list[str]:
     """The names of the models that come with the package."""
@@ -52,15 +55,19 @@ def shipped() -> list[str]:
 def resolve(name_or_path: str | Path) -> Path:
     """The model directory that a user means: a path, a run or one of its stages, or a shipped model's name.
 
-    Of a run it is the model of the last stage that has one. Raises UserError if it is none of these.
+    Of a run it is the model of the recipe's `final` stage, before that is done (or where none is named) of the last
+    stage that has one, reward models aside: they can't talk. Raises UserError if it is none of these.
     """
     path = Path(name_or_path)
     if path.is_file():
         raise UserError(f"{path} is a file; give the directory that it lies in")
     if path.is_dir():
-        recipe = path / "recipe.yaml"
-        stages = yaml.safe_load(recipe.read_text(encoding="utf-8"))["stages"] if recipe.exists() else []
-        candidates = [path, path / "model", *(path / stage["name"] / "model" for stage in reversed(stages))]
+        file = path / "recipe.yaml"
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {"stages": []}
+        stages = recipe["stages"]
+        writers = [stage["name"] for stage in reversed(stages) if stage.get("kind") != "reward-model"]
+        writers.sort(key=lambda name: name != recipe.get("final"))
+        candidates = [path, path / "model", *(path / name / "model" for name in writers)]
         found = next((directory for directory in candidates if (directory / _CONFIG).exists()), None)
         if stages and found is None:
             raise UserError(f"{path}: no stage of this run has finished yet, so there is no model to read")
@@ -82,18 +89,30 @@ def load_model(
     tensor. MTP modules that the config promises and the files lack are left out, with a warning in the log.
     Raises UserError, naming the file and the key, for what can't be read exactly.
     """
+    return _load(Decoder, path, device, dtype)
+
+
+def load_reward_model(
+    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> RewardModel:
+    """Read the directory of a reward model: ours, or any ...ForSequenceClassification of a supported family with
+    one label. Otherwise like `load_model`."""
+    return _load(RewardModel, path, device, dtype)
+
+
+def _load(kind: type[M], path: str | Path, device: str | torch.device, dtype: torch.dtype | None) -> M:
     directory = resolve(path)
     config, block = _read_config(directory / _CONFIG)
     with ExitStack() as stack:
         stored = _open(directory, stack)
         config = _without_absent_mtp(config, stored)
         with torch.device("meta"):
-            model = Decoder(config)
-        _check(directory, config, _on_disk(model), stored, block)
+            model = kind(config)
+        _check(directory, model.config, _on_disk(model), stored, block)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype or torch.float32)
         model.to_empty(device=device)
-        if config.tie_word_embeddings:
+        if model.config.tie_word_embeddings:
             model.lm_head.weight = model.embed_tokens.weight
         model.inverse_frequencies.copy_(inverse_frequencies(config)[0])
         for router in model.routers():
@@ -137,7 +156,12 @@ def save_model(
             if old.name not in kept:
                 old.unlink(missing_ok=True)
         kind = str(dtype or model.embed_tokens.weight.dtype).removeprefix("torch.")
-        _write_json(directory / _CONFIG, model.config.to_dict() | {"torch_dtype": kind})
+        values = model.config.to_dict() | {"torch_dtype": kind}
+        if isinstance(model, RewardModel):
+            family = ARCHITECTURES[model.config.model_type]
+            values["architectures"] = [family.replace("ForCausalLM", "ForSequenceClassification")]
+            values["num_labels"] = 1
+        _write_json(directory / _CONFIG, values)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory}: the model can't be written: {error}") from error
 
@@ -152,6 +176,8 @@ def _on_disk(model: Decoder) -> dict[str, Tensor]:
             name = f"model.layers.{model.config.num_hidden_layers + int(depth)}.{part}"
         elif name != "lm_head.weight":
             name = f"model.{name}"
+        elif isinstance(model, RewardModel):
+            name = "score.weight"
         elif model.config.tie_word_embeddings:
             continue
         prefix, _, part = name.rpartition(".")

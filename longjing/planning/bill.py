@@ -21,6 +21,22 @@ class Prices:
     per_hour: float = 0.0
     currency: str = "$"
 
+    def kwh(self, seconds: float) -> float:
+        """Energy, from the assumed watts."""
+        return seconds / 3600 * self.watts / 1000
+
+    def money(self, seconds: float) -> float:
+        """In `currency`, for the machine's hours and its energy."""
+        return seconds / 3600 * self.per_hour + self.kwh(seconds) * self.per_kwh
+
+    def amount(self, money: float) -> str:
+        """A sum in words."""
+        return (
+            f"{self.currency}{money:.2f}"
+            if money >= 0.01 or money == 0
+            else f"{self.currency}{significant(money)}"
+        )
+
 
 @dataclass
 class Phase:
@@ -63,12 +79,12 @@ class Bill:
     @property
     def kwh(self) -> float:
         """Energy, from the assumed watts."""
-        return self.total.seconds / 3600 * self.prices.watts / 1000
+        return self.prices.kwh(self.total.seconds)
 
     @property
     def money(self) -> float:
         """In `prices.currency`, for the machine's hours and its energy."""
-        return self.total.seconds / 3600 * self.prices.per_hour + self.kwh * self.prices.per_kwh
+        return self.prices.money(self.total.seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: the phases, their total, and energy and money with what they assume."""
@@ -90,9 +106,9 @@ class Bill:
     def rows(self) -> list[tuple[str, str]]:
         """Label and value of each line, for a table: the phases, then the total and what it assumes."""
         prices, total = self.prices, self.total
-        rates = [f"{_amount(prices.per_kwh, prices.currency)} per kWh"] if prices.per_kwh else []
-        rates += [f"{_amount(prices.per_hour, prices.currency)} per hour"] if prices.per_hour else []
-        money = f"{_amount(self.money, prices.currency)}, at {' and '.join(rates)}" if rates else "not priced"
+        rates = [f"{prices.amount(prices.per_kwh)} per kWh"] if prices.per_kwh else []
+        rates += [f"{prices.amount(prices.per_hour)} per hour"] if prices.per_hour else []
+        money = f"{prices.amount(self.money)}, at {' and '.join(rates)}" if rates else "not priced"
         return [
             *((name, _line(phase)) for name, phase in self.phases.items()),
             ("total", _line(total)),
@@ -125,10 +141,6 @@ def significant(value: float) -> str:
     if abs(value) >= 9.95 or value == 0:
         return f"{value:.0f}"
     return f"{value:.2g}" if abs(value) < 0.995 else f"{value:.1f}"
-
-
-def _amount(value: float, currency: str) -> str:
-    return f"{currency}{value:.2f}" if value >= 0.01 or value == 0 else f"{currency}{significant(value)}"
 
 
 def _line(phase: Phase) -> str:

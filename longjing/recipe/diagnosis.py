@@ -38,7 +38,7 @@ def diagnose(kind: str, rows: Rows, tolerance: float = EXACT) -> list[Advice]:
         return []
     found = [Advice(rule.__name__.strip("_"), text) for rule in _RULES[kind] if (text := rule(rows))]
     if (
-        kind == "reinforce"
+        kind in ("reinforce", "distill")
         and (difference := max(_values(rows[-WINDOW:], "logprob_difference"), default=0)) > tolerance
     ):
         text = (
@@ -185,8 +185,31 @@ def _experts_unbalanced(rows: Rows) -> str | None:
     return f"the busiest expert gets {load:.1f} times its share of the tokens; raise `balance_speed`"
 
 
+def _little_kept(rows: Rows) -> str | None:
+    recent = rows[-WINDOW:]
+    sampled, kept = (sum(_values(recent, key)) for key in ("sampled", "kept"))
+    if not sampled or kept >= 0.05 * sampled:
+        return None
+    counts = {
+        key.removeprefix("rejected_"): sum(_values(recent, key))
+        for key in recent[-1]
+        if key.startswith("rejected_")
+    }
+    reason = max(counts, key=lambda name: counts[name], default="")
+    why = f", most of the others were {reason}" if reason else ""
+    return (
+        f"only {kept / sampled:.1%} of the samples are kept{why}; "
+        "ask for less in `keep`, or begin from a better model"
+    )
+
+
+_READING: list[Callable[[Rows], str | None]] = [_not_finite, _loss_rises, _gradient_spikes]
 _RULES: dict[str, list[Callable[[Rows], str | None]]] = {
-    "pretrain": [_not_finite, _loss_rises, _gradient_spikes, _experts_unbalanced],
+    "pretrain": [*_READING, _experts_unbalanced],
+    "finetune": [*_READING, _experts_unbalanced],
+    "reward-model": _READING,
+    "sample": [_little_kept],
+    "distill": [_not_finite, _truncated, _gradient_spikes],
     "reinforce": [
         _not_finite, _verifier_failed, _without_signal, _truncated, _badly_formed, _entropy_collapsed,
         _far_from_reference, _clipped, _gradient_spikes, _nothing_learned,

@@ -1,40 +1,45 @@
 """Reading a recipe: whatever can't be honoured is refused with its line, the reason, and the nearest name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
 from longjing.recipe.document import Document, parse_value
 from longjing.recipe.names import nearest, nearest_or_known
-from longjing.recipe.schema import KINDS, Recipe
+from longjing.recipe.schema import Recipe
+from longjing.recipe.stages import KINDS, one, references
 
 _RECIPES = Path(str(resources.files("longjing.recipe") / "recipes"))
 
 
 @dataclass(frozen=True)
 class Change:
-    """One `--set`: the value goes to each of `paths` (keys and list indices) in the recipe's data."""
+    """A value that goes to each of `paths` (keys and list indices) in the recipe's data. `origin`: who says so."""
 
-    text: str
+    origin: str
     paths: list[tuple[str | int, ...]]
     value: Any
 
     def apply(self, data: Any) -> None:
-        for *parents, last in self.paths:
+        """Raises UserError if a path leads through what has no settings."""
+        for path in self.paths:
             place = data
-            for depth, key in enumerate(parents):
-                if isinstance(place, dict) and key not in place:
+            for depth, key in enumerate(path):
+                if isinstance(place, list) and str(key).isdigit() and int(key) < len(place):
+                    key = int(key)
+                elif not isinstance(place, dict):
+                    at = ".".join(map(str, path[:depth]))
+                    raise UserError(f"{self.origin}: {at} is {place!r}, which has no settings of its own")
+                elif place.get(key) is None:
                     place[key] = {}
+                if depth + 1 == len(path):
+                    place[key] = self.value
                 place = place[key]
-                if not isinstance(place, dict | list):
-                    at = ".".join(map(str, parents[: depth + 1]))
-                    raise UserError(f"--set {self.text}: {at} is {place!r}, which has no settings of its own")
-            place[last] = self.value
 
 
 def names() -> list[str]:
@@ -42,20 +47,69 @@ def names() -> list[str]:
     return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
 
 
-def load(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+def load(
+    name_or_path: str | Path, changes: Sequence[str] = (), quick: bool = False, only: Sequence[str] = ()
+) -> Recipe:
     """A recipe by its name in the package or by its file, with `key=value` changes.
 
-    Raises UserError that names the file, the line, the setting and the mend.
+    `quick`: with the recipe's own changes that make it run in seconds, before the others. `only`: these stages
+    alone. Either adds to the recipe's name. Raises UserError that names the file, the line, the setting and the mend.
     """
     document = Document.read(_find(name_or_path))
     recipe = _validate(document, document.data, [])
-    if not changes:
-        return recipe
-    parsed = [_parse_change(text, recipe) for text in changes]
-    data = recipe.to_dict()
-    for change in parsed:
-        change.apply(data)
-    return _validate(document, data, parsed)
+    made = _quick_changes(recipe, document) if quick else []
+    made += [_parse_change(text, recipe) for text in changes]
+    if made:
+        data = recipe.to_dict()
+        for change in made:
+            change.apply(data)
+        for stage in data["stages"]:
+            if only and stage["name"] not in only:
+                stage["gate"] = None  # nobody will come to it
+        recipe = _validate(document, data, made)
+    if quick:
+        recipe = recipe.model_copy(update={"name": f"{recipe.name}-quick"})
+    return _reduced(recipe, only) if only else recipe
+
+
+def _quick_changes(recipe: Recipe, document: Document) -> list[Change]:
+    if not recipe.quick:
+        raise UserError(f"{document.name} has no quick form: it needs `quick`, with settings for each stage")
+    changes = []
+    for first, settings in recipe.quick.items():
+        for path, value in _leaves(settings):
+            line = document.line(("quick", first, *path))
+            changes.append(Change(f"line {line}", _paths(f"quick.{first}", first, [*path], recipe), value))
+    return changes
+
+
+def _leaves(settings: dict[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The settings that are no groups of settings themselves, with their paths."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, *path, key)
+        else:
+            yield (*path, key), value
+
+
+def _reduced(recipe: Recipe, only: Sequence[str]) -> Recipe:
+    """The recipe with some of its stages. What they take from others has to be given."""
+    names = [stage.name for stage in recipe.stages]
+    for name in only:
+        if name not in names:
+            raise UserError(f"--only {name}: no stage is called so{nearest_or_known(name, names)}")
+    stages = [stage for stage in recipe.stages if stage.name in only]
+    for stage in stages:
+        for reference in references(stage.model_dump()):
+            if reference.name in names and reference.name not in only:
+                setting = ".".join(map(str, (stage.name, *reference.path)))
+                raise UserError(
+                    f"--only {stage.name}: it takes {one(reference.wanted)} from the stage {reference.name}, which is "
+                    f"left out; give another with --set {setting}=PATH"
+                )
+    final = recipe.final if recipe.final in only else None
+    name = "-".join([recipe.name, *(stage.name for stage in stages)])
+    return recipe.model_copy(update={"name": name, "stages": stages, "final": final})
 
 
 def parse_settings(changes: Sequence[str]) -> dict[str, Any]:
@@ -83,27 +137,45 @@ def _validate(document: Document, data: Any, changes: list[Change]) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        details = sorted(error.errors(), key=lambda detail: document.line(_without_tag(detail["loc"])))
-        lines = [f"  {_place(document, detail, changes)}: {_complaint(detail, data)}" for detail in details]
+        found = sorted(
+            ((_location(detail, data), detail) for detail in error.errors()),
+            key=lambda pair: document.line(pair[0]),
+        )
+        lines = [
+            f"  {_place(document, location, changes)}: {_complaint(location, detail, data)}"
+            for location, detail in found
+            # Where one of several forms nearly fits, what is wrong inside it says more than that others don't.
+            if not any(location == other[: len(location)] != other for other, _ in found)
+        ]
         raise UserError("\n".join([f"{document.name} can't be run as it is:", *lines])) from None
 
 
-def _place(document: Document, detail: Any, changes: list[Change]) -> str:
-    location = _without_tag(detail["loc"])
+def _location(detail: Any, data: Any) -> tuple[str | int, ...]:
+    """The place in the file. Pydantic adds the kind of a stage, and the types of a choice, to the keys."""
+    found: list[str | int] = []
+    place = data
+    for part in detail["loc"]:
+        inside = range(len(place)) if isinstance(place, list) else place if isinstance(place, dict) else ()
+        if part in inside:
+            place = place[part]
+            found.append(part)
+    return (*found, detail["loc"][-1]) if detail["type"] == "missing" else tuple(found)
+
+
+def _place(document: Document, location: tuple[str | int, ...], changes: list[Change]) -> str:
     for change in changes:
         if any(location[: len(path)] == path or path[: len(location)] == location for path in change.paths):
-            return f"--set {change.text}"
+            return change.origin
     return f"line {document.line(location)}"
 
 
-def _complaint(detail: Any, data: Any) -> str:
+def _complaint(location: tuple[str | int, ...], detail: Any, data: Any) -> str:
     """What is wrong, in words, with the nearest name for one that doesn't exist."""
-    location = _without_tag(detail["loc"])
     key = str(location[-1]) if location else "the recipe"
     kind = detail["type"]
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _fields(data, location)
-        return f"there is no setting `{key}`{nearest_or_known(key, known)}"
+        return f"there is no setting `{key}`{nearest_or_known(key, known) if known else ''}"
     if kind == "missing":
         return f"the setting `{key}` is missing"
     if kind == "union_tag_not_found":
@@ -118,18 +190,22 @@ def _complaint(detail: Any, data: Any) -> str:
 
 
 def _fields(data: Any, location: tuple[str | int, ...]) -> list[str]:
-    """The settings that exist where `location` says: in the recipe, a stage, or a part of a stage."""
-    if location[0] != "stages":
-        return list(Recipe.model_fields)
-    model: type[BaseModel] = KINDS[data["stages"][location[1]]["kind"]]
-    for part in location[2:-1]:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return list(model.model_fields)
+    """The settings that exist where `location` says: in the recipe, a stage, or a part of either."""
+    model: type[BaseModel] | None = Recipe
+    parts = location[:-1]
+    if location[0] == "stages":
+        model, parts = KINDS[data["stages"][location[1]]["kind"]], location[2:-1]
+    for part in parts:
+        if model is not None and part in model.model_fields:
+            model = _model_in(model.model_fields[str(part)].annotation)
+    return list(model.model_fields) if model is not None else []
 
 
-def _without_tag(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The place in the file: pydantic adds the kind of the stage after its index."""
-    return location[:2] + location[3:] if location[:1] == ("stages",) else location
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings that a type holds: `Gate` of `Gate | None`, `TaskSettings` of a list of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _parse_change(text: str, recipe: Recipe) -> Change:
@@ -138,10 +214,10 @@ def _parse_change(text: str, recipe: Recipe) -> Change:
     if not equals or not first or not all(rest):
         example = f"{recipe.stages[0].name}.steps=9"
         raise UserError(f"--set {text}: write KEY=VALUE, for example --set seed=1 or --set {example}")
-    return Change(text, _paths(text, first, rest, recipe), parse_value(value))
+    return Change(f"--set {text}", _paths(f"--set {text}", first, rest, recipe), parse_value(value))
 
 
-def _paths(text: str, first: str, rest: list[str], recipe: Recipe) -> list[tuple[str | int, ...]]:
+def _paths(origin: str, first: str, rest: list[str], recipe: Recipe) -> list[tuple[str | int, ...]]:
     """Where a dotted key leads: to the recipe, to a stage by its name, or to the stages that have it."""
     if first in Recipe.model_fields:
         return [(first, *rest)]
@@ -151,9 +227,9 @@ def _paths(text: str, first: str, rest: list[str], recipe: Recipe) -> list[tuple
     having = [stage for stage in recipe.stages if first in type(stage).model_fields]
     if len({stage.kind for stage in having}) > 1:
         choices = " or ".join(f"{stage.name}.{first}" for stage in having)
-        raise UserError(f"--set {text}: stages of several kinds have the setting `{first}`; say {choices}")
+        raise UserError(f"{origin}: stages of several kinds have the setting `{first}`; say {choices}")
     if not having:
         settings = [name for stage in recipe.stages for name in type(stage).model_fields]
         near = nearest(first, [*Recipe.model_fields, *stages, *settings])
-        raise UserError(f"--set {text}: the recipe {recipe.name} has no setting `{first}`{near}")
+        raise UserError(f"{origin}: the recipe {recipe.name} has no setting `{first}`{near}")
     return [("stages", stages[stage.name], first, *rest) for stage in having]

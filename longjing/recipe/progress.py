@@ -23,12 +23,21 @@ _SILENCE = 50  # steps before the same advice is given again
 
 
 class StageProgress:
-    """Looks on while one stage works (a `runs.Watcher`). `rows`: its metrics so far, if it is resumed."""
+    """Looks on while one stage works (a `runs.Watcher`). `rows`: its metrics so far, if it is resumed.
+
+    `steps` None: how many there are is known when the stage has read its data, and stands in its metrics.
+    """
 
     def __init__(
-        self, console: Console, name: str, kind: str, steps: int, rows: list[Row], tolerance: float = EXACT
+        self,
+        console: Console,
+        name: str,
+        kind: str,
+        steps: int | None,
+        rows: list[Row],
+        tolerance: float = EXACT,
     ) -> None:
-        self._console, self._name, self._kind, self._steps = console, name, kind, steps
+        self._console, self._name, self._kind, self._given = console, name, kind, steps
         self._tolerance, self._rows = tolerance, rows
         self._busy = ""
         self._advised: dict[str, int] = {}
@@ -50,9 +59,7 @@ class StageProgress:
         self._busy = ""
         if self._live is None and (monotonic() - self._printed >= _PLAIN_EVERY or self._done == self._steps):
             self._printed = monotonic()
-            self._say(
-                f"{self._name} {self._done}/{self._steps}  {headline(self._kind, self._rows)}{self._left()}"
-            )
+            self._say(f"{self._name} {self._counted}  {headline(self._kind, self._rows)}{self._left()}")
         for advice in diagnose(self._kind, self._rows, self._tolerance):
             if row["step"] - self._advised.get(advice.topic, -_SILENCE) >= _SILENCE:
                 self._advised[advice.topic] = row["step"]
@@ -75,13 +82,21 @@ class StageProgress:
     def _done(self) -> int:
         return int(self._rows[-1]["step"]) + 1 if self._rows else 0
 
+    @property
+    def _steps(self) -> int | None:
+        return self._rows[-1].get("steps", self._given) if self._rows else self._given
+
+    @property
+    def _counted(self) -> str:
+        return f"{self._done}/{self._steps}" if self._steps else str(self._done)
+
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
 
     def _left(self) -> str:
         """The time that the remaining steps take if they are as long as the last ones."""
         recent = self._rows[-20:]
-        if len(recent) < 2 or self._done == self._steps:
+        if len(recent) < 2 or self._steps is None or self._done == self._steps:
             return ""
         seconds = (recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1)
         return f"  {duration(seconds * (self._steps - self._done))} left"
@@ -89,7 +104,7 @@ class StageProgress:
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
         bar = ProgressBar(self._steps, self._done, width=24)
-        table.add_row(Text(self._name, "bold"), bar, Text(f"{self._done}/{self._steps}{self._left()}"))
+        table.add_row(Text(self._name, "bold"), bar, Text(f"{self._counted}{self._left()}"))
         lines = Table.grid()
         lines.add_row(table)
         lines.add_row(
@@ -108,12 +123,14 @@ def headline(kind: str, rows: list[Row]) -> str:
     return "  ".join(parts)
 
 
+_READING = [
+    ("loss", "loss", "{:.3f}"),
+    ("mtp loss", "mtp_loss", "{:.3f}"),
+    ("tokens/s", "tokens_per_second", "{:,.0f}"),
+]
 _HEADLINE = {
-    "pretrain": [
-        ("loss", "loss", "{:.3f}"),
-        ("mtp loss", "mtp_loss", "{:.3f}"),
-        ("tokens/s", "tokens_per_second", "{:,.0f}"),
-    ],
+    "pretrain": _READING,
+    "finetune": _READING,
     "reinforce": [
         ("reward", "reward", "{:.2f}"),
         ("accuracy", "accuracy", "{:.0%}"),
@@ -121,5 +138,23 @@ _HEADLINE = {
         ("truncated", "truncated", "{:.0%}"),
         ("no signal", "groups_without_signal", "{:.0%}"),
         ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
+    ],
+    "distill": [
+        ("from the teacher", "kl", "{:.3f}"),
+        ("accuracy", "accuracy", "{:.0%}"),
+        ("length", "length_mean", "{:.0f}"),
+        ("truncated", "truncated", "{:.0%}"),
+        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
+    ],
+    "sample": [
+        ("right", "accuracy", "{:.0%}"),
+        ("kept a step", "kept", "{:.0f}"),
+        ("length", "length_mean", "{:.0f}"),
+        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
+    ],
+    "reward-model": [
+        ("loss", "loss", "{:.3f}"),
+        ("accuracy", "accuracy", "{:.0%}"),
+        ("tokens/s", "tokens_per_second", "{:,.0f}"),
     ],
 }

@@ -1,98 +1,182 @@
-"""Running a recipe: its stages in order, each from wherever it stands, then the bill and the report."""
+"""Running a recipe: its stages in order, each from wherever it stands, then the bill and the report.
 
+A stage that has finished is measured beside the others (checkpoints.py), entered into the lineage, and has to pass
+its gate before the next one begins.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from longjing import tasks
+from longjing.errors import UserError
+from longjing.learning.curation import curate
+from longjing.learning.distillation import distill
+from longjing.learning.finetuning import finetune
+from longjing.learning.preference import prefer
 from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
 from longjing.model.device import keep_freed_memory
 from longjing.model.files import resolve
-from longjing.planning.bill import Bill
+from longjing.planning.bill import Bill, Prices
+from longjing.recipe import lineage
+from longjing.recipe.checkpoints import measure
 from longjing.recipe.diagnosis import tolerance
+from longjing.recipe.gates import GateClosed, pass_gate
 from longjing.recipe.progress import StageProgress
 from longjing.recipe.report import write_report
-from longjing.recipe.schema import Pretrain, Recipe, Reinforce
+from longjing.recipe.schema import Recipe
+from longjing.recipe.stages import DATA, MODEL, AnyStage, makes, references
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.tasks import Task
+
+LOOPS: dict[str, Callable[..., None]] = {
+    "pretrain": pretrain,
+    "sample": curate,
+    "finetune": finetune,
+    "reward-model": prefer,
+    "reinforce": reinforce,
+    "distill": distill,
+}
 
 
 def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     """Run what is left of the recipe in the run directory `out`.
 
     Finished stages are skipped, an unfinished one goes on where it was saved. Bill and report are written at
-    the end, and when the run is interrupted (KeyboardInterrupt is passed on). Raises UserError.
+    the end, and when the run is interrupted (KeyboardInterrupt is passed on) or a gate stays closed. Raises
+    UserError, and GateClosed if a stage has not reached what its gate asks for.
     """
     recipe = recipe.here()
     assert recipe.threads is not None
     torch.set_num_threads(recipe.threads)
-    device, dtype = torch.device(recipe.device), getattr(torch, recipe.dtype)
-    if device.type == "cpu":
+    if torch.device(recipe.device).type == "cpu":
         keep_freed_memory()
-    allowed = tolerance(recipe.device, recipe.dtype)
     run = RunDirectory(out)
-    models: dict[str, Path] = {}
-    for stage in recipe.stages:
-        if isinstance(stage, Reinforce) and stage.model not in models:
-            resolve(stage.model)  # refused now rather than after the stages before it
-        models[stage.name] = run.stage(stage.name).model_path
+    runner = _Runner(recipe, run, console)
+    runner.refuse_what_is_missing()
     with run.writing(recipe.to_dict()):
         try:
             for stage in recipe.stages:
-                if run.stage(stage.name).result is not None:
-                    console.print(f"{stage.name}: finished already")
-                    continue
-                rows = run.stage(stage.name).metrics.rows()
-                progress = StageProgress(console, stage.name, stage.kind, stage.steps, rows, allowed)
-                directory = run.stage(stage.name, progress)
-                with progress.shown():
-                    if isinstance(stage, Pretrain):
-                        pretrain(stage, directory, seed=recipe.seed, device=device, dtype=dtype)
-                    else:
-                        start = str(models.get(stage.model, stage.model))
-                        stage = stage.model_copy(update={"model": start})
-                        reinforce(stage, directory, seed=recipe.seed, device=device, dtype=dtype)
-        except KeyboardInterrupt:
+                runner.stage(stage)
+        except (KeyboardInterrupt, GateClosed):
             account(run)
             raise
         account(run)
 
 
+class _Runner:
+    """Brings the stages of one run to their end."""
+
+    def __init__(self, recipe: Recipe, run: RunDirectory, console: Console) -> None:
+        self._recipe, self._run, self._console = recipe, run, console
+        self._plain = recipe.to_dict()
+        self._own = [stage.name for stage in recipe.stages]
+        self._where: dict[str, Any] = {
+            "seed": recipe.seed, "device": torch.device(recipe.device), "dtype": getattr(torch, recipe.dtype),
+        }  # fmt: skip
+
+    def stage(self, stage: AnyStage) -> None:
+        """What is left of one stage, and of what follows it."""
+        number = self._own.index(stage.name)
+        settings = self._plain["stages"][number]
+        for reference in references(settings):
+            if reference.wanted == MODEL and reference.name not in self._own:
+                self._measure(reference.name, resolve(reference.name), -1)
+        directory = self._run.stage(stage.name)
+        if directory.result is not None:
+            self._say(f"{stage.name}: finished already")
+        else:
+            self._work(stage)
+        lineage.record(self._run, self._plain, settings)
+        if makes(stage.kind) == MODEL:
+            self._measure(stage.name, directory.model_path, number)
+        if stage.gate is not None:
+            outcome = pass_gate(self._run, settings, stage.gate)
+            self._say(f"{stage.name} passed its gate: {outcome.text}")
+
+    def refuse_what_is_missing(self) -> None:
+        """Raise UserError for a model or a file from outside that isn't there: now rather than hours later."""
+        for stage in self._plain["stages"]:
+            for reference in references(stage):
+                try:
+                    if reference.name not in self._own and not lineage.located(reference).exists():
+                        raise UserError(f"no such file: {reference.name}")
+                except UserError as error:
+                    setting = ".".join(map(str, (stage["name"], *reference.path)))
+                    raise UserError(f"{error}\n  give another with --set {setting}=PATH") from None
+
+    def _work(self, stage: AnyStage) -> None:
+        """The stage's loop, and someone who looks on."""
+        recipe, rows = self._recipe, self._run.stage(stage.name).metrics.rows()
+        allowed = tolerance(recipe.device, recipe.dtype)
+        steps = getattr(stage, "steps", None)
+        progress = StageProgress(self._console, stage.name, stage.kind, steps, rows, allowed)
+        with progress.shown():
+            LOOPS[stage.kind](self._with_paths(stage), self._run.stage(stage.name, progress), **self._where)
+
+    def _with_paths(self, stage: AnyStage) -> AnyStage:
+        """The stage with paths in place of the names of earlier stages, as its loop wants it."""
+        settings = stage.model_dump()
+        for reference in references(settings):
+            if reference.name in self._own:
+                *parents, last = reference.path
+                place: Any = settings
+                for key in parents:
+                    place = place[key]
+                taken = self._run.stage(reference.name)
+                place[last] = str(taken.data.path if reference.wanted == DATA else taken.model_path)
+        return type(stage).model_validate(settings)
+
+    def _measure(self, name: str, model: Path, number: int) -> None:
+        if self._recipe.measure is not None:
+            measure(
+                self._recipe.measure, self._run, name, model, step=number, say=self._say, **self._where
+            )  # fmt: skip
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
 def account(run: RunDirectory) -> None:
     """Write the bill and the report of what there is so far."""
-    bill = Bill()
+    bill = Bill(Prices(**run.recipe().get("prices", {})))
     for stage in run.stages():
         _charge(bill, stage)
-    run.write_json("bill.json", bill.to_dict())
+    for row in run.checkpoints.rows():
+        _charge_measurement(bill, f"{row['checkpoint']}: comparison", row)
+    kept = {stage.name: stage.result for stage in run.stages() if "kept" in (stage.result or {})}
+    run.write_json("bill.json", bill.to_dict() | {"kept": kept})
     write_report(run)
 
 
 def _charge(bill: Bill, stage: StageDirectory) -> None:
     """Add up what a stage's logs say it used."""
     rows, measured = stage.metrics.rows(), stage.evaluations.rows()
-    if rows and "tokens" in rows[-1]:  # pretraining logs running totals
+    if rows and "tokens" in rows[-1]:  # running totals
         last = rows[-1]
         bill.add(stage.name, tokens_trained=last["tokens"], flops=last["flops"], seconds=last["time"])
     elif rows:
         sampled, trained, flops = (
-            sum(row[key] for row in rows) for key in ("tokens_sampled", "tokens_trained", "flops")
+            sum(row.get(key, 0) for row in rows) for key in ("tokens_sampled", "tokens_trained", "flops")
         )
         seconds = rows[-1]["time"]
         bill.add(stage.name, tokens_sampled=sampled, tokens_trained=trained, flops=flops, seconds=seconds)
     for row in measured:
-        bill.add(
-            f"{stage.name}: evaluation",
-            tokens_sampled=row["tokens"],
-            flops=row["flops"] or 0.0,
-            seconds=row["seconds"],
-        )
+        _charge_measurement(bill, f"{stage.name}: evaluation", row)
+
+
+def _charge_measurement(bill: Bill, phase: str, row: dict[str, Any]) -> None:
+    bill.add(phase, tokens_sampled=row["tokens"], flops=row["flops"] or 0.0, seconds=row["seconds"])
 
 
 def task_of(path: Path) -> Task | None:
     """The task that a run's last reinforcement stage learned; None for what is no such run."""
     if not (path / "recipe.yaml").exists():
         return None
-    settings = [stage["task"] for stage in RunDirectory(path).recipe()["stages"] if "task" in stage]
+    stages = RunDirectory(path).recipe()["stages"]
+    settings = [stage["task"] for stage in stages if stage["kind"] == "reinforce"]
     return tasks.get(**settings[-1]) if settings else None

@@ -5,86 +5,53 @@
     stages:
       - {kind: reinforce, name: zero, model: base, ...}
 
-The settings of a stage are those of its loop in `learning/`. What they
-can't honour is refused here, before any work.
+The settings of a stage are those of its loop in `learning/` (`stages.py`). What they can't honour is refused here,
+before any work.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from longjing import tasks
-from longjing.errors import UserError
-from longjing.learning import corpus
-from longjing.learning.pretraining import PretrainingSettings
-from longjing.learning.reinforcement import ReinforcementSettings, TaskSettings
-from longjing.model.config import ModelConfig
 from longjing.model.device import choose_device, choose_dtype
+from longjing.planning.bill import Prices
 from longjing.recipe.names import nearest, nearest_or_known
+from longjing.recipe.stages import AnyStage, makes, one, references, refusals
+from longjing.tasks import Task
 
-StageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="its directory in the run")]
 
+class MeasureSettings(BaseModel):
+    """What every checkpoint of the run is measured on, to be compared: one table at the end.
 
-class Pretrain(PretrainingSettings):
-    name: StageName = "pretrain"
+    The defaults are the paper's way of sampling (temperature 0.6, top-p 0.95) with fewer samples.
+    """
 
-    @field_validator("model")
-    @classmethod
-    def _network(cls, model: dict[str, Any]) -> dict[str, Any]:
-        with _refusals():
-            config = ModelConfig.from_dict(model | {"vocab_size": 512, "max_position_embeddings": 512})
-        known = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
-        for name in model:
-            if name not in known:
-                raise ValueError(f"a network has no `{name}`{nearest(name, known)}")
-        return model
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @field_validator("corpus")
-    @classmethod
-    def _documents(cls, shares: dict[str, float]) -> dict[str, float]:
-        for kind, share in shares.items():
-            if kind not in corpus.KINDS:
-                raise ValueError(f"there are no documents `{kind}`{nearest_or_known(kind, corpus.KINDS)}")
-            if share < 0:
-                raise ValueError(f"the share of `{kind}` is negative")
-        if not any(shares.values()):
-            raise ValueError("all shares are zero: there is nothing to read")
-        return shares
+    tasks: dict[str, dict[str, Any]] = Field(
+        description="settings of the tasks, by name; a label of one's own goes with the setting `name`"
+    )
+    problems: int = Field(100, ge=1, description="of the test split")
+    samples: int = Field(4, ge=1, description="of each problem")
+    temperature: float = Field(0.6, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1)
 
     @field_validator("tasks")
     @classmethod
-    def _tasks(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        with _refusals():
-            for name, options in settings.items():
-                tasks.get(name, **options)
+    def _tasks_exist(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        with refusals():
+            for label in settings:
+                cls.task_of(label, settings)
         return settings
 
+    @staticmethod
+    def task_of(label: str, settings: dict[str, dict[str, Any]]) -> Task:
+        return tasks.get(**({"name": label} | settings[label]))
 
-class Reinforce(ReinforcementSettings):
-    name: StageName = "reinforce"
-
-    @field_validator("task")
-    @classmethod
-    def _task(cls, task: TaskSettings) -> TaskSettings:
-        with _refusals():
-            task.make()
-        return task
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Pass on what another part refuses, so that it is reported with its line."""
-    try:
-        yield
-    except UserError as error:
-        raise ValueError(str(error)) from None
-
-
-Stage = Pretrain | Reinforce
-KINDS: dict[str, type[Stage]] = {stage.model_fields["kind"].default: stage for stage in (Pretrain, Reinforce)}
+    def task(self, label: str) -> Task:
+        return self.task_of(label, self.tasks)
 
 
 class Recipe(BaseModel):
@@ -98,13 +65,57 @@ class Recipe(BaseModel):
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")
     dtype: str = Field("float32", description="float32 or bfloat16")
     threads: int | None = Field(None, ge=1, description="CPU threads; PyTorch's own choice if not given")
-    stages: list[Annotated[Stage, Field(discriminator="kind")]] = Field(min_length=1)
+    prices: Prices = Field(default_factory=Prices, description="what the bill assumes")
+    measure: MeasureSettings | None = Field(None, description="what every checkpoint is measured on")
+    final: str | None = Field(None, description="the stage whose model is the run's; the last if not given")
+    quick: dict[str, dict[str, Any]] = Field(
+        {}, exclude=True, description="changes, by stage, that make the recipe run in seconds"
+    )
+    stages: list[Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [stage.name for stage in self.stages]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice!r}; give each its own name")
+        if self.final is not None and self.final not in names:
+            raise ValueError(
+                f"`final` is {self.final!r}, and no stage is{nearest_or_known(self.final, names)}"
+            )
+        for name in self.quick:
+            if name not in (*names, "measure"):
+                raise ValueError(f"`quick` changes {name!r}, and no stage is called so{nearest(name, names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_ask_for_what_is_measured(self) -> Self:
+        table = [] if self.measure is None else list(self.measure.tasks)
+        for stage in self.stages:
+            task = None if stage.gate is None else stage.gate.task
+            if task is not None and task not in (known := table + stage.measured):
+                raise ValueError(
+                    f"the gate of {stage.name} asks for the task {task!r}, on which nothing is measured"
+                    f"{nearest_or_known(task, known) if known else ''}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_take_what_is_made_before(self) -> Self:
+        made = {stage.name: makes(stage.kind) for stage in self.stages}
+        before: set[str] = set()
+        for stage in self.stages:
+            for reference in references(stage.model_dump()):
+                what, setting = made.get(reference.name), reference.path[0]
+                if what is not None and reference.name not in before:
+                    raise ValueError(
+                        f"{stage.name} takes `{setting}` from {reference.name}, which doesn't come before it"
+                    )
+                if what is not None and what != reference.wanted:
+                    raise ValueError(
+                        f"{stage.name} takes `{setting}` from {reference.name}, which makes {one(what)}, "
+                        f"not {one(reference.wanted)}"
+                    )
+            before.add(stage.name)
         return self
 
     def here(self) -> "Recipe":

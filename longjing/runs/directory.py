@@ -2,12 +2,16 @@
 
     RUN/recipe.yaml               the resolved recipe: every setting, defaults too
     RUN/bill.json, report.html    what it cost, and what it showed
+    RUN/lineage.json              which checkpoint, data and settings made which
+    RUN/checkpoints.jsonl         every checkpoint, measured on the same tasks
     RUN/STAGE/metrics.jsonl       one line per step
     RUN/STAGE/rollouts.jsonl      what was sampled and what it earned
     RUN/STAGE/evaluations.jsonl   held-out measurements
     RUN/STAGE/state/              the exact training state, to resume from
+    RUN/STAGE/data.jsonl          what a sampling stage keeps: one conversation a line
     RUN/STAGE/model/              the finished model, a Hugging Face directory
     RUN/STAGE/result.json         written last: the stage is finished
+    RUN/STAGE/gate.json           whether it has reached what its gate asks for
 
 A writer holds the run's lock. A reader needs none: at any moment a file is whole, or a log of whole lines.
 """
@@ -50,6 +54,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.checkpoints = JsonLines(self.path / "checkpoints.jsonl")
 
     @contextmanager
     def writing(self, recipe: dict[str, Any]) -> Iterator[None]:
@@ -69,20 +74,24 @@ class RunDirectory:
                 ) from None
             self._adopt(recipe)
             self.reserve(0)
+            self.checkpoints.rewind(math.inf)  # no further than a line that a kill cut off
             yield
 
     def _adopt(self, recipe: dict[str, Any]) -> None:
         path = self.path / "recipe.yaml"
-        if not path.exists():
-            if any(entry.name != ".lock" and entry.suffix != ".part" for entry in self.path.iterdir()):
-                raise UserError(f"{self.path} is not empty and not a run; choose another --out")
-            write_text(path, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
-        elif changed := differences(self.recipe(), recipe):
-            raise UserError(
-                f"{self.path} holds a run of another recipe; what differs:\n  "
-                + "\n  ".join(changed)
-                + "\ngive the same recipe to resume it, or choose another --out"
-            )
+        if path.exists():
+            old = self.recipe()
+            if changed := differences(_binding(old), _binding(recipe)):
+                raise UserError(
+                    f"{self.path} holds a run of another recipe; what differs:\n  "
+                    + "\n  ".join(changed)
+                    + "\ngive the same recipe to resume it, or choose another --out"
+                )
+            if old == recipe:
+                return
+        elif any(entry.name != ".lock" and entry.suffix != ".part" for entry in self.path.iterdir()):
+            raise UserError(f"{self.path} is not empty and not a run; choose another --out")
+        write_text(path, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
 
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe. Raises UserError if this is no run."""
@@ -128,8 +137,10 @@ class StageDirectory:
         self.path = run.path / name
         self.metrics = JsonLines(self.path / "metrics.jsonl", watcher.metrics if watcher else None)
         self.rollouts = JsonLines(self.path / "rollouts.jsonl")
+        self.data = JsonLines(self.path / "data.jsonl")
         self.evaluations = JsonLines(self.path / "evaluations.jsonl", watcher.evaluation if watcher else None)
         self.model_path = self.path / "model"
+        self._logs = (self.metrics, self.rollouts, self.data, self.evaluations)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The tensors and facts (the `step` among them) of the last saved state, None at the beginning.
@@ -145,7 +156,7 @@ class StageDirectory:
 
     def rewind(self, step: float) -> None:
         """Drop everything logged after `step`."""
-        for log in (self.metrics, self.rollouts, self.evaluations):
+        for log in self._logs:
             log.rewind(step)
 
     def save_state(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -154,7 +165,7 @@ class StageDirectory:
         Raises UserError if the disk refuses: the run can then be resumed from the state before.
         """
         try:
-            for log in (self.metrics, self.rollouts, self.evaluations):
+            for log in self._logs:
                 log.sync()
             checkpoint.save(self.path / "state", step, tensors, facts)
         except UserError as error:
@@ -191,6 +202,13 @@ class StageDirectory:
         """Tell whoever looks on what the stage is busy with."""
         if self._watcher is not None:
             self._watcher.status(text)
+
+
+def _binding(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe without what is no part of the work: what is said of it, and asked of it when it is done."""
+    stages = [{key: stage[key] for key in stage if key != "gate"} for stage in recipe["stages"]]
+    kept = {key: recipe[key] for key in recipe if key not in ("description", "prices", "final")}
+    return kept | {"stages": stages}
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:

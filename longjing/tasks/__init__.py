@@ -1,19 +1,22 @@
 """Tasks whose answers can be checked: problems, verdicts, rewards.
 
-`get(name, **settings)` gives a task, `names()` the known ones. To add one, subclass `base.GeneratedTask`
-(see there what it needs) and enter it below.
+`get(name, **settings)` gives a task, `names()` those that stand alone and know the right answers. Beside them are
+`conversation`, prompts without a right answer, and `mixture`, several tasks as one. To add one, subclass
+`base.GeneratedTask` (see there what it needs) and enter it below.
 """
 
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
 from longjing.tasks.arithmetic import Arithmetic
-from longjing.tasks.base import Completion, GeneratedTask, Problem, Settings, Split, Task, Verdict, split_of
+from longjing.tasks.base import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
+from longjing.tasks.conversation import Conversation
 from longjing.tasks.countdown import Countdown
 from longjing.tasks.equations import Equations
+from longjing.tasks.mixture import Mixture
 from longjing.tasks.word_problems import WordProblems
 
 __all__ = ["Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "split_of"]
@@ -24,25 +27,31 @@ _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
 
 
 def names() -> list[str]:
-    """The names of the tasks."""
+    """The names of the tasks that need no settings and whose answers can be checked."""
     return list(_TASKS)
 
 
 def get(name: str, **settings: Any) -> Task:
     """The task of that name. `difficulty` (1 to 5) sets the defaults of the settings that are not given.
 
-    Raises UserError for an unknown task and for an unknown or impossible setting, naming it.
+    A mixture takes `parts=[{"name": ..., "weight": 1, ...}, ...]`, with the settings of each part. Raises
+    UserError for an unknown task and for an unknown or impossible setting, naming it.
     """
-    if name not in _TASKS:
-        raise UserError(f"no task {name!r}{_nearest(name, names())}; the tasks are: {', '.join(names())}")
-    task = _TASKS[name]
+    known: dict[str, Any] = {**_TASKS, Conversation.name: Conversation, Mixture.name: Mixture}
+    if name not in known:
+        raise UserError(f"no task {name!r}{_nearest(name, list(known))}; the tasks are: {', '.join(known)}")
+    task = known[name]
     try:
-        return task(task.settings_type(**settings))
+        options = task.settings_type(**settings)
     except ValidationError as error:
         raise UserError(f"task {name!r}: {_complaint(error, task.settings_type)}") from None
+    if task is Mixture:
+        return Mixture([(get(part.name, **part.model_extra), part.weight) for part in options.parts])
+    made: Task = task(options)
+    return made
 
 
-def _complaint(error: ValidationError, settings_type: type[Settings]) -> str:
+def _complaint(error: ValidationError, settings_type: type[BaseModel]) -> str:
     """What is wrong with the settings, in one line, an unknown one first."""
     first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
     setting = ".".join(map(str, first["loc"]))

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import pytest
+from evaluation_cases import Doubles, good, number_in
+from hypothesis import given
+from hypothesis import strategies as st
 
 from longjing.engine.engine import Engine
 from longjing.engine.request import Generation
 from longjing.errors import UserError
-from longjing.evaluation import Evaluation, compare, evaluate, normalise
+from longjing.evaluation import Evaluation, Local, Price, Procedure, compare, evaluate, measure, normalise
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.tasks import get
-from longjing.tasks.answer import boxed
-from longjing.tasks.base import Problem, Verdict
+from longjing.tasks.base import Problem
 from longjing.text.tokenizer import Tokenizer
 
 
@@ -34,27 +37,6 @@ class Letters:
         return self.encode(self.render(messages))
 
 
-class Doubles:
-    """Asks for 2n; the verifier fails on the answer `?`. The seed shuffles, as training wants it."""
-
-    name = "doubles"
-    settings = {"difficulty": 1}
-
-    def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        for n in range(8 if split == "test" else 10**6):
-            yield Problem(self.name, f"{seed}-{n}", f"Double {n}!", str(2 * n), {}, "en")
-
-    def judge(self, problem, completion) -> Verdict:
-        answer = boxed(completion.answer)
-        if answer == "?":
-            return Verdict("unjudged", {}, "the verifier is at a loss")
-        correct = answer == problem.answer and not completion.truncated
-        return Verdict("correct" if correct else "wrong", {"accuracy": float(correct)}, "")
-
-    def solve(self, problem: Problem) -> str:
-        return problem.answer
-
-
 class Scripted:
     """Answers with `script(n, sample)`: text and finish reason. Remembers what it was asked."""
 
@@ -67,7 +49,7 @@ class Scripted:
         generations = []
         for request in requests:
             asked = "".join(map(chr, request.prompt))
-            n = int(asked.split("Double ")[1].split("!")[0])
+            n = number_in(asked)
             counts[asked] = counts.get(asked, -1) + 1
             text, reason = self.script(n, counts[asked])
             tokens = list(range(len(text) + (reason == "stop")))
@@ -75,10 +57,6 @@ class Scripted:
         if on_step:
             on_step(len(generations), sum(len(g.tokens) for g in generations))
         return generations
-
-
-def good(n: int) -> str:
-    return f"{n}+{n}\n</think>\n\n\\boxed{{{2 * n}}}"
 
 
 def test_every_figure_of_a_scripted_evaluation():
@@ -92,7 +70,7 @@ def test_every_figure_of_a_scripted_evaluation():
         if n == 4:
             return good(n), "length"  # right, but cut off
         if n == 5:
-            return "endless", "length"
+            return "endless", ("length" if sample else "stop")
         return (good(n) if sample < 2 else "x</think>\\boxed{?}"), "stop"  # half unjudged, else right
 
     seen = []
@@ -107,13 +85,15 @@ def test_every_figure_of_a_scripted_evaluation():
     assert evaluation.pass_at_k[2] == pytest.approx((4 + 2 * 0.5) / 8)
     assert evaluation.maj_at_k == pytest.approx(4 / 8)
     assert evaluation.unjudged == 4
-    assert evaluation.truncated == 8 / 32
+    assert evaluation.truncated == 7 / 32
+    assert evaluation.unparsed == 1 / 32, "one ended by itself without an answer"
     assert evaluation.well_formed == 28 / 32, "only the endless reasoning is not"
     lengths = sum(sum(record.lengths) for record in evaluation.records)
     assert evaluation.tokens == lengths == seen[-1][1]
     assert evaluation.tokens_per_solved == lengths / 14
     prompts = sum(len(Letters().encode_chat([{"content": record.prompt}])) for record in evaluation.records)
     assert evaluation.flops == prompts + 2 * lengths
+    assert evaluation.prompt_tokens == prompts, "each prompt is read once for all of its samples"
     assert evaluation.records[0].reasoning_lengths == [3] * 4
     assert evaluation.records[5].reasoning_lengths == [len("endless")] * 4
     assert evaluation.examples(2)[1] == {
@@ -127,9 +107,51 @@ def test_json_round_trip_keeps_every_figure():
         return (good(n) if (n + sample) % 3 else "x</think>\\boxed{?}"), "stop"
 
     evaluation = evaluate(Scripted(script), Letters(), Doubles(), samples=3)
+    assert evaluation.money is None is evaluation.money_per_solved
+    evaluation = replace(evaluation, model="m", price=Price(read=1.0, written=2.0, currency="€"))
     written = json.dumps(evaluation.to_dict(), allow_nan=False)
     assert Evaluation.from_dict(json.loads(written)) == evaluation
     assert json.dumps(Evaluation.from_dict(json.loads(written)).to_dict()) == written
+
+
+def test_an_evaluation_written_before_there_were_prices_is_read():
+    evaluation = evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles())
+    values = evaluation.to_dict()
+    for later in ("price", "prompt_tokens", "model", "unparsed", "money"):
+        del values[later]
+    assert Evaluation.from_dict(values) == replace(evaluation, prompt_tokens=0)
+
+
+@given(*[st.floats(0, 1e3)] * 3)
+def test_money_is_what_tokens_and_hours_cost(read, written, hour):
+    evaluation = evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles(), samples=2)
+    assert replace(evaluation, price=Price()).money == 0
+    priced = replace(evaluation, price=Price(read, written, hour), seconds=1800.0)
+    spent = (evaluation.prompt_tokens * read + evaluation.tokens * written) / 1e6 + hour / 2
+    assert priced.money == pytest.approx(spent)
+    assert priced.money_per_solved == pytest.approx(spent / 16)
+
+
+def test_a_task_may_know_better_which_answers_say_the_same():
+    class Roman(Doubles):
+        def vote(self, problem, completion, verdict):
+            return "even" if verdict.outcome == "correct" else None
+
+    def script(n: int, sample: int):
+        return (good(n) if sample % 2 else f"x</think>\\boxed{{{100 + n}}}"), "stop"
+
+    assert evaluate(Scripted(script), Letters(), Doubles(), samples=2).maj_at_k == 0.5, "a tie"
+    assert evaluate(Scripted(script), Letters(), Roman(), samples=2).maj_at_k == 1.0
+
+
+def test_measure_is_evaluate_with_a_respondent_and_a_procedure():
+    generator, procedure = Scripted(lambda n, sample: (good(n), "stop")), Procedure(3, 2, 5, 0.5, 0.9, 40)
+    measured = measure(Local(generator, Letters()), Doubles(), procedure, model="m")
+    settings = {"problems": 3, "samples": 2, "seed": 5, "temperature": 0.5, "top_p": 0.9, "max_tokens": 40}
+    evaluated = evaluate(generator, Letters(), Doubles(), **settings)
+    assert replace(measured, seconds=0, model="") == replace(evaluated, seconds=0)
+    assert measured.model == "m"
+    assert procedure.changed(samples=None, seed=7) == Procedure(3, 2, 7, 0.5, 0.9, 40)
 
 
 def test_a_hopeless_model_has_figures_too_and_they_are_json():
@@ -198,10 +220,17 @@ def test_compare_pairs_the_problems_and_refuses_others():
         compare(before, run(lambda n, sample: (good(n), "stop"), problems=7))
 
 
-def test_from_dict_refuses_what_is_no_evaluation():
+def test_what_is_no_evaluation_is_refused(tmp_path):
+    path = tmp_path / "foreign.json"
     for foreign in ({}, {"records": [{"id": "1"}]}, {"records": 3}):
-        with pytest.raises(UserError, match="not an evaluation"):
-            Evaluation.from_dict(foreign)
+        path.write_text(json.dumps(foreign))
+        with pytest.raises(UserError, match=f"{path}: not an evaluation"):
+            Evaluation.read(path)
+    path.write_text("{")
+    with pytest.raises(UserError, match=str(path)):
+        Evaluation.read(path)
+    with pytest.raises(UserError, match="cannot read"):
+        Evaluation.read(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(

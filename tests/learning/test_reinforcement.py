@@ -8,25 +8,26 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from policy_cases import CPU, Recorder, assert_same, logprob, untimed
 from pydantic import ValidationError
 from torch import Tensor
 
+from longjing import tasks
 from longjing.engine.request import Generation, Request, Sampling
 from longjing.errors import UserError
-from longjing.learning import reinforcement
+from longjing.learning import policy, reinforcement
 from longjing.learning.objectives import PRESETS
+from longjing.learning.policy import Clock
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings, reinforce
-from longjing.model.decoder import Decoder
+from longjing.learning.rollouts import Group, pad
 from longjing.runs import RunDirectory
 from longjing.text.reasoning import parse
 
 Make = Callable[..., Reinforcement]
-CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
     "task": {"name": "letters"}, "steps": 4, "prompts_per_step": 4, "group_size": 6, "max_tokens": 24,
     "learning_rate": 1e-3, "evaluation": {"problems": 3, "samples": 2},
 }  # fmt: skip
-TIMINGS = ("time", "seconds", "tokens_per_second")
 
 pytestmark = pytest.mark.usefixtures("letters")
 
@@ -47,19 +48,6 @@ def make(base: Callable[[str], Path]) -> Make:
     return learner
 
 
-class Recorder:
-    """In place of the optimisers: keeps the gradients of each optimiser step and moves nothing."""
-
-    def __init__(self, model: Decoder) -> None:
-        self.model = model
-        self.gradients: list[dict[str, Tensor]] = []
-
-    def step(self, factor: float) -> None:
-        found = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
-        self.gradients.append(found)
-        self.model.zero_grad()
-
-
 def gradients(learner: Reinforcement) -> list[dict[str, Tensor]]:
     """Those of a step, in its own norm."""
     recorder = Recorder(learner.model)
@@ -67,21 +55,6 @@ def gradients(learner: Reinforcement) -> list[dict[str, Tensor]]:
     learner.settings = learner.settings.model_copy(update={"max_grad_norm": 1e9})
     learner.step(0)
     return recorder.gradients
-
-
-def assert_same(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert got.keys() == wanted.keys()
-    scale = max(gradient.abs().max() for gradient in wanted.values())
-    assert scale > 0
-    for name, gradient in wanted.items():
-        torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-5 * scale.item(), msg=name)
-
-
-def logprob(model: Decoder, record: dict[str, Any], prompt: list[int], temperature: float) -> Tensor:
-    """Of each sampled token, the last included, by one forward pass over this completion alone."""
-    tokens = torch.tensor([*prompt, *record["tokens"]])
-    logits = model(tokens[None])[0, len(prompt) - 1 : -1].double() / temperature
-    return logits.log_softmax(dim=-1).gather(1, tokens[len(prompt) :, None])[:, 0]
 
 
 # One gradient, written down once more without batches, masks, padding or microbatches
@@ -183,9 +156,9 @@ def test_a_trainer_that_forgets_the_temperature_is_found_out(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The difference that is logged would show it: this is what the one above can't be passed by."""
-    forgetful = reinforcement.token_logprobs
+    forgetful = policy.token_logprobs
     monkeypatch.setattr(
-        reinforcement, "token_logprobs", lambda logits, targets, temperature: forgetful(logits, targets)
+        policy, "token_logprobs", lambda logits, targets, temperature: forgetful(logits, targets)
     )
     assert make(temperature=0.7).step(0)[0]["logprob_difference"] > 0.1
 
@@ -195,8 +168,8 @@ def test_experts_are_replayed(make: Make) -> None:
     learner = make()
     for router in learner.model.routers():
         router.e_score_correction_bias += torch.linspace(-3, 3, 8)
-    groups, _ = learner._collect(1, reinforcement.Clock())
-    padded = reinforcement.pad(groups[0].generations, learner.tokenizer.pad_id, CPU)
+    groups = learner._collect(1, Clock())
+    padded = pad(groups[0].generations, learner.tokenizer.pad_id, CPU)
     assert padded.routes is not None
     for router in learner.model.routers():
         router.e_score_correction_bias.zero_()
@@ -251,24 +224,24 @@ def test_rollouts_do_not_depend_on_what_the_engine_did_before(make: Make, family
 def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make) -> None:
     """Beside one group that teaches, others that don't change nothing of the gradient."""
     learner = make(prompts_per_step=12, group_size=2)
-    groups, _ = learner._collect(0, reinforcement.Clock())
+    groups = learner._collect(0, Clock())
     teaching = [group for group in groups if learner._teaches(group)]
     assert 0 < len(teaching) < 12
     silent = [group for group in groups if not learner._teaches(group)]
 
-    def update(groups: list[Any]) -> tuple[dict[str, Tensor], Any]:
+    def update(groups: list[Group]) -> dict[str, Tensor]:
         learner.optimizers = recorder = Recorder(learner.model)  # type: ignore[assignment]
         rewards = torch.tensor([group.rewards(learner.settings.rewards) for group in groups])
         judged = torch.ones_like(rewards, dtype=torch.bool)
         gains = reinforcement.advantages(rewards, "group_std", judged)
-        statistics, _, trained = learner._update(0, groups, gains, judged)
-        assert statistics is not None
+        update = learner._update(0, learner._lessons(groups, gains, judged))
+        assert update.statistics is not None
         tokens = sum(len(g.tokens) for group in teaching for g in group.generations)
-        assert statistics.tokens == tokens < trained  # which counts the prompts too
-        return recorder.gradients[0], statistics
+        assert update.statistics.tokens == tokens < update.tokens  # which counts the prompts too
+        return recorder.gradients[0]
 
-    alone, _ = update(teaching)
-    among, _ = update([*silent, *teaching])
+    alone = update(teaching)
+    among = update([*silent, *teaching])
     assert_same(among, alone)
 
 
@@ -410,16 +383,15 @@ def test_a_step_logs_what_happened(make: Make) -> None:
     assert metrics["entropy"] == pytest.approx(-sum(every) / len(every), abs=1e-4)
     assert metrics["flops"] > 0 and metrics["tokens_per_second_sampling"] > 0
     for record in records:
-        assert record["reward"] == sum(record["rewards"].values()) and len(record["logprobs"]) == len(
-            record["tokens"]
-        )
+        assert record["reward"] == record["rewards"]["accuracy"] + record["rewards"]["format"]
+        assert len(record["logprobs"]) == len(record["tokens"])
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"minibatches": 3}, "does not divide"),
-        ({"rewards": {"acuracy": 1.0}}, "'acuracy'.*accuracy and format"),
+        ({"rewards": {"acuracy": 1.0}}, "'acuracy'.*accuracy, format and language"),
         ({"rewards": {"accuracy": 0.0}}, "weigh nothing"),
         ({"rewards": {}}, "weigh nothing"),
         ({"group_size": 1}, "greater than or equal to 2"),
@@ -475,11 +447,11 @@ def test_a_stage_measures_before_between_and_after_once_each(
     def killed(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reinforcement, "save_model", killed)
+    monkeypatch.setattr(policy, "save_model", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, settings)
     monkeypatch.undo()
-    monkeypatch.setitem(reinforcement.tasks._TASKS, "letters", tiny.Letters)
+    monkeypatch.setitem(tasks._TASKS, "letters", tiny.Letters)
     stage = run(tmp_path, settings)
     measured = [(row["step"], row["split"]) for row in stage.evaluations.rows()]
     assert measured == [(-1, "test"), (1, "validation"), (3, "test")]
@@ -515,17 +487,13 @@ def test_resumed_equals_uninterrupted(
         assert (resumed.model_path / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if not key.startswith(TIMINGS)} for row in rows]
-
-
 def test_divergence_stops_the_run_with_the_last_state_whole(
     base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weigh = reinforcement.token_weights
+    weigh = policy.token_weights
     calls = iter(range(100))
     monkeypatch.setattr(
-        reinforcement,
+        policy,
         "token_weights",
         lambda *given: weigh(*given) * (float("nan") if next(calls) == 2 else 1),
     )
@@ -554,9 +522,9 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
 def test_the_end_token_is_learned_and_a_cut_completion_has_none(make: Make) -> None:
     """Rows of one update: what ended by itself holds an end token, which is in the mask; padding never is."""
     learner = make()
-    groups, _ = learner._collect(0, reinforcement.Clock())
+    groups = learner._collect(0, Clock())
     generations: list[Generation] = [g for group in groups for g in group.generations]
-    padded = reinforcement.pad(generations, learner.tokenizer.pad_id, CPU)
+    padded = pad(generations, learner.tokenizer.pad_id, CPU)
     ends = {learner.tokenizer.eos_id, *range(20, 30)}
     for row, generation in enumerate(generations):
         learned = padded.tokens[row, 1:][padded.sampled[row]].tolist()

@@ -167,7 +167,7 @@ def test_what_was_cut_off_earns_nothing_however_it_looks(problem: Problem) -> No
     task = tasks.get("countdown", difficulty=1)
     text = f"so\n</think>\n\n\\boxed{{{task.solve(problem)}}}"
     group = judge_group(task, tiny.tokenizer(), problem, [said(text), said(text, "length")])
-    assert [sum(verdict.rewards.values()) for verdict in group.verdicts] == [2.0, 0.0]
+    assert group.rewards({"accuracy": 1.0, "format": 1.0}) == [2.0, 0.0]
     assert [completion.truncated for completion in group.completions] == [False, True]
 
 

@@ -39,6 +39,32 @@ def reinforcement_row(step: int, **changes: Any) -> Row:
     } | changes  # fmt: skip
 
 
+def curation_row(step: int, **changes: Any) -> Row:
+    return {
+        "step": step, "time": 2.0 * (step + 1), "problems": 8, "solved": 6, "sampled": 32, "kept": 12, "others": 2,
+        "rejected_wrong": 15, "rejected_truncated": 5, "rejected_long": 0, "accuracy": 0.5, "length_mean": 90.0,
+        "tokens_sampled": 2880, "tokens_trained": 0, "tokens_kept": 1000, "flops": 1e9,
+        "tokens_per_second_sampling": 1000.0,
+    } | changes  # fmt: skip
+
+
+def preference_row(step: int, **changes: Any) -> Row:
+    return {
+        "step": step, "steps": 120, "time": 0.5 * (step + 1), "tokens": 100 * (step + 1), "flops": 1e9 * (step + 1),
+        "epoch": step / 60, "loss": 0.3 + math.exp(-step / 9), "accuracy": 0.9, "margin": 1.0,
+        "grad_norm": 0.5 + step % 3 / 9, "learning_rate": 1e-4, "tokens_per_second": 200.0,
+    } | changes  # fmt: skip
+
+
+def finetuning_row(step: int, **changes: Any) -> Row:
+    return pretraining_row(step, steps=120, epoch=step / 60, learned=0.7) | changes
+
+
+def distillation_row(step: int, **changes: Any) -> Row:
+    row = reinforcement_row(step, kl=1.0 / (step + 1))
+    return {key: row[key] for key in row if "reward" not in key and not key.startswith("groups")} | changes
+
+
 def evaluation_row(
     step: int, split: str, accuracy: float | None, text: str = "So.\n</think>\n\n\\boxed{1}"
 ) -> Row:

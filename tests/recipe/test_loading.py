@@ -39,8 +39,62 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_shipped_recipes_are_valid() -> None:
-    assert names() == ["base", "r1-zero"]
+    assert names() == ["base", "r1", "r1-zero"]
     assert [load(name).name for name in names()] == names()
+
+
+QUICK = """\
+quick:
+  read: {steps: 1, tasks: {countdown: {difficulty: 1}}}
+  zero: {gate: {at_least: 0.1}}
+"""
+GATED = TEXT + "    gate: {metric: reward, at_least: 0.5, at_most: 2}\n" + QUICK
+
+
+def test_the_quick_form_changes_what_it_says_and_nothing_else(recipe: Path) -> None:
+    recipe.write_text(GATED)
+    whole, quick = load(recipe).to_dict(), load(recipe, quick=True).to_dict()
+    assert quick["name"] == "small-quick" and "quick" not in quick
+    whole["stages"][0] |= {"steps": 1, "tasks": {"countdown": {"difficulty": 1}}}
+    whole["stages"][1]["gate"]["at_least"] = 0.1
+    assert quick == whole | {"name": "small-quick"}
+    assert load(recipe, ["read.steps=2"], quick=True).to_dict()["stages"][0]["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("read: {steps: 1", "read: {stepz: 1", "line 18: there is no setting `stepz`; did you mean `steps`?"),
+        (
+            "at_least: 0.1",
+            "at_leest: 0.1",
+            "line 19: there is no setting `at_leest`; did you mean `at_least`?",
+        ),
+        ("{steps: 1", "{steps: {more: 1}", "steps is 3, which has no settings of its own"),
+        (
+            "  zero: {gate",
+            "  zeo: {gate",
+            "`quick` changes 'zeo', and no stage is called so; did you mean `zero`?",
+        ),
+        (QUICK, "", "small.yaml has no quick form"),
+    ],
+)
+def test_a_mistake_in_the_quick_form_is_named(recipe: Path, old: str, new: str, expected: str) -> None:
+    assert old in GATED
+    recipe.write_text(GATED.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        load(recipe, quick=True)
+    assert expected in str(caught.value)
+
+
+def test_one_stage_alone_has_to_be_given_what_it_takes(recipe: Path) -> None:
+    assert load(recipe, only=["read"]).name == "small-read"
+    with pytest.raises(UserError, match="a model from the stage read, .* --set zero.model=PATH"):
+        load(recipe, only=["zero"])
+    alone = load(recipe, ["zero.model=base"], only=["zero"])
+    assert [stage.name for stage in alone.stages] == ["zero"] and alone.name == "small-zero"
+    with pytest.raises(UserError, match="no stage is called so; did you mean `zero`"):
+        load(recipe, only=["zeroo"])
 
 
 def test_a_resolved_recipe_is_complete_and_reads_back(recipe: Path, tmp_path: Path) -> None:
@@ -77,7 +131,7 @@ def test_a_resolved_recipe_is_complete_and_reads_back(recipe: Path, tmp_path: Pa
             "kind: reinforced",
             "line 9: there is no stage of the kind `reinforced`; did you mean",
         ),
-        ("kind: pretrain", "type: pretrain", "line 3: a stage needs its `kind`: pretrain or reinforce"),
+        ("kind: pretrain", "type: pretrain", "line 3: a stage needs its `kind`: pretrain or sample or"),
         ("name: zero", "name: read", "two stages are called 'read'"),
         ("name: zero", "name: ../zero", "line 10: `name` is '../zero'"),
         (
@@ -171,6 +225,13 @@ def test_changes_go_where_they_belong(recipe: Path) -> None:
         ("=4", "write KEY=VALUE"),
         ("group_size=[1", "cannot read the value '[1'"),
         ("zero=3", "no setting `zero`"),
+        ("gate={metric: reward}", "say read.gate or zero.gate"),
+        ("zero.gate={metric: reward}", "this one lets all pass"),
+        ("zero.gate.at_leest=1", "there is no setting `at_leest`; did you mean `at_least`"),
+        ("prices.watt=1", "there is no setting `watt`"),
+        ("measure.tasks.countdwn={}", "no task 'countdwn'"),
+        ("zero.model=zero", "zero takes `model` from zero, which doesn't come before it"),
+        ("final=red", "`final` is 'red', and no stage is; did you mean `read`"),
     ],
 )
 def test_a_wrong_change_is_named(recipe: Path, change: str, expected: str) -> None:

@@ -4,10 +4,19 @@ import io
 
 import pytest
 from rich.console import Console
-from run_cases import evaluation_row, pretraining_row, reinforcement_row
+from run_cases import (
+    curation_row,
+    distillation_row,
+    evaluation_row,
+    finetuning_row,
+    preference_row,
+    pretraining_row,
+    reinforcement_row,
+)
 
 from longjing.recipe import progress
 from longjing.recipe.progress import StageProgress
+from longjing.recipe.stages import KINDS
 
 
 def console(terminal: bool = False) -> Console:
@@ -34,6 +43,29 @@ def test_without_a_terminal_lines_come_now_and_then(monkeypatch: pytest.MonkeyPa
     )
     assert "accuracy 22%" in lines[1] and "1 min 50 s left" in lines[1] and "left" not in lines[-1]
     assert "\x1b" not in shown(screen)
+
+
+def test_a_stage_may_learn_from_its_data_how_long_it_is() -> None:
+    screen = console()
+    look = StageProgress(screen, "tune", "finetune", None, [])
+    look.status("reading the conversations")
+    look.metrics(finetuning_row(0, steps=2))
+    look.metrics(finetuning_row(1, steps=2))
+    assert "tune 1/2  loss" in shown(screen) and "tune 2/2  loss" in shown(screen)
+    bar = console(terminal=True)
+    look = StageProgress(bar, "small", "distill", None, [])
+    with look.shown():
+        look.metrics(distillation_row(0))
+    assert "small" in shown(bar) and "from the teacher 1.000" in shown(bar)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_stage_has_its_figures(kind: str) -> None:
+    rows = {
+        "pretrain": pretraining_row, "sample": curation_row, "finetune": finetuning_row,
+        "reward-model": preference_row, "reinforce": reinforcement_row, "distill": distillation_row,
+    }  # fmt: skip
+    assert len(progress.headline(kind, [rows[kind](0)]).split("  ")) == len(progress._HEADLINE[kind])
 
 
 def test_on_a_terminal_there_is_a_bar() -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_cases import RECIPE, evaluation_row, write_run
+from run_cases import (
+    RECIPE,
+    curation_row,
+    distillation_row,
+    evaluation_row,
+    finetuning_row,
+    preference_row,
+    write_run,
+)
 
 from longjing.recipe.report import render, write_report
 from longjing.recipe.running import account
@@ -37,6 +45,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self._open.pop() == tag
+        self.text += {"td": " ", "tr": "\n"}.get(tag, "")
 
     def handle_data(self, data):
         self.text += data
@@ -51,7 +60,95 @@ def test_a_finished_run_is_shown_whole(tmp_path: Path) -> None:
         "The same problems, before and after", "\\boxed{1}", "The bill", f"longjing chat {run.path}",
     ):  # fmt: skip
         assert expected in page.text, expected
-    assert page.tags.count("svg") == 17 and "not finished" not in page.text
+    assert page.tags.count("svg") == 18 and "not finished" not in page.text
+
+
+def compared(path: Path, text: str = "So.\n</think>\n\n\\boxed{1}") -> RunDirectory:
+    """A run whose checkpoints were measured: two of them, and what they began with."""
+    run = write_run(path, text=text)
+    for place, (name, accuracy) in enumerate((("read", 0.2), ("zero", 0.5), ("base", None))):
+        for label in ("countdown", "words"):
+            row = evaluation_row(place if accuracy else -1, "test", accuracy, text) | {
+                "checkpoint": name, "label": label, "language": 0.75,
+                "sampling": {"temperature": 0.6, "top_p": 0.95, "max_tokens": 64},
+            }  # fmt: skip
+            run.checkpoints.append(row)
+    account(run)
+    return run
+
+
+def test_checkpoints_stand_side_by_side(tmp_path: Path) -> None:
+    run = compared(tmp_path / "run")
+    page = Page((run.path / "report.html").read_text())
+    table = page.text[
+        page.text.index("All checkpoints on all tasks") : page.text.index("The same problem, answered")
+    ]
+    assert table.index("base") < table.index("read") < table.index("zero")
+    for expected in ("words", "50.0%", "40.0% to 60.0%", "maj 50.0% · 90 · 75.0%", "top-p 0.95", "–"):
+        assert expected in table, expected
+    side = page.text[page.text.index("answered by each") : page.text.index("Held-out measurements")]
+    assert side.count("Make 1.") == 4  # two tasks, each in its summary and below
+    assert side.count("\\boxed{1}") == 6
+
+
+def test_the_bill_is_by_stage_with_a_total(tmp_path: Path) -> None:
+    run = compared(tmp_path / "run")
+    text = Page((run.path / "report.html").read_text()).text
+    lines = [line.split() for line in text[text.index("of it measuring") :].splitlines() if line.split()]
+    found = {line[0]: line for line in lines if line[0] in ("read", "zero", "base", "total")}
+    assert list(found) == ["read", "zero", "base", "total"]
+    assert found["zero"][1:3] == ["62", "ktokens"]  # 60 steps of 1,000, two measurements of 500, and two more
+    assert "$0.00" not in " ".join(found["total"]) and "kWh" in text
+
+
+def test_the_lineage_is_drawn_with_its_gates(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 3)
+    run.write_json("read/gate.json", {"passed": True, "text": "loss is 2; it must be at most 3"})
+    html = render(run)
+    page = Page(html)
+    for expected in ("model · gate passed", "model · going on", "read → zero", "Gate: loss is 2; it must be"):
+        assert expected in page.text, expected
+    assert 'class="passed"' in html and 'class="begun"' in html
+
+
+CURVES = {
+    "finetune": (finetuning_row, {"Loss", "Learning rate", "Busiest expert"}),
+    "sample": (curation_row, {"Kept", "Not kept", "Length"}),
+    "reward-model": (preference_row, {"Loss", "Accuracy", "Margin"}),
+    "distill": (distillation_row, {"Accuracy", "Distance from the teacher", "Language"}),
+}
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_every_kind_of_stage_has_its_curves(tmp_path: Path, kind: str) -> None:
+    row, expected = CURVES[kind]
+    settings = {"kind": kind, "name": "one", "model": "base", "problems": 40, "problems_per_step": 8}
+    run = RunDirectory(tmp_path / "run")
+    with run.writing(RECIPE | {"stages": [settings]}):
+        stage = run.stage("one")
+        stage.load_state()
+        account(run)
+        for step in range(5):
+            stage.metrics.append(row(step, language=0.9))
+        if kind == "reward-model":
+            stage.evaluations.append(evaluation_row(4, "held-out", 0.8))
+        account(run)
+    text = Page((run.path / "report.html").read_text()).text
+    assert expected <= {line.strip() for line in text.splitlines()}
+    of = {"sample": "5 of 5 steps", "finetune": "5 of 120 steps", "reward-model": "5 of 120 steps"}
+    assert of.get(kind, "5 steps") in text
+
+
+def test_what_was_kept_is_said(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    settings = {"kind": "sample", "name": "one", "model": "base", "problems": 8, "problems_per_step": 8}
+    with run.writing(RECIPE | {"stages": [settings]}):
+        run.stage("one").load_state()
+        run.stage("one").metrics.append(curation_row(0))
+        run.stage("one").finish(curation_row(0))
+        account(run)
+    text = Page((run.path / "report.html").read_text()).text
+    assert "32, 2.9 ktokens" in text and "12 (37.5%)" in text and "15 wrong, 5 truncated" in text
 
 
 def test_it_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -84,8 +181,8 @@ def test_an_evaluation_without_a_verdict_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["", "<think>", "x</think>"])
 def test_a_hostile_completion_stays_text(tmp_path: Path, place: str) -> None:
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)></pre></details>\"'>{{ 7*7 }}<!--"
-    harmless = Page(render(write_run(tmp_path / "harmless", text=place + "dull")))
-    page = Page(render(write_run(tmp_path / "evil", text=place + evil)))
+    harmless = Page(render(compared(tmp_path / "harmless", place + "dull")))
+    page = Page(render(compared(tmp_path / "evil", place + evil)))
     assert page.tags == harmless.tags and page.attributes == harmless.attributes
     assert evil in page.text
 

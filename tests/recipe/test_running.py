@@ -11,9 +11,11 @@ from rich.console import Console
 from run_cases import evaluation_row, pretraining_row, reinforcement_row
 
 from longjing.errors import UserError
+from longjing.model.files import resolve
 from longjing.recipe import running
+from longjing.recipe.gates import GateClosed
 from longjing.recipe.loading import load
-from longjing.recipe.running import run_recipe, task_of
+from longjing.recipe.running import account, run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.runs import RunDirectory, StageDirectory
 
@@ -70,8 +72,8 @@ class Stages:
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
     fakes = Stages()
-    monkeypatch.setattr(running, "pretrain", fakes.pretrain)
-    monkeypatch.setattr(running, "reinforce", fakes.reinforce)
+    monkeypatch.setitem(running.LOOPS, "pretrain", fakes.pretrain)
+    monkeypatch.setitem(running.LOOPS, "reinforce", fakes.reinforce)
     return fakes
 
 
@@ -147,7 +149,7 @@ def test_a_full_disk_stops_the_run(stages: Stages, recipe: Recipe, tmp_path: Pat
 
 def test_a_missing_model_is_refused_before_the_work(stages: Stages, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(TEXT.replace("model: read", "model: nowhere"))
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match="(?s)nowhere.*--set zero.model=PATH"):
         start(load(tmp_path / "small.yaml"), tmp_path / "run")
     assert stages.started == [] and not (tmp_path / "run").exists()
 
@@ -156,6 +158,105 @@ def test_another_recipe_is_refused(stages: Stages, recipe: Recipe, tmp_path: Pat
     start(recipe, tmp_path / "run")
     with pytest.raises(UserError, match="zero.group_size: 16 -> 4"):
         start(load(tmp_path / "small.yaml", ["group_size=4"]), tmp_path / "run")
+
+
+def test_a_gate_stops_the_run_and_another_lets_it_go_on(
+    stages: Stages, recipe: Recipe, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "small.yaml", tmp_path / "run"
+    path.write_text(TEXT.replace("    steps: 4\n", "    steps: 4\n    gate: {metric: loss, at_most: 1}\n", 1))
+    for _ in range(2):  # a gate stays closed, and the work before it is not done again
+        with pytest.raises(GateClosed, match=r"read did not pass its gate: loss is 2\..*at most 1"):
+            start(load(path), out)
+        assert stages.steps == ALL[:4]
+        assert RunDirectory(out).read_json("read/gate.json")["passed"] is False
+        assert "gate closed" in (out / "report.html").read_text()
+    assert "read passed its gate" in start(load(path, ["read.gate.at_most=3"]), out)
+    assert stages.steps == ALL and RunDirectory(out).read_json("read/gate.json")["passed"] is True
+    assert RunDirectory(out).recipe()["stages"][0]["gate"]["at_most"] == 3
+    with pytest.raises(UserError, match="zero.group_size"):
+        start(load(path, ["read.gate=null", "group_size=4"]), out)
+
+
+def test_what_made_what_is_written_down(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
+    start(recipe, tmp_path / "run")
+    lineage = RunDirectory(tmp_path / "run").read_json("lineage.json")
+    assert list(lineage["stages"]) == ["read", "zero"] and lineage["inputs"] == {}
+    assert lineage["stages"]["zero"]["takes"] == {"model": "read"}
+    model = lineage["stages"]["zero"]["makes"]
+    assert model["path"] == "zero/model" and len(model["sha256"]) == 64
+
+
+def test_checkpoints_are_measured_where_the_recipe_asks(
+    stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[Any, ...]] = []
+
+    def measure(settings: Any, run: Any, checkpoint: str, model: Path, *, step: int, **given: Any) -> None:
+        measured.append((checkpoint, model, step, given["seed"]))
+
+    monkeypatch.setattr(running, "measure", measure)
+    wanted = "measure: {tasks: {countdown: {}}}\nstages:"
+    other = "name: other\n    model: base"
+    (tmp_path / "small.yaml").write_text(
+        TEXT.replace("stages:", wanted)
+        + TEXT[TEXT.index("  - kind: reinforce") :].replace("name: zero\n    model: read", other)
+    )
+    run = tmp_path / "run"
+    start(load(tmp_path / "small.yaml"), run)
+    assert measured == [
+        ("read", run / "read" / "model", 0, 5),
+        ("zero", run / "zero" / "model", 1, 5),
+        ("base", resolve("base"), -1, 5),
+        ("other", run / "other" / "model", 2, 5),
+    ]
+
+
+def test_a_run_that_is_stopped_after_a_stage_goes_on_with_what_follows_it(
+    stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.yaml").write_text(
+        TEXT.replace("stages:", "measure: {tasks: {countdown: {}}}\nstages:")
+    )
+    recipe, run, measured = load(tmp_path / "small.yaml"), RunDirectory(tmp_path / "run"), []
+
+    def measure(settings: Any, run: Any, checkpoint: str, model: Path, **given: Any) -> None:
+        measured.append(checkpoint)
+        if len(measured) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        start(recipe, run.path)
+    start(recipe, run.path)
+    assert measured == ["read", "read", "zero"] and stages.steps == ALL
+    assert list(run.read_json("lineage.json")["stages"]) == ["read", "zero"]
+
+
+def test_the_bill_says_what_was_sampled_and_what_was_kept(
+    stages: Stages, recipe: Recipe, tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path / "run")
+    start(recipe, run.path)
+    stage = run.stage("read")
+    stage.finish({"sampled": 128, "kept": 16})
+    run.checkpoints.append({**evaluation_row(0, "test", 0.5), "checkpoint": "read", "label": "x", "language": 1.0,
+                            "sampling": {"temperature": 1, "top_p": 1, "max_tokens": 9}})  # fmt: skip
+    account(run)
+    bill = run.read_json("bill.json")
+    assert bill["kept"] == {"read": {"sampled": 128, "kept": 16}}
+    assert bill["phases"]["read: comparison"]["tokens_sampled"] == 500
+    assert "Of 128 samples read kept 16." in (run.path / "report.html").read_text()
+
+
+def test_the_prices_of_the_recipe_are_those_of_the_bill(stages: Stages, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text("prices: {watts: 1000, per_kwh: 3.6}\n" + TEXT)
+    start(load(tmp_path / "small.yaml"), tmp_path / "run")
+    bill = RunDirectory(tmp_path / "run").read_json("bill.json")
+    assert bill["total"]["money"] == pytest.approx(bill["total"]["seconds"] / 1000)
+    start(load(tmp_path / "small.yaml", ["prices.per_kwh=7.2"]), tmp_path / "run")
+    dearer = RunDirectory(tmp_path / "run").read_json("bill.json")
+    assert dearer["total"]["money"] == pytest.approx(2 * bill["total"]["money"])
 
 
 def test_the_task_of_a_run_is_known(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:

@@ -299,6 +299,40 @@ def test_a_run_keeps_its_recipe_and_refuses_another(tmp_path: Path) -> None:
     assert "--out" in str(caught.value) and run.recipe() == RECIPE
 
 
+def test_what_is_only_asked_of_the_work_may_change(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    with run.writing(RECIPE):
+        pass
+    gated = {**RECIPE["stages"][0], "gate": {"metric": "loss", "at_most": 2}}
+    for other in ({**RECIPE, "stages": [gated]}, {**RECIPE, "description": "d", "prices": {"watts": 1}}):
+        with run.writing(other):
+            assert run.recipe() == other
+    longer = {**RECIPE, "stages": [gated | {"steps": 4}]}
+    with pytest.raises(UserError, match=r"stages.read.steps: 3 -> 4"), run.writing(longer):
+        pass
+
+
+def test_a_measurement_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    with run.writing(RECIPE):
+        run.checkpoints.append({"step": 7, "checkpoint": "a"})
+        run.checkpoints.append({"step": -1, "checkpoint": "b"})
+    with run.checkpoints.path.open("a") as file:
+        file.write('{"step": 8, "chec')
+    with run.writing(RECIPE):
+        run.checkpoints.append({"step": 9, "checkpoint": "c"})
+    assert [row["checkpoint"] for row in run.checkpoints.rows()] == ["a", "b", "c"]
+
+
+def test_data_are_cut_back_like_the_logs(stage: StageDirectory) -> None:
+    for step in range(4):
+        stage.data.append({"step": step, "messages": []})
+        if step < 2:
+            stage.save_state(step, *state(step))
+    stage.load_state()
+    assert [row["step"] for row in stage.data.rows()] == [0, 1]
+
+
 def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="not empty"), RunDirectory(tmp_path).writing(RECIPE):

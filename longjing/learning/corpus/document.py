@@ -8,7 +8,8 @@ class Document:
     """A worked solution as its writer left it, right or wrong; plain conversation has an empty `reasoning`.
 
     `style` names the way of writing (a guess, a short search, ...), for counting and for the model card.
-    `thinking`: whether the writer was asked to think first; one who wasn't has no reasoning.
+    `thinking`: whether the writer was asked to think first; one who wasn't has no reasoning. `history`: questions
+    and answers that came before, the oldest first.
     """
 
     prompt: str
@@ -16,3 +17,4 @@ class Document:
     answer: str
     style: str
     thinking: bool = True
+    history: tuple[tuple[str, str], ...] = ()

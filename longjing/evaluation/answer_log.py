@@ -1,0 +1,108 @@
+"""Replies of an endpoint, kept as they come: what was answered once is never asked again."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from longjing.errors import UserError
+from longjing.evaluation.respondents import Answer
+from longjing.runs.files import disk_errors
+from longjing.runs.jsonl import JsonLines, read_jsonl
+from longjing.tasks.base import Completion
+
+_LINE_START = b'{"base_url"'
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The fields of one request, and which sample of its problem it is for (the sample's own seed), which the
+    fields need not say."""
+
+    sample: int
+    request: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return json.dumps([self.sample, self.request], sort_keys=True)
+
+
+class Reply(BaseModel):
+    """What came back for one request. `text` holds the reasoning in its tags; counts are in tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    tokens: int
+    reasoning_tokens: int
+
+    def answer(self) -> Answer:
+        completion = take_apart(self.text, truncated=self.finish_reason != "stop")
+        return Answer(self.text, completion, self.tokens, self.reasoning_tokens)
+
+
+def take_apart(text: str, truncated: bool = False) -> Completion:
+    """The prompt is out of sight here: where reasoning is closed that the text didn't open, the prompt did."""
+    prefilled = "</think>" in text and "<think>" not in text
+    return Completion.parse(text, prefilled, truncated)
+
+
+class AnswerLog:
+    """Replies by what was asked: a file to which whole lines are appended.
+
+    The file may hold answers of any models, tasks and settings: what was asked decides what is found.
+    """
+
+    def __init__(self, path: Path, base_url: str) -> None:
+        self._lines, self._base_url = JsonLines(path), base_url
+        self.replies: dict[str, Reply] = {}
+        for number, row in enumerate(read_jsonl(path), 1):
+            try:
+                reply = Reply.model_validate(row["reply"])
+                if row["base_url"] == base_url:
+                    self.replies[Ask(row["sample"], row["request"]).key] = reply
+            except (KeyError, TypeError, ValidationError) as error:
+                raise UserError(
+                    f"{path}, line {number}, is no answer of an endpoint; choose another --answers"
+                ) from error
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, base_url: str) -> Iterator["AnswerLog"]:
+        """The log, for this process alone, without the last line if that was cut off as it was written.
+
+        Raises UserError if another process has it, it can't be written, or it is some other file.
+        """
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process is writing {path}; give another --answers") from None
+            try:
+                log = cls(path, base_url)
+            except ValueError as error:
+                raise UserError(f"{path} is no JSON by lines: {error}; choose another --answers") from error
+            file.seek(0)
+            last = b"\n"
+            for last in file:  # noqa: B007
+                pass
+            if not last.endswith(b"\n"):
+                if not last.startswith(_LINE_START[: len(last)]):
+                    raise UserError(f"{path} holds something else than answers; choose another --answers")
+                file.truncate(file.tell() - len(last))
+            yield log
+
+    def add(self, ask: Ask, reply: Reply) -> None:
+        row = {"base_url": self._base_url, **asdict(ask), "reply": reply.model_dump()}
+        self._lines.append(row)
+        self.replies[ask.key] = reply

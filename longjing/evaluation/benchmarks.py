@@ -1,0 +1,90 @@
+"""The paper's benchmarks by name: where their problems are, and how the paper measures.
+
+DeepSeek-R1 (arXiv 2501.12948v2, supplement D.1): at most 32,768 tokens, temperature 0.6, top-p 0.95, and k
+samples of each problem, 64 for AIME and GPQA and 16 for MATH; pass@1 is their mean, cons@64 the majority's
+accuracy. All instructions are in the user's message, none in a system prompt (`examination.py`). GSM8K is not among
+the paper's; it is measured likewise, with the least k that the paper names.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from longjing import tasks
+from longjing.errors import UserError
+from longjing.evaluation.evaluate import Procedure
+from longjing.evaluation.examination import Choice, Examination, Mathematics
+from longjing.evaluation.sources import download, read_rows
+from longjing.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A file of a data set on the Hub, as of a revision, with `problems` rows; `samples` of each (k)."""
+
+    kind: type[Examination]
+    problems: int
+    samples: int
+    repository: str
+    file: str
+    revision: str
+
+    @property
+    def procedure(self) -> Procedure:
+        return Procedure(self.problems, self.samples, temperature=0.6, top_p=0.95, max_tokens=32_768)
+
+
+BENCHMARKS = {
+    "aime-2024": Benchmark(
+        Mathematics, 30, 64, "HuggingFaceH4/aime_2024", "data/train-00000-of-00001.parquet",
+        "2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
+    ),
+    "aime-2025": Benchmark(
+        Mathematics, 30, 64, "math-ai/aime25", "test.jsonl", "563bb8404243c5f09de6ec262f2db674fe5bce9b",
+    ),
+    "math-500": Benchmark(
+        Mathematics, 500, 16, "HuggingFaceH4/MATH-500", "test.jsonl", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+    ),
+    "gpqa-diamond": Benchmark(
+        Choice, 198, 64, "Idavidrein/gpqa", "gpqa_diamond.csv", "633f5ee89ab8ad4522a9f850766b73f62147ffdd",
+    ),
+    "gsm8k": Benchmark(
+        Mathematics, 1319, 4, "openai/gsm8k", "main/test-00000-of-00001.parquet",
+        "740312add88f781978c0658806c59bc2815b9866",
+    ),
+}  # fmt: skip
+
+
+def find(name: str, **settings: Any) -> tuple[Task, Procedure]:
+    """A task or benchmark by its name, with how it is measured if nothing else is asked for.
+
+    A benchmark has one setting: `file`, a local file of the same form. Raises UserError for an unknown name,
+    an impossible setting, and problems that can't be had.
+    """
+    if name in tasks.names():
+        return tasks.get(name, **settings), Procedure(max_tokens=512)
+    if name not in BENCHMARKS:
+        known = [*tasks.names(), *BENCHMARKS]
+        near = get_close_matches(name, known, n=1)
+        raise UserError(
+            f"no task or benchmark {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}; "
+            f"there are: {', '.join(known)}"
+        )
+    return load(name, **settings), BENCHMARKS[name].procedure
+
+
+def load(name: str, file: str | None = None, **others: Any) -> Examination:
+    """The benchmark, from `file` or from the Hub. Its settings say which file it was, by name and SHA-256."""
+    if others:
+        raise UserError(f"{name} has no setting {next(iter(others))!r}: the only one is 'file', a local file")
+    benchmark = BENCHMARKS[name]
+    if file is None:
+        origin = f"{benchmark.repository}@{benchmark.revision}/{benchmark.file}"
+        path = download(benchmark.repository, benchmark.revision, benchmark.file)
+    else:
+        origin, path = file, Path(file)
+    rows = read_rows(path)
+    settings = {"source": origin, "sha256": sha256(path.read_bytes()).hexdigest()}
+    return benchmark.kind(name, rows, settings, origin)

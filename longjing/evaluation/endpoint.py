@@ -1,0 +1,255 @@
+"""A model behind an OpenAI-compatible API: asked many questions at once, patiently, and each only once.
+
+Every reply is written down as it comes (`AnswerLog`), so that an interrupted evaluation goes on where it was and
+nothing is paid for twice. A question is asked again where that can help: after time-outs, broken connections
+and the statuses in `_PASSING`, with pauses that double (or as long as the server asks for). What can't pass by
+itself ends the work: replies under way are still written down, then a UserError says what to do.
+"""
+
+import http.client
+import json
+import random
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from email.message import Message
+from itertools import count
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, ValidationError
+
+from longjing.engine.request import Sampling
+from longjing.errors import UserError
+from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, take_apart
+from longjing.evaluation.respondents import Answers, Progress, Question
+
+_PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+_EXCERPT = 300  # characters of a server's complaint
+
+
+class Endpoint:
+    """A respondent that asks `model` at `base_url` (which usually ends in `/v1`).
+
+    `answers`: the file in which replies are kept. `key`: sent as the bearer token. `concurrency`: requests
+    under way at once. `timeout`: seconds of silence after which a request counts as lost. `retries`: further
+    attempts at a question, the first after about `pause` seconds. `fields`: more fields of each request, such
+    as `reasoning_effort`; None leaves one out. Raises UserError for what is no address.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        answers: Path,
+        *,
+        key: str | None = None,
+        concurrency: int = 8,
+        timeout: float = 1800.0,
+        retries: int = 6,
+        pause: float = 1.0,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.base_url, self.model, self.answers = base_url.rstrip("/"), model, answers
+        self.concurrency, self.timeout, self.retries, self.pause = concurrency, timeout, retries, pause
+        self._key, self._fields = key, dict(fields or {})
+        address = urlsplit(self.base_url)
+        if address.scheme not in ("http", "https") or not address.netloc:
+            raise UserError(f"{base_url!r} is no address; write it like http://localhost:8000/v1")
+        if concurrency < 1 or retries < 0 or timeout <= 0:
+            raise UserError("concurrency must be at least 1, retries at least 0, and the time-out above 0")
+        self._opener = urllib.request.build_opener(_AsItIs)
+
+    def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
+        """See `Respondent`. Asks only what the file of answers doesn't hold yet."""
+        asks = [self._ask(question, sampling) for question in questions for sampling in question.samplings]
+        with AnswerLog.opened(self.answers, self.base_url) as log:
+            known = [log.replies[ask.key] for ask in asks if ask.key in log.replies]
+            missing = [ask for ask in asks if ask.key not in log.replies]
+            tokens = sum(reply.tokens for reply in known)
+            for done, (ask, reply) in enumerate(self._replies(missing), len(known) + 1):
+                log.add(ask, reply)
+                tokens += reply.tokens
+                if on_progress is not None:
+                    on_progress(done, tokens)
+            replies = [log.replies[ask.key] for ask in asks]
+        drawn = iter(replies)
+        groups = [[next(drawn).answer() for _ in question.samplings] for question in questions]
+        return Answers(groups, sum(reply.prompt_tokens for reply in replies))
+
+    def _ask(self, question: Question, sampling: Sampling) -> Ask:
+        if sampling.top_k or sampling.min_p:
+            raise UserError("an OpenAI-compatible endpoint knows no top_k and no min_p: leave them off")
+        fields = {
+            "model": self.model,
+            "messages": [dict(message) for message in question.messages],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": sampling.seed % 2**31,  # not every server reads a longer one
+            "stop": list(sampling.stop) or None,
+            **self._fields,
+        }
+        return Ask(sampling.seed, {name: value for name, value in fields.items() if value is not None})
+
+    def _replies(self, asks: Sequence[Ask]) -> Iterator[tuple[Ask, Reply]]:
+        """Replies as they come. After a failure those under way still come, then it is raised. The threads are
+        daemons, so that Ctrl-C doesn't wait for them."""
+        waiting: SimpleQueue[Ask] = SimpleQueue()
+        finished: SimpleQueue[tuple[Ask, Reply] | BaseException | None] = SimpleQueue()
+        stop = threading.Event()
+        for ask in asks:
+            waiting.put(ask)
+
+        def work() -> None:
+            try:
+                while not stop.is_set():
+                    ask = waiting.get_nowait()
+                    finished.put((ask, self._reply(ask, stop)))
+            except Empty:
+                pass
+            except BaseException as error:  # whatever it is, it is raised in the caller's thread
+                finished.put(error)
+            finally:
+                finished.put(None)
+
+        working = min(self.concurrency, len(asks))
+        for _ in range(working):
+            threading.Thread(target=work, daemon=True).start()
+        failure: BaseException | None = None
+        try:
+            while working:
+                result = finished.get()
+                if result is None:
+                    working -= 1
+                elif isinstance(result, BaseException):
+                    failure = failure or result
+                    stop.set()
+                else:
+                    yield result
+        finally:
+            stop.set()
+        if failure is not None:
+            raise failure
+
+    def _reply(self, ask: Ask, stop: threading.Event) -> Reply:
+        """One reply, after as many attempts as are allowed."""
+        for attempt in count(1):
+            try:
+                return _read(self._post(ask.request))
+            except _PassingTroubleError as trouble:
+                if attempt > self.retries or stop.is_set():
+                    raise UserError(
+                        f"{self.base_url} gave no answer in {attempt} attempts: {trouble}. "
+                        f"What was answered is kept in {self.answers}: the same command goes on"
+                    ) from trouble
+                pause = self.pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
+                stop.wait(min(max(pause, trouble.seconds), self.timeout))
+        raise AssertionError("unreachable")
+
+    def _post(self, fields: Mapping[str, Any]) -> bytes:
+        headers = {"Content-Type": "application/json", "User-Agent": "longjing"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        url = f"{self.base_url}/chat/completions"
+        request = urllib.request.Request(url, json.dumps(fields).encode(), headers)
+        try:
+            with self._opener.open(request, timeout=self.timeout) as response:
+                status, said, answer = response.status, response.headers, response.read()
+        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
+            raise _PassingTroubleError(str(getattr(error, "reason", error)) or repr(error)) from error
+        if status != 200:
+            raise self._refusal(status, said, _excerpt(answer))
+        return answer
+
+    def _refusal(self, status: int, headers: Message, said: str) -> Exception:
+        """What an HTTP status other than success means."""
+        if status in _PASSING:
+            wait = headers.get("Retry-After", "")
+            return _PassingTroubleError(f"status {status}: {said}", float(wait) if wait.isdecimal() else 0.0)
+        mend = {
+            401: "the key in OPENAI_API_KEY is missing or wrong",
+            403: "the key in OPENAI_API_KEY may not do this",
+            404: f"is the address right (it usually ends in /v1), and is there a model {self.model!r}?",
+        }.get(status, "see what it says; --request changes or leaves out a field")
+        if 300 <= status < 400:
+            mend = f"it redirects to {headers.get('Location')}: give that address"
+        return UserError(f"{self.base_url} refuses with status {status}: {said} ({mend})")
+
+
+class _PassingTroubleError(Exception):
+    """Asking again may help, `seconds` from now at the earliest."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class _AsItIs(urllib.request.HTTPErrorProcessor):
+    """Any status is a response. No redirect is followed: that would hand the key to whoever it leads to."""
+
+    def http_response(self, request: urllib.request.Request, response: Any) -> Any:
+        return response
+
+    https_response = http_response
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    reasoning_content: str | None = None  # vLLM, SGLang, DeepSeek
+    reasoning: str | None = None  # OpenRouter, later vLLM
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Details(BaseModel):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    completion_tokens_details: _Details | None = None
+
+
+class _Response(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage
+
+
+def _read(response: bytes) -> Reply:
+    """A chat completion as a Reply. Where the server doesn't say how many tokens the reasoning took, its share of
+    the characters does."""
+    try:
+        completion = _Response.model_validate_json(response)
+    except ValidationError as error:  # some servers report their troubles with status 200
+        raise _PassingTroubleError(f"no chat completion with its usage: {_excerpt(response)}") from error
+    choice, usage = completion.choices[0], completion.usage
+    answer = choice.message.content or ""
+    reasoning = choice.message.reasoning_content or choice.message.reasoning or ""
+    finish = choice.finish_reason or "unknown"
+    text = answer
+    if reasoning:  # cut off before it was closed, it stays open
+        text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{answer}" if answer or finish == "stop" else "")
+    parts = take_apart(text)
+    details = usage.completion_tokens_details
+    spent = details.reasoning_tokens if details is not None else None
+    if spent is None:
+        written = len(parts.reasoning) + len(parts.answer)
+        spent = round(usage.completion_tokens * len(parts.reasoning) / max(written, 1))
+    return Reply(
+        text=text,
+        finish_reason=finish,
+        prompt_tokens=usage.prompt_tokens,
+        tokens=usage.completion_tokens,
+        reasoning_tokens=spent,
+    )
+
+
+def _excerpt(text: bytes) -> str:
+    return " ".join(text.decode("utf-8", "replace").split())[:_EXCERPT]

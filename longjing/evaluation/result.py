@@ -1,0 +1,269 @@
+"""What was sampled, how it was judged, and every figure that follows from it."""
+
+import json
+from dataclasses import KW_ONLY, asdict, dataclass
+from functools import cached_property
+from math import isfinite
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from longjing.errors import UserError
+from longjing.evaluation import statistics
+from longjing.evaluation.statistics import Interval, Scores
+
+_SCORE = {"correct": 1.0, "wrong": 0.0, "unjudged": np.nan}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One problem and its samples. Lengths are in tokens; `text` is the first sample, whole.
+
+    `answers` are in the form in which they vote, None where there is no final answer.
+    """
+
+    id: str
+    prompt: str
+    gold: str
+    language: str
+    outcomes: list[str]
+    answers: list[str | None]
+    lengths: list[int]
+    reasoning_lengths: list[int]
+    truncated: list[bool]
+    well_formed: list[bool]
+    text: str
+
+
+@dataclass(frozen=True)
+class Price:
+    """What sampling costs, in `currency`: tokens per million, read (prompts) and written; a machine per hour."""
+
+    read: float = 0.0
+    written: float = 0.0
+    hour: float = 0.0
+    _: KW_ONLY
+    currency: str = "$"
+
+    def amount(self, money: float) -> str:
+        return f"{self.currency}{money:.3g}"
+
+    def __str__(self) -> str:
+        rates = {
+            "per million tokens read": self.read,
+            "per million tokens written": self.written,
+            "per hour": self.hour,
+        }
+        return (
+            " and ".join(f"{self.amount(rate)} {unit}" for unit, rate in rates.items() if rate) or "no cost"
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was sampled and how it was judged; every figure is worked out from that.
+
+    `settings` are the task's, `sampling` how the samples were drawn. `seconds`: wall time of sampling and
+    judging. `flops`: spent on sampling, None if nobody counted. `prompt_tokens`: as often as they were read.
+    `model` and `price`: as stated by whoever measured. Shares and means are over samples.
+    """
+
+    task: str
+    settings: dict[str, Any]
+    split: str
+    sampling: dict[str, Any]
+    records: list[Record]
+    seconds: float
+    flops: int | None = None
+    prompt_tokens: int = 0
+    model: str = ""
+    price: Price | None = None
+
+    @property
+    def problems(self) -> int:
+        return len(self.records)
+
+    @property
+    def samples(self) -> int:
+        """Samples of each problem."""
+        return len(self.records[0].outcomes)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """`[problems, samples]`: 1 correct, 0 wrong, NaN unjudged."""
+        return np.array([[_SCORE[outcome] for outcome in record.outcomes] for record in self.records])
+
+    @cached_property
+    def accuracy(self) -> Interval:
+        """pass@1 with its 95% interval; unjudged samples are left out."""
+        return statistics.pass_at_1(self.scores)
+
+    @property
+    def pass_at_1(self) -> float:
+        return self.accuracy.mean
+
+    @property
+    def low(self) -> float:
+        return self.accuracy.low
+
+    @property
+    def high(self) -> float:
+        return self.accuracy.high
+
+    @cached_property
+    def pass_at_k(self) -> dict[int, float]:
+        """For k = 1, 2, 4, ... up to the number of samples."""
+        ks = [2**power for power in range(self.samples.bit_length())]
+        return {k: statistics.pass_at_k(self.scores, k) for k in ks}
+
+    @cached_property
+    def maj_at_k(self) -> float:
+        """The accuracy of the majority's answer, k being the number of samples; ties and abstentions as in
+        `statistics.majority`. Problems of which nothing was judged are left out."""
+        won = [
+            statistics.majority(record.answers, scores.tolist())
+            for record, scores in zip(self.records, self.scores, strict=True)
+            if not np.isnan(scores).all()
+        ]
+        return float(np.mean(won)) if won else np.nan
+
+    @property
+    def tokens(self) -> int:
+        """Tokens sampled."""
+        return sum(sum(record.lengths) for record in self.records)
+
+    @property
+    def length_mean(self) -> float:
+        return self._mean("lengths")
+
+    @property
+    def reasoning_length_mean(self) -> float:
+        return self._mean("reasoning_lengths")
+
+    @property
+    def truncated(self) -> float:
+        """The share of samples cut off at `max_tokens`."""
+        return self._mean("truncated")
+
+    @property
+    def unparsed(self) -> float:
+        """The share of samples that ended by themselves, and yet hold no final answer."""
+        ended = [
+            answer is None and not cut
+            for record in self.records
+            for answer, cut in zip(record.answers, record.truncated, strict=True)
+        ]
+        return float(np.mean(ended))
+
+    @property
+    def well_formed(self) -> float:
+        """The share of samples whose reasoning was opened once and closed once, with an answer after it."""
+        return self._mean("well_formed")
+
+    @property
+    def unjudged(self) -> int:
+        """Samples on which the verifier failed."""
+        return int(np.isnan(self.scores).sum())
+
+    @property
+    def tokens_per_solved(self) -> float:
+        """Tokens sampled for each correct answer: what one costs if the wrong are thrown away. May be inf."""
+        return self._per_solved(self.tokens)
+
+    @property
+    def flops_per_solved(self) -> float | None:
+        return None if self.flops is None else self._per_solved(self.flops)
+
+    @property
+    def money(self) -> float | None:
+        """What sampling cost at `price`, in its currency."""
+        if self.price is None:
+            return None
+        tokens = self.prompt_tokens * self.price.read + self.tokens * self.price.written
+        return tokens / 1e6 + self.seconds / 3600 * self.price.hour
+
+    @property
+    def money_per_solved(self) -> float | None:
+        return None if self.money is None else self._per_solved(self.money)
+
+    def _mean(self, name: str) -> float:
+        return float(np.mean([getattr(record, name) for record in self.records]))
+
+    def _per_solved(self, spent: float) -> float:
+        solved = float(np.nansum(self.scores))
+        return spent / solved if solved else float("inf")
+
+    def summary(self) -> dict[str, Any]:
+        """Every figure, JSON-able; what can't be computed (nothing solved, nothing judged) is None."""
+        figures = (
+            "problems", "samples", "pass_at_1", "low", "high", "maj_at_k", "length_mean",
+            "reasoning_length_mean", "truncated", "unparsed", "well_formed", "unjudged", "tokens",
+            "prompt_tokens", "tokens_per_solved", "flops", "flops_per_solved", "money", "money_per_solved",
+            "seconds",
+        )  # fmt: skip
+        return (
+            {name: getattr(self, name) for name in ("model", "task", "settings", "split", "sampling")}
+            | {name: _finite(getattr(self, name)) for name in figures}
+            | {"interval": self.accuracy.method, "price": self.price and asdict(self.price)}
+            | {"pass_at_k": {str(k): _finite(value) for k, value in self.pass_at_k.items()}}
+        )
+
+    def examples(self, count: int) -> list[dict[str, Any]]:
+        """The first sample of the first problems, as a run's evaluations.jsonl shows them."""
+        return [
+            {"problem": r.id, "prompt": r.prompt, "text": r.text, "outcome": r.outcomes[0]}
+            for r in self.records[:count]
+        ]
+
+    def summary_rows(self) -> list[tuple[str, str]]:
+        """Label and value of each figure, for a table."""
+        accuracy, k = self.accuracy, self.samples
+        flops, money = self.flops_per_solved, self.money_per_solved
+        cost = f"{self.price.amount(money)} at {self.price}" if self.price and money is not None else ""
+        return [
+            ("problems x samples", f"{self.problems} x {k} ({self.split})"),
+            ("sampling", ", ".join(f"{name} {value}" for name, value in self.sampling.items())),
+            ("pass@1", f"{accuracy.mean:.1%}  (95%: {accuracy.low:.1%} to {accuracy.high:.1%})"),
+            *((f"pass@{k}", f"{value:.1%}") for k, value in self.pass_at_k.items() if k > 1),
+            (f"maj@{k}", f"{self.maj_at_k:.1%}"),
+            ("mean length", f"{self.length_mean:.0f} tokens, {self.reasoning_length_mean:.0f} of reasoning"),
+            ("truncated", f"{self.truncated:.1%}"),
+            ("no final answer", f"{self.unparsed:.1%}"),
+            ("well-formed", f"{self.well_formed:.1%}"),
+            ("unjudged", str(self.unjudged)),
+            ("tokens per solved problem", f"{self.tokens_per_solved:,.0f}"),
+            *([("FLOPs per solved problem", f"{flops:.2e}")] if flops is not None else []),
+            *([("cost per solved problem", cost)] if cost else []),
+            ("seconds", f"{self.seconds:.1f}"),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary and all records, JSON-able; `from_dict` reads it back."""
+        return self.summary() | {"records": [asdict(record) for record in self.records]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote. Raises UserError if it isn't that."""
+        try:
+            records = [Record(**record) for record in values["records"]]
+            price = Price(**values["price"]) if values.get("price") else None
+            names = ("task", "settings", "split", "sampling", "seconds", "flops")
+            later = {name: values[name] for name in ("prompt_tokens", "model") if name in values}
+            return cls(records=records, price=price, **{name: values[name] for name in names}, **later)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"not an evaluation, as `longjing eval --json` writes it: {error!r}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The evaluation in a file of `to_dict`'s JSON. Raises UserError, naming the file, if it isn't that."""
+        try:
+            return cls.from_dict(json.loads(path.read_text("utf-8")))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, UserError) as error:
+            raise UserError(f"{path}: {error}") from error
+
+
+def _finite(value: float | int | None) -> float | int | None:
+    return value if value is None or isfinite(value) else None

@@ -1,0 +1,162 @@
+"""Conversations in the chat format, and which of their tokens a model is to learn.
+
+A file has one conversation a line:
+
+    {"messages": [{"role": "user", "content": "What is 2+3?"},
+                  {"role": "assistant", "reasoning_content": "2+3=5", "content": "\\\\boxed{5}"}]}
+
+The reasoning may be left out, or stand in the content as `<think>...</think>`. `"thinking": false` beside the
+messages says that the model was asked with thinking off. Other keys are ignored.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from longjing.errors import UserError
+from longjing.learning.packing import Example
+from longjing.text.reasoning import ReasoningStream, parse
+from longjing.text.tokenizer import Tokenizer
+
+_FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
+_TAGS = ("<think>", "</think>")
+_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
+
+
+class Message(BaseModel):
+    """One turn. Of an assistant's, `content` is the answer alone, whatever way the line was written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    reasoning_content: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        """Take reasoning out of the content, and white space from around it."""
+        if not isinstance(given, Mapping) or given.get("role") != "assistant":
+            return given
+        content = given.get("content")
+        if not isinstance(content, str):
+            return given
+        if not any(tag in content for tag in _TAGS):
+            return {**given, "content": content.strip()}
+        if given.get("reasoning_content"):
+            raise ValueError("the reasoning stands in reasoning_content and in the content; leave one out")
+        parsed = parse(content, prefilled=not content.lstrip().startswith("<think>"))
+        if not parsed.closed or any(tag in parsed.reasoning + parsed.answer for tag in _TAGS):
+            raise ValueError("write the content as <think>reasoning</think>answer, each tag once")
+        return {**given, "content": parsed.answer, "reasoning_content": parsed.reasoning}
+
+    @property
+    def reasoning(self) -> str:
+        return (self.reasoning_content or "").strip()
+
+
+class Conversation(BaseModel):
+    """Messages that end with the assistant's, who says something in each of its turns."""
+
+    model_config = ConfigDict(frozen=True)
+
+    messages: list[Message] = Field(min_length=2)
+    thinking: bool = True
+
+    @model_validator(mode="after")
+    def _learnable(self) -> "Conversation":
+        said = [message for message in self.messages if message.role == "assistant"]
+        if self.messages[0].role == "assistant":
+            raise ValueError("the first message is the assistant's; somebody has to ask")
+        if self.messages[-1].role != "assistant":
+            raise ValueError("the last message isn't the assistant's; there is nothing to learn after it")
+        if not all(message.content for message in said):
+            raise ValueError("the assistant gives an empty answer")
+        if not self.thinking and any(message.reasoning for message in said):
+            raise ValueError("thinking is false, yet the assistant reasons")
+        return self
+
+
+def read_conversations(path: str | Path) -> list[Conversation]:
+    """All conversations of a file; blank lines are skipped.
+
+    Raises UserError that names the file, the line, what is wrong there and what it should be.
+    """
+    conversations = []
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    conversations.append(_read(line, f"{path}, line {number}"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; give a file of conversations, one a line: {_FORM}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from error
+    if not conversations:
+        raise UserError(f"{path} has no conversation; write one a line: {_FORM}")
+    return conversations
+
+
+def _read(line: str, origin: str) -> Conversation:
+    try:
+        return Conversation.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        complaint = first["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{origin}: {place + ': ' if place else ''}{complaint}; the form is {_FORM}"
+        ) from None
+
+
+def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> list[Example]:
+    """The conversation as the model meets it: prompts to read, and completions to learn with their end token.
+
+    A turn's prompt is what the template makes of the messages before it, and its completion what the model
+    should then sample, each encoded by itself, as they are when the model is asked. Where a prompt continues
+    the text of the turn before, both are one example. Where it doesn't, as in R1's template, which drops the
+    reasoning of earlier turns, the turn begins an example of its own, in which the earlier ones are only read.
+    """
+    messages = [message.model_dump(exclude_none=True) for message in conversation.messages]
+    runs: list[tuple[list[int], list[bool]]] = []
+    text, end = None, _end_token(tokenizer, messages)
+    for place, message in enumerate(conversation.messages):
+        if message.role != "assistant":
+            continue
+        prompt = tokenizer.render(messages[:place], thinking=conversation.thinking)
+        completion = _completion(prompt, message)
+        if text is None or not prompt.startswith(text):
+            runs.append(([], []))
+            text = ""
+        tokens, learns = runs[-1]
+        for part, learned in (
+            (tokenizer.encode(prompt.removeprefix(text)), False),
+            ([*tokenizer.encode(completion), end], True),
+        ):
+            tokens += part
+            learns += [learned] * len(part)
+        text = prompt + completion + tokenizer.decode([end])
+    return [Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(learns)) for tokens, learns in runs]
+
+
+def _completion(prompt: str, message: Message) -> str:
+    """What the model writes behind the prompt, up to its end token."""
+    reasoning, answer = message.reasoning, message.content
+    line = "\n" if reasoning else ""
+    if ReasoningStream.after(prompt).in_reasoning:
+        return f"{reasoning}{line}</think>\n\n{answer}"
+    return f"<think>\n{reasoning}\n</think>\n\n{answer}" if reasoning else answer
+
+
+def _end_token(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> int:
+    """The special token that the template writes behind an answer; the tokenizer's where it writes none."""
+    place = next(place for place, message in enumerate(messages) if message["role"] == "assistant")
+    marked = [*messages[:place], {"role": "assistant", "content": _MARK}]
+    _, mark, tail = tokenizer.render(marked, add_generation_prompt=False).rpartition(_MARK)
+    first = tokenizer.encode(tail)[:1] if mark else []
+    return first[0] if first and not tokenizer.decode(first, skip_special_tokens=True) else tokenizer.eos_id

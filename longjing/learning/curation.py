@@ -1,0 +1,320 @@
+"""Rejection sampling: a model's own completions become data, as far as they are right and readable.
+
+Two stages of the recipe are this loop. The cold start draws from R1-Zero and puts what it keeps into R1's
+readable form; the second round draws from the model of the first reinforcement stage and mixes in
+conversation (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3; supplement, B.3). What deviates: the
+paper has DeepSeek-V3 translate and rewrite; here what mixes languages is dropped, and the answer is put into
+words by a few sentence patterns. The rules judge every sample; no model does.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from itertools import islice
+from random import Random
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from longjing.engine.engine import Engine
+from longjing.engine.random import sample_seed
+from longjing.errors import UserError
+from longjing.learning.corpus import conversation
+from longjing.learning.policy import TaskSettings
+from longjing.learning.readable import repetition, written_answer
+from longjing.learning.rollouts import Group, judge_group, language_reward, sample_groups
+from longjing.model.files import load_model, resolve
+from longjing.planning import flops
+from longjing.runs import StageDirectory
+from longjing.tasks.answer import boxed
+from longjing.tasks.base import Problem, Task
+from longjing.text.tokenizer import Tokenizer
+
+# Why a sample isn't kept, in the order in which it is asked; the first reason counts.
+REASONS = (
+    "unjudged", "truncated", "malformed", "wrong", "language", "repetition", "long", "duplicate", "surplus",
+)  # fmt: skip
+_SUMMED = (
+    "problems", "solved", "sampled", "kept", "others", *(f"rejected_{reason}" for reason in REASONS),
+    "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
+)  # fmt: skip
+_PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
+
+
+class KeepSettings(BaseModel):
+    """What a sample must be to be kept. It always has to be judged, to have ended, and to keep the form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    correct: bool = True
+    min_language: float = Field(
+        0.9, ge=0, le=1, description="share of the reasoning's words in the problem's language"
+    )
+    max_repetition: float = Field(0.2, ge=0, le=1, description="share of the text that repeats itself")
+    max_length: int | None = Field(None, ge=1, description="tokens of the completion")
+    per_problem: int | None = Field(None, ge=1, description="samples kept of one problem, the first ones")
+    deduplicate: bool = Field(True, description="keep the same reasoning once")
+
+
+class CurationSettings(BaseModel):
+    """The settings of a sampling stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["sample"] = "sample"
+    model: str = Field("base", description="the model to draw from: a shipped name, a directory, or a run")
+    task: TaskSettings | list[TaskSettings] = Field(description="the tasks; their problems come in turn")
+    problems: int = Field(ge=1, description="training problems, all of them different")
+    samples: int = Field(4, ge=1, description="samples of each problem")
+    problems_per_step: int = Field(32, ge=1, description="problems sampled together")
+    temperature: float = Field(1.0, gt=0)
+    max_tokens: int = Field(ge=1, description="longest completion")
+    keep: KeepSettings = Field(default_factory=lambda: KeepSettings.model_validate({}))
+    form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
+    others: float = Field(0.0, ge=0, lt=1, description="share of plain conversations in the data")
+    max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
+    cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
+
+    @field_validator("task")
+    @classmethod
+    def _possible(cls, task: TaskSettings | list[TaskSettings]) -> TaskSettings | list[TaskSettings]:
+        if not task:
+            raise ValueError("there is no task to draw problems from")
+        try:
+            for one in task if isinstance(task, list) else [task]:
+                one.make()
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return task
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [one.make() for one in (self.task if isinstance(self.task, list) else [self.task])]
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.problems / self.problems_per_step)
+
+
+def sift(group: Group, keep: KeepSettings) -> list[str | None]:
+    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is."""
+    reasons: list[str | None] = []
+    seen: set[str] = set()
+    for number in range(len(group.generations)):
+        reason = _flaw(group, number, keep)
+        completion = group.completions[number]
+        text = " ".join((completion.reasoning or completion.answer).split())
+        if reason is None and keep.deduplicate and text in seen:
+            reason = "duplicate"
+        if reason is None and reasons.count(None) == keep.per_problem:
+            reason = "surplus"
+        if reason is None:
+            seen.add(text)
+        reasons.append(reason)
+    return reasons
+
+
+def _flaw(group: Group, number: int, keep: KeepSettings) -> str | None:
+    """What is wrong with a sample by itself."""
+    completion, verdict = group.completions[number], group.verdicts[number]
+    if verdict.outcome == "unjudged":
+        return "unjudged"
+    if completion.truncated:
+        return "truncated"
+    if not verdict.rewards["format"]:
+        return "malformed"
+    if keep.correct and verdict.outcome != "correct":
+        return "wrong"
+    if language_reward(group.problem, completion) < keep.min_language:
+        return "language"
+    if repetition(completion.reasoning) > keep.max_repetition:
+        return "repetition"
+    if keep.max_length is not None and len(group.generations[number].tokens) > keep.max_length:
+        return "long"
+    return None
+
+
+def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]]:
+    """`number` training problems, no two the same, of each task in turn.
+
+    Raises UserError if a task hasn't as many.
+    """
+    streams = [
+        _different(task.problems("train", sample_seed(seed, 0, "curation", place)))
+        for place, task in enumerate(tasks)
+    ]
+    wanted = [len(range(place, number, len(tasks))) for place in range(len(tasks))]
+    drawn = [list(islice(stream, many)) for stream, many in zip(streams, wanted, strict=True)]
+    for task, many, found in zip(tasks, wanted, drawn, strict=True):
+        if len(found) < many:
+            raise UserError(
+                f"task {task.name} has about {len(found)} different training problems with the settings "
+                f"{task.settings}, not {many}; lower `problems`, or make the task harder"
+            )
+    return [
+        (tasks[turn % len(tasks)], drawn[turn % len(tasks)][turn // len(tasks)]) for turn in range(number)
+    ]
+
+
+def _different(problems: Iterator[Problem]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    misses = 0
+    for problem in problems:
+        if problem.id not in seen:
+            seen.add(problem.id)
+            misses = 0
+            yield problem
+        elif (misses := misses + 1) == _PATIENCE:
+            return
+
+
+class Curation:
+    """A model, the problems it is asked, and what becomes of its samples."""
+
+    def __init__(
+        self, settings: CurationSettings, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.settings, self.seed = settings, seed
+        path = resolve(settings.model)
+        self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, device)
+        self.problems = draw(settings.tasks, settings.problems, seed)
+        self.engine = Engine(
+            self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
+            max_batch=settings.max_batch, dtype=dtype,
+        )  # fmt: skip
+
+    def sample(self, step: int) -> list[Group]:
+        """The step's problems with their samples, judged."""
+        many = self.settings.problems_per_step
+        chunk = self.problems[step * many : (step + 1) * many]
+        sampling = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
+        sampled = sample_groups(
+            self.engine, self.tokenizer, [problem for _, problem in chunk], self.settings.samples, sampling,
+            self.seed, step, 0,
+        )  # fmt: skip
+        return [
+            judge_group(task, self.tokenizer, *pair) for (task, _), pair in zip(chunk, sampled, strict=True)
+        ]
+
+    def metrics(self, groups: list[Group], reasons: list[list[str | None]]) -> dict[str, Any]:
+        """What a step sampled and what of it is kept."""
+        lengths = [[len(generation.tokens) for generation in group.generations] for group in groups]
+        flat = [reason for why in reasons for reason in why]
+        kept = [
+            sizes[number]
+            for sizes, why in zip(lengths, reasons, strict=True)
+            for number, reason in enumerate(why)
+            if reason is None
+        ]
+        outcomes = [verdict.outcome for group in groups for verdict in group.verdicts]
+        tokens = sum(map(sum, lengths))
+        return {
+            "problems": len(groups),
+            "solved": sum(None in why for why in reasons),
+            "sampled": len(flat),
+            "kept": len(kept),
+            **{_key(reason): flat.count(reason) for reason in REASONS},
+            "accuracy": outcomes.count("correct") / max(1, len(outcomes) - outcomes.count("unjudged")),
+            "length_mean": tokens / len(flat),
+            "tokens_sampled": tokens,
+            "tokens_trained": 0,
+            "tokens_kept": sum(kept),
+            "flops": sum(
+                flops.generation(self.model.config, len(group.generations[0].prompt), sizes)
+                for group, sizes in zip(groups, lengths, strict=True)
+            ),
+        }
+
+    def row(self, group: Group, number: int) -> dict[str, Any]:
+        """A sample that is kept, as a conversation."""
+        problem, completion = group.problem, group.completions[number]
+        answer = completion.answer
+        if self.settings.form == "readable" and (result := boxed(answer)):
+            answer = written_answer(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
+        said = {"role": "assistant", "reasoning_content": completion.reasoning, "content": answer}
+        return {
+            "messages": [{"role": "user", "content": problem.prompt}, said],
+            "task": problem.task, "problem": problem.id, "language": problem.language,
+        }  # fmt: skip
+
+    def other(self, number: int) -> dict[str, Any]:
+        """The plain conversation of this number."""
+        document = conversation.write(Random(f"others {self.seed} {number}"))
+        said = {"role": "assistant", "content": document.answer}
+        return {
+            "messages": [{"role": "user", "content": document.prompt}, said],
+            "thinking": document.thinking, "task": "conversation",
+            "language": "en" if document.prompt.isascii() else "zh",
+        }  # fmt: skip
+
+
+def curate(
+    settings: CurationSettings,
+    stage: StageDirectory,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Run the stage to its end, from wherever it stands; its data lie in `data.jsonl` of the stage.
+
+    Raises UserError if a task hasn't enough problems, the disk refuses, or nothing was kept.
+    """
+    saved = stage.load_state()
+    totals: dict[str, Any] = {"step": -1, "time": 0.0, **dict.fromkeys(_SUMMED, 0)}
+    if saved is not None:
+        totals = saved[1]
+    stage.status("drawing the problems")
+    curation = Curation(settings, seed, device, dtype)
+    for step in range(totals["step"] + 1, settings.steps):
+        began = time.perf_counter()
+        groups = curation.sample(step)
+        reasons = [sift(group, settings.keep) for group in groups]
+        seconds = time.perf_counter() - began
+        for group, why in zip(groups, reasons, strict=True):
+            stage.rollouts.append({"step": step, **_record(group, why)})
+            for number, reason in enumerate(why):
+                if reason is None:
+                    stage.data.append({"step": step, **curation.row(group, number)})
+        metrics = curation.metrics(groups, reasons)
+        wanted = round((totals["kept"] + metrics["kept"]) * settings.others / (1 - settings.others))
+        for number in range(totals["others"], wanted):
+            stage.data.append({"step": step, **curation.other(number)})
+        metrics["others"] = wanted - totals["others"]
+        for name in _SUMMED:
+            totals[name] += metrics[name]
+        totals["step"] = step
+        totals["time"] += seconds
+        speed = metrics["tokens_sampled"] / seconds
+        stage.metrics.append(
+            {"step": step, "time": totals["time"], **metrics, "tokens_per_second_sampling": speed}
+        )
+        stage.save_state(step, {}, totals)
+    if not totals["kept"]:
+        counts = ", ".join(f"{totals[_key(reason)]} {reason}" for reason in REASONS if totals[_key(reason)])
+        raise UserError(
+            f"none of {totals['sampled']} samples was kept ({counts}); ask for less in `keep`, draw more "
+            "`samples`, or start from a better model"
+        )
+    stage.finish(totals)
+
+
+def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
+    """A problem and all its samples, for the log of rollouts; `rejected` says why, or is null."""
+    problem = group.problem
+    completions = [
+        {
+            "text": generation.text, "length": len(generation.tokens), "rewards": verdict.rewards,
+            "outcome": verdict.outcome, "finish_reason": generation.finish_reason, "rejected": reason,
+        }
+        for generation, verdict, reason in zip(group.generations, group.verdicts, reasons, strict=True)
+    ]  # fmt: skip
+    return {
+        "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
+        "answer": problem.answer, "completions": completions,
+    }  # fmt: skip
+
+
+def _key(reason: str) -> str:
+    return f"rejected_{reason}"

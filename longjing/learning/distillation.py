@@ -1,0 +1,147 @@
+"""On-policy distillation: the student samples, and the teacher says of each token how likely it finds it.
+
+The student moves down the reverse KL divergence from the teacher, on texts of its own (GKD, arXiv 2306.13649,
+with all data from the student and the reverse KL; "On-Policy Distillation", Thinking Machines Lab, 2025). Of
+every sampled token,
+
+    advantage = log teacher(token) - log student(token)
+
+and its mean is minus the divergence, so it is reward and advantage at once: no group to compare with, no
+answer to check, a signal at every token. What comes after a token doesn't count for it, as in both sources.
+The tasks only lend their problems, and judge what is logged.
+
+That is the estimate from what was sampled, all there is of a teacher behind an interface. The teacher is here,
+so its whole distribution can be compared instead (`estimate: exact`, as GKD does): the same gradient on average,
+without the noise of which token was drawn.
+
+Distillation as R1 does it is fine-tuning on the teacher's samples: see `finetuning.py`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from longjing.errors import UserError
+from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
+from longjing.learning.policy import (
+    Clock,
+    Lesson,
+    PolicyLearner,
+    PolicySettings,
+    learn,
+    length_mean,
+    record,
+    scatter,
+)
+from longjing.learning.rollouts import Padded
+from longjing.model.files import load_model, resolve
+from longjing.planning import flops
+from longjing.runs import StageDirectory
+
+
+class DistillationSettings(PolicySettings):
+    """The settings of a distillation stage; `model` is the student."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: str = Field(description="the model that scores: a shipped name, a directory, or a run")
+    group_size: int = Field(4, ge=1, description="completions of each problem")
+    estimate: Literal["sampled", "exact"] = Field(
+        "sampled", description="the divergence from the tokens that were sampled, or over all that could be"
+    )
+
+
+class Distillation(PolicyLearner):
+    """A student whose advantages are the teacher's log-probabilities, minus its own."""
+
+    settings: DistillationSettings
+
+    def __init__(
+        self, settings: DistillationSettings, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        # With one minibatch the ratio is 1, and this is the plain policy gradient, each token alike.
+        super().__init__(settings, Preset(Objective("grpo"), "tokens", "none"), seed, device, dtype)
+        student, teacher = resolve(settings.model), resolve(settings.teacher)
+        if _vocabulary(student) != _vocabulary(teacher):
+            raise UserError(
+                f"the student {student} and the teacher {teacher} have different tokenizers: the teacher can't "
+                "score the student's tokens; train the student with the teacher's tokenizer, or fine-tune it on "
+                "the teacher's samples (kinds `sample` and `finetune`), which needs no common one"
+            )
+        self.teacher = load_model(teacher, device)
+
+    def step(self, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        clock, size = Clock(), self.settings.group_size
+        groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, clock)
+        lessons = [
+            Lesson(generation, torch.zeros(len(generation.tokens)))  # the teacher fills it in, see `_loss`
+            for group in groups
+            for generation in group.generations
+        ]
+        with clock.phase("updating"):
+            update = self._update(step, [lessons[at : at + size] for at in range(0, len(lessons), size)])
+        scoring = update.tokens * flops.forward(self.teacher.config, (length_mean(groups) + 1) / 2)
+        metrics = self._metrics(step, groups, update, clock) | {
+            "kl": -float(torch.cat([lesson.advantages for lesson in lessons]).mean()),  # from the teacher
+            "flops": self._flops(groups, update.tokens) + scoring,
+        }
+        scores = [
+            {
+                "reward": float(lesson.advantages.mean()),
+                "teacher_logprobs": [
+                    round(own + gain, 4)
+                    for own, gain in zip(lesson.generation.logprobs, lesson.advantages.tolist(), strict=True)
+                ],
+            }
+            for lesson in lessons
+        ]
+        return metrics, [
+            record(step, group, scores[place * size : (place + 1) * size])
+            for place, group in enumerate(groups)
+        ]
+
+    def _loss(self, lessons: Sequence[Lesson], padded: Padded, weights: Tensor) -> PolicyLoss:
+        """See the module. A teacher that is a mixture takes its own experts."""
+        logits = self._logits(self.model, padded)
+        with torch.no_grad():
+            teacher = self._logits(self.teacher, replace(padded, routes=None))
+            gains = self._chosen(teacher, padded) - padded.old_logprobs[padded.sampled]
+        counts = [len(lesson.generation.tokens) for lesson in lessons]
+        for lesson, own in zip(lessons, gains.cpu().split(counts), strict=True):
+            lesson.advantages.copy_(own)
+        loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, gains, weights)
+        if self.settings.estimate == "sampled":
+            return loss
+        known = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
+        divergence = reverse_kl(logits[:, :known], teacher[:, :known], self.settings.temperature)
+        total = (scatter(padded, divergence) * weights).sum()
+        return PolicyLoss(total, replace(loss.statistics, loss=total.detach()))
+
+
+def _vocabulary(directory: Path) -> dict[str, int]:
+    """What a tokenizer's ids stand for, as the directory's tokenizer.json says."""
+    tokenizer = json.loads((directory / "tokenizer.json").read_text("utf-8"))
+    added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    ids: dict[str, int] = tokenizer["model"]["vocab"] | added
+    return ids
+
+
+def distill(
+    settings: DistillationSettings,
+    stage: StageDirectory,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Run the stage to its end, from wherever it stands.
+
+    Raises UserError if student and teacher have different tokenizers, the disk is too small or learning
+    diverges.
+    """
+    learn(Distillation(settings, seed, device, dtype), stage)

@@ -1,0 +1,393 @@
+"""A policy that learns from what it samples itself: what reinforcement and on-policy distillation share.
+
+One step: sample a group of completions for each problem, judge them, give each sampled token an advantage, and
+move the policy along the gradient (`objectives.py`). The two differ in where advantages come from. The
+log-probabilities of the sampling policy are the engine's own, which equal the trainer's (the difference is
+measured at every step), and mixture layers replay the experts that the engine took, without which a difference
+in rounding could flip an expert.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from longjing import tasks
+from longjing.engine.engine import Engine
+from longjing.engine.request import Generation
+from longjing.evaluation import evaluate
+from longjing.learning.objectives import (
+    PolicyBatch,
+    PolicyLoss,
+    Preset,
+    Statistics,
+    policy_loss,
+    token_logprobs,
+    token_weights,
+)
+from longjing.learning.optimizers import adamw, clip_gradients, muon
+from longjing.learning.rollouts import (
+    Group,
+    Padded,
+    by_length,
+    draw_problems,
+    judge_group,
+    pad,
+    reflections,
+    sample_groups,
+)
+from longjing.learning.state import disk_bytes, gather, restore
+from longjing.model.decoder import Decoder
+from longjing.model.files import load_model, resolve, save_model
+from longjing.planning import flops
+from longjing.runs import StageDirectory
+from longjing.tasks.base import Split, Task
+from longjing.text.tokenizer import Tokenizer
+
+
+class TaskSettings(BaseModel):
+    """A task by name; everything else is a setting of the task itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def make(self) -> Task:
+        """The task. Raises UserError for what it can't honour."""
+        return tasks.get(self.name, **(self.model_extra or {}))
+
+
+class EvaluationSettings(BaseModel):
+    """How the policy is measured: on the test split before and after, on the validation split in between."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(0, ge=0, description="steps between measurements on the validation split; 0 for none")
+    problems: int = Field(200, ge=1)
+    samples: int = Field(4, ge=1)
+
+
+class PolicySettings(BaseModel):
+    """What every stage that samples and learns has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
+    task: TaskSettings
+    steps: int = Field(ge=1)
+    prompts_per_step: int = Field(32, ge=1)
+    group_size: int = Field(16, ge=1)
+    minibatches: int = Field(1, ge=1, description="optimiser steps that one step's rollouts are cut into")
+    max_tokens: int = Field(ge=1, description="longest completion")
+    temperature: float = Field(1.0, gt=0)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = Field(3e-6, gt=0, description="Muon's, if that is the optimiser")
+    adamw_learning_rate: float = Field(1e-4, gt=0, description="beside Muon, for what isn't a hidden matrix")
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
+    max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
+    cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
+    evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_validate({}))
+    save_every: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.prompts_per_step % self.minibatches:
+            raise ValueError(
+                f"minibatches {self.minibatches} does not divide prompts_per_step {self.prompts_per_step}"
+            )
+        self.task.make()
+        return self
+
+
+class Clock:
+    """Seconds spent in each phase of a step."""
+
+    def __init__(self) -> None:
+        self.seconds = {"sampling": 0.0, "judging": 0.0, "updating": 0.0}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A completion to learn from; `advantages`: of each of its tokens `[tokens]`, or one for all `[]`."""
+
+    generation: Generation
+    advantages: Tensor
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a step's optimiser steps did. `statistics` None: there was nothing to learn from. `grad_norm`: the
+    largest, before clipping. `tokens`: trained on, prompts included."""
+
+    statistics: Statistics | None
+    grad_norm: float
+    tokens: int
+
+
+class PolicyLearner(ABC):
+    """A policy and the machinery that samples from it and moves it."""
+
+    reference: Decoder | None = None  # whose divergence the objective weighs; part of the saved state
+
+    def __init__(
+        self, settings: PolicySettings, preset: Preset, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.settings, self.preset = settings, preset
+        self.seed, self.device, self.dtype = seed, device, dtype
+        self.task = settings.task.make()
+        path = resolve(settings.model)
+        self.tokenizer = Tokenizer.from_directory(path)
+        self.model = load_model(path, device)
+        if settings.optimizer == "muon":
+            self.optimizers = muon(
+                self.model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
+            )
+        else:
+            self.optimizers = adamw(self.model, settings.learning_rate, settings.weight_decay)
+        self.engine = Engine(
+            self.model,
+            self.tokenizer,
+            cache_bytes=settings.cache_megabytes * 2**20,
+            max_batch=settings.max_batch,
+            record_routes=True,
+            dtype=dtype,
+        )
+
+    @abstractmethod
+    def step(self, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """One step: its metrics, and its rollouts for the log."""
+
+    def _sample(self, task: Task, count: int, step: int, turn: int, clock: Clock) -> list[Group]:
+        """Judged groups of `count` training problems."""
+        settings = self.settings
+        sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+        problems = draw_problems(task, count, self.seed, step, turn)
+        with clock.phase("sampling"):
+            sampled = sample_groups(
+                self.engine, self.tokenizer, problems, settings.group_size, sampling, self.seed, step, turn
+            )
+        with clock.phase("judging"):
+            return [judge_group(task, self.tokenizer, *pair) for pair in sampled]
+
+    def _update(self, step: int, groups: Sequence[Sequence[Lesson]]) -> Update:
+        """Optimiser steps over the groups, in minibatches of whole groups."""
+        parts = [groups[number :: self.settings.minibatches] for number in range(self.settings.minibatches)]
+        total, first, norms, trained = None, None, [], 0
+        for part in filter(None, parts):
+            statistics, norm, tokens = self._optimise(step, [lesson for group in part for lesson in group])
+            first = first or statistics
+            total = statistics if total is None else total + statistics
+            norms.append(norm)
+            trained += tokens
+        self.engine.refresh()
+        if total is not None and first is not None:
+            # The law speaks of the policy that sampled: before the first optimiser step.
+            total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
+        return Update(total, max(norms, default=0.0), trained)
+
+    def _optimise(self, step: int, lessons: Sequence[Lesson]) -> tuple[Statistics, float, int]:
+        """One optimiser step: the loss has one denominator over all its microbatches."""
+        generations = [lesson.generation for lesson in lessons]
+        counts = torch.tensor([len(generation.tokens) for generation in generations])
+        mask = torch.arange(int(counts.max())) < counts[:, None]
+        per_token = token_weights(mask, self.preset.aggregation, self.settings.max_tokens)[:, 0]
+        statistics = None
+        for batch in by_length(generations, self.settings.micro_tokens):
+            padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.device)
+            weights = per_token[batch].to(self.device)[:, None]
+            loss = self._loss([lessons[row] for row in batch], padded, weights)
+            torch.autograd.backward(loss.loss)
+            statistics = loss.statistics if statistics is None else statistics + loss.statistics
+        assert statistics is not None
+        norm = clip_gradients(self.model, self.settings.max_grad_norm)
+        self.optimizers.step(self._rate_factor(step))
+        return statistics, norm, sum(len(g.prompt) + len(g.tokens) for g in generations)
+
+    def _loss(self, lessons: Sequence[Lesson], padded: Padded, weights: Tensor) -> PolicyLoss:
+        """The loss of a microbatch; `weights` `[batch, 1]`, of each token of a completion."""
+        gains = [lesson.advantages.expand(len(lesson.generation.tokens)) for lesson in lessons]
+        return self._policy_loss(self._logprobs(self.model, padded), padded, torch.cat(gains), weights)
+
+    def _policy_loss(self, logprobs: Tensor, padded: Padded, gains: Tensor, weights: Tensor) -> PolicyLoss:
+        """The objective; `logprobs` `[batch, length - 1]`, `gains` `[tokens]`: the advantage of each."""
+        batch = PolicyBatch(
+            logprobs=logprobs,
+            old_logprobs=padded.old_logprobs,
+            advantages=scatter(padded, gains.to(self.device)),
+            mask=padded.sampled,
+            weights=weights,
+            reference_logprobs=self._reference_logprobs(padded),
+        )
+        return policy_loss(batch, self.preset.objective)
+
+    def _logprobs(self, model: Decoder, padded: Padded) -> Tensor:
+        """Log-probability of each next token `[batch, length - 1]`, zero where the policy sampled none."""
+        return scatter(padded, self._chosen(self._logits(model, padded), padded))
+
+    def _logits(self, model: Decoder, padded: Padded) -> Tensor:
+        """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
+        positions = torch.arange(padded.tokens.shape[1], device=self.device).expand_as(padded.tokens)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            hidden = model.hidden(padded.tokens, model.context(positions, replay=padded.routes, exact=True))
+            logits: Tensor = model.head(hidden[:, :-1][padded.sampled])
+        return logits
+
+    def _chosen(self, logits: Tensor, padded: Padded) -> Tensor:
+        """The log-probability of each sampled token, `[tokens]`."""
+        return token_logprobs(logits, padded.tokens[:, 1:][padded.sampled], self.settings.temperature)
+
+    @torch.no_grad()
+    def _reference_logprobs(self, padded: Padded) -> Tensor | None:
+        """The reference takes its own experts: it is another policy, not another rounding of this one."""
+        return (
+            None if self.reference is None else self._logprobs(self.reference, replace(padded, routes=None))
+        )
+
+    def _rate_factor(self, step: int) -> float:
+        return min(1.0, (step + 1) / (self.settings.warmup_steps + 1))
+
+    def _metrics(self, step: int, groups: list[Group], update: Update, clock: Clock) -> dict[str, Any]:
+        """What was sampled and how the update went, for the log."""
+        generations = [generation for group in groups for generation in group.generations]
+        completions = [completion for group in groups for completion in group.completions]
+        verdicts = [verdict for group in groups for verdict in group.verdicts]
+        judged = [verdict for verdict in verdicts if verdict.outcome != "unjudged"]
+        checked = [verdict.outcome == "correct" for verdict in judged if "accuracy" in verdict.rewards]
+        lengths = [len(generation.tokens) for generation in generations]
+        logprobs = [value for generation in generations for value in generation.logprobs]
+        reasoning = [len(self.tokenizer.encode(completion.reasoning)) for completion in completions]
+        sampled = sum(lengths)
+        return {
+            "step": step,
+            **({"accuracy": mean(checked)} if checked else {}),
+            "language": mean([verdict.rewards["language"] for verdict in verdicts]),
+            "length_mean": sampled / len(lengths),
+            "length_max": max(lengths),
+            "reasoning_length_mean": mean(reasoning),
+            "truncated": mean([completion.truncated for completion in completions]),
+            "unjudged": len(verdicts) - len(judged),
+            # The mean of -log p over what was sampled from p is an unbiased estimate of its entropy.
+            "entropy": -sum(logprobs) / max(1, len(logprobs)),
+            "reflection": mean([reflections(g.text) for g in generations]),
+            **(update.statistics.means() if update.statistics else {}),
+            "grad_norm": update.grad_norm,
+            "learning_rate": self.settings.learning_rate * self._rate_factor(step),
+            **{f"seconds_{name}": seconds for name, seconds in clock.seconds.items()},
+            "tokens_sampled": sampled,
+            "tokens_trained": update.tokens,
+            "tokens_per_second_sampling": sampled / max(1e-9, clock.seconds["sampling"]),
+            "tokens_per_second_updating": update.tokens / max(1e-9, clock.seconds["updating"]),
+        }
+
+    def _flops(self, groups: list[Group], trained: int) -> float:
+        """Sampling every group, and training (with the reference's forward pass) on `trained` tokens."""
+        config = self.model.config
+        lengths = [[len(generation.tokens) for generation in group.generations] for group in groups]
+        prompts = [len(group.generations[0].prompt) for group in groups]
+        sampling = sum(flops.generation(config, *group) for group in zip(prompts, lengths, strict=True))
+        passes = 1.0 if self.reference is None else 4 / 3
+        return sampling + passes * trained * flops.training(config, length_mean(groups))
+
+    def evaluate(self, step: int, split: Split) -> dict[str, Any]:
+        """Held-out accuracy of the policy as it is, as a line for the log."""
+        settings = self.settings
+        evaluation = evaluate(
+            self.engine, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
+            samples=settings.evaluation.samples, seed=self.seed, temperature=settings.temperature,
+            max_tokens=settings.max_tokens, flops=partial(flops.generation, self.model.config),
+        )  # fmt: skip
+        return {"step": step, **evaluation.summary(), "examples": evaluation.examples(24)}
+
+
+def learn(learner: PolicyLearner, stage: StageDirectory) -> None:
+    """Run the stage to its end, from wherever it stands.
+
+    Raises UserError if the disk is too small or learning diverges.
+    """
+    settings = learner.settings
+    saved = stage.load_state()
+    stage.run.reserve(disk_bytes(learner.model, learner.reference))
+    totals: dict[str, Any] = {"step": -1, "time": 0.0, "tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0}
+    if saved is None:
+        stage.status("measuring the model on the test problems, before")
+        stage.evaluations.append(learner.evaluate(-1, "test"))
+    else:
+        tensors, totals = saved
+        restore(tensors, learner.model, learner.optimizers, learner.reference)
+        learner.engine.refresh()
+    for step in range(totals["step"] + 1, settings.steps):
+        began = time.perf_counter()
+        metrics, rollouts = learner.step(step)
+        totals["step"] = step
+        totals["time"] += time.perf_counter() - began
+        for name in ("tokens_sampled", "tokens_trained", "flops"):
+            totals[name] += metrics[name]
+        stage.metrics.append(metrics | {"time": totals["time"]})
+        for rollout in rollouts:
+            stage.rollouts.append(rollout)
+        # Before the state is saved: what was measured isn't measured again if the stage is resumed.
+        every, last = settings.evaluation.every, step + 1 == settings.steps
+        if last:
+            stage.status("measuring the model on the test problems, after")
+            stage.evaluations.append(learner.evaluate(step, "test"))
+        elif every and (step + 1) % every == 0:
+            stage.status("measuring on the validation problems")
+            stage.evaluations.append(learner.evaluate(step, "validation"))
+        if last or (step + 1) % settings.save_every == 0:
+            stage.save_state(step, gather(learner.model, learner.optimizers, learner.reference), totals)
+    with stage.model_directory() as directory:
+        save_model(learner.model, directory)
+        learner.tokenizer.save(directory)
+    stage.finish(totals)
+
+
+def record(step: int, group: Group, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A group as a line of rollouts.jsonl; `scores`: what each of its completions earned."""
+    completions = [
+        {
+            "text": generation.text,
+            "tokens": generation.tokens,
+            "logprobs": [round(value, 4) for value in generation.logprobs],
+            "rewards": verdict.rewards,
+            **score,
+            "outcome": verdict.outcome,
+            "finish_reason": generation.finish_reason,
+        }
+        for generation, verdict, score in zip(group.generations, group.verdicts, scores, strict=True)
+    ]
+    problem = group.problem
+    return {
+        "step": step, "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
+        "answer": problem.answer, "completions": completions,
+    }  # fmt: skip
+
+
+def length_mean(groups: Sequence[Group]) -> float:
+    """Tokens of a prompt with its completion."""
+    return mean([len(g.prompt) + len(g.tokens) for group in groups for g in group.generations])
+
+
+def mean(values: Sequence[float]) -> float:
+    """0 if there are none."""
+    return sum(values) / max(1, len(values))
+
+
+def scatter(padded: Padded, values: Tensor) -> Tensor:
+    """A value for each sampled token `[tokens]`, put where it belongs `[batch, length - 1]`, among zeros."""
+    return torch.zeros_like(padded.old_logprobs).masked_scatter(padded.sampled, values)

@@ -1,0 +1,187 @@
+"""Preference data: which of two answers is better, or whether one is good. Read from files, cut into tokens.
+
+One JSON object a line, in the common forms; other keys are ignored:
+
+    {"prompt": ..., "chosen": ..., "rejected": ...}     messages, or texts
+    {"chosen": ..., "rejected": ...}                    whole conversations: messages, or texts with the turns
+                                                        "\\n\\nHuman: " and "\\n\\nAssistant: "
+    {"prompt": ..., "completion": ..., "label": true}   messages, or texts
+    {"messages": ..., "label": true}                    a whole conversation
+
+What the assistant wrote last is judged; a message's reasoning may stand apart, as in `conversations.py`.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from longjing.errors import UserError
+from longjing.learning.conversations import Message as Said
+from longjing.text.reasoning import ReasoningStream
+from longjing.text.template import Message
+from longjing.text.tokenizer import Tokenizer
+
+Judges = Literal["answer", "everything"]
+
+_TURN = re.compile(r"\n\n(Human|Assistant): ?")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """What an assistant wrote to a prompt."""
+
+    reasoning: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Preference:
+    """An example for a reward model: a pair, the better text first, or one text with its label.
+
+    `label`: whether the text is good; None for a pair. `kind` tells examples apart where their maker knows.
+    """
+
+    prompt: list[Message]
+    texts: tuple[Text, ...]
+    label: bool | None = None
+    kind: str = field(default="", compare=False)
+
+    @property
+    def key(self) -> str:
+        """The hash of the prompt: what examples of one prompt have in common."""
+        return blake2b(json.dumps(self.prompt, ensure_ascii=False).encode(), digest_size=8).hexdigest()
+
+
+def held_out(example: Preference, share: float) -> bool:
+    """Whether the example belongs to the held-out `share`: by its prompt alone, so that no held-out prompt is
+    learned from, with whatever answers."""
+    return int(example.key, 16) < share * 2**64
+
+
+def encode(tokenizer: Tokenizer, prompt: Sequence[Message], text: Text, judges: Judges) -> list[int]:
+    """The tokens that a reward model reads: the conversation, ending in `text`.
+
+    For `answer` without the reasoning, as the template writes a finished turn. For `everything` as it was
+    sampled: behind the prompt that asks for it; a text without reasoning is the same for both.
+    """
+    if judges == "answer" or not text.reasoning:
+        whole = [*prompt, {"role": "assistant", "content": text.answer}]
+        return tokenizer.encode_chat(whole, add_generation_prompt=False)
+    asked = tokenizer.render(prompt)
+    opening = "" if ReasoningStream.after(asked).in_reasoning else "<think>\n"
+    sampled = f"{opening}{text.reasoning}\n</think>\n\n{text.answer}"
+    return [*tokenizer.encode(asked), *tokenizer.encode(sampled), tokenizer.eos_id]
+
+
+def read_preferences(path: str | Path) -> list[Preference]:
+    """All examples of a file. Raises UserError, naming the file and the line, for what isn't preference data."""
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; preference data is a file of JSON lines") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from error
+    examples = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                examples.append(_read(line))
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: {error}") from None
+    if not examples:
+        raise UserError(f"{path} holds no example")
+    return examples
+
+
+_Side = str | list[Said]
+
+
+class _Pair(BaseModel):
+    prompt: _Side | None = None
+    chosen: _Side
+    rejected: _Side
+
+
+class _Labelled(BaseModel):
+    prompt: _Side | None = None
+    completion: _Side | None = None
+    messages: list[Said] | None = None
+    label: bool
+
+
+def _read(line: str) -> Preference:
+    """Raises ValueError, with what is wrong and what would be right."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(row, dict) or not ({"chosen", "rejected"} <= row.keys() or "label" in row):
+        raise ValueError("an example has `chosen` and `rejected`, or a `label`; this one hasn't")
+    try:
+        if "chosen" in row:
+            pair = _Pair.model_validate(row)
+            prompt, chosen = _conversation(pair.prompt, pair.chosen, "chosen")
+            other, rejected = _conversation(pair.prompt, pair.rejected, "rejected")
+            if prompt != other:
+                raise ValueError(
+                    "`chosen` and `rejected` differ before their last message; they must answer the same"
+                )
+            return Preference(prompt, (chosen, rejected))
+        labelled = _Labelled.model_validate(row)
+    except ValidationError as error:
+        raise ValueError(_complaint(error)) from None
+    name = "completion" if labelled.messages is None else "messages"
+    whole = labelled.completion if labelled.messages is None else labelled.messages
+    if whole is None:
+        raise ValueError(
+            "a `label` needs the text that it is about: `messages`, or `prompt` and `completion`"
+        )
+    prompt, text = _conversation(labelled.prompt, whole, name)
+    return Preference(prompt, (text,), labelled.label)
+
+
+def _complaint(error: ValidationError) -> str:
+    """What is wrong, and where: of the forms that a side may have, in the one that it comes nearest to."""
+    detail = max(error.errors(), key=lambda detail: len(detail["loc"]))
+    place = ".".join(str(part) for part in detail["loc"] if part != "str" and "[" not in str(part))
+    complaint = detail["msg"].removeprefix("Value error, ")
+    return f"{place}: {complaint}" if place else complaint
+
+
+def _conversation(prompt: _Side | None, side: _Side, name: str) -> tuple[list[Message], Text]:
+    """What was asked, and what the assistant wrote to it. A `side` that begins with the question is whole."""
+    said = _messages(side, "assistant")
+    if said and said[0].role == "assistant":
+        if prompt is None:
+            raise ValueError(
+                f"`{name}` has an answer and no question: give the whole conversation, or a `prompt`"
+            )
+        said = [*_messages(prompt, "user"), *said]
+    if len(said) < 2 or said[-1].role != "assistant":
+        raise ValueError(f"`{name}` must end in a message of the assistant, which answers another")
+    *asked, last = said
+    prompt_messages: list[Message] = [{"role": each.role, "content": each.content} for each in asked]
+    return prompt_messages, Text(last.reasoning, last.content)
+
+
+def _messages(side: _Side, role: Literal["user", "assistant"]) -> list[Said]:
+    """Messages as they are; a text as one of this role, or as the turns that it marks."""
+    if not isinstance(side, str):
+        return side
+    before, *turns = _TURN.split(side)
+    if not turns or before.strip():
+        return [Said(role=role, content=side)]
+    if role == "user" and not turns[-1].strip():  # a prompt that names who speaks next
+        turns = turns[:-2]
+    return [
+        Said.model_validate({"role": _ROLES[name], "content": text.strip()})
+        for name, text in zip(turns[::2], turns[1::2], strict=True)
+    ]

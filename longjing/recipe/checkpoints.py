@@ -1,0 +1,70 @@
+"""Every checkpoint of a run, measured on the same problems of the same tasks: one line each in checkpoints.jsonl."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from longjing.engine import Engine
+from longjing.evaluation import Evaluation, Record, evaluate
+from longjing.model.files import load_model
+from longjing.planning import flops
+from longjing.recipe.schema import MeasureSettings
+from longjing.runs import RunDirectory
+from longjing.tasks.language import share
+from longjing.text.reasoning import parse
+from longjing.text.tokenizer import Tokenizer
+
+_EXAMPLES = 3
+
+
+def measure(
+    settings: MeasureSettings,
+    run: RunDirectory,
+    checkpoint: str,
+    model: Path,
+    *,
+    step: int,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    say: Callable[[str], None],
+) -> None:
+    """Measure the checkpoint on those tasks on which it wasn't yet. `step`: its stage's place in the recipe."""
+    measured = {(row["checkpoint"], row["label"]) for row in run.checkpoints.rows()}
+    missing = [label for label in settings.tasks if (checkpoint, label) not in measured]
+    if not missing:
+        return
+    network, tokenizer = load_model(model, device), Tokenizer.from_directory(model)
+    engine = Engine(network, tokenizer, dtype=dtype)
+    for label in missing:
+        evaluation = evaluate(
+            engine, tokenizer, settings.task(label), problems=settings.problems, samples=settings.samples,
+            seed=seed, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
+            flops=partial(flops.generation, network.config),
+        )  # fmt: skip
+        row: dict[str, Any] = {"step": step, "checkpoint": checkpoint, "label": label, **evaluation.summary()}
+        row |= {"language": language(evaluation), "examples": evaluation.examples(_EXAMPLES)}
+        run.checkpoints.append(row)
+        score = "nothing judged" if row["pass_at_1"] is None else f"{row['pass_at_1']:.1%} right"
+        say(f"{checkpoint} on {label}: {score}")
+
+
+def language(evaluation: Evaluation) -> float:
+    """The share of each problem's own language in the words of the reasoning (of the answer, where there is none),
+    mean over first samples; 0 for silence."""
+    return fmean(_language(record) for record in evaluation.records)
+
+
+def _language(record: Record) -> float:
+    parts = parse(record.text, prefilled=not opens(record.text))
+    text = parts.reasoning or parts.answer
+    return share(text, record.language) if text else 0.0
+
+
+def opens(text: str) -> bool:
+    """Whether a completion opens its reasoning itself; else the prompt did."""
+    return text.lstrip().startswith("<think>")

@@ -1,0 +1,168 @@
+"""Gates: what a stage must have reached before the next one begins.
+
+    gate: {metric: pass_at_1, task: countdown, at_least: 0.5, rise_at_least: 0.1}
+
+With a `task`, the metric is one of a measurement on held-out problems: of the recipe's `measure` if that has a
+task of this name, else of the stage's own. Without, it is a figure of the stage's result.json, or else of its
+metrics.jsonl, of which the last ten steps count. A rise is over the model that the stage began with, or over its
+first ten steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from longjing.errors import UserError
+from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs.jsonl import Row
+
+_WINDOW = 10  # steps
+
+
+class Gate(BaseModel):
+    """A measured condition. Whatever of the three bounds is given must hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    task: str | None = Field(None, description="of `measure`, or of the stage's own measurements")
+    at_least: float | None = None
+    at_most: float | None = None
+    rise_at_least: float | None = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.at_least is self.at_most is self.rise_at_least is None:
+            raise ValueError("a gate asks for at_least, at_most or rise_at_least; this one lets all pass")
+        return self
+
+
+class GateClosed(Exception):
+    """A stage didn't reach what its gate asks for. The message is for the person."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a gate looks at. `low` and `high`: its 95% interval, where it has one. None: it can't be told."""
+
+    value: float | None
+    before: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a gate was passed or not, in words and figures."""
+
+    passed: bool
+    text: str
+    reading: Reading
+
+
+def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gate: Gate) -> Outcome:
+    """Examine the gate of a finished stage (its settings as plain data), and write RUN/STAGE/gate.json.
+
+    Raises GateClosed if the stage has not reached it, UserError if there is no such metric.
+    """
+    name = stage["name"]
+    outcome = examine(gate, read(gate, run.stage(name), stage.get("model")))
+    run.write_json(f"{name}/gate.json", asdict(outcome) | {"gate": gate.model_dump(exclude_none=True)})
+    if not outcome.passed:
+        raise GateClosed(
+            f"{name} did not pass its gate: {outcome.text}.\nNo later stage was begun. Look into "
+            f"{run.path / 'report.html'}; then change the stage and take another --out, or change its gate and "
+            "give the same command: what is finished is not done again."
+        )
+    return outcome
+
+
+def examine(gate: Gate, reading: Reading) -> Outcome:
+    """Hold a reading against the bounds. A rise that can't be told isn't one."""
+    value, rise = reading.value, None
+    if value is not None and reading.before is not None:
+        rise = value - reading.before
+    met, asked = value is not None, []
+    if gate.at_least is not None:
+        met = met and value is not None and value >= gate.at_least
+        asked.append(f"at least {_shown(gate, gate.at_least)}")
+    if gate.at_most is not None:
+        met = met and value is not None and value <= gate.at_most
+        asked.append(f"at most {_shown(gate, gate.at_most)}")
+    if gate.rise_at_least is not None:
+        met = met and rise is not None and rise >= gate.rise_at_least
+        way = "up by at least" if gate.rise_at_least >= 0 else "down by at most"
+        asked.append(f"{way} {_shown(gate, abs(gate.rise_at_least))}")
+    what = gate.metric if gate.task is None else f"{gate.metric} on {gate.task}"
+    return Outcome(met, f"{what} is {_described(gate, reading)}; it must be {' and '.join(asked)}", reading)
+
+
+def read(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
+    """The gate's metric from the logs of a finished stage that began with the checkpoint called `origin`.
+
+    Raises UserError, naming the metrics that there are, if it wasn't measured.
+    """
+    if gate.task is not None:
+        return _read_measurement(gate, stage, origin)
+    result = stage.result or {}
+    if gate.metric in _numbers(result):
+        interval = (result.get("low"), result.get("high")) if gate.metric == "accuracy" else (None, None)
+        return Reading(result[gate.metric], None, *interval)
+    rows = stage.metrics.rows()
+    values = [row[gate.metric] for row in rows if gate.metric in _numbers(row)]
+    if not values:
+        raise UserError(_unknown(gate, stage, [result, *rows[-1:]]))
+    window = min(_WINDOW, (len(values) + 1) // 2)
+    return Reading(fmean(values[-window:]), fmean(values[:window]))
+
+
+def _read_measurement(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
+    table = [row for row in stage.run.checkpoints.rows() if row["label"] == gate.task]
+    own = [row for row in stage.evaluations.rows() if (row["task"], row["split"]) == (gate.task, "test")]
+    after = next((row for row in reversed(table) if row["checkpoint"] == stage.name), None)
+    before = next((row for row in table if row["checkpoint"] == origin), None)
+    if after is None and own:
+        after, before = own[-1], own[0] if len(own) > 1 else None
+    if after is None or gate.metric not in after or isinstance(after[gate.metric], str | dict | list):
+        raise UserError(_unknown(gate, stage, [after or {}]))
+    interval = (after["low"], after["high"]) if gate.metric == "pass_at_1" else (None, None)
+    return Reading(after[gate.metric], before[gate.metric] if before else None, *interval)
+
+
+def _unknown(gate: Gate, stage: StageDirectory, rows: list[Row]) -> str:
+    known = sorted({key for row in rows for key in _numbers(row)})
+    on = f" on {gate.task}" if gate.task is not None else ""
+    measured = f"measured were {', '.join(known)}" if known else "nothing of the kind was measured"
+    return f"the gate of {stage.name} asks for `{gate.metric}`{on}, which it doesn't have; {measured}"
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {
+        key: value
+        for key, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _described(gate: Gate, reading: Reading) -> str:
+    if reading.value is None:
+        return "not known, since nothing could be judged"
+    text = _shown(gate, reading.value)
+    if reading.low is not None and reading.high is not None:
+        text += f" (95%: {_shown(gate, reading.low)} to {_shown(gate, reading.high)})"
+    if gate.rise_at_least is not None:
+        text += (
+            f", from {_shown(gate, reading.before)}"
+            if reading.before is not None
+            else ", from nobody knows what"
+        )
+    return text
+
+
+def _shown(gate: Gate, value: float) -> str:
+    """Shares in percent."""
+    shares = ("pass_at_1", "maj_at_k", "accuracy", "language", "well_formed", "truncated", "kept_share")
+    return f"{value:.1%}" if gate.metric in shares else f"{value:.4g}"

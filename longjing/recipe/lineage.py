@@ -1,0 +1,69 @@
+"""The lineage of a run: which checkpoint, data and settings made which, as RUN/lineage.json.
+
+    {"inputs": {"base": {"sha256": ...}},
+     "stages": {"zero": {"kind", "version", "seed", "device", "dtype", "threads", "settings",
+                         "takes": {"model": "base"},
+                         "makes": {"what": "model", "path": "zero/model", "sha256": ...}}}}
+
+`inputs` are what came from outside. A stage is entered once, when it has finished.
+"""
+
+from collections.abc import Mapping
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from longjing.model.files import resolve
+from longjing.recipe.stages import DATA, Reference, makes, references
+from longjing.runs import RunDirectory
+
+FILE = "lineage.json"
+_NOTES = ".md"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file. Of a directory, that of the list of its files' digests, without notes (*.md):
+
+    ls | grep -v '\\.md$' | LC_ALL=C sort | xargs sha256sum | sha256sum
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
+    return sha256("".join(f"{digest(file)}  {file.name}\n" for file in files).encode()).hexdigest()
+
+
+def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
+    """Enter a finished stage, unless it is there already."""
+    lineage = run.read_json(FILE) or {"inputs": {}, "stages": {}}
+    if stage["name"] in lineage["stages"]:
+        return
+    own = {each["name"] for each in recipe["stages"]}
+    taken = references(stage)
+    for reference in taken:
+        if reference.name not in own | lineage["inputs"].keys():
+            lineage["inputs"][reference.name] = {"sha256": digest(located(reference))}
+    lineage["stages"][stage["name"]] = {
+        "kind": stage["kind"],
+        "version": version("longjing"),
+        **{key: recipe[key] for key in ("seed", "device", "dtype", "threads")},
+        "settings": {key: value for key, value in stage.items() if key not in ("kind", "name", "gate")},
+        "takes": {".".join(map(str, reference.path)): reference.name for reference in taken},
+        "makes": _made(run, stage),
+    }
+    run.write_json(FILE, lineage)
+
+
+def located(reference: Reference) -> Path:
+    """Where that lies which a reference to the world outside the run names. Raises UserError."""
+    if reference.wanted != DATA:
+        return resolve(reference.name)
+    path = Path(reference.name)
+    return path / "data.jsonl" if path.is_dir() else path
+
+
+def _made(run: RunDirectory, stage: Mapping[str, Any]) -> dict[str, Any]:
+    directory, what = run.stage(stage["name"]), makes(stage["kind"])
+    path = directory.data.path if what == DATA else directory.model_path
+    return {"what": what, "path": str(path.relative_to(run.path)), "sha256": digest(path)}

@@ -1,0 +1,130 @@
+"""What the report shows of one stage."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longjing.planning.bill import quantity
+from longjing.recipe.checkpoints import opens
+from longjing.recipe.diagnosis import Advice, diagnose
+from longjing.recipe.report.charts import Chart
+from longjing.recipe.report.curves import curves
+from longjing.runs import StageDirectory
+from longjing.runs.jsonl import Row
+from longjing.text.reasoning import Parsed, parse
+
+_GROUP = 8  # completions shown of one group
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion of a problem, taken apart. `outcome`: correct, wrong or unjudged."""
+
+    text: Parsed
+    outcome: str
+    reward: float | None = None
+    advantage: float | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Sample":
+        text = parse(row["text"], prefilled=not opens(row["text"]))
+        return cls(text, row["outcome"], row.get("reward"), row.get("advantage"))
+
+
+@dataclass(frozen=True)
+class Section:
+    """`gate`: what gate.json holds. `facts`: what was kept and what wasn't, of a stage that makes data."""
+
+    name: str
+    kind: str
+    done: int
+    steps: int | None
+    finished: bool
+    gate: Mapping[str, Any] | None
+    facts: list[tuple[str, str]]
+    charts: list[Chart]
+    advice: list[Advice]
+    evaluations: list[Row]
+    before: Row | None
+    after: Row | None
+    pairs: list[tuple[str, Sample, Sample]]
+    group: Row | None
+    group_samples: list[Sample]
+
+    @classmethod
+    def of(cls, stage: StageDirectory, settings: Mapping[str, Any], allowed: float) -> "Section":
+        """`allowed`: the difference between engine and trainer that is rounding."""
+        rows, kind = stage.metrics.rows(), settings["kind"]
+        # A stage that was killed between a measurement and its end measures again: the last one counts.
+        evaluations = list({_measured(row): row for row in stage.evaluations.rows()}.values())
+        before, after = _ends(evaluations)
+        group = next(iter(stage.rollouts.last(1)), None)
+        return cls(
+            name=stage.name,
+            kind=kind,
+            done=rows[-1]["step"] + 1 if rows else 0,
+            steps=_steps(settings, rows),
+            finished=stage.result is not None,
+            gate=stage.run.read_json(f"{stage.name}/gate.json"),
+            facts=_facts(kind, stage.result or {}),
+            charts=curves(kind, rows, evaluations, allowed),
+            advice=diagnose(kind, rows, allowed),
+            evaluations=evaluations,
+            before=before,
+            after=after,
+            pairs=_pairs(before, after) if before and after else [],
+            group=group,
+            group_samples=[Sample.of(each) for each in group["completions"][:_GROUP]] if group else [],
+        )
+
+
+def _steps(settings: Mapping[str, Any], rows: list[Row]) -> int | None:
+    """How many there are; None where that is known only when the stage has read its data."""
+    if settings["kind"] == "sample":
+        return math.ceil(settings["problems"] / settings["problems_per_step"])
+    steps: int | None = settings.get("steps", rows[-1].get("steps") if rows else None)
+    return steps
+
+
+def _measured(row: Row) -> tuple[int, str, str]:
+    """What was measured when: the step, the split, and the task with its settings."""
+    return row["step"], row["split"], f"{row['task']} {row.get('settings')}"
+
+
+def _facts(kind: str, result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What became of a stage's samples, or of the data that it read."""
+    if kind == "sample" and result:
+        kept, sampled = result["kept"], result["sampled"]
+        reasons = {
+            key.removeprefix("rejected_"): result[key] for key in result if key.startswith("rejected_")
+        }
+        return [
+            ("problems", f"{result['problems']:,}, of {result['solved']:,} something is kept"),
+            ("samples", f"{sampled:,}, {quantity(result['tokens_sampled'], 'tokens')}"),
+            ("kept", f"{kept:,} ({kept / sampled:.1%}), {quantity(result['tokens_kept'], 'tokens')}"),
+            (
+                "not kept",
+                ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count) or "none",
+            ),
+            ("plain conversations added", f"{result['others']:,}"),
+        ]
+    known = ("conversations", "examples", "held_out", "too_long", "judges")
+    return [(key.replace("_", " "), str(result[key])) for key in known if key in result]
+
+
+def _ends(evaluations: list[Row]) -> tuple[Row | None, Row | None]:
+    """The first and the last measurement of the task that was measured first, on the test split."""
+    test = [row for row in evaluations if row["split"] == "test" and row.get("pass_at_1") is not None]
+    test = [row for row in test if _measured(row)[1:] == _measured(test[0])[1:]]
+    return (test[0], test[-1]) if len(test) > 1 else (None, None)
+
+
+def _pairs(before: Row, after: Row) -> list[tuple[str, Sample, Sample]]:
+    """The problems that both measurements show, in the order of the test set: nothing is picked."""
+    later = {example["problem"]: example for example in after["examples"]}
+    return [
+        (example["prompt"], Sample.of(example), Sample.of(later[example["problem"]]))
+        for example in before["examples"]
+        if example["problem"] in later
+    ]

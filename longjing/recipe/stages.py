@@ -1,0 +1,187 @@
+"""The kinds of stages: the settings of a loop of `learning/`, and what a recipe adds to them.
+
+A stage has a name and may have a gate. It makes one thing (a model, data, a reward model), and where it takes one,
+the name of an earlier stage may stand in place of a path.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field, field_validator
+
+from longjing import tasks
+from longjing.errors import UserError
+from longjing.learning import corpus
+from longjing.learning.curation import CurationSettings
+from longjing.learning.distillation import DistillationSettings
+from longjing.learning.finetuning import FinetuningSettings
+from longjing.learning.policy import TaskSettings
+from longjing.learning.preference import PreferenceSettings
+from longjing.learning.pretraining import PretrainingSettings
+from longjing.learning.reinforcement import ReinforcementSettings
+from longjing.model.config import ModelConfig
+from longjing.recipe.gates import Gate
+from longjing.recipe.names import nearest, nearest_or_known
+
+MODEL, DATA, REWARD_MODEL = "model", "data", "reward model"
+
+StageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="its directory in the run")]
+
+
+class Stage(BaseModel):
+    """What every stage has. `takes`: the settings (dotted) that may name an earlier stage, and what of it."""
+
+    makes: ClassVar[str] = MODEL
+    takes: ClassVar[Mapping[str, str]] = {"model": MODEL}
+
+    name: StageName
+    gate: Gate | None = None
+
+    @property
+    def measured(self) -> list[str]:
+        """The tasks on whose test problems the stage measures by itself what it makes."""
+        return []
+
+    @field_validator("task", check_fields=False)
+    @classmethod
+    def _task_exists(cls, task: Any) -> Any:
+        if isinstance(task, TaskSettings):
+            with refusals():
+                task.make()
+        return task
+
+
+class Pretrain(Stage, PretrainingSettings):
+    takes = {"tokenizer": MODEL}
+
+    name: StageName = "pretrain"
+
+    @field_validator("model")
+    @classmethod
+    def _network(cls, model: dict[str, Any]) -> dict[str, Any]:
+        with refusals():
+            config = ModelConfig.from_dict(model | {"vocab_size": 512, "max_position_embeddings": 512})
+        known = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
+        for name in model:
+            if name not in known:
+                raise ValueError(f"a network has no `{name}`{nearest(name, known)}")
+        return model
+
+    @field_validator("corpus")
+    @classmethod
+    def _documents(cls, shares: dict[str, float]) -> dict[str, float]:
+        for kind, share in shares.items():
+            if kind not in corpus.KINDS:
+                raise ValueError(f"there are no documents `{kind}`{nearest_or_known(kind, corpus.KINDS)}")
+            if share < 0:
+                raise ValueError(f"the share of `{kind}` is negative")
+        if not any(shares.values()):
+            raise ValueError("all shares are zero: there is nothing to read")
+        return shares
+
+    @field_validator("tasks")
+    @classmethod
+    def _settings_of_tasks(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        with refusals():
+            for name, options in settings.items():
+                for level in corpus.levels(options):
+                    tasks.get(name, **level)
+        return settings
+
+
+class Sample(Stage, CurationSettings):
+    makes = DATA
+
+    name: StageName = "sample"
+
+
+class Finetune(Stage, FinetuningSettings):
+    takes = {"model": MODEL, "data": DATA}
+
+    name: StageName = "finetune"
+
+    @property
+    def measured(self) -> list[str]:
+        return [task.name for task in self.evaluation.tasks]
+
+
+class RewardModel(Stage, PreferenceSettings):
+    makes = REWARD_MODEL
+    takes = {"model": MODEL, "data": DATA}
+
+    name: StageName = "reward-model"
+
+
+class Reinforce(Stage, ReinforcementSettings):
+    takes = {
+        "model": MODEL,
+        "preference.helpfulness": REWARD_MODEL,
+        "preference.safety": REWARD_MODEL,
+    }
+
+    name: StageName = "reinforce"
+
+    @property
+    def measured(self) -> list[str]:
+        return [self.task.name]
+
+
+class Distill(Stage, DistillationSettings):
+    takes = {"model": MODEL, "teacher": MODEL}
+
+    name: StageName = "distill"
+
+    @property
+    def measured(self) -> list[str]:
+        return [self.task.name]
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Pass on what another part refuses, so that it is reported with its line."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+AnyStage = Pretrain | Sample | Finetune | RewardModel | Reinforce | Distill
+KINDS: dict[str, type[AnyStage]] = {
+    stage.model_fields["kind"].default: stage
+    for stage in (Pretrain, Sample, Finetune, RewardModel, Reinforce, Distill)
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A place in a stage's settings where the name of an earlier stage may stand, and what stands there."""
+
+    path: tuple[str | int, ...]
+    name: str
+    wanted: str
+
+
+def references(stage: Mapping[str, Any]) -> list[Reference]:
+    """What a stage (its settings as plain data) takes: from earlier stages, or from outside the run."""
+    found: list[Reference] = []
+    for dotted, wanted in KINDS[stage["kind"]].takes.items():
+        path = tuple(dotted.split("."))
+        value: Any = stage
+        for key in path:
+            value = (value or {}).get(key)
+        if isinstance(value, str):
+            found.append(Reference(path, value, wanted))
+        elif isinstance(value, list):
+            found += [Reference((*path, place), name, wanted) for place, name in enumerate(value)]
+    return found
+
+
+def makes(kind: str) -> str:
+    return KINDS[kind].makes
+
+
+def one(what: str) -> str:
+    """`a model`, but `data`."""
+    return what if what == DATA else f"a {what}"

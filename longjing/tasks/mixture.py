@@ -1,0 +1,76 @@
+"""Several tasks as one: each problem comes from one of them, and is judged by it."""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from longjing.tasks.base import Completion, Problem, Split, Task, Verdict
+
+
+class Part(BaseModel):
+    """A task by name, and how often it is met; everything else is a setting of the task itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+    weight: float = Field(1.0, gt=0)
+
+
+class MixtureSettings(BaseModel):
+    """The settings of a mixture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parts: list[Part] = Field(min_length=1)
+
+
+class Mixture:
+    """A `Task` made of `parts`, pairs of a task and its weight; a mixture among them counts as its own parts."""
+
+    name = "mixture"
+    settings_type = MixtureSettings
+
+    def __init__(self, parts: Sequence[tuple[Task, float]]) -> None:
+        self.parts: list[tuple[Task, float]] = []
+        for task, weight in parts:
+            inner = task.parts if isinstance(task, Mixture) else [(task, 1.0)]
+            total = sum(share for _, share in inner)
+            self.parts += [(part, weight * share / total) for part, share in inner]
+        self._judges = {task.name: task for task, _ in self.parts}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "parts": [{"name": task.name, "weight": weight} | task.settings for task, weight in self.parts]
+        }
+
+    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
+        """See `Task`. Each part yields the problems that it yields alone; held out, a part that has no more
+        leaves the others to go on, and a problem that two parts share comes once."""
+        random = Random(f"{self.name} {split} {seed}")
+        sources = {place: task.problems(split, seed) for place, (task, _) in enumerate(self.parts)}
+        seen: set[str] = set()
+        while sources:
+            (place,) = random.choices(list(sources), [self.parts[place][1] for place in sources])
+            problem = next(sources[place], None)
+            if problem is None:
+                del sources[place]
+            elif split == "train":
+                yield problem
+            elif problem.id not in seen:
+                seen.add(problem.id)
+                yield problem
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        """See `Task`."""
+        if problem.task not in self._judges:
+            return Verdict(
+                "unjudged", {"accuracy": 0.0, "format": 0.0}, f"no part is called {problem.task!r}"
+            )
+        return self._judges[problem.task].judge(problem, completion)
+
+    def solve(self, problem: Problem) -> str:
+        """See `Task`."""
+        return self._judges[problem.task].solve(problem)

@@ -1,0 +1,163 @@
+"""Preference data: the forms that files come in, what a reward model reads, and what is kept apart."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longjing.errors import UserError
+from longjing.learning.preference_data import Preference, Text, encode, held_out, read_preferences
+from longjing.text.tokenizer import Tokenizer
+
+ASKED = [{"role": "user", "content": "2+3?"}]
+GOOD, BAD = Text("", "It is 5."), Text("", "Who knows.")
+
+
+def say(text: str, **more: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text, **more}]
+
+
+def read(path: Path, *rows: Any) -> list[Preference]:
+    path = path / "data.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return read_preferences(path)
+
+
+PAIRS: dict[str, dict[str, Any]] = {
+    "whole conversations": {"chosen": ASKED + say(GOOD.answer), "rejected": ASKED + say(BAD.answer)},
+    "a prompt of messages": {"prompt": ASKED, "chosen": say(GOOD.answer), "rejected": say(BAD.answer)},
+    "texts": {"prompt": "2+3?", "chosen": GOOD.answer, "rejected": BAD.answer},
+    "a prompt besides whole conversations": {
+        "prompt": "2+3?", "chosen": ASKED + say(GOOD.answer), "rejected": ASKED + say(BAD.answer), "score": 7,
+    },
+    "texts with turns": {
+        "chosen": "\n\nHuman: 2+3?\n\nAssistant: It is 5.", "rejected": "\n\nHuman: 2+3?\n\nAssistant: Who knows.",
+    },
+    "a prompt with turns": {
+        "prompt": "\n\nHuman: 2+3?\n\nAssistant:", "chosen": " It is 5.", "rejected": " Who knows.",
+    },
+}  # fmt: skip
+LABELLED: dict[str, dict[str, Any]] = {
+    "a whole conversation": {"messages": ASKED + say(BAD.answer), "label": False},
+    "texts": {"prompt": "2+3?", "completion": BAD.answer, "label": False},
+    "messages": {"prompt": ASKED, "completion": say(BAD.answer), "label": 0},
+}
+
+
+@pytest.mark.parametrize("form", PAIRS)
+def test_a_pair_in_every_form(form: str, tmp_path: Path) -> None:
+    assert read(tmp_path, PAIRS[form], "", PAIRS[form]) == [Preference(ASKED, (GOOD, BAD))] * 2
+
+
+@pytest.mark.parametrize("form", LABELLED)
+def test_a_labelled_text_in_every_form(form: str, tmp_path: Path) -> None:
+    assert read(tmp_path, LABELLED[form]) == [Preference(ASKED, (BAD,), False)]
+
+
+def test_earlier_turns_belong_to_what_was_asked(tmp_path: Path) -> None:
+    before = [{"role": "system", "content": "Be short."}, *ASKED, *say("5"), *ASKED]
+    (example,) = read(tmp_path, {"chosen": before + say("5!"), "rejected": before + say("6!")})
+    assert example.prompt == before and [text.answer for text in example.texts] == ["5!", "6!"]
+    turns = "\n\nHuman: 2+3?\n\nAssistant: 5\n\nHuman: Sure?\n\nAssistant: "
+    (example,) = read(tmp_path, {"chosen": turns + "Yes.", "rejected": turns + "No."})
+    assert [message["content"] for message in example.prompt] == ["2+3?", "5", "Sure?"]
+    assert [text.answer for text in example.texts] == ["Yes.", "No."]
+
+
+def test_reasoning_stands_apart_or_between_its_tags(tmp_path: Path) -> None:
+    apart = {"messages": ASKED + say("5", reasoning_content="2+3=5"), "label": True}
+    inside = {"messages": ASKED + say("<think>\n2+3=5\n</think>\n\n5"), "label": True}
+    text = {"prompt": "2+3?", "completion": "<think>2+3=5</think>5", "label": True}
+    assert read(tmp_path, apart, inside, text) == [Preference(ASKED, (Text("2+3=5", "5"),), True)] * 3
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "`chosen` and `rejected`, or a `label`"),
+        ({"chosen": "a"}, "`chosen` and `rejected`, or a `label`"),
+        ({"prompt": "p", "chosen": "a", "rejected": None}, "rejected"),
+        ({"chosen": "a", "rejected": "b"}, "`chosen` has an answer and no question"),
+        ({"chosen": ASKED, "rejected": ASKED + say("5")}, "`chosen` must end in a message of the assistant"),
+        ({"chosen": ASKED + say("5"), "rejected": say("6")}, "`rejected` has an answer and no question"),
+        (
+            {"chosen": ASKED + say("5"), "rejected": [{"role": "user", "content": "?"}, *say("6")]},
+            "differ before their last message",
+        ),
+        ({"chosen": [{"role": "tool", "content": ""}], "rejected": "b"}, r"chosen\.0\.role"),
+        ({"prompt": "p", "label": True}, "`messages`, or `prompt` and `completion`"),
+        ({"prompt": "p", "completion": "c", "label": "maybe"}, "label"),
+        ({"messages": say("5"), "label": True}, "`messages` has an answer and no question"),
+    ],
+)
+def test_what_is_no_preference_is_refused_with_its_line(row: Any, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"data\.jsonl, line 2: .*{complaint}"):
+        read(tmp_path, PAIRS["texts"], row)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere.jsonl: No such file"):
+        read_preferences(tmp_path / "nowhere.jsonl")
+    with pytest.raises(UserError, match="no example"):
+        read(tmp_path, "")
+    (tmp_path / "data.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_preferences(tmp_path / "data.jsonl")
+
+
+def test_what_a_reward_model_reads() -> None:
+    ids = tiny.tokenizer()
+    text = Text("2+3=5", "It is 5.")
+    begin, end = "<｜begin▁of▁sentence｜><｜User｜>2+3?<｜Assistant｜>", "<｜end▁of▁sentence｜>"
+    assert ids.decode(encode(ids, ASKED, text, "answer")) == f"{begin}It is 5.{end}"
+    assert (
+        ids.decode(encode(ids, ASKED, text, "everything"))
+        == f"{begin}<think>\n2+3=5\n</think>\n\nIt is 5.{end}"
+    )
+    history = [*ASKED, *say("<think>no</think>4"), *ASKED]
+    assert (
+        ids.decode(encode(ids, history, text, "answer"))
+        == f"{begin}4{end}<｜User｜>2+3?<｜Assistant｜>It is 5.{end}"
+    )
+
+
+def test_a_template_that_leaves_the_reasoning_to_the_model(tmp_path: Path) -> None:
+    tiny.tokenizer().save(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    ids, text = Tokenizer.from_directory(tmp_path), Text("2+3=5", "5")
+    asked = "<|im_start|>user\n2+3?<|im_end|>\n<|im_start|>assistant\n"
+    everything = ids.decode(encode(ids, ASKED, text, "everything"))
+    assert everything == f"{asked}<think>\n2+3=5\n</think>\n\n5<｜end▁of▁sentence｜>"
+    assert ids.decode(encode(ids, ASKED, text, "answer")) == f"{asked}5<|im_end|>\n"
+
+
+@given(st.text("ab <", max_size=8), st.text("ab <", min_size=1, max_size=8), st.text("ab <", max_size=8))
+def test_the_answer_alone_is_judged_whatever_the_reasoning(answer: str, one: str, other: str) -> None:
+    ids = tiny.tokenizer()
+    first, second = (encode(ids, ASKED, Text(reasoning, answer), "answer") for reasoning in (one, other))
+    assert first == second
+    assert encode(ids, ASKED, Text("", answer), "everything") == first
+    assert encode(ids, ASKED, Text(one, answer), "everything") != first
+
+
+@given(st.lists(st.text(max_size=5), max_size=60, unique=True), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_prompts_are_held_out_whole_and_by_themselves(prompts: list[str], low: float, high: float) -> None:
+    low, high = sorted((low, high))
+    for prompt in prompts:
+        asked = [{"role": "user", "content": prompt}]
+        examples = [Preference(asked, (GOOD, BAD)), Preference(asked, (BAD,), True, "any")]
+        assert len({held_out(example, low) for example in examples}) == 1
+        assert held_out(examples[0], low) <= held_out(examples[0], high)
+
+
+def test_the_share_that_is_held_out() -> None:
+    examples = [Preference([{"role": "user", "content": str(n)}], (GOOD, BAD)) for n in range(3000)]
+    assert sum(held_out(example, 0.2) for example in examples) / 3000 == pytest.approx(0.2, abs=0.03)

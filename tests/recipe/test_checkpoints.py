@@ -1,0 +1,43 @@
+"""Every checkpoint is measured once on every task, on the same problems."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from longjing.recipe.checkpoints import measure
+from longjing.recipe.schema import MeasureSettings
+from longjing.runs import RunDirectory
+from longjing.runs.jsonl import Row
+
+TASKS = {"letters": {}, "vowels": {"name": "letters", "wanted": "aeiou"}}
+
+
+def rows(run: RunDirectory, model: Path, tasks: dict[str, dict[str, str]]) -> tuple[list[Row], list[str]]:
+    settings = MeasureSettings(tasks=tasks, problems=3, samples=2, max_tokens=12, temperature=1.0)
+    said: list[str] = []
+    measure(
+        settings, run, "one", model, step=0, seed=1, device=torch.device("cpu"), dtype=torch.float32, say=said.append
+    )  # fmt: skip
+    return run.checkpoints.rows(), said
+
+
+@pytest.mark.usefixtures("letters")
+def test_what_is_measured_already_is_not_measured_again(base: Callable[[str], Path], tmp_path: Path) -> None:
+    model = base("llama")
+    found, said = rows(RunDirectory(tmp_path), model, TASKS)
+    assert [(row["checkpoint"], row["label"]) for row in found] == [("one", "letters"), ("one", "vowels")]
+    assert len(said) == 2 and said[0].startswith("one on letters: ")
+    for row in found:
+        assert row["problems"] == 3 and row["samples"] == 2 and 0 <= row["language"] <= 1
+        assert [example["problem"] for example in row["examples"]] == ["test 0", "test 1", "test 2"]
+    assert rows(RunDirectory(tmp_path), model, TASKS) == (found, [])
+    (tmp_path / "half").mkdir()
+    half = RunDirectory(tmp_path / "half")
+    rows(half, model, {"letters": {}})
+    again, said = rows(half, model, TASKS)
+    timeless = [{key: row[key] for key in row if key != "seconds"} for row in found]
+    assert [{key: row[key] for key in row if key != "seconds"} for row in again] == timeless and len(
+        said
+    ) == 1

@@ -1,0 +1,81 @@
+"""Which checkpoint, data and settings made which: entered once, and checkable from a shell."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longjing.errors import UserError
+from longjing.recipe.lineage import digest, located, record
+from longjing.recipe.stages import DATA, MODEL, Reference
+from longjing.runs import RunDirectory
+
+RECIPE: dict[str, Any] = {
+    "seed": 3, "device": "cpu", "dtype": "float32", "threads": 1,
+    "stages": [
+        {"kind": "sample", "name": "draw", "model": "base", "problems": 3, "gate": {"metric": "kept"}},
+        {"kind": "finetune", "name": "tune", "model": "base", "data": ["draw", "MORE"], "gate": None},
+    ],
+}  # fmt: skip
+
+
+def test_a_digest_is_what_the_shell_says(tmp_path: Path) -> None:
+    for name in ("b.json", "A.json", "a b.safetensors"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "state").mkdir()
+    command = r"ls -p | grep -v '/$' | grep -v '\.md$' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum"
+    found = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert digest(tmp_path) == found.stdout.split()[0]
+    one = subprocess.run(["sha256sum", tmp_path / "A.json"], capture_output=True, text=True, check=True)
+    assert digest(tmp_path / "A.json") == one.stdout.split()[0]
+    before = digest(tmp_path)
+    (tmp_path / "README.md").write_text("a card")
+    assert digest(tmp_path) == before
+    (tmp_path / "b.json").write_text("other weights")
+    assert digest(tmp_path) != before
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    more = tmp_path / "more.jsonl"
+    more.write_text("{}\n")
+    RECIPE["stages"][1]["data"][1] = str(more)
+    run = RunDirectory(tmp_path / "run")
+    for stage in ("draw", "tune"):
+        (run.path / stage / "model").mkdir(parents=True)
+    run.stage("draw").data.append({"step": 0, "messages": []})
+    (run.path / "tune" / "model" / "config.json").write_text("{}")
+    return run
+
+
+def test_the_lineage_says_what_made_what(run: RunDirectory) -> None:
+    for stage in RECIPE["stages"]:
+        record(run, RECIPE, stage)
+    lineage = json.loads((run.path / "lineage.json").read_text())
+    more = RECIPE["stages"][1]["data"][1]
+    assert lineage["inputs"].keys() == {"base", more}
+    assert lineage["inputs"][more]["sha256"] == digest(Path(more))
+    draw, tune = lineage["stages"]["draw"], lineage["stages"]["tune"]
+    assert draw["takes"] == {"model": "base"} and draw["settings"] == {"model": "base", "problems": 3}
+    assert draw["makes"] == {
+        "what": "data", "path": "draw/data.jsonl", "sha256": digest(run.path / "draw" / "data.jsonl"),
+    }  # fmt: skip
+    assert tune["takes"] == {"model": "base", "data.0": "draw", "data.1": more}
+    assert tune["makes"]["path"] == "tune/model" and tune["seed"] == 3 and tune["version"]
+
+
+def test_what_was_entered_stays(run: RunDirectory) -> None:
+    record(run, RECIPE, RECIPE["stages"][0])
+    before = (run.path / "lineage.json").read_text()
+    run.stage("draw").data.append({"step": 1, "messages": []})
+    record(run, RECIPE | {"seed": 4}, RECIPE["stages"][0])
+    assert (run.path / "lineage.json").read_text() == before
+
+
+def test_what_comes_from_outside_is_found_or_refused() -> None:
+    assert (located(Reference(("model",), "base", MODEL)) / "config.json").exists()
+    assert located(Reference(("data", 0), "x.jsonl", DATA)) == Path("x.jsonl")
+    with pytest.raises(UserError, match="nowhere"):
+        located(Reference(("model",), "nowhere", MODEL))

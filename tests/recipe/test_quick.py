@@ -1,0 +1,127 @@
+"""The whole recipe in its quick form: every stage really runs, takes what the others made, and passes its gate."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from longjing.errors import UserError
+from longjing.learning.conversations import read_conversations
+from longjing.model.files import load_model, load_reward_model, resolve
+from longjing.recipe.lineage import digest
+from longjing.recipe.loading import load
+from longjing.recipe.running import run_recipe, task_of
+from longjing.recipe.schema import Recipe
+from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, makes
+from longjing.runs import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return load("r1", ["device=cpu", "threads=1"], quick=True)
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    run = RunDirectory(tmp_path_factory.mktemp("quick") / "run")
+    run_recipe(recipe, run.path, Console(file=io.StringIO()))
+    return run
+
+
+def test_every_stage_finishes_and_passes_its_gate(recipe: Recipe, run: RunDirectory) -> None:
+    assert len(recipe.stages) == 12
+    for stage in run.stages():
+        assert stage.result is not None and stage.metrics.rows()
+        assert run.read_json(f"{stage.name}/gate.json")["passed"] is True
+
+
+def test_every_stage_makes_what_it_says(recipe: Recipe, run: RunDirectory) -> None:
+    made = {stage.name: makes(stage.kind) for stage in recipe.stages}
+    assert {*made.values()} == {MODEL, DATA, REWARD_MODEL}
+    readers = {
+        MODEL: lambda stage: load_model(stage.model_path),
+        REWARD_MODEL: lambda stage: load_reward_model(stage.model_path),
+        DATA: lambda stage: read_conversations(stage.data.path),
+    }
+    for stage in run.stages():
+        assert readers[made[stage.name]](stage)
+
+
+def test_the_lineage_is_whole_and_its_digests_hold(recipe: Recipe, run: RunDirectory) -> None:
+    lineage = run.read_json("lineage.json")
+    assert list(lineage["stages"]) == [stage.name for stage in recipe.stages]
+    assert lineage["inputs"] == {"base": {"sha256": digest(resolve("base"))}}
+    for entry in lineage["stages"].values():
+        assert entry["makes"]["sha256"] == digest(run.path / entry["makes"]["path"])
+    assert lineage["stages"]["rl-2"]["takes"] == {
+        "model": "sft", "preference.helpfulness": "helpfulness", "preference.safety": "safety",
+    }  # fmt: skip
+    assert len({entry["makes"]["sha256"] for entry in lineage["stages"].values()}) == 12
+
+
+def test_every_checkpoint_is_measured_on_every_task(recipe: Recipe, run: RunDirectory) -> None:
+    assert recipe.measure is not None
+    names = ["base", *(stage.name for stage in recipe.stages if makes(stage.kind) == MODEL)]
+    assert [(row["checkpoint"], row["label"]) for row in run.checkpoints.rows()] == [
+        (name, label) for name in names for label in recipe.measure.tasks
+    ]
+    ids = {
+        (row["label"], *(example["problem"] for example in row["examples"])) for row in run.checkpoints.rows()
+    }
+    assert len(ids) == len(recipe.measure.tasks)  # the same problems for every checkpoint
+
+
+def test_reward_models_and_general_prompts_come_in_the_last_quarter_only(run: RunDirectory) -> None:
+    first, last = run.stage("rl-2").metrics.rows()[0], run.stage("rl-2").metrics.rows()[-1]
+    assert "reward_helpfulness" not in first and "reward_safety" not in first
+    assert {"reward_helpfulness", "reward_safety", "reward_accuracy", "reward_language"} <= last.keys()
+
+
+def test_the_samples_have_plain_conversation_among_them(run: RunDirectory) -> None:
+    for name, share in (("cold-start-data", 0.0), ("samples", 0.25)):
+        rows = [json.loads(line) for line in run.stage(name).data.path.read_text().splitlines()]
+        others = sum(row["task"] == "conversation" for row in rows)
+        assert abs(others / len(rows) - share) < 0.05
+        assert run.stage(name).result["kept"] == len(rows) - others  # type: ignore[index]
+
+
+def test_the_policies_learn_what_the_engine_sampled(run: RunDirectory) -> None:
+    for name in ("r1-zero", "rl-1", "rl-2", "distilled-on-policy"):
+        rows = run.stage(name).metrics.rows()
+        assert all(row.get("logprob_difference", 0.0) < 1e-5 for row in rows)
+        assert any(row["grad_norm"] > 0 for row in rows)
+
+
+def test_bill_and_report_cover_the_whole_recipe(recipe: Recipe, run: RunDirectory) -> None:
+    bill, report = run.read_json("bill.json"), (run.path / "report.html").read_text()
+    assert {stage.name for stage in recipe.stages} <= bill["phases"].keys()
+    assert bill["kept"].keys() == {"cold-start-data", "samples"}
+    assert all(phase["seconds"] > 0 and phase["flops"] > 0 for phase in bill["phases"].values())
+    assert "All checkpoints on all tasks" in report and "not begun" not in report
+
+
+def test_people_talk_to_the_final_model(run: RunDirectory) -> None:
+    assert resolve(run.path) == run.path / "rl-2" / "model"
+    task = task_of(run.path)
+    assert task is not None and task.name == "mixture"
+
+
+def test_the_same_command_finds_nothing_left_to_do(recipe: Recipe, run: RunDirectory) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*/model/*")}
+    screen = Console(file=io.StringIO())
+    run_recipe(recipe, run.path, screen)
+    assert screen.file.getvalue().count("finished already") == 12  # type: ignore[attr-defined]
+    assert before == {path: path.stat().st_mtime_ns for path in run.path.rglob("*/model/*")}
+
+
+def test_a_stage_runs_alone_on_any_checkpoint(tmp_path: Path) -> None:
+    changes = ["device=cpu", "threads=1", "rl-1.model=base", "measure=null"]
+    with pytest.raises(UserError, match="'countdown', on which nothing is measured"):
+        load("r1", changes, quick=True, only=["rl-1"])
+    changes.append("rl-1.gate={metric: pass_at_1, task: mixture, at_least: 0}")
+    alone = load("r1", changes, quick=True, only=["rl-1"])
+    assert alone.name == "r1-quick-rl-1"
+    run_recipe(alone, tmp_path / "run", Console(file=io.StringIO()))
+    assert resolve(tmp_path / "run") == tmp_path / "run" / "rl-1" / "model"

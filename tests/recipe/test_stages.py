@@ -1,0 +1,116 @@
+"""What stages take from each other: known from their settings, in order, and of the right sort."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from longjing.errors import UserError
+from longjing.recipe.loading import load
+from longjing.recipe.stages import DATA, KINDS, MODEL, REWARD_MODEL, Reference, makes, references
+
+NETWORK = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+           "num_attention_heads": 1}  # fmt: skip
+TASK = {"name": "countdown"}
+STAGES: list[dict[str, Any]] = [
+    {"kind": "pretrain", "name": "read", "model": NETWORK, "corpus": {"countdown": 1}, "steps": 1},
+    {"kind": "sample", "name": "draw", "model": "read", "task": [TASK], "problems": 3, "max_tokens": 9},
+    {"kind": "finetune", "name": "tune", "model": "read", "data": ["draw", "/more.jsonl"]},
+    {"kind": "reward-model", "name": "safety", "model": "tune", "data": "safety"},
+    {"kind": "reinforce", "name": "zero", "model": "tune", "task": TASK, "steps": 1, "max_tokens": 9,
+     "preference": {"safety": "safety"}},
+    {"kind": "distill", "name": "small", "model": "read", "teacher": "zero", "task": TASK, "steps": 1,
+     "max_tokens": 9},
+]  # fmt: skip
+
+
+def recipe(tmp_path: Path, stages: list[dict[str, Any]]) -> Path:
+    path = tmp_path / "all.yaml"
+    path.write_text(yaml.safe_dump({"name": "all", "stages": stages}))
+    return path
+
+
+def test_all_kinds_make_and_take_something(tmp_path: Path) -> None:
+    assert {stage["kind"] for stage in STAGES} == KINDS.keys()
+    plain = load(recipe(tmp_path, STAGES)).to_dict()["stages"]
+    assert {stage["name"]: makes(stage["kind"]) for stage in plain} == {
+        "read": MODEL, "draw": DATA, "tune": MODEL, "safety": REWARD_MODEL, "zero": MODEL, "small": MODEL,
+    }  # fmt: skip
+    assert [references(stage) for stage in plain] == [
+        [],
+        [Reference(("model",), "read", MODEL)],
+        [
+            Reference(("model",), "read", MODEL),
+            Reference(("data", 0), "draw", DATA),
+            Reference(("data", 1), "/more.jsonl", DATA),
+        ],
+        [Reference(("model",), "tune", MODEL)],  # data of its own making come from nowhere
+        [
+            Reference(("model",), "tune", MODEL),
+            Reference(("preference", "safety"), "safety", REWARD_MODEL),
+        ],
+        [Reference(("model",), "read", MODEL), Reference(("teacher",), "zero", MODEL)],
+    ]
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+def test_a_stage_before_what_it_takes_is_refused(tmp_path: Path, place: int) -> None:
+    with pytest.raises(UserError, match=f"{STAGES[place]['name']} takes .*, which doesn't come before it"):
+        load(recipe(tmp_path, [STAGES[place], *STAGES[:place], *STAGES[place + 1 :]]))
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "expected"),
+    [
+        (2, {"model": "draw"}, "tune takes `model` from draw, which makes data, not a model"),
+        (2, {"data": ["read"]}, "tune takes `data` from read, which makes a model, not data"),
+        (4, {"model": "safety"}, "zero takes `model` from safety, which makes a reward model, not a model"),
+        (
+            4,
+            {"preference": {"safety": "tune"}},
+            "zero takes `preference` from tune, which makes a model, not a r",
+        ),
+    ],
+)
+def test_a_stage_that_takes_another_sort_of_thing_is_refused(
+    tmp_path: Path, place: int, change: dict[str, Any], expected: str
+) -> None:
+    stages = [*STAGES[:place], STAGES[place] | change, *STAGES[place + 1 :]]
+    with pytest.raises(UserError, match=expected):
+        load(recipe(tmp_path, stages))
+
+
+@pytest.mark.parametrize(
+    ("place", "measure", "expected"),
+    [
+        (0, {}, "the gate of read asks for the task 'chess', on which nothing is measured$"),
+        (2, {"measure": {"tasks": {"hard": TASK}}}, "of tune .* nothing is measured; known are: hard"),
+        (
+            4,
+            {"measure": {"tasks": {"hard": TASK}}},
+            "of zero .* nothing is measured; known are: hard, countdown",
+        ),
+    ],
+)
+def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
+    tmp_path: Path, place: int, measure: dict[str, Any], expected: str
+) -> None:
+    gate = {"metric": "pass_at_1", "task": "chess", "at_least": 0.5}
+    stages = [*STAGES[:place], STAGES[place] | {"gate": gate}, *STAGES[place + 1 :]]
+    path = recipe(tmp_path, stages)
+    path.write_text(path.read_text() + yaml.safe_dump(measure) if measure else path.read_text())
+    with pytest.raises(UserError, match=expected):
+        load(path)
+    path.write_text(path.read_text().replace("chess", "hard" if measure else "countdown"))
+    if measure:
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["draw", "zero", "small"])
+def test_a_task_that_does_not_exist_is_named_once_with_its_place(tmp_path: Path, name: str) -> None:
+    place = next(place for place, stage in enumerate(STAGES) if stage["name"] == name)
+    wrong = [{"name": "chess"}] if name == "draw" else {"name": "chess"}
+    with pytest.raises(UserError) as caught:
+        load(recipe(tmp_path, [*STAGES[:place], STAGES[place] | {"task": wrong}, *STAGES[place + 1 :]]))
+    assert str(caught.value).count("no task 'chess'") == 1
