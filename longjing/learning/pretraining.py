@@ -22,7 +22,7 @@ from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, ahead, pack
 from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.config import ModelConfig
-from longjing.model.decoder import Decoder, segment_mask
+from longjing.model.decoder import Decoder
 from longjing.model.files import resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
@@ -78,7 +78,7 @@ class Losses:
 
 def losses(model: Decoder, packed: Packed) -> Losses:
     """The losses of one batch of packed rows (DeepSeek-V3, equations 17 to 25)."""
-    context = model.context(packed.positions, segment_mask(packed.segments))
+    context = model.context(packed.positions, segments=packed.segments)
     context.balance = []
     hidden = model.hidden(packed.tokens, context)
     targets, counts = ahead(packed, 1)
@@ -87,7 +87,7 @@ def losses(model: Decoder, packed: Packed) -> Losses:
     for depth in range(len(model.mtp)):
         # Position i joins its hidden state with token i + 1 + depth, and predicts the one after that.
         width = packed.tokens.shape[1] - 1 - depth
-        inner = model.context(packed.positions[:, :width], segment_mask(packed.segments[:, :width]))
+        inner = model.context(packed.positions[:, :width], segments=packed.segments[:, :width])
         hidden = model.next_hidden(depth, packed.tokens[:, 1 + depth :], hidden[:, :width], inner)
         targets, counts = ahead(packed, 2 + depth)
         further.append(_cross_entropy(model, hidden[:, :-1], targets, counts))

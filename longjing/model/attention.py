@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longjing.model.config import ModelConfig
+from longjing.model.documents import Documents
 from longjing.model.rope import rotate
 
 _CHUNK, _FEWEST = 128, 16
@@ -33,7 +34,8 @@ class Context:
     a token may look, or the same as numbers to be added to the scores (0 and -inf); None means causal over the
     tokens given, which is not enough for whoever reads a cache. With a `cache`, new entries are stored in it;
     `reads_cache` says whether tokens also look at what was there before (decoding) or only at each other
-    (the first chunk of a prompt). `absorbed`: latent attention takes its decoding path; see `Decoder.context`.
+    (the first chunk of a prompt). `documents`: tokens look at what precedes them in their own document, and there
+    is no mask. `absorbed`: latent attention takes its decoding path; see `Decoder.context`.
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
     `routes` and `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
     """
@@ -41,6 +43,7 @@ class Context:
     cos: Tensor
     sin: Tensor
     mask: Tensor | None = None
+    documents: Documents | None = None
     cache: Cache | None = None
     reads_cache: bool = False
     absorbed: bool = False
@@ -60,7 +63,16 @@ class RMSNorm(nn.RMSNorm):
         return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, scale: float) -> Tensor:
+    """Attention of whoever may look at whom: q `[B, L, H, D]`, k `[B, T, K, D]`, v `[B, T, K, V]` -> `[B, L, H, V]`."""
+    if context.documents is None:
+        return _fused(q, k, v, context.mask, scale)
+    documents = context.documents
+    parts = zip(documents.gather(q), documents.gather(k), documents.gather(v), strict=True)
+    return documents.scatter([_fused(q, k, v, None, scale) for q, k, v in parts], q.shape[:2])
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """PyTorch's fused attention. q `[B, L, H, D]`, k `[B, T, K, D]`, v `[B, T, K, V]` -> `[B, L, H, V]`; K divides H.
 
     Values narrower than the keys are padded: the fused kernels want one width, and the plain
@@ -82,7 +94,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """`attend` by whole products: what the fused kernels do in pieces is too small for a CPU's bfloat16. They
+    """`_fused` by whole products: what the fused kernels do in pieces is too small for a CPU's bfloat16. They
     take 4 times as long for 84 tokens, 1.5 times for 512."""
     batch, length, heads, _ = q.shape
     if mask is None:
@@ -146,7 +158,7 @@ class LatentAttention(nn.Module):
                 .split((self.nope, self.value), dim=-1)
             )
             k = torch.cat((k_nope, k_rope.expand(-1, -1, self.heads, -1)), dim=-1)
-            out = attend(torch.cat((q_nope, q_rope), dim=-1), k, v, context.mask, self.scale)
+            out = attend(torch.cat((q_nope, q_rope), dim=-1), k, v, context, self.scale)
         return self.o_proj(out.flatten(2))
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, mask: Tensor | None) -> Tensor:
@@ -206,5 +218,5 @@ class GroupedQueryAttention(nn.Module):
             cached = context.cache.update(self.layer, torch.cat((k, v), dim=2).flatten(2))
             if context.reads_cache:
                 k, v = cached.view(batch, -1, 2 * self.kv_heads, self.dim).chunk(2, dim=2)
-        out = attend(q.to(k.dtype), k, v, context.mask, self.scale)
+        out = attend(q.to(k.dtype), k, v, context, self.scale)
         return self.o_proj(out.flatten(2).to(x.dtype))

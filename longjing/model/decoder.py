@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from longjing.model.attention import Cache, Context, GroupedQueryAttention, LatentAttention, RMSNorm
 from longjing.model.config import ModelConfig
+from longjing.model.documents import Documents
 from longjing.model.moe import MLP, Experts, MixtureOfExperts, Router
 from longjing.model.rope import inverse_frequencies
 
@@ -104,8 +105,11 @@ class Decoder(nn.Module):
         reads_cache: bool = False,
         replay: Tensor | None = None,
         exact: bool = False,
+        segments: Tensor | None = None,
     ) -> Context:
         """What the blocks need to know of this pass; `positions` `[batch, length]`, the rest as in `Context`.
+
+        `segments` `[batch, length]` packs several documents in a row: tokens see only their own segment.
 
         `exact` asks for the results of decoding the same tokens one by one, in whatever batch, bit for bit but
         for rare roundings. It is meant for latent attention in float32 on the CPU, where whole texts then take
@@ -116,12 +120,15 @@ class Decoder(nn.Module):
         cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
         exact = exact and dtype == torch.float32 and positions.device.type == "cpu"
         absorbed = self.config.is_latent and (reads_cache or exact)
+        if absorbed and segments is not None:
+            raise ValueError("packed rows are read at once and not exactly: decoding has no segments")
         if mask is None and absorbed:
             length = positions.shape[1]
             mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=positions.device).tril()
         if mask is not None and (reads_cache or absorbed):  # as numbers, once for all layers
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-        return Context(cos.to(dtype), sin.to(dtype), mask, cache, reads_cache, absorbed, replay)
+        documents = None if segments is None else Documents.of(segments)
+        return Context(cos.to(dtype), sin.to(dtype), mask, documents, cache, reads_cache, absorbed, replay)
 
     def hidden(self, tokens: Tensor, context: Context) -> Tensor:
         """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""
@@ -147,13 +154,11 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Logits `[batch, length, vocabulary]` of `tokens` `[batch, length]`.
 
-        `segments` `[batch, length]` packs several documents in a row: tokens see only their own segment.
-        `positions` default to counting from 0 in each row.
+        `segments`: see `context`. `positions` default to counting from 0 in each row.
         """
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        mask = None if segments is None else segment_mask(segments)
-        return self.head(self.hidden(tokens, self.context(positions, mask, replay=replay)))
+        return self.head(self.hidden(tokens, self.context(positions, replay=replay, segments=segments)))
 
     def routers(self) -> Iterator[Router]:
         """The routers of all mixture layers, in order."""
@@ -172,9 +177,3 @@ class Decoder(nn.Module):
                 idle = 1 - self.config.num_experts_per_tok / self.config.n_routed_experts
                 total -= round(idle * sum(p.numel() for p in module.parameters()))
         return total
-
-
-def segment_mask(segments: Tensor) -> Tensor:
-    """The mask of packed rows: bool `[batch, 1, length, length]`, causal within each segment."""
-    same = segments[:, :, None] == segments[:, None, :]
-    return same.tril()[:, None]

@@ -16,7 +16,8 @@ from longjing.errors import UserError
 from longjing.tasks.base import Completion, Problem, Split, Verdict, split_of
 from longjing.tasks.language import share
 
-# subject: (what people say, what is answered); every saying of a subject goes with every answer.
+# subject: (what people say, what is answered); every saying of a subject goes with every answer. Gaps in braces are
+# filled from `_FILLERS`.
 TALK: dict[str, tuple[list[str], list[str]]] = {
     "greeting": (
         ["Hello", "Hi", "Hi there", "Hey", "Good morning", "Good evening", "Hello, how are you?",
@@ -49,13 +50,21 @@ TALK: dict[str, tuple[list[str], list[str]]] = {
          "I am Longjing, a small open model, named after a spring in Hangzhou."],
     ),
     "refusal": (
-        ["What is the weather today?", "Will it rain tomorrow?", "What is in the news?",
-         "Write an essay about the sea.", "Write a poem.", "Write a program.", "Is this medicine safe?",
-         "I have a headache, what should I take?", "Which stock should I buy?",
-         "Who is the president?", "Translate this book.", "Tell me a story."],
+        ["What is the weather today?", "Will it rain tomorrow?", "What is in the news?", "What time is it?",
+         "Write an essay about {topic}.", "Write a poem about {topic}.", "Write a poem.", "Write a program.",
+         "Write a program that sorts {topic}.", "Is this medicine safe?", "What do you think about {topic}?",
+         "I have a headache, what should I take?", "Which stock should I buy?", "Tell me a joke.",
+         "Who is the president of {place}?", "What is the capital of {place}?", "Where is {place}?",
+         "How far is {place}?", "Translate this book.", "Translate {topic} into French.", "Tell me a story.",
+         "Tell me a story about {topic}.", "Tell me about {topic}.", "Tell me about {place}.",
+         "What is {topic}?", "Explain {topic}.", "Explain {topic} to a child.", "Who invented {topic}?",
+         "Why is the sky blue?", "When did the war end?", "How do I cook {topic}?", "Draw me {topic}.",
+         "Can you write code?", "Prove that there are infinitely many primes.", "What is love?",
+         "Recommend a book about {topic}.", "Plan a trip to {place}.", "Do you like {topic}?"],
         ["Sorry, I can't do that: I am a very small model. {skill}",
          "I don't know that, and I don't want to make it up. {skill}",
          "I am too small for this. Please ask a person or a bigger model.",
+         "That is beyond me. {skill}",
          "I can't help with that. {skill}"],
     ),
     "问候": (
@@ -80,10 +89,14 @@ TALK: dict[str, tuple[list[str], list[str]]] = {
         ["龙井是杭州的一眼泉。我是一个小的开放语言模型。", "我是龙井，一个小的开放模型，名字来自杭州的泉。"],
     ),
     "拒绝": (
-        ["今天天气怎么样？", "明天会下雨吗？", "今天有什么新闻？", "写一篇作文。", "写一首诗。",
-         "写一个程序。", "我头疼，吃什么药？", "这个药安全吗？", "我该买哪只股票？", "讲一个故事。"],
+        ["今天天气怎么样？", "明天会下雨吗？", "今天有什么新闻？", "现在几点了？", "写一篇关于{topic}的作文。",
+         "写一首关于{topic}的诗。", "写一首诗。", "写一个程序。", "我头疼，吃什么药？", "这个药安全吗？",
+         "我该买哪只股票？", "讲一个故事。", "讲一个笑话。", "讲一个{topic}的故事。", "{place}的首都是哪里？",
+         "{place}在哪里？", "去{place}怎么走？", "什么是{topic}？", "解释一下{topic}。", "介绍一下{topic}。",
+         "介绍一下{place}。", "谁发明了{topic}？", "把{topic}翻译成英文。", "你喜欢{topic}吗？", "天空为什么是蓝色的？",
+         "推荐一本关于{topic}的书。", "你会写代码吗？", "证明素数有无穷多个。"],
         ["对不起，我做不到：我是一个很小的模型。{skill}", "这个我不知道，也不想乱说。{skill}",
-         "我太小了，做不了这个。请问人或者更大的模型。", "这个我帮不了你。{skill}"],
+         "我太小了，做不了这个。请问人或者更大的模型。", "这超出了我的能力。{skill}", "这个我帮不了你。{skill}"],
     ),
 }  # fmt: skip
 _FILLERS: dict[str, dict[str, list[str]]] = {
@@ -94,18 +107,30 @@ _FILLERS: dict[str, dict[str, list[str]]] = {
                   "I work on arithmetic and short problems.",
                   "I can try number games, equations and word problems.",
                   "I only know how to work with numbers."],
+        "topic": ["the sea", "cats", "music", "history", "bread", "the moon", "love", "football", "a tree",
+                  "the internet", "rice", "gravity", "birds", "tea", "philosophy", "a house", "dinosaurs", "art",
+                  "computers", "soup", "the brain", "flowers", "money", "light"],
+        "place": ["France", "China", "Japan", "Paris", "Hangzhou", "Africa", "the USA", "London", "Brazil",
+                  "Germany", "Shanghai", "India", "the moon", "Rome", "Canada", "Mexico"],
     },
     "zh": {
         "offer": ["有什么要算的吗？", "有题目给我吗？", "给我一些数吧！", "我能帮你算什么？"],
         "skill": ["我会算术、方程和数字游戏。", "我能算小的算术题和应用题。", "我只会和数字打交道。"],
+        "topic": ["大海", "猫", "音乐", "历史", "面包", "月亮", "爱", "足球", "树", "网络", "米饭", "重力", "鸟",
+                  "茶", "哲学", "恐龙", "电脑", "汤", "大脑", "花", "钱", "光"],
+        "place": ["法国", "中国", "日本", "巴黎", "杭州", "非洲", "美国", "伦敦", "德国", "上海", "印度", "北京"],
     },
 }  # fmt: skip
 
 
-def reply(answer: str, saying: str, random: Random) -> str:
-    """An answer of `TALK` with its gaps filled, in the language of what was said."""
+def exchange(saying: str, answers: list[str], random: Random) -> tuple[str, str]:
+    """A saying of `TALK` and one of the answers to it, with their gaps filled."""
     fillers = _FILLERS[_language(saying)]
-    return answer.format(**{name: random.choice(choices) for name, choices in fillers.items()})
+    said, answered = (
+        text.format(**{name: random.choice(choices) for name, choices in fillers.items()})
+        for text in (saying, random.choice(answers))
+    )
+    return said, answered
 
 
 class ConversationSettings(BaseModel):
@@ -169,9 +194,9 @@ class Conversation:
 
 
 def _problem(saying: str, answers: list[str], random: Random) -> Problem:
-    id = blake2b(_key(saying).encode(), digest_size=12).hexdigest()
-    answer = reply(random.choice(answers), saying, random)
-    return Problem(Conversation.name, id, saying, answer, {}, _language(saying))
+    prompt, answer = exchange(saying, answers, random)
+    id = blake2b(_key(prompt).encode(), digest_size=12).hexdigest()
+    return Problem(Conversation.name, id, prompt, answer, {"saying": saying}, _language(saying))
 
 
 def _key(saying: str) -> str:

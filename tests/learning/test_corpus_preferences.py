@@ -17,7 +17,7 @@ from longjing.tasks.answer import boxed
 from longjing.tasks.conversation import TALK
 from longjing.tasks.language import share
 
-SHARES = dict.fromkeys(KINDS, 1.0)
+SHARES = dict.fromkeys((kind for kind in KINDS if kind != "drill"), 1.0)
 TASKS = {"countdown": {"numbers": 3}, "arithmetic": {"difficulty": 1}}
 COUNT = 2000
 

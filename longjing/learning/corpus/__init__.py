@@ -5,7 +5,7 @@ from dataclasses import replace
 from random import Random
 
 from longjing import tasks
-from longjing.learning.corpus import arithmetic, conversation, countdown, equations, word_problems
+from longjing.learning.corpus import arithmetic, conversation, countdown, drill, equations, word_problems
 from longjing.learning.corpus.document import Document
 from longjing.tasks import Problem
 from longjing.text.tokenizer import Tokenizer
@@ -16,7 +16,8 @@ _WRITERS = {
     "equations": equations.write,
     "word-problems": word_problems.write,
 }
-KINDS = (*_WRITERS, "conversation")
+_UNASKED = {"conversation": conversation.write, "drill": drill.write}  # without a problem behind them
+KINDS = (*_WRITERS, *_UNASKED)
 
 
 Settings = Mapping[str, Mapping[str, object]]
@@ -55,8 +56,8 @@ def _single(seed: int, shares: Mapping[str, float], settings: Settings) -> Itera
     problems = {kind: _problems(kind, settings.get(kind, {}), seed) for kind in _WRITERS if shares.get(kind)}
     while True:
         (kind,) = random.choices(list(shares), list(shares.values()))
-        if kind == "conversation":
-            yield conversation.write(random)
+        if kind in _UNASKED:
+            yield _UNASKED[kind](random)
         else:
             yield _WRITERS[kind](next(problems[kind]), random)
 

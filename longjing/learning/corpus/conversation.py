@@ -6,13 +6,14 @@ What a small model says when nothing is asked that it could work out, and how it
 from random import Random
 
 from longjing.learning.corpus.document import Document
-from longjing.tasks.conversation import TALK, reply
+from longjing.tasks.conversation import TALK, exchange
 
-_SUBJECTS = list(TALK)
+# What it can't do is more than all the rest that people say, so it is met as often as all the rest.
+_SHARES = {subject: 6.0 if subject in ("refusal", "拒绝") else 1.0 for subject in TALK}
 
 
 def write(rng: Random) -> Document:
     """One exchange, without reasoning; its style is `conversation`. Every saying goes with every answer."""
-    prompts, answers = TALK[rng.choice(_SUBJECTS)]
-    prompt, answer = rng.choice(prompts), rng.choice(answers)
-    return Document(prompt, "", reply(answer, prompt, rng), "conversation", thinking=rng.random() < 0.5)
+    sayings, answers = TALK[rng.choices(list(_SHARES), list(_SHARES.values()))[0]]
+    prompt, answer = exchange(rng.choice(sayings), answers, rng)
+    return Document(prompt, "", answer, "conversation", thinking=rng.random() < 0.5)

@@ -19,7 +19,7 @@ from longjing.learning.preference_data import Preference, Text
 from longjing.learning.readable import written_answer
 from longjing.tasks.answer import boxed
 from longjing.tasks.base import Language
-from longjing.tasks.conversation import TALK, reply
+from longjing.tasks.conversation import TALK, exchange
 
 _OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
 
@@ -136,7 +136,7 @@ def helpfulness(
             "empty": "",
             "rambling": _ramble(random, good, padding),
             "evasive": random.choice(_EVASIVE[language]),
-            "beside the point": _talk(random, language, problem.prompt),
+            "beside the point": _talk(random, language, problem.data.get("saying")),
             "language": foreign,
         }[worse]
         sides = Text("", better), Text("", rejected)
@@ -244,16 +244,16 @@ def _ramble(random: Random, answer: str, padding: Sequence[str]) -> str:
     return (" " if answer.isascii() else "").join([*padding[:place], answer, *padding[place:]])
 
 
-def _talk(random: Random, language: Language, prompt: str | None = None) -> str:
-    """Something that is said in this language to something else than `prompt` and its like."""
+def _talk(random: Random, language: Language, saying: str | None = None) -> str:
+    """Something that is said in this language to something else than `saying` and its like."""
     said, answers = random.choice(
         [
             (said, answers)
             for said, answers in TALK.values()
-            if _spoken(said[0]) == language and prompt not in said
+            if _spoken(said[0]) == language and saying not in said
         ]
     )
-    return reply(random.choice(answers), said[0], random)
+    return exchange(said[0], answers, random)[1]
 
 
 def _spoken(prompt: str) -> Language:
