@@ -21,7 +21,7 @@ from longjing.errors import UserError
 app = typer.Typer(
     name="longjing",
     help="Teach a small language model to reason, watch it learn, talk to it.\n\n"
-    "Begin with:\n\n    longjing run r1-zero\n\n    longjing chat runs/r1-zero",
+    "Begin with:\n\n    longjing chat\n\n    longjing run r1-zero",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -124,10 +124,32 @@ def report(run: Annotated[Path, typer.Argument(help="the run's directory")]) -> 
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="a run")],
+    directory: Annotated[Path, typer.Argument(help="where the model goes; its name is the model's")],
+    stage: Annotated[str | None, typer.Option(help="whose model; default the run's own")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="bfloat16, half the size, or float32, as it was trained")
+    ] = "bfloat16",
+) -> None:
+    """Write a run's model as a Hugging Face directory, with a card that says how it was made and what it can do.
+
+    Of a card that is there already only the facts are written again.
+
+    Example:
+
+        longjing export runs/r1 my-model --stage distilled
+    """
+    from longjing.recipe.exporting import export_model
+    from longjing.runs import RunDirectory
+
+    export_model(RunDirectory(run), stage, directory, dtype)
+    print(directory)
+
+
+@app.command()
 def chat(
-    model: Annotated[
-        str, typer.Argument(help="a run, a model directory, or a shipped model's name")
-    ] = "base",
+    model: Annotated[str, typer.Argument(help="a run, a model directory, or a shipped model's name")] = "r1",
     temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token")] = 0.6,
     max_tokens: Annotated[int, typer.Option(min=1, help="longest reply, reasoning included")] = 512,
     seed: Annotated[int, typer.Option(help="the same seed and questions give the same replies")] = 0,
@@ -137,6 +159,8 @@ def chat(
     """Talk to a model in the terminal. Its reasoning is dimmed, its answer isn't.
 
     Examples:
+
+        longjing chat
 
         longjing chat runs/r1-zero
 
@@ -148,9 +172,7 @@ def chat(
     console = Console(highlight=False)
     engine, tokenizer = _engine(model, device, dtype, console)
     limit = engine.model.config.max_position_embeddings
-    converse(
-        Conversation(engine, tokenizer, limit, temperature, max_tokens, seed), task_of(Path(model)), console
-    )
+    converse(Conversation(engine, tokenizer, limit, temperature, max_tokens, seed), task_of(model), console)
 
 
 @app.command(name="eval")

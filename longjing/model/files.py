@@ -53,7 +53,8 @@ def shipped() -> list[str]:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The model directory that a user means: a path, a run or one of its stages, or a shipped model's name.
+    """The model directory that a user means: a path, a run or one of its stages, or a shipped model's name (`r1`,
+    or in full `longjing-r1`).
 
     Of a run it is the model of the recipe's `final` stage, before that is done (or where none is named) of the last
     stage that has one, reward models aside: they can't talk. Raises UserError if it is none of these.
@@ -72,8 +73,8 @@ def resolve(name_or_path: str | Path) -> Path:
         if stages and found is None:
             raise UserError(f"{path}: no stage of this run has finished yet, so there is no model to read")
         return found or path
-    if str(name_or_path) in shipped():
-        return SHIPPED / name_or_path
+    if (name := str(name_or_path).removeprefix("longjing-")) in shipped():
+        return SHIPPED / name
     names = ", ".join(shipped()) or "none"
     raise UserError(f"no model {str(name_or_path)!r}: no such directory, nor a shipped model ({names})")
 

@@ -20,7 +20,7 @@ from longjing.learning.preference import prefer
 from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
 from longjing.model.device import keep_freed_memory
-from longjing.model.files import resolve
+from longjing.model.files import SHIPPED, resolve
 from longjing.planning.bill import Bill, Prices
 from longjing.recipe import lineage
 from longjing.recipe.checkpoints import measure
@@ -32,6 +32,7 @@ from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import DATA, MODEL, AnyStage, makes, references
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.tasks import Task
+from longjing.tasks.mixture import Mixture
 
 LOOPS: dict[str, Callable[..., None]] = {
     "pretrain": pretrain,
@@ -173,8 +174,12 @@ def _charge_measurement(bill: Bill, phase: str, row: dict[str, Any]) -> None:
     bill.add(phase, tokens_sampled=row["tokens"], flops=row["flops"] or 0.0, seconds=row["seconds"])
 
 
-def task_of(path: Path) -> Task | None:
-    """The task that a run's last reinforcement stage learned; None for what is no such run."""
+def task_of(name_or_path: str) -> Task | None:
+    """What a model has learned to do: of a run the task of its last reinforcement stage, of a shipped model all that
+    the package's tasks ask; None for what is neither."""
+    path = Path(name_or_path)
+    if not path.exists() and resolve(name_or_path).parent == SHIPPED:
+        return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in tasks.names()])
     if not (path / "recipe.yaml").exists():
         return None
     stages = RunDirectory(path).recipe()["stages"]

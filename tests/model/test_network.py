@@ -35,9 +35,9 @@ def test_the_constants_of_deepseek_v3() -> None:
 @torch.no_grad()
 def test_packed_documents_are_as_good_as_alone(shape: dict[str, object]) -> None:
     model = network(shape)
-    lengths = [5, 1, 11, 7]
+    lengths = [5, 1, 40, 7, 33, 32]
     tokens = batch(model, rows=1, length=sum(lengths))
-    segments = torch.repeat_interleave(torch.arange(4), torch.tensor(lengths))[None]
+    segments = torch.repeat_interleave(torch.arange(6), torch.tensor(lengths))[None]
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
     packed = model(tokens, positions, segments)
     alone = torch.cat([model(part) for part in tokens.split(lengths, dim=1)], dim=1)

@@ -261,6 +261,6 @@ def test_the_prices_of_the_recipe_are_those_of_the_bill(stages: Stages, tmp_path
 
 def test_the_task_of_a_run_is_known(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
     start(recipe, tmp_path / "run")
-    task = task_of(tmp_path / "run")
+    task = task_of(str(tmp_path / "run"))
     assert task is not None and task.name == "countdown" and task.settings["difficulty"] == 1
-    assert task_of(tmp_path) is None
+    assert task_of(str(tmp_path)) is None

@@ -119,11 +119,11 @@ def test_prompts_are_those_of_the_corpus_in_the_language_asked_for(language: str
     for split in ("train", "validation", "test"):
         held = sample(task, split, count=300)
         assert len(held) == 300 or len({problem.id for problem in held}) == len(held)
-        met += sorted({problem.prompt for problem in held})
+        met += sorted({problem.data["saying"] for problem in held})
         for problem in held:
             assert problem.language == ("en" if problem.prompt.isascii() else "zh")
-            assert "{" not in problem.answer and json.dumps(problem.data)
-    assert len(met) == len(set(met)), "a prompt is in two splits"
+            assert "{" not in problem.prompt + problem.answer and json.dumps(problem.data)
+    assert len(met) == len(set(met)), "a saying is in two splits"
     assert set(met) == {s for s in sayings if language == "mixed" or s.isascii() == (language == "en")}
 
 

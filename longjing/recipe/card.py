@@ -1,0 +1,92 @@
+"""The model card: what a model is, how a run made it, what that took, and what it can do, with intervals.
+
+What a person wrote around the facts is kept when a card is written again.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from longjing.model.decoder import Decoder
+from longjing.planning.bill import duration, quantity
+from longjing.recipe.lineage import FILE
+from longjing.recipe.report.comparison import Comparison
+from longjing.recipe.stages import references
+from longjing.runs import RunDirectory
+from longjing.runs.files import write_text
+
+_BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
+_ABOUT = "A model that Longjing made."
+
+
+def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype: str) -> None:
+    """Write the card of a stage's model to `path`, or put today's facts into the card that is there."""
+    card = _card(run, stage, model, dtype, path.parent)
+    if path.exists():
+        old = path.read_text(encoding="utf-8")
+        head, begin, rest = old.partition(_BEGIN)
+        _, end, tail = rest.partition(_END)
+        if begin and end:
+            facts = card.partition(_BEGIN)[2].partition(_END)[0]
+            card = head + _BEGIN + facts + _END + tail
+    write_text(path, card)
+
+
+def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: Path) -> str:
+    recipe, lineage = run.recipe(), run.read_json(FILE)
+    settings = {each["name"]: each for each in recipe["stages"]}
+    made = lineage["stages"][stage]
+    comparison = Comparison.of(run.checkpoints.rows())
+    chain = [name for name in settings if name in _ancestors(stage, settings)]
+    environment = Environment(loader=PackageLoader("longjing.recipe", "."), undefined=StrictUndefined)
+    outside = sorted(
+        {name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain}
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return environment.get_template("card.md.jinja").render(
+        name=directory.name, about=_ABOUT, begin=_BEGIN, end=_END, path=directory, stage=stage, recipe=recipe,
+        config=model.config, parameters=parameters, active=model.active_parameters(), dtype=dtype,
+        version=version("longjing"), sha256=made["makes"]["sha256"],
+        place=f"{recipe['threads']} thread(s) of a CPU" if recipe["device"] == "cpu" else recipe["device"],
+        stages=[*_work(run, settings, chain)],
+        inputs=[f"`{name}` ({lineage['inputs'][name]['sha256'][:12]}…)" for name in outside],
+        results=[] if comparison is None else [*_results(comparison, [*outside, stage])],
+        procedure="" if comparison is None else comparison.procedure,
+        samples=0 if comparison is None else next(iter(comparison.cells.values()))["samples"],
+    )  # fmt: skip
+
+
+def _ancestors(stage: str, settings: Mapping[str, Any]) -> set[str]:
+    """The stage, and every stage of the run that something of it was made from."""
+    found, open_ = set[str](), [stage]
+    while open_:
+        name = open_.pop()
+        if name in settings and name not in found:
+            found.add(name)
+            open_ += [reference.name for reference in references(settings[name])]
+    return found
+
+
+def _work(run: RunDirectory, settings: Mapping[str, Any], chain: list[str]) -> Iterator[tuple[str, ...]]:
+    phases = (run.read_json("bill.json") or {"phases": {}})["phases"]
+    for name in chain:
+        phase = phases.get(name, {"tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0, "seconds": 0.0})
+        taken = dict.fromkeys(reference.name for reference in references(settings[name]))
+        yield (
+            name, settings[name]["kind"], ", ".join(taken) or "nothing",
+            quantity(phase["tokens_sampled"], ""), quantity(phase["tokens_trained"], ""),
+            quantity(phase["flops"], "FLOP"), duration(phase["seconds"]),
+        )  # fmt: skip
+
+
+def _results(comparison: Comparison, names: list[str]) -> Iterator[tuple[str, ...]]:
+    for label in comparison.labels:
+        for name in names:
+            if (row := comparison.cells.get((name, label))) is not None and row["pass_at_1"] is not None:
+                yield (
+                    label, name, f"{row['pass_at_1']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
+                    f"{row['maj_at_k']:.1%}", f"{row['length_mean']:.0f} tokens",
+                )  # fmt: skip
