@@ -44,6 +44,10 @@ LOOPS: dict[str, Callable[..., None]] = {
 }
 
 
+# What the shipped models have learned.
+_LEARNED = ("countdown", "arithmetic", "equations", "word-problems")
+
+
 def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     """Run what is left of the recipe in the run directory `out`.
 
@@ -176,10 +180,10 @@ def _charge_measurement(bill: Bill, phase: str, row: dict[str, Any]) -> None:
 
 def task_of(name_or_path: str) -> Task | None:
     """What a model has learned to do: of a run the task of its last reinforcement stage, of a shipped model all that
-    the package's tasks ask; None for what is neither."""
+    the models of the package have learned; None for what is neither."""
     path = Path(name_or_path)
     if not path.exists() and resolve(name_or_path).parent == SHIPPED:
-        return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in tasks.names()])
+        return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in _LEARNED])
     if not (path / "recipe.yaml").exists():
         return None
     stages = RunDirectory(path).recipe()["stages"]

@@ -17,12 +17,13 @@ from longjing.tasks.conversation import Conversation
 from longjing.tasks.countdown import Countdown
 from longjing.tasks.equations import Equations
 from longjing.tasks.mixture import Mixture
+from longjing.tasks.stream_of_search import StreamOfSearch
 from longjing.tasks.word_problems import WordProblems
 
 __all__ = ["Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "split_of"]
 
 _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
-    task.name: task for task in (Countdown, Arithmetic, Equations, WordProblems)
+    task.name: task for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch)
 }
 
 

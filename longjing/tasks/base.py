@@ -150,6 +150,11 @@ class GeneratedTask(ABC, Generic[S, D]):
     def key(self, data: D) -> str:
         """The canonical key: equal for problems that differ only in form."""
 
+    def apart(self, data: D) -> str | None:
+        """What decides about the split instead of the key, None if nothing does: all problems that share it are in
+        one split."""
+        return None
+
     @abstractmethod
     def answer(self, data: D) -> str | None:
         """A correct answer, or None if the problem has none (it is then dropped)."""
@@ -179,7 +184,7 @@ class GeneratedTask(ABC, Generic[S, D]):
             if data is None:
                 continue
             key = f"{self.name} {self.key(data)}"
-            if split_of(key) != split:
+            if split_of(self.apart(data) or key) != split:
                 continue
             id = blake2b(key.encode(), digest_size=12).hexdigest()
             if id in seen or (answer := self.answer(data)) is None:

@@ -15,6 +15,7 @@ _WRITERS = {
     "arithmetic": arithmetic.write,
     "equations": equations.write,
     "word-problems": word_problems.write,
+    "stream-of-search": countdown.write,
 }
 _UNASKED = {"conversation": conversation.write, "drill": drill.write}  # without a problem behind them
 KINDS = (*_WRITERS, *_UNASKED)
