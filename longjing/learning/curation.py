@@ -23,12 +23,13 @@ from longjing.errors import UserError
 from longjing.learning.corpus import conversation
 from longjing.learning.policy import TaskSettings
 from longjing.learning.readable import repetition, written_answer
-from longjing.learning.rollouts import Group, judge_group, language_reward, sample_groups
+from longjing.learning.rollouts import Group, judge_group, sample_groups
 from longjing.model.files import load_model, resolve
 from longjing.planning import flops
 from longjing.runs import StageDirectory
 from longjing.tasks.answer import boxed
 from longjing.tasks.base import Problem, Task
+from longjing.tasks.language import share
 from longjing.text.tokenizer import Tokenizer
 
 # Why a sample isn't kept, in the order in which it is asked; the first reason counts.
@@ -49,7 +50,10 @@ class KeepSettings(BaseModel):
 
     correct: bool = True
     min_language: float = Field(
-        0.9, ge=0, le=1, description="share of the reasoning's words in the problem's language"
+        0.9,
+        ge=0,
+        le=1,
+        description="share of the words in the problem's language, of reasoning and answer each",
     )
     max_repetition: float = Field(0.2, ge=0, le=1, description="share of the text that repeats itself")
     max_length: int | None = Field(None, ge=1, description="tokens of the completion")
@@ -126,9 +130,10 @@ def _flaw(group: Group, number: int, keep: KeepSettings) -> str | None:
         return "malformed"
     if keep.correct and verdict.outcome != "correct":
         return "wrong"
-    if language_reward(group.problem, completion) < keep.min_language:
+    parts = [part for part in (completion.reasoning, completion.answer) if part]
+    if min((share(part, group.problem.language) for part in parts), default=0.0) < keep.min_language:
         return "language"
-    if repetition(completion.reasoning) > keep.max_repetition:
+    if max(map(repetition, parts), default=0.0) > keep.max_repetition:
         return "repetition"
     if keep.max_length is not None and len(group.generations[number].tokens) > keep.max_length:
         return "long"
@@ -140,8 +145,9 @@ def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]
 
     Raises UserError if a task hasn't as many.
     """
+    seen: set[str] = set()
     streams = [
-        _different(task.problems("train", sample_seed(seed, 0, "curation", place)))
+        _different(task.problems("train", sample_seed(seed, 0, "curation", place)), seen)
         for place, task in enumerate(tasks)
     ]
     wanted = [len(range(place, number, len(tasks))) for place in range(len(tasks))]
@@ -157,8 +163,8 @@ def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]
     ]
 
 
-def _different(problems: Iterator[Problem]) -> Iterator[Problem]:
-    seen: set[str] = set()
+def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]:
+    """Those that weren't `seen`, here or by others."""
     misses = 0
     for problem in problems:
         if problem.id not in seen:

@@ -25,7 +25,7 @@ from longjing.planning.bill import Bill, Prices
 from longjing.recipe import lineage
 from longjing.recipe.checkpoints import measure
 from longjing.recipe.diagnosis import tolerance
-from longjing.recipe.gates import GateClosed, pass_gate
+from longjing.recipe.gates import pass_gate
 from longjing.recipe.progress import StageProgress
 from longjing.recipe.report import write_report
 from longjing.recipe.schema import Recipe
@@ -52,7 +52,7 @@ def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     """Run what is left of the recipe in the run directory `out`.
 
     Finished stages are skipped, an unfinished one goes on where it was saved. Bill and report are written at
-    the end, and when the run is interrupted (KeyboardInterrupt is passed on) or a gate stays closed. Raises
+    the end, however it comes: interrupted (KeyboardInterrupt is passed on), refused, or at a closed gate. Raises
     UserError, and GateClosed if a stage has not reached what its gate asks for.
     """
     recipe = recipe.here()
@@ -67,10 +67,8 @@ def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
         try:
             for stage in recipe.stages:
                 runner.stage(stage)
-        except (KeyboardInterrupt, GateClosed):
+        finally:
             account(run)
-            raise
-        account(run)
 
 
 class _Runner:

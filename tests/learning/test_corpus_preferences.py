@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from longjing.learning.corpus import KINDS
+from longjing.learning.corpus import PROMPTS
 from longjing.learning.corpus.preferences import WORSE, GeneratedSettings, helpfulness, safety
 from longjing.learning.preference_data import Preference
 from longjing.tasks.answer import boxed
 from longjing.tasks.conversation import TALK
 from longjing.tasks.language import share
 
-SHARES = dict.fromkeys((kind for kind in KINDS if kind != "drill"), 1.0)
+SHARES = dict.fromkeys(PROMPTS, 1.0)
 TASKS = {"countdown": {"numbers": 3}, "arithmetic": {"difficulty": 1}}
 COUNT = 2000
 
@@ -181,3 +181,10 @@ def test_only_what_has_a_share_is_asked() -> None:
 def test_settings_that_cannot_be_honoured_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         GeneratedSettings.model_validate(settings)
+
+
+def test_what_isn_t_said_otherwise_can_be_made() -> None:
+    for generated in ("helpfulness", "safety"):
+        assert len(GeneratedSettings(generated=generated, examples=60).make(0)) == 60
+    with pytest.raises(ValidationError, match="drill"):
+        GeneratedSettings(generated="helpfulness", corpus={"drill": 1.0})

@@ -58,10 +58,10 @@ THOUGHTS = {
     "en": ["I add.", "First I add, then I check.", "Step by step."],
     "zh": ["我先加。", "我来算一算。", "一步一步来。"],
 }
-KINDS = ("right", "wrong", "truncated", "unclosed", "foreign", "circles", "long")
+KINDS = ("right", "wrong", "truncated", "unclosed", "foreign", "circles", "long", "foreign answer", "babble")
 WHY = {
     "right": None, "wrong": "wrong", "truncated": "truncated", "unclosed": "malformed", "foreign": "language",
-    "circles": "repetition", "long": "long",
+    "circles": "repetition", "long": "long", "foreign answer": "language", "babble": "repetition",
 }  # fmt: skip
 
 
@@ -72,6 +72,8 @@ def say(kind: str, problem: Problem, random: Random) -> str:
     if kind == "long":
         thought = " ".join(str(random.randrange(10**6)) for _ in range(40))
     answer = f"\\boxed{{{'123456789' if kind == 'wrong' else problem.answer}}}"
+    if kind in ("foreign answer", "babble"):
+        answer = THOUGHTS["en" if (language == "en") != (kind == "foreign answer") else "zh"][1] * 20 + answer
     return thought + ("\n" if kind == "unclosed" else "\n</think>\n\n") + answer
 
 
@@ -294,6 +296,12 @@ def test_problems_differ_and_come_in_turn() -> None:
     assert all(task.name == problem.task for task, problem in drawn)
     assert len({problem.id for _, problem in drawn}) == 81
     assert draw(both, 81, 0) == drawn and draw(both, 40, 0) == drawn[:40] and draw(both, 81, 1) != drawn
+
+
+def test_problems_differ_even_if_a_task_comes_twice() -> None:
+    easy, hard = (tasks.get("arithmetic", difficulty=level) for level in (1, 2))
+    drawn = [problem.id for _, problem in draw([easy, hard, easy], 600, 0)]
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_a_task_without_so_many_problems_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ _WRITERS = {
     "word-problems": word_problems.write,
     "stream-of-search": countdown.write,
 }
-_UNASKED = {"conversation": conversation.write, "drill": drill.write}  # without a problem behind them
-KINDS = (*_WRITERS, *_UNASKED)
+_FREE = {"conversation": conversation.write, "drill": drill.write}  # without a problem behind them
+KINDS = (*_WRITERS, *_FREE)
+PROMPTS = (*_WRITERS, "conversation")  # kinds whose prompts a person might write
 
 
 Settings = Mapping[str, Mapping[str, object]]
@@ -57,8 +58,8 @@ def _single(seed: int, shares: Mapping[str, float], settings: Settings) -> Itera
     problems = {kind: _problems(kind, settings.get(kind, {}), seed) for kind in _WRITERS if shares.get(kind)}
     while True:
         (kind,) = random.choices(list(shares), list(shares.values()))
-        if kind in _UNASKED:
-            yield _UNASKED[kind](random)
+        if kind in _FREE:
+            yield _FREE[kind](random)
         else:
             yield _WRITERS[kind](next(problems[kind]), random)
 

@@ -24,6 +24,9 @@ from longjing.tasks.conversation import TALK, exchange
 _OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
 
 
+_USUAL = ("countdown", "arithmetic", "equations", "word-problems", "conversation")
+
+
 class GeneratedSettings(BaseModel):
     """Preference data of our own making (`corpus/preferences.py`)."""
 
@@ -38,7 +41,7 @@ class GeneratedSettings(BaseModel):
         description="share of the pairs whose rater takes the longer answer, whatever it says",
     )
     corpus: dict[str, float] = Field(
-        dict.fromkeys(corpus.KINDS, 1.0), description="how often each kind of prompt is met"
+        dict.fromkeys(_USUAL, 1.0), description="how often each kind of prompt is met"
     )
     tasks: dict[str, dict[str, Any]] = Field({}, description="settings of the tasks, by name")
 
@@ -46,8 +49,8 @@ class GeneratedSettings(BaseModel):
     def _possible(self) -> "GeneratedSettings":
         if self.generated == "safety" and self.length_bias:
             raise ValueError("length_bias speaks of pairs; safety has none")
-        if unknown := self.corpus.keys() - set(corpus.KINDS):
-            raise ValueError(f"there are no prompts {min(unknown)!r}; known are {', '.join(corpus.KINDS)}")
+        if unknown := self.corpus.keys() - set(corpus.PROMPTS):
+            raise ValueError(f"there are no prompts {min(unknown)!r}; known are {', '.join(corpus.PROMPTS)}")
         if min(self.corpus.values(), default=0) < 0 or not any(self.corpus.values()):
             raise ValueError("the shares in corpus must not be negative, nor all zero")
         for name, settings in self.tasks.items():
