@@ -5,11 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from transformers import AutoModelForCausalLM
 
 from longjing.errors import UserError
 from longjing.learning.conversations import read_conversations
 from longjing.model.files import load_model, load_reward_model, resolve
+from longjing.recipe.exporting import export_model
 from longjing.recipe.lineage import digest
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe, task_of
@@ -125,3 +128,36 @@ def test_a_stage_runs_alone_on_any_checkpoint(tmp_path: Path) -> None:
     assert alone.name == "r1-quick-rl-1"
     run_recipe(alone, tmp_path / "run", Console(file=io.StringIO()))
     assert resolve(tmp_path / "run") == tmp_path / "run" / "rl-1" / "model"
+
+
+def test_an_exported_model_is_the_runs_and_its_card_says_how_it_was_made(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    directory = tmp_path / "small"
+    export_model(run, "distilled", directory, "bfloat16")
+    before, after = (load_model(path).state_dict() for path in (run.stage("distilled").model_path, directory))
+    assert all(torch.equal(after[name], tensor.bfloat16().float()) for name, tensor in before.items())
+    card = (directory / "README.md").read_text("utf-8")
+    told = [line.split(" | ")[0].strip("| ") for line in card.splitlines() if line.startswith("| ")]
+    for stage in ("r1-zero", "cold-start-data", "cold-start", "rl-1", "samples", "student-base", "distilled"):
+        assert stage in told, "something that it was made from is missing"
+    assert "rl-2" not in told and "sft" not in told
+    assert card.count("| countdown | ") == 2  # the base and the model itself
+    AutoModelForCausalLM.from_pretrained(directory)
+
+
+def test_what_a_person_wrote_on_a_card_stays(run: RunDirectory, tmp_path: Path) -> None:
+    card = tmp_path / "mine" / "README.md"
+    export_model(run, None, card.parent, "float32")
+    written = card.read_text("utf-8")
+    assert "stage `rl-2`" in written and "float32" in written
+    card.write_text(f"# Mine\n{written.replace('float32', 'FLOAT')}\nIt can't dance.\n", "utf-8")
+    export_model(run, None, card.parent, "float32")
+    again = card.read_text("utf-8")
+    assert again.startswith("# Mine\n") and again.endswith("\nIt can't dance.\n") and "FLOAT" not in again
+
+
+@pytest.mark.parametrize("stage", ["rl-3", "helpfulness", "samples"])
+def test_what_makes_no_model_is_not_exported(run: RunDirectory, stage: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"no stage '{stage}' that makes a model"):
+        export_model(run, stage, tmp_path / "x", "float32")
