@@ -164,30 +164,47 @@ class LatentAttention(nn.Module):
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, mask: Tensor | None) -> Tensor:
         """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention.
 
+        A whole text, which has no mask, goes by `_CHUNK` tokens, each part with what precedes its end.
+        """
+        w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
+        w_key, w_value = w.split((self.nope, self.value), dim=1)
+        q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
+        q = torch.cat((q_latent, q_rope), dim=-1).to(cached.dtype)
+        if mask is not None:
+            out = self._latents(q, cached, mask)
+        else:
+            length = q.shape[1]
+            mask = torch.full((length, length), float("-inf"), dtype=q.dtype, device=q.device).triu(1)[
+                None, None
+            ]
+            ends = [*range(_CHUNK, length, _CHUNK), length]
+            parts = zip(q.split(_CHUNK, dim=1), mask.split(_CHUNK, dim=2), ends, strict=True)
+            out = torch.cat(
+                [self._latents(q, cached[:, :end], seen[..., :end]) for q, seen, end in parts], dim=1
+            )
+        return torch.einsum("blhr,hvr->blhv", out.to(q_latent.dtype), w_value)
+
+    def _latents(self, q: Tensor, cached: Tensor, mask: Tensor) -> Tensor:
+        """What each query `[B, L, H, rank + rope]` takes of the latents: `[B, L, H, rank]`; `mask` in numbers.
+
         A token's result must not depend, not by a bit, on how much context its neighbours have. So the sum
         over latents goes by `_CHUNK` columns, since a longer product would be cut by its length, and a few
         columns are filled up, since the smallest products round differently.
         """
-        assert mask is not None, "the absorbed path needs a mask of numbers"
         if 0 < (last := cached.shape[1] % _CHUNK) < _FEWEST:
             cached = F.pad(cached, (0, 0, 0, _FEWEST - last))
             mask = F.pad(mask, (0, _FEWEST - last), value=float("-inf"))
-        batch, length = q_nope.shape[:2]
-        w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
-        w_key, w_value = w.split((self.nope, self.value), dim=1)
-        q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
-        q = torch.cat((q_latent, q_rope), dim=-1).view(batch, length * self.heads, -1).to(cached.dtype)
+        batch, length = q.shape[:2]
         # For one new token a row, the heads' masks are one, and the product adds it as it writes.
         bias = mask.transpose(1, 2).expand(-1, -1, self.heads, -1).flatten(1, 2).to(q.dtype)
-        scores = torch.baddbmm(bias, q, cached.transpose(1, 2), alpha=self.scale)
+        scores = torch.baddbmm(bias, q.flatten(1, 2), cached.transpose(1, 2), alpha=self.scale)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
         latents = cached[..., : self.rank]
-        out = torch.bmm(weights[..., :_CHUNK], latents[:, :_CHUNK])
-        for start in range(_CHUNK, latents.shape[1], _CHUNK):
-            part = slice(start, start + _CHUNK)
-            out = out + torch.bmm(weights[..., part], latents[:, part])
-        out = out.view(batch, length, self.heads, self.rank).to(q_latent.dtype)
-        return torch.einsum("blhr,hvr->blhv", out, w_value)
+        parts = zip(weights.split(_CHUNK, dim=2), latents.split(_CHUNK, dim=1), strict=True)
+        out = torch.bmm(*next(parts))
+        for part in parts:
+            out = out + torch.bmm(*part)
+        return out.view(batch, length, self.heads, self.rank)
 
 
 class GroupedQueryAttention(nn.Module):
