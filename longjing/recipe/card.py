@@ -23,15 +23,16 @@ _ABOUT = "A model that Longjing made."
 
 
 def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype: str) -> None:
-    """Write the card of a stage's model to `path`, or put today's facts into the card that is there."""
+    """Write the card of a stage's model to `path`, or put today's facts into the card that is there, between its marks.
+    A card without marks is somebody's own, and stays."""
     card = _card(run, stage, model, dtype, path.parent)
     if path.exists():
-        old = path.read_text(encoding="utf-8")
-        head, begin, rest = old.partition(_BEGIN)
-        _, end, tail = rest.partition(_END)
-        if begin and end:
-            facts = card.partition(_BEGIN)[2].partition(_END)[0]
-            card = head + _BEGIN + facts + _END + tail
+        head, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
+        _, marked, tail = rest.partition(_END)
+        if not marked:
+            return
+        facts = card.partition(_BEGIN)[2].partition(_END)[0]
+        card = head + _BEGIN + facts + _END + tail
     write_text(path, card)
 
 

@@ -155,6 +155,10 @@ def test_what_a_person_wrote_on_a_card_stays(run: RunDirectory, tmp_path: Path) 
     export_model(run, None, card.parent, "float32")
     again = card.read_text("utf-8")
     assert again.startswith("# Mine\n") and again.endswith("\nIt can't dance.\n") and "FLOAT" not in again
+    for own in ("# All mine\n", "<!-- facts -->\nhalf marked\n"):
+        card.write_text(own, "utf-8")
+        export_model(run, None, card.parent, "float32")
+        assert card.read_text("utf-8") == own
 
 
 @pytest.mark.parametrize("stage", ["rl-3", "helpfulness", "samples"])
