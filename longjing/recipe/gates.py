@@ -74,7 +74,7 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gate: Gate) -> Outcom
     if not outcome.passed:
         raise GateClosed(
             f"{name} did not pass its gate: {outcome.text}.\nNo later stage was begun. Look into "
-            f"{run.path / 'report.html'}; then change the stage and take another --out, or change its gate and "
+            f"{run.path / 'report.html'}; then change its gate, or delete {run.path / name} and change the stage, and "
             "give the same command: what is finished is not done again."
         )
     return outcome

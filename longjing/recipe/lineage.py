@@ -55,6 +55,16 @@ def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any
     run.write_json(FILE, lineage)
 
 
+def prune(run: RunDirectory) -> None:
+    """Take out the stages that aren't finished: somebody deleted them, so that they begin again."""
+    lineage = run.read_json(FILE) or {"inputs": {}, "stages": {}}
+    kept = {name: made for name, made in lineage["stages"].items() if run.stage(name).result is not None}
+    if len(kept) < len(lineage["stages"]):
+        taken = {name for made in kept.values() for name in made["takes"].values()}
+        inputs = {name: of for name, of in lineage["inputs"].items() if name in taken}
+        run.write_json(FILE, {"inputs": inputs, "stages": kept})
+
+
 def located(reference: Reference) -> Path:
     """Where that lies which a reference to the world outside the run names. Raises UserError."""
     if reference.wanted != DATA:

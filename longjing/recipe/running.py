@@ -65,6 +65,7 @@ def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     runner.refuse_what_is_missing()
     with run.writing(recipe.to_dict()):
         try:
+            runner.forget_what_was_deleted()
             for stage in recipe.stages:
                 runner.stage(stage)
         finally:
@@ -100,6 +101,8 @@ class _Runner:
         if stage.gate is not None:
             outcome = pass_gate(self._run, settings, stage.gate)
             self._say(f"{stage.name} passed its gate: {outcome.text}")
+        else:  # it may have had one, and lost it
+            (directory.path / "gate.json").unlink(missing_ok=True)
 
     def refuse_what_is_missing(self) -> None:
         """Raise UserError for a model or a file from outside that isn't there: now rather than hours later."""
@@ -111,6 +114,13 @@ class _Runner:
                 except UserError as error:
                     setting = ".".join(map(str, (stage["name"], *reference.path)))
                     raise UserError(f"{error}\n  give another with --set {setting}=PATH") from None
+
+    def forget_what_was_deleted(self) -> None:
+        """A stage whose directory was deleted begins again: nothing that was noted of it holds any more."""
+        lineage.prune(self._run)
+        self._run.checkpoints.keep(
+            lambda row: row["step"] < 0 or self._run.stage(row["checkpoint"]).result is not None
+        )
 
     def _work(self, stage: AnyStage) -> None:
         """The stage's loop, and someone who looks on."""

@@ -60,7 +60,8 @@ class RunDirectory:
     def writing(self, recipe: dict[str, Any]) -> Iterator[None]:
         """Claim the run for this process, creating it or resuming it.
 
-        Raises UserError if the directory can't be written, another process has it or its recipe is another.
+        Stages that haven't begun may be others than before. Raises UserError if the directory can't be written,
+        another process has it or its recipe is another.
         """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -81,11 +82,14 @@ class RunDirectory:
         path = self.path / "recipe.yaml"
         if path.exists():
             old = self.recipe()
-            if changed := differences(_binding(old), _binding(recipe)):
+            begun = [number for number, stage in enumerate(self.stages(), 1) if stage.begun]
+            bound = max(begun, default=0)  # stages, up to the last that has begun
+            if changed := differences(_binding(old, bound), _binding(recipe, bound)):
                 raise UserError(
-                    f"{self.path} holds a run of another recipe; what differs:\n  "
+                    f"{self.path} holds a run of another recipe; what differs in the work that has begun:\n  "
                     + "\n  ".join(changed)
-                    + "\ngive the same recipe to resume it, or choose another --out"
+                    + "\ngive the same recipe to resume it, or choose another --out; a stage begins again, with "
+                    "other settings, if its directory and those of the stages after it are deleted"
                 )
             if old == recipe:
                 return
@@ -198,23 +202,33 @@ class StageDirectory:
         result: dict[str, Any] | None = self.run.read_json(f"{self.name}/result.json")
         return result
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it is saved. Logs alone don't count: without a state, `load_state` drops them."""
+        return any((self.path / file).exists() for file in ("state", "result.json"))
+
     def status(self, text: str) -> None:
         """Tell whoever looks on what the stage is busy with."""
         if self._watcher is not None:
             self._watcher.status(text)
 
 
-def _binding(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe without what is no part of the work: what is said of it, and asked of it when it is done."""
-    stages = [{key: stage[key] for key in stage if key != "gate"} for stage in recipe["stages"]]
+def _binding(recipe: dict[str, Any], count: int) -> dict[str, Any]:
+    """The recipe up to its stage number `count`, without what is no part of the work: what is said of it, and asked
+    of it when it is done."""
+    stages = [{key: stage[key] for key in stage if key != "gate"} for stage in recipe["stages"][:count]]
     kept = {key: recipe[key] for key in recipe if key not in ("description", "prices", "final")}
     return kept | {"stages": stages}
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:
     """Where two recipes differ, as `dotted.path: old -> new`; stages go by their names."""
-    if isinstance(old, list) and isinstance(new, list) and _named(old) and _named(new):
-        old, new = _named(old), _named(new)
+    if isinstance(old, list) and isinstance(new, list):
+        names, others = _named(old), _named(new)
+        if names.keys() == others.keys() and [*names] != [*others]:
+            old, new = [*names], [*others]  # in another order
+        elif names and others:
+            old, new = names, others
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else [f"{at}: {_shown(old)} -> {_shown(new)}"]
     keys = [*old, *(key for key in new if key not in old)]
@@ -223,7 +237,9 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
 
 
 def _named(items: list[Any]) -> dict[str, Any]:
-    return {item["name"]: item for item in items if isinstance(item, dict) and "name" in item}
+    """The items by their names; nothing, unless each has a name of its own."""
+    named = {item["name"]: item for item in items if isinstance(item, dict) and "name" in item}
+    return named if len(named) == len(items) else {}
 
 
 def _shown(value: Any) -> str:

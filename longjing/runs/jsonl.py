@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from longjing.runs.files import disk_errors, sync, to_json
+from longjing.runs.files import disk_errors, sync, to_json, write_text
 
 Row = dict[str, Any]
 
@@ -45,6 +45,13 @@ class JsonLines:
                     break
                 end = start
             file.truncate(end)
+
+    def keep(self, wanted: Callable[[Row], bool]) -> None:
+        """Drop all other rows."""
+        rows = self.rows()
+        kept = list(filter(wanted, rows))
+        if len(kept) < len(rows):
+            write_text(self.path, "".join(to_json(row) + "\n" for row in kept))
 
     def rows(self) -> list[Row]:
         return read_jsonl(self.path)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,45 @@ def test_a_gate_stops_the_run_and_another_lets_it_go_on(
     assert RunDirectory(out).recipe()["stages"][0]["gate"]["at_most"] == 3
     with pytest.raises(UserError, match="zero.group_size"):
         start(load(path, ["read.gate=null", "group_size=4"]), out)
+    start(load(path, ["read.gate=null"]), out)
+    assert "gate closed" not in (out / "report.html").read_text() and not (out / "read/gate.json").exists()
+
+
+def test_a_stage_that_has_not_begun_may_change(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
+    stages.breaks = ("zero", 0, UserError("it doesn't fit into the memory"))
+    with pytest.raises(UserError, match="memory"):
+        start(recipe, tmp_path / "run")
+    stages.breaks = None
+    start(load(tmp_path / "small.yaml", ["zero.group_size=4"]), tmp_path / "run")
+    assert stages.steps == ALL and stages.started[-1][0].group_size == 4
+
+
+def test_a_stage_that_is_deleted_begins_again_with_other_settings(
+    stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(
+        settings: Any, run: RunDirectory, checkpoint: str, model: Path, *, step: int, **_: Any
+    ) -> None:
+        rows = run.checkpoints.rows()
+        if checkpoint not in [row["checkpoint"] for row in rows]:
+            sampling = {"temperature": 1, "top_p": 1, "max_tokens": 9}
+            row = evaluation_row(step, "test", 0.5) | {"sampling": sampling, "language": 1.0}
+            run.checkpoints.append({**row, "checkpoint": checkpoint, "label": "x", "number": len(rows)})
+
+    monkeypatch.setattr(running, "measure", measure)
+    path, run = tmp_path / "small.yaml", RunDirectory(tmp_path / "run")
+    path.write_text(TEXT.replace("stages:", "measure: {tasks: {countdown: {}}}\nstages:"))
+    start(load(path, ["zero.model=base"]), run.path)
+    rows = run.checkpoints.rows()
+    assert [row["checkpoint"] for row in rows] == ["read", "base", "zero"]
+    with pytest.raises(UserError, match="(?s)zero.model.*deleted"):
+        start(load(path), run.path)
+    shutil.rmtree(run.stage("zero").path)
+    start(load(path, ["zero.steps=2"]), run.path)
+    lineage = run.read_json("lineage.json")
+    assert lineage["inputs"] == {} and lineage["stages"]["zero"]["settings"]["steps"] == 2
+    assert run.checkpoints.rows()[:2] == rows[:2] and len(run.checkpoints.rows()) == 3
+    assert stages.steps == [*ALL, ("zero", 0), ("zero", 1)]
 
 
 def test_what_made_what_is_written_down(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.runs import JsonLines, RunDirectory, StageDirectory, checkpoint, directory, files, read_jsonl
+from longjing.runs.jsonl import Row
 
 RECIPE = {"name": "r", "seed": 0, "stages": [{"kind": "pretrain", "name": "read", "steps": 3}]}
 
@@ -289,7 +290,7 @@ def test_a_watcher_hears_every_row(tmp_path: Path) -> None:
 def test_a_run_keeps_its_recipe_and_refuses_another(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "deep" / "run")
     with run.writing(RECIPE):
-        pass
+        begin(run.stage("read"))
     with run.writing(RECIPE):
         assert run.recipe() == RECIPE
     other = {**RECIPE, "seed": 1, "stages": [{**RECIPE["stages"][0], "steps": 9}]}
@@ -299,10 +300,46 @@ def test_a_run_keeps_its_recipe_and_refuses_another(tmp_path: Path) -> None:
     assert "--out" in str(caught.value) and run.recipe() == RECIPE
 
 
+def begin(stage: StageDirectory) -> None:
+    stage.load_state()
+    stage.save_state(0, {}, {})
+
+
+STAGE = st.fixed_dictionaries({"name": st.sampled_from("abcd"), "steps": st.integers(1, 2)})
+STAGES = st.lists(STAGE, min_size=1, max_size=4, unique_by=lambda stage: stage["name"])
+
+
+@given(STAGES, st.integers(0, 4), STAGES)
+def test_what_has_begun_is_bound_and_what_follows_may_be_anything(
+    tmp_path_factory: pytest.TempPathFactory, old: list[Row], begun: int, new: list[Row]
+) -> None:
+    run = RunDirectory(tmp_path_factory.mktemp("run"))
+    with run.writing(RECIPE | {"stages": old}):
+        for stage in run.stages():
+            stage.load_state()  # logs alone bind nothing
+        for stage in run.stages()[:begun]:
+            begin(stage)
+    if new[:begun] == old[:begun]:
+        with run.writing(RECIPE | {"stages": new}):
+            assert run.recipe()["stages"] == new
+    else:
+        with pytest.raises(UserError, match="stages"), run.writing(RECIPE | {"stages": new}):
+            pass
+        assert run.recipe()["stages"] == old
+
+
+def test_what_differs_in_a_list_is_found_though_names_come_twice() -> None:
+    parts = [{"name": "countdown", "difficulty": 2}, {"name": "countdown", "difficulty": 3}]
+    assert directory.differences({"task": parts}, {"task": parts}) == []
+    assert len(directory.differences({"task": parts}, {"task": [parts[1], parts[1]]})) == 1
+    stages = [{"name": "a"}, {"name": "b"}]
+    assert directory.differences(stages, stages[::-1], "stages") == ['stages: ["a", "b"] -> ["b", "a"]']
+
+
 def test_what_is_only_asked_of_the_work_may_change(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     with run.writing(RECIPE):
-        pass
+        begin(run.stage("read"))
     gated = {**RECIPE["stages"][0], "gate": {"metric": "loss", "at_most": 2}}
     for other in ({**RECIPE, "stages": [gated]}, {**RECIPE, "description": "d", "prices": {"watts": 1}}):
         with run.writing(other):
