@@ -105,7 +105,9 @@ def run(
     except GateClosed as closed:
         _say(console, str(closed), "bold red")
         raise typer.Exit(1) from None
-    _say(console, f"Done. Report: {out / 'report.html'}\nTalk to the model: longjing chat {out}")
+    _say(console, f"Done. Report: {out / 'report.html'}")
+    if plan.talks:
+        _say(console, f"Talk to the model: longjing chat {out}")
 
 
 @app.command()

@@ -154,6 +154,16 @@ def test_the_quick_form_and_single_stages_are_asked_for_by_name(
     ]
 
 
+def test_a_run_that_makes_no_model_invites_nobody_to_talk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "run_recipe", lambda *arguments: None)
+    options = ["--only", "helpfulness", "--set", "helpfulness.model=base", "--device", "cpu"]
+    assert call(monkeypatch, "run", "r1", *options) == 0
+    text = capsys.readouterr().out
+    assert "Done" in text and "chat" not in text
+
+
 def test_a_closed_gate_ends_with_code_1_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -345,6 +345,18 @@ def _reading(model: RewardModel, examples: Sequence[Example]) -> float:
     return sum(length * flops.forward(model.config, (length + 1) / 2, head=False) for length in lengths)
 
 
+def _judges(card: Path) -> Judges:
+    try:
+        judges: Judges = json.loads(card.read_text("utf-8"))["judges"]
+        if judges not in get_args(Judges):
+            raise ValueError(judges)
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f'{card} doesn\'t say what the reward model judges; it is like {{"judges": "answer"}}, or "everything"'
+        ) from None
+    return judges
+
+
 class PreferenceReward:
     """What a reward model thinks of completions, as a reward between 0 and 1: the sigmoid of its score.
 
@@ -360,9 +372,9 @@ class PreferenceReward:
     ) -> None:
         """`judges` is needed of a model that doesn't say what it learned to judge. Raises UserError if nobody
         says, or if this contradicts what it learned."""
-        directory = resolve(path)
+        directory = resolve(path, reward=True)
         card = directory / _CARD
-        learned: Judges | None = json.loads(card.read_text("utf-8"))["judges"] if card.exists() else judges
+        learned = _judges(card) if card.exists() else judges
         if learned is None:
             raise UserError(
                 f"{directory} has no {_CARD}: say what this reward model judges, `answer` or `everything`"

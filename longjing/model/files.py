@@ -38,6 +38,7 @@ SHIPPED = Path(__file__).parent.parent / "models"
 _CONFIG, _WEIGHTS, _MTP = "config.json", "model.safetensors", "mtp.safetensors"
 _INDEX = _WEIGHTS + ".index.json"
 _SKIPPED_LAYER = 61  # by transformers' DeepseekV3ForCausalLM
+_REWARD_MODEL = "reward-model"  # the kind of a recipe's stage
 _SCALE, _BIAS = "_scale_inv", "e_score_correction_bias"
 _SHARDS = "model-*-of-*.safetensors"
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -52,31 +53,51 @@ def shipped() -> list[str]:
     return sorted(config.parent.name for config in SHIPPED.glob(f"*/{_CONFIG}"))
 
 
-def resolve(name_or_path: str | Path) -> Path:
+def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
     """The model directory that a user means: a path, a run or one of its stages, or a shipped model's name (`r1`,
     or in full `longjing-r1`).
 
     Of a run it is the model of the recipe's `final` stage, before that is done (or where none is named) of the last
-    stage that has one, reward models aside: they can't talk. Raises UserError if it is none of these.
+    stage that has one; where a `reward` model is wanted, that of the only stage that makes one. Raises UserError if
+    it is none of these.
     """
     path = Path(name_or_path)
     if path.is_file():
         raise UserError(f"{path} is a file; give the directory that it lies in")
     if path.is_dir():
-        file = path / "recipe.yaml"
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {"stages": []}
-        stages = recipe["stages"]
-        writers = [stage["name"] for stage in reversed(stages) if stage.get("kind") != "reward-model"]
-        writers.sort(key=lambda name: name != recipe.get("final"))
-        candidates = [path, path / "model", *(path / name / "model" for name in writers)]
+        candidates = (path, path / "model")
         found = next((directory for directory in candidates if (directory / _CONFIG).exists()), None)
-        if stages and found is None:
-            raise UserError(f"{path}: no stage of this run has finished yet, so there is no model to read")
+        if found is None and (path / "recipe.yaml").exists():
+            return _of_run(path, reward)
         return found or path
     if (name := str(name_or_path).removeprefix("longjing-")) in shipped():
         return SHIPPED / name
     names = ", ".join(shipped()) or "none"
     raise UserError(f"no model {str(name_or_path)!r}: no such directory, nor a shipped model ({names})")
+
+
+def _of_run(run: Path, reward: bool) -> Path:
+    """See `resolve`."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    raters = [stage["name"] for stage in recipe["stages"] if stage["kind"] == _REWARD_MODEL]
+    if reward:
+        makers, wanted = raters, "reward model"
+        if len(raters) > 1:
+            choices = " or ".join(str(run / name) for name in raters)
+            raise UserError(f"{run}: this run makes several reward models; say {choices}")
+    else:
+        silent = (_REWARD_MODEL, "sample")
+        makers = [stage["name"] for stage in reversed(recipe["stages"]) if stage["kind"] not in silent]
+        makers.sort(key=lambda name: name != recipe.get("final"))
+        wanted = "model that talks"
+    if not makers:
+        others = ", ".join(f"{name} is a reward model: {run / name}" for name in raters)
+        raise UserError(f"{run}: this run makes no {wanted}" + (f" ({others})" if others else ""))
+    models = (run / name / "model" for name in makers)
+    found = next((model for model in models if (model / _CONFIG).exists()), None)
+    if found is None:
+        raise UserError(f"{run}: no stage of this run that makes a {wanted} has finished yet")
+    return found
 
 
 def load_model(
@@ -102,7 +123,7 @@ def load_reward_model(
 
 
 def _load(kind: type[M], path: str | Path, device: str | torch.device, dtype: torch.dtype | None) -> M:
-    directory = resolve(path)
+    directory = resolve(path, reward=issubclass(kind, RewardModel))
     config, block = _read_config(directory / _CONFIG)
     with ExitStack() as stack:
         stored = _open(directory, stack)

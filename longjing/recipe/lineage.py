@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from longjing.model.files import resolve
-from longjing.recipe.stages import DATA, Reference, makes, references
+from longjing.recipe.stages import DATA, REWARD_MODEL, Reference, makes, references
 from longjing.runs import RunDirectory
 
 FILE = "lineage.json"
@@ -68,7 +68,7 @@ def prune(run: RunDirectory) -> None:
 def located(reference: Reference) -> Path:
     """Where that lies which a reference to the world outside the run names. Raises UserError."""
     if reference.wanted != DATA:
-        return resolve(reference.name)
+        return resolve(reference.name, reward=reference.wanted == REWARD_MODEL)
     path = Path(reference.name)
     return path / "data.jsonl" if path.is_dir() else path
 

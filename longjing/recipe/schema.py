@@ -17,7 +17,7 @@ from longjing import tasks
 from longjing.model.device import choose_device, choose_dtype
 from longjing.planning.bill import Prices
 from longjing.recipe.names import nearest, nearest_or_known
-from longjing.recipe.stages import AnyStage, makes, one, references, refusals
+from longjing.recipe.stages import MODEL, AnyStage, makes, one, references, refusals
 from longjing.tasks import Task
 
 
@@ -117,6 +117,11 @@ class Recipe(BaseModel):
                     )
             before.add(stage.name)
         return self
+
+    @property
+    def talks(self) -> bool:
+        """Whether a run of it ends with a model that one can talk to."""
+        return any(makes(stage.kind) == MODEL for stage in self.stages)
 
     def here(self) -> "Recipe":
         """The recipe with what this machine decides filled in: device and threads.

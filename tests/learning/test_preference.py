@@ -294,6 +294,14 @@ def test_the_reward_is_the_sigmoid_of_the_score(helpful: StageDirectory) -> None
     assert reward(ASKED, []) == []
 
 
+@pytest.mark.parametrize("card", ["{}", "[]", "", '{"judges": "everyone"}', '{"judges": ["answer"]}'])
+def test_a_card_that_says_nothing_is_refused(tmp_path: Path, card: str) -> None:
+    (tmp_path / "reward.json").write_text(card)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(UserError, match=r"reward\.json doesn't say what the reward model judges"):
+        PreferenceReward(tmp_path)
+
+
 def test_what_a_reward_model_judges_is_what_it_learned(helpful: StageDirectory, tmp_path: Path) -> None:
     reward = PreferenceReward(helpful.model_path, judges="answer")
     thoughts = reward(ASKED, [completion("ab", thought) for thought in ("", "bb", "ab ab")])

@@ -340,7 +340,9 @@ def test_names_and_paths_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for place in ("shipped/base", "run/first/model", "run/second/model"):
         save_model(model, tmp_path / place)
     (tmp_path / "run" / "third").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text("stages: [{name: second}, {name: first}, {name: third}]")
+    (tmp_path / "run" / "recipe.yaml").write_text(
+        "stages: [{name: second, kind: pretrain}, {name: first, kind: distill}, {name: third, kind: reinforce}]"
+    )
     monkeypatch.chdir(tmp_path)
     assert shipped() == ["base"]
     assert resolve("base") == tmp_path / "shipped" / "base"

@@ -136,3 +136,21 @@ def test_a_run_is_not_its_reward_model(tmp_path: Path) -> None:
         (tmp_path / name / "model" / "config.json").touch()
     assert resolve(tmp_path) == tmp_path / "zero" / "model"
     assert resolve(tmp_path / "helpful") == tmp_path / "helpful" / "model"
+    assert resolve(tmp_path, reward=True) == tmp_path / "helpful" / "model"
+
+
+def test_a_run_without_what_is_wanted_says_what_it_has(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("stages: [{name: draw, kind: sample}, {name: helpful, kind: reward-model}]")
+    with pytest.raises(
+        UserError, match=f"makes no model that talks .*helpful is a reward model: {tmp_path}/h"
+    ):
+        resolve(tmp_path)
+    with pytest.raises(UserError, match="no stage of this run that makes a reward model has finished"):
+        resolve(tmp_path, reward=True)
+    recipe.write_text("stages: [{name: zero, kind: reinforce}]")
+    with pytest.raises(UserError, match="this run makes no reward model$"):
+        resolve(tmp_path, reward=True)
+    recipe.write_text("stages: [{name: safe, kind: reward-model}, {name: helpful, kind: reward-model}]")
+    with pytest.raises(UserError, match=f"several reward models; say {tmp_path}/safe or {tmp_path}/helpful"):
+        resolve(tmp_path, reward=True)

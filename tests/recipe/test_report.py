@@ -63,6 +63,13 @@ def test_a_finished_run_is_shown_whole(tmp_path: Path) -> None:
     assert page.tags.count("svg") == 18 and "not finished" not in page.text
 
 
+def test_a_run_without_a_finished_model_invites_nobody_to_talk(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for stage in run.stages():
+        (stage.path / "result.json").unlink()
+    assert "longjing chat" not in Page(render(run)).text
+
+
 def compared(path: Path, text: str = "So.\n</think>\n\n\\boxed{1}") -> RunDirectory:
     """A run whose checkpoints were measured: two of them, and what they began with."""
     run = write_run(path, text=text)

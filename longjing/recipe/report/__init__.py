@@ -16,6 +16,7 @@ from longjing.recipe.diagnosis import tolerance
 from longjing.recipe.report.comparison import Comparison
 from longjing.recipe.report.lineage import Lineage
 from longjing.recipe.report.sections import Section
+from longjing.recipe.stages import MODEL, makes
 from longjing.runs import RunDirectory
 from longjing.runs.files import write_text
 from longjing.runs.jsonl import Row
@@ -32,6 +33,7 @@ def render(run: RunDirectory) -> str:
     recipe = run.recipe()
     allowed, comparison = tolerance(recipe["device"], recipe["dtype"]), Comparison.of(run.checkpoints.rows())
     stages = [Section.of(run.stage(settings["name"]), settings, allowed) for settings in recipe["stages"]]
+    talks = any(stage.finished and makes(stage.kind) == MODEL for stage in stages)
     bill = run.read_json("bill.json")
     environment = Environment(
         loader=PackageLoader("longjing.recipe.report", "."),
@@ -55,7 +57,7 @@ def render(run: RunDirectory) -> str:
         reproduce=shlex.join(
             ["longjing", "run", str(run.path / "recipe.yaml"), "--out", f"{run.path}-again"]
         ),
-        chat=shlex.join(["longjing", "chat", str(run.path)]),
+        chat=shlex.join(["longjing", "chat", str(run.path)]) if talks else None,
     )
 
 
