@@ -75,10 +75,12 @@ def find(name: str, **settings: Any) -> tuple[Task, Procedure]:
     return load(name, **settings), BENCHMARKS[name].procedure
 
 
-def load(name: str, file: str | None = None, **others: Any) -> Examination:
+def load(name: str, file: Any = None, **others: Any) -> Examination:
     """The benchmark, from `file` or from the Hub. Its settings say which file it was, by name and SHA-256."""
     if others:
         raise UserError(f"{name} has no setting {next(iter(others))!r}: the only one is 'file', a local file")
+    if not isinstance(file, str | None):
+        raise UserError(f"{name}: `file` is {file!r}; it must be the path of a local file")
     benchmark = BENCHMARKS[name]
     if file is None:
         origin = f"{benchmark.repository}@{benchmark.revision}/{benchmark.file}"

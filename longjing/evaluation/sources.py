@@ -44,7 +44,7 @@ def read_rows(path: Path) -> list[Row]:
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # no JSON, no UTF-8, no parquet
+    except (ValueError, csv.Error) as error:  # no JSON, no UTF-8, no parquet; a cell without an end
         raise UserError(f"{path} can't be read as {path.suffix[1:]}: {error}") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path} holds no rows with named columns")

@@ -175,6 +175,7 @@ def test_problems_are_fixed_and_for_measuring_only(seed: int) -> None:
         ("x.csv", "problem,answer\nHow?\n", "row 1: no column 'answer'"),
         ("x.jsonl", '{"problem": ', "can't be read as jsonl"),
         ("x.parquet", "no parquet", "can't be read as parquet"),
+        ("x.csv", f"problem,answer\n{'?' * 200_000},1\n", "can't be read as csv: field larger than"),
         ("x.jsonl", "", "no rows"),
         ("x.json", "[1, 2]", "no rows with named columns"),
         ("x.json", '{"problem": 3}', "no rows"),
@@ -199,6 +200,7 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, name: str | None, con
         ("aime-2023", {}, "did you mean 'aime-202"),
         ("countdow", {}, "did you mean 'countdown'"),
         ("math-500", {"difficulty": 3}, "no setting 'difficulty'.*'file'"),
+        ("gsm8k", {"file": 3}, "`file` is 3; it must be the path"),
     ],
 )
 def test_an_unknown_name_or_setting_is_refused(name: str, settings: dict[str, Any], says: str) -> None:
