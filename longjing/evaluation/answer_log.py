@@ -55,7 +55,8 @@ def take_apart(text: str, truncated: bool = False) -> Completion:
 
 
 class AnswerLog:
-    """Replies by what was asked: a file to which whole lines are appended.
+    """Replies by what was asked, and the seconds that each took beyond the one before it, so that they add up to the
+    time of asking however many are asked at once: a file to which whole lines are appended.
 
     The file may hold answers of any models, tasks and settings: what was asked decides what is found.
     """
@@ -63,14 +64,16 @@ class AnswerLog:
     def __init__(self, path: Path, base_url: str) -> None:
         self._lines, self._base_url = JsonLines(path), base_url
         self.replies: dict[str, Reply] = {}
+        self.seconds: dict[str, float] = {}
         for number, row in enumerate(read_jsonl(path), 1):
             try:
                 reply = Reply.model_validate(row["reply"])
+                key, seconds = Ask(row["sample"], row["request"]).key, float(row["seconds"])
                 if row["base_url"] == base_url:
-                    self.replies[Ask(row["sample"], row["request"]).key] = reply
+                    self.replies[key], self.seconds[key] = reply, seconds
             except (KeyError, TypeError, ValidationError) as error:
                 raise UserError(
-                    f"{path}, line {number}, is no answer of an endpoint; choose another --answers"
+                    f"{path}, line {number}, is no answer of an endpoint with its seconds; choose another --answers"
                 ) from error
 
     @classmethod
@@ -102,7 +105,7 @@ class AnswerLog:
                 file.truncate(file.tell() - len(last))
             yield log
 
-    def add(self, ask: Ask, reply: Reply) -> None:
-        row = {"base_url": self._base_url, **asdict(ask), "reply": reply.model_dump()}
+    def add(self, ask: Ask, reply: Reply, seconds: float) -> None:
+        row = {"base_url": self._base_url, **asdict(ask), "reply": reply.model_dump(), "seconds": seconds}
         self._lines.append(row)
-        self.replies[ask.key] = reply
+        self.replies[ask.key], self.seconds[ask.key] = reply, seconds

@@ -16,6 +16,7 @@ from email.message import Message
 from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, take_apart
 from longjing.evaluation.respondents import Answers, Progress, Question
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+_LONGEST = 1_000_000  # seconds; sockets count some 2,000,000
 _EXCERPT = 300  # characters of a server's complaint
 
 
@@ -36,7 +38,7 @@ class Endpoint:
     `answers`: the file in which replies are kept. `key`: sent as the bearer token. `concurrency`: requests
     under way at once. `timeout`: seconds of silence after which a request counts as lost. `retries`: further
     attempts at a question, the first after about `pause` seconds. `fields`: more fields of each request, such
-    as `reasoning_effort`; None leaves one out. Raises UserError for what is no address.
+    as `reasoning_effort`; None leaves one out. Raises UserError for what is no address, and no key.
     """
 
     def __init__(
@@ -55,29 +57,40 @@ class Endpoint:
         self.base_url, self.model, self.answers = base_url.rstrip("/"), model, answers
         self.concurrency, self.timeout, self.retries, self.pause = concurrency, timeout, retries, pause
         self._key, self._fields = key, dict(fields or {})
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or not address.netloc:
+        if not _is_address(self.base_url):
             raise UserError(f"{base_url!r} is no address; write it like http://localhost:8000/v1")
-        if concurrency < 1 or retries < 0 or timeout <= 0:
-            raise UserError("concurrency must be at least 1, retries at least 0, and the time-out above 0")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise UserError(
+                "the key in OPENAI_API_KEY has a line break or another character that no key has; set it again"
+            )
+        if concurrency < 1 or retries < 0:
+            raise UserError("concurrency must be at least 1, and retries at least 0")
+        if not 0 < timeout <= _LONGEST:
+            raise UserError(
+                f"the time-out is {timeout} seconds; it must be above 0, and at most {_LONGEST:,}"
+            )
         self._opener = urllib.request.build_opener(_AsItIs)
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
         """See `Respondent`. Asks only what the file of answers doesn't hold yet."""
         asks = [self._ask(question, sampling) for question in questions for sampling in question.samplings]
         with AnswerLog.opened(self.answers, self.base_url) as log:
-            known = [log.replies[ask.key] for ask in asks if ask.key in log.replies]
+            known = [ask.key for ask in asks if ask.key in log.replies]
             missing = [ask for ask in asks if ask.key not in log.replies]
-            tokens = sum(reply.tokens for reply in known)
+            tokens = sum(log.replies[key].tokens for key in known)
+            before = sum(log.seconds[key] for key in known)
+            last = perf_counter()
             for done, (ask, reply) in enumerate(self._replies(missing), len(known) + 1):
-                log.add(ask, reply)
+                now = perf_counter()
+                log.add(ask, reply, now - last)
+                last = now
                 tokens += reply.tokens
                 if on_progress is not None:
                     on_progress(done, tokens)
             replies = [log.replies[ask.key] for ask in asks]
         drawn = iter(replies)
         groups = [[next(drawn).answer() for _ in question.samplings] for question in questions]
-        return Answers(groups, sum(reply.prompt_tokens for reply in replies))
+        return Answers(groups, sum(reply.prompt_tokens for reply in replies), seconds_before=before)
 
     def _ask(self, question: Question, sampling: Sampling) -> Ask:
         if sampling.top_k or sampling.min_p:
@@ -220,6 +233,15 @@ class _Usage(BaseModel):
 class _Response(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:  # brackets that don't close, a port that is no number
+        return False
+    return bool(whole) and url.isascii() and url.isprintable() and " " not in url
 
 
 def _read(response: bytes) -> Reply:

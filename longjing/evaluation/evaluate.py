@@ -120,7 +120,7 @@ def measure(
         split=split,
         sampling=sampling,
         records=[_record(task, *pair) for pair in zip(chosen, answers.groups, strict=True)],
-        seconds=perf_counter() - started,
+        seconds=perf_counter() - started + answers.seconds_before,
         flops=answers.flops,
         prompt_tokens=answers.prompt_tokens,
         model=model,

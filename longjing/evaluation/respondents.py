@@ -35,11 +35,12 @@ class Answer:
 @dataclass(frozen=True)
 class Answers:
     """The answers to each question, in the order of its samplings, and what they took: prompt tokens as often
-    as they were read, FLOPs if somebody counted."""
+    as they were read, FLOPs if somebody counted, and the seconds of those that were known from an earlier time."""
 
     groups: list[list[Answer]]
     prompt_tokens: int
     flops: int | None = None
+    seconds_before: float = 0.0
 
 
 class Respondent(Protocol):

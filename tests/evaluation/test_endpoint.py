@@ -1,6 +1,7 @@
 """An endpoint is asked patiently, at most so many times at once, and never twice for the same."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -203,7 +204,12 @@ def test_a_kill_at_any_byte_costs_the_lost_lines_only(
     again = evaluated(fake, path)
     assert len(fake.requests) - before == 12 - left.count(b"\n")
     assert again.records == evaluation.records
-    assert sorted(path.read_bytes().splitlines()) == sorted(content.splitlines())
+    assert timeless(path.read_bytes()) == timeless(content)
+
+
+def timeless(log: bytes) -> list[str]:
+    """Its lines in one order, without what the clock decides."""
+    return sorted(json.dumps(json.loads(line) | {"seconds": 0}) for line in log.splitlines())
 
 
 def test_other_settings_ask_anew_in_the_same_file(tmp_path: Path) -> None:
@@ -313,13 +319,43 @@ def test_two_processes_do_not_share_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("base_url", "options"),
-    [("localhost:8000", {}), ("ftp://x/v1", {}), ("http:///v1", {}), ("http://x", {"concurrency": 0})],
+    [
+        ("localhost:8000", {}), ("ftp://x/v1", {}), ("http:///v1", {}), ("http://[::1/v1", {}),
+        ("http://localhost:abc/v1", {}), ("http://localhost:99999", {}), ("http://local host/v1", {}),
+        ("http://localhost/v 1", {}), ("http://localhost/v1\n", {}), ("http://杭州/v1", {}), ("http://:80/v1", {}),
+        *[("http://x", {"timeout": seconds}) for seconds in (0, -1, math.nan, math.inf, 1e300)],
+        ("http://x", {"concurrency": 0}), ("http://x", {"retries": -1}),
+    ],
 )  # fmt: skip
 def test_what_cannot_be_an_endpoint_is_refused(
     tmp_path: Path, base_url: str, options: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError):
         Endpoint(base_url, "m", tmp_path / "a.jsonl", **options)
+
+
+@pytest.mark.parametrize("key", ["secret\n", "sec\rret", "sécret", "secret龙", "secret\0"])
+def test_a_key_that_no_header_holds_is_refused_and_not_shown(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
+        Endpoint("http://x/v1", "m", tmp_path / "a.jsonl", key=key)
+    assert "sec" not in str(caught.value).replace("second", "")
+
+
+def test_seconds_are_those_of_all_that_was_asked_for(tmp_path: Path) -> None:
+    def respond(request: dict[str, Any], attempt: int) -> Response:
+        time.sleep(0.05)
+        return right(request)
+
+    path = tmp_path / "a.jsonl"
+    with FakeEndpoint(respond) as fake:
+        began = time.perf_counter()
+        evaluated(fake, path, Procedure(2, 2), concurrency=1)
+        evaluated(fake, path, Procedure(2, 4), concurrency=4)
+        taken = time.perf_counter() - began
+        again = evaluated(fake, path, Procedure(2, 4))
+        assert len(fake.requests) == 8
+    assert 0.25 <= again.seconds <= taken + 0.2, "not the sum over requests at once, nor nothing"
+    assert evaluated(fake, path, Procedure(2, 1)).seconds < again.seconds
 
 
 def test_rows_explain_themselves(tmp_path: Path) -> None:
