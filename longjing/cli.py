@@ -273,6 +273,7 @@ def evaluate(
 
 @app.command()
 def compare(
+    context: typer.Context,
     sides: Annotated[
         list[str], typer.Argument(help="results written by `longjing eval --json`, or models to measure now")
     ],
@@ -308,8 +309,11 @@ def compare(
     models = [side for side in sides if side not in results]
     if models and task is None:
         raise UserError(f"{models[0]} is no result (a .json file); to measure it as a model, give --task")
-    if not models and task is not None:
-        raise UserError(f"all of {', '.join(sides)} are results, so there is nothing to measure on {task}")
+    given = [name for name in _given(context) if name != "--json"]
+    if not models and given:
+        raise UserError(
+            f"all of {', '.join(sides)} are results, so there is nothing to measure: leave out {', '.join(given)}"
+        )
     _claim(json)
     if task is not None:
         chosen, procedure = find(task, **parse_settings(settings or []))
@@ -453,13 +457,27 @@ def _measured(respondent: Any, task: Any, procedure: Any, **stated: Any) -> Any:
         return measure(respondent, task, procedure, on_progress=advance, **stated)
 
 
+def _given(context: typer.Context) -> list[str]:
+    """The options that the command line has."""
+    sources = ((option, context.get_parameter_source(option.name or "")) for option in context.command.params)
+    return [
+        option.opts[0]
+        for option, source in sources
+        if option.param_type_name == "option" and source is not None and source.name == "COMMANDLINE"
+    ]
+
+
 def _claim(path: Path | None) -> None:
-    """A result that can't be written is refused now rather than after the work."""
+    """A result that can't be written is refused now rather than after the work; until then there is none."""
     from longjing.runs.files import disk_errors
 
     if path is not None:
         with disk_errors(path):
-            path.touch()
+            if path.is_dir():
+                raise IsADirectoryError("it is a directory")
+            part = path.with_name(path.name + ".part")
+            part.touch()
+            part.unlink()
 
 
 def _keep(path: Path | None, result: Any) -> None:

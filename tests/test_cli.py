@@ -76,6 +76,8 @@ def test_help_needs_no_torch() -> None:
             ("eval", "m", "--task", "countdown", "--base-url", "http://localhost", "--device", "cpu"),
             "--device",
         ),
+        (("eval", "base", "--task", "gsm8k", "--set", "file=3"), "`file` is 3"),
+        (("eval", "m", "--task", "countdown", "--base-url", "http://[::1/v1"), "http://localhost"),
         (("eval", "m", "--task", "countdown", "--temperature", "0"), "at temperature 0"),
         (("compare", "base", "r1"), "--task"),
         (("compare", "base", "--task", "countdown"), "two"),
@@ -258,12 +260,29 @@ def test_compare_reads_results_and_measures_models(
     again = tmp_path / "again.json"
     again.write_text(result.read_text())
     assert call(monkeypatch, "compare", result, again) == 0
+    capsys.readouterr()
+    for option in (("--problems", 3), ("--seed", 0), ("--set", "difficulty=3"), ("--task", "arithmetic")):
+        assert call(monkeypatch, "compare", result, again, *option) == 2
+        assert f"nothing to measure: leave out {option[0]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("old", [None, "{}"])
+def test_work_that_fails_leaves_the_result_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str | None
+) -> None:
+    path = tmp_path / "result.json"
+    if old is not None:
+        path.write_text(old)
+    assert call(monkeypatch, "eval", "/nowhere", "--task", "countdown", "--json", path) == 2
+    assert (path.read_text() if path.exists() else None) == old
+    assert list(tmp_path.iterdir()) == [path] * (old is not None)
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/x.json", "/proc"])
 def test_a_result_that_cannot_be_written_is_refused_before_the_work(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     monkeypatch.setattr(cli, "_engine", lambda *arguments: (None, None))
     monkeypatch.setattr("longjing.evaluation.measure", lambda *arguments, **options: pytest.fail("worked"))
-    assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", "/proc/nowhere/x.json") == 2
-    assert "/proc/nowhere" in capsys.readouterr().err
+    assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", place) == 2
+    assert f"cannot write {place}" in capsys.readouterr().err
