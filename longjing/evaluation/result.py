@@ -13,6 +13,13 @@ from longjing.errors import UserError
 from longjing.evaluation import statistics
 from longjing.evaluation.statistics import Interval, Scores
 
+# What a measurement says in numbers: properties of `Evaluation`.
+FIGURES = (
+    "problems", "samples", "pass_at_1", "low", "high", "maj_at_k", "length_mean", "reasoning_length_mean", "truncated",
+    "unparsed", "well_formed", "unjudged", "tokens", "prompt_tokens", "tokens_per_solved", "flops",
+    "flops_per_solved", "money", "money_per_solved", "seconds",
+)  # fmt: skip
+
 _SCORE = {"correct": 1.0, "wrong": 0.0, "unjudged": np.nan}
 
 
@@ -196,15 +203,9 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Every figure, JSON-able; what can't be computed (nothing solved, nothing judged) is None."""
-        figures = (
-            "problems", "samples", "pass_at_1", "low", "high", "maj_at_k", "length_mean",
-            "reasoning_length_mean", "truncated", "unparsed", "well_formed", "unjudged", "tokens",
-            "prompt_tokens", "tokens_per_solved", "flops", "flops_per_solved", "money", "money_per_solved",
-            "seconds",
-        )  # fmt: skip
         return (
             {name: getattr(self, name) for name in ("model", "task", "settings", "split", "sampling")}
-            | {name: _finite(getattr(self, name)) for name in figures}
+            | {name: _finite(getattr(self, name)) for name in FIGURES}
             | {"interval": self.accuracy.method, "price": self.price and asdict(self.price)}
             | {"pass_at_k": {str(k): _finite(value) for k, value in self.pass_at_k.items()}}
         )

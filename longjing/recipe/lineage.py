@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from longjing.model.files import resolve
-from longjing.recipe.stages import DATA, REWARD_MODEL, Reference, makes, references
+from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, Reference, makes, references
 from longjing.runs import RunDirectory
 
 FILE = "lineage.json"
@@ -66,11 +66,12 @@ def prune(run: RunDirectory) -> None:
 
 
 def located(reference: Reference) -> Path:
-    """Where that lies which a reference to the world outside the run names. Raises UserError."""
-    if reference.wanted != DATA:
+    """Where that lies which a reference to the world outside the run names; of a sampling stage's directory, its data.
+    Raises UserError where a model is wanted and there is none."""
+    if reference.wanted in (MODEL, REWARD_MODEL):
         return resolve(reference.name, reward=reference.wanted == REWARD_MODEL)
     path = Path(reference.name)
-    return path / "data.jsonl" if path.is_dir() else path
+    return path / "data.jsonl" if reference.wanted == DATA and path.is_dir() else path
 
 
 def _made(run: RunDirectory, stage: Mapping[str, Any]) -> dict[str, Any]:

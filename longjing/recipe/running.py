@@ -29,7 +29,7 @@ from longjing.recipe.gates import pass_gate
 from longjing.recipe.progress import StageProgress
 from longjing.recipe.report import write_report
 from longjing.recipe.schema import Recipe
-from longjing.recipe.stages import DATA, MODEL, AnyStage, makes, references
+from longjing.recipe.stages import DATA, MODEL, PREFERENCES, AnyStage, makes, references
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.tasks import Task
 from longjing.tasks.mixture import Mixture
@@ -108,9 +108,12 @@ class _Runner:
         """Raise UserError for a model or a file from outside that isn't there: now rather than hours later."""
         for stage in self._plain["stages"]:
             for reference in references(stage):
+                if reference.name in self._own:
+                    continue
                 try:
-                    if reference.name not in self._own and not lineage.located(reference).exists():
-                        raise UserError(f"no such file: {reference.name}")
+                    place = lineage.located(reference)
+                    if reference.wanted in (DATA, PREFERENCES) and not place.is_file():
+                        raise UserError(f"no such file: {place}")
                 except UserError as error:
                     setting = ".".join(map(str, (stage["name"], *reference.path)))
                     raise UserError(f"{error}\n  give another with --set {setting}=PATH") from None
@@ -132,16 +135,19 @@ class _Runner:
             LOOPS[stage.kind](self._with_paths(stage), self._run.stage(stage.name, progress), **self._where)
 
     def _with_paths(self, stage: AnyStage) -> AnyStage:
-        """The stage with paths in place of the names of earlier stages, as its loop wants it."""
+        """The stage with paths in place of the names of earlier stages and of directories of data, as its loop wants
+        it."""
         settings = stage.model_dump()
         for reference in references(settings):
+            *parents, last = reference.path
+            place: Any = settings
+            for key in parents:
+                place = place[key]
             if reference.name in self._own:
-                *parents, last = reference.path
-                place: Any = settings
-                for key in parents:
-                    place = place[key]
                 taken = self._run.stage(reference.name)
                 place[last] = str(taken.data.path if reference.wanted == DATA else taken.model_path)
+            elif reference.wanted == DATA:
+                place[last] = str(lineage.located(reference))
         return type(stage).model_validate(settings)
 
     def _measure(self, name: str, model: Path, number: int) -> None:

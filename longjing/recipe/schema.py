@@ -11,14 +11,25 @@ before any work.
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from longjing import tasks
+from longjing.evaluation.result import FIGURES
 from longjing.model.device import choose_device, choose_dtype
 from longjing.planning.bill import Prices
 from longjing.recipe.names import nearest, nearest_or_known
 from longjing.recipe.stages import MODEL, AnyStage, makes, one, references, refusals
 from longjing.tasks import Task
+
+# What a gate on a task may ask for; nobody states a price, so nothing costs money.
+MEASURED = [figure for figure in FIGURES if not figure.startswith("money")]
+
+
+def _refusal(place: tuple[str | int, ...], reason: str) -> ValidationError:
+    """What a validator raises so that it is reported with the line of `place`."""
+    error = PydanticCustomError("value_error", reason)
+    return ValidationError.from_exception_data("Recipe", [{"type": error, "loc": place, "input": None}])
 
 
 class MeasureSettings(BaseModel):
@@ -79,8 +90,12 @@ class Recipe(BaseModel):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice!r}; give each its own name")
         if self.final is not None and self.final not in names:
-            raise ValueError(
-                f"`final` is {self.final!r}, and no stage is{nearest_or_known(self.final, names)}"
+            near = nearest_or_known(self.final, names)
+            raise _refusal(("final",), f"`final` is {self.final!r}, and no stage is{near}")
+        made = {stage.name: makes(stage.kind) for stage in self.stages}
+        if self.final is not None and made[self.final] != MODEL:
+            raise _refusal(
+                ("final",), f"`final` is {self.final}, which makes {one(made[self.final])}, not a model"
             )
         for name in self.quick:
             if name not in (*names, "measure"):
@@ -89,32 +104,44 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _gates_ask_for_what_is_measured(self) -> Self:
-        table = [] if self.measure is None else list(self.measure.tasks)
-        for stage in self.stages:
-            task = None if stage.gate is None else stage.gate.task
-            if task is not None and task not in (known := table + stage.measured):
-                raise ValueError(
-                    f"the gate of {stage.name} asks for the task {task!r}, on which nothing is measured"
-                    f"{nearest_or_known(task, known) if known else ''}"
+        for place, stage in enumerate(self.stages):
+            if complaint := self._complaint(stage):
+                setting, reason = complaint
+                raise _refusal(
+                    ("stages", place, "gate", setting), f"the gate of {stage.name} asks for {reason}"
                 )
         return self
+
+    def _complaint(self, stage: AnyStage) -> tuple[str, str] | None:
+        """The setting of the stage's gate on a task that can't be honoured, and why; None if all can."""
+        gate = stage.gate
+        if gate is None or (task := gate.task) is None:
+            return None
+        table = [] if self.measure is None or makes(stage.kind) != MODEL else list(self.measure.tasks)
+        if task not in (known := table + stage.measured):
+            near = nearest_or_known(task, known) if known else ""
+            return "task", f"the task {task!r}, on which nothing is measured{near}"
+        metrics = [*MEASURED, "language"] if task in table else [*MEASURED]
+        if gate.metric not in metrics:
+            near = nearest_or_known(gate.metric, metrics)
+            return "metric", f"`{gate.metric}` on {task}, which isn't measured{near}"
+        if gate.rise_at_least is not None and task in table and not isinstance(stage.model, str):
+            reason = "a rise, and the stage begins with no model; ask for `at_least` or `at_most`"
+            return "rise_at_least", reason
+        return None
 
     @model_validator(mode="after")
     def _stages_take_what_is_made_before(self) -> Self:
         made = {stage.name: makes(stage.kind) for stage in self.stages}
         before: set[str] = set()
-        for stage in self.stages:
+        for place, stage in enumerate(self.stages):
             for reference in references(stage.model_dump()):
-                what, setting = made.get(reference.name), reference.path[0]
+                at, what = ("stages", place, *reference.path), made.get(reference.name)
+                takes = f"{stage.name} takes `{reference.path[0]}` from {reference.name}, which"
                 if what is not None and reference.name not in before:
-                    raise ValueError(
-                        f"{stage.name} takes `{setting}` from {reference.name}, which doesn't come before it"
-                    )
+                    raise _refusal(at, f"{takes} doesn't come before it")
                 if what is not None and what != reference.wanted:
-                    raise ValueError(
-                        f"{stage.name} takes `{setting}` from {reference.name}, which makes {one(what)}, "
-                        f"not {one(reference.wanted)}"
-                    )
+                    raise _refusal(at, f"{takes} makes {one(what)}, not {one(reference.wanted)}")
             before.add(stage.name)
         return self
 

@@ -26,6 +26,7 @@ from longjing.recipe.gates import Gate
 from longjing.recipe.names import nearest, nearest_or_known
 
 MODEL, DATA, REWARD_MODEL = "model", "data", "reward model"
+PREFERENCES = "preference data"  # which no stage makes
 
 StageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="its directory in the run")]
 
@@ -109,7 +110,7 @@ class Finetune(Stage, FinetuningSettings):
 
 class RewardModel(Stage, PreferenceSettings):
     makes = REWARD_MODEL
-    takes = {"model": MODEL, "data": DATA}
+    takes = {"model": MODEL, "data": PREFERENCES}
 
     name: StageName = "reward-model"
 
@@ -184,4 +185,4 @@ def makes(kind: str) -> str:
 
 def one(what: str) -> str:
     """`a model`, but `data`."""
-    return what if what == DATA else f"a {what}"
+    return what if what in (DATA, PREFERENCES) else f"a {what}"

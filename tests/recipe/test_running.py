@@ -155,6 +155,41 @@ def test_a_missing_model_is_refused_before_the_work(stages: Stages, tmp_path: Pa
     assert stages.started == [] and not (tmp_path / "run").exists()
 
 
+DATA = """\
+name: data
+threads: 1
+device: cpu
+stages:
+  - {kind: finetune, name: tune, data: [draw]}
+  - {kind: reward-model, name: safe, data: [pairs.jsonl]}
+"""
+
+
+def test_a_directory_stands_for_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: Stages
+) -> None:
+    given: list[Any] = []
+
+    def learn(settings: Any, stage: StageDirectory, **_: Any) -> None:
+        given.append(settings.data)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    for kind in ("finetune", "reward-model"):
+        monkeypatch.setitem(running.LOOPS, kind, learn)
+    (tmp_path / "data.yaml").write_text(DATA)
+    for name in ("draw", "pairs.jsonl"):  # nothing there, and a directory without data
+        with pytest.raises(UserError, match=r"(?s)no such file: draw.* --set tune\.data\.0=PATH"):
+            start(load("data.yaml"), tmp_path / "run")
+        (tmp_path / name).mkdir()
+    (tmp_path / "draw" / "data.jsonl").touch()
+    with pytest.raises(UserError, match=r"(?s)no such file: pairs\.jsonl.* --set safe\.data\.0=PATH"):
+        start(load("data.yaml"), tmp_path / "run")  # a directory holds no preference data
+    with pytest.raises(KeyboardInterrupt):
+        start(load("data.yaml", ["safe.data=[draw/data.jsonl]"]), tmp_path / "run")
+    assert given == [["draw/data.jsonl"]]
+
+
 def test_another_recipe_is_refused(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
     start(recipe, tmp_path / "run")
     with pytest.raises(UserError, match="zero.group_size: 16 -> 4"):

@@ -8,6 +8,7 @@ import yaml
 
 from longjing.errors import UserError
 from longjing.recipe.loading import load
+from longjing.recipe.schema import MEASURED
 from longjing.recipe.stages import DATA, KINDS, MODEL, REWARD_MODEL, Reference, makes, references
 
 NETWORK = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
@@ -71,6 +72,7 @@ def test_a_stage_before_what_it_takes_is_refused(tmp_path: Path, place: int) -> 
             {"preference": {"safety": "tune"}},
             "zero takes `preference` from tune, which makes a model, not a r",
         ),
+        (3, {"data": ["draw"]}, "safety takes `data` from draw, which makes data, not preference data"),
     ],
 )
 def test_a_stage_that_takes_another_sort_of_thing_is_refused(
@@ -104,6 +106,50 @@ def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
         load(path)
     path.write_text(path.read_text().replace("chess", "hard" if measure else "countdown"))
     if measure:
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "gate", "setting", "expected"),
+    [
+        (4, {"metric": "pass_at_2"}, "metric", "`pass_at_2` on hard, .*did you mean `pass_at_1`"),
+        (4, {"metric": "language", "task": "countdown"}, "metric", "`language` on countdown, .* measured"),
+        (4, {"metric": "money"}, "metric", "`money` on hard"),
+        (1, {}, "task", "the task 'hard', on which nothing is measured"),
+        (3, {}, "task", "the task 'hard', on which nothing is measured"),
+        (0, {"rise_at_least": 0.1}, "rise_at_least", "a rise, and the stage begins with no model"),
+    ],
+)
+def test_a_gate_that_cannot_be_honoured_is_refused_with_its_line(
+    tmp_path: Path, place: int, gate: dict[str, Any], setting: str, expected: str
+) -> None:
+    asked = {"metric": "pass_at_1", "task": "hard", "at_least": 0.5} | gate
+    stages = [*STAGES[:place], {**STAGES[place], "gate": asked}, *STAGES[place + 1 :]]
+    path = tmp_path / "all.yaml"
+    measure = {"tasks": {"hard": TASK}}
+    path.write_text(yaml.safe_dump({"name": "all", "measure": measure, "stages": stages}, sort_keys=False))
+    lines = path.read_text().splitlines()
+    begins = lines.index(f"  name: {STAGES[place]['name']}")
+    line = next(n for n, text in enumerate(lines, 1) if n > begins and text.startswith(f"    {setting}: "))
+    with pytest.raises(
+        UserError, match=f"line {line}: the gate of {STAGES[place]['name']} asks for {expected}"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize("metric", [*MEASURED, "language"])
+def test_a_gate_may_ask_for_whatever_is_measured(tmp_path: Path, metric: str) -> None:
+    gate = {"metric": metric, "task": "countdown", "rise_at_least": 0.0}
+    path = recipe(tmp_path, [*STAGES[:4], {**STAGES[4], "gate": gate}, STAGES[5]])
+    path.write_text(path.read_text() + yaml.safe_dump({"measure": {"tasks": {"countdown": {}}}}))
+    load(path)
+
+
+@pytest.mark.parametrize(("name", "what"), [("draw", "data"), ("safety", "a reward model")])
+def test_a_final_stage_that_makes_no_model_is_refused(tmp_path: Path, name: str, what: str) -> None:
+    path = recipe(tmp_path, STAGES)
+    path.write_text(f"final: {name}\n{path.read_text()}")
+    with pytest.raises(UserError, match=f"line 1: `final` is {name}, which makes {what}, not a model"):
         load(path)
 
 
