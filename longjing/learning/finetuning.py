@@ -24,7 +24,7 @@ from longjing.engine.engine import Engine
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.learning.conversations import encode_conversation, read_conversations
-from longjing.learning.optimizers import adamw, clip_gradients, muon
+from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_gradients, muon
 from longjing.learning.packing import lay_out
 from longjing.learning.policy import TaskSettings
 from longjing.learning.pretraining import losses
@@ -75,7 +75,7 @@ class FinetuningSettings(BaseModel):
     row_length: int = Field(1024, ge=16, description="tokens of a row, into which examples are packed")
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(5e-5, gt=0, description="Muon's, if that is the optimiser")
-    adamw_learning_rate: float = Field(1e-4, gt=0, description="beside Muon, for what isn't a hidden matrix")
+    adamw_learning_rate: AdamwRate = ADAMW_RATE
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(0, ge=0)
     decay_to: float = Field(0.1, ge=0, le=1, description="share of the rate that its cosine ends at")

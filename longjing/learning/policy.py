@@ -32,7 +32,7 @@ from longjing.learning.objectives import (
     token_logprobs,
     token_weights,
 )
-from longjing.learning.optimizers import adamw, clip_gradients, muon
+from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_gradients, muon
 from longjing.learning.rollouts import (
     Group,
     Padded,
@@ -89,7 +89,7 @@ class PolicySettings(BaseModel):
     temperature: float = Field(1.0, gt=0)
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(3e-6, gt=0, description="Muon's, if that is the optimiser")
-    adamw_learning_rate: float = Field(1e-4, gt=0, description="beside Muon, for what isn't a hidden matrix")
+    adamw_learning_rate: AdamwRate = ADAMW_RATE
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)

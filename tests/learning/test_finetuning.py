@@ -182,8 +182,8 @@ def test_it_learns_to_say_what_it_was_shown_and_to_stop(
     turns = TURNS[:4]
     data = write(tmp_path / "data.jsonl", turns)
     settings = settings_of(
-        base, data, family, epochs=80, optimizer=optimizer, learning_rate=0.01 if optimizer == "adamw" else 0.05,
-        adamw_learning_rate=0.01, save_every=1000,
+        base, data, family, epochs=80, optimizer=optimizer, save_every=1000,
+        **({"learning_rate": 0.01} if optimizer == "adamw" else {"learning_rate": 0.05, "adamw_learning_rate": 0.01}),
     )  # fmt: skip
     stage = stage_in(tmp_path / "run")
     run(stage, settings)

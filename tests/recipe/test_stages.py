@@ -160,3 +160,20 @@ def test_a_task_that_does_not_exist_is_named_once_with_its_place(tmp_path: Path,
     with pytest.raises(UserError) as caught:
         load(recipe(tmp_path, [*STAGES[:place], STAGES[place] | {"task": wrong}, *STAGES[place + 1 :]]))
     assert str(caught.value).count("no task 'chess'") == 1
+
+
+@pytest.mark.parametrize("name", ["tune", "zero", "small"])
+def test_a_rate_beside_muon_is_refused_without_muon(tmp_path: Path, name: str) -> None:
+    def changed(**settings: Any) -> Path:
+        return recipe(tmp_path, [stage | settings if stage["name"] == name else stage for stage in STAGES])
+
+    load(changed(optimizer="muon", adamw_learning_rate=0.002))
+    for given in ({"adamw_learning_rate": 0.002}, {"adamw_learning_rate": 0.002, "optimizer": "adamw"}):
+        with pytest.raises(
+            UserError, match=r"line \d+: `adamw_learning_rate` is for what Muon leaves; .*muon"
+        ):
+            load(changed(**given))
+    resolved = load(changed(optimizer="adamw")).to_dict()  # the default stands there, and reads back
+    path = tmp_path / "resolved.yaml"
+    path.write_text(yaml.safe_dump(resolved))
+    assert load(path).to_dict() == resolved
