@@ -157,6 +157,7 @@ def _record(task: Task, problem: Problem, group: Sequence[Answer]) -> Record:
         truncated=[completion.truncated for completion in completions],
         well_formed=[completion.well_formed for completion in completions],
         text=group[0].text,
+        prefilled=completions[0].prefilled,
     )
 
 

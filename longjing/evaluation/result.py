@@ -12,6 +12,7 @@ import numpy as np
 from longjing.errors import UserError
 from longjing.evaluation import statistics
 from longjing.evaluation.statistics import Interval, Scores
+from longjing.text.reasoning import Parsed, parse
 
 # What a measurement says in numbers: properties of `Evaluation`.
 FIGURES = (
@@ -25,7 +26,8 @@ _SCORE = {"correct": 1.0, "wrong": 0.0, "unjudged": np.nan}
 
 @dataclass(frozen=True)
 class Record:
-    """One problem and its samples. Lengths are in tokens; `text` is the first sample, whole.
+    """One problem and its samples. Lengths are in tokens; `text` is the first sample, whole, and `prefilled` whether
+    its prompt had opened the reasoning.
 
     `answers` are in the form in which they vote, None where there is no final answer.
     """
@@ -41,6 +43,12 @@ class Record:
     truncated: list[bool]
     well_formed: list[bool]
     text: str
+    prefilled: bool = True
+
+    @property
+    def parts(self) -> Parsed:
+        """The first sample, taken apart."""
+        return parse(self.text, self.prefilled)
 
 
 @dataclass(frozen=True)
@@ -213,7 +221,13 @@ class Evaluation:
     def examples(self, count: int) -> list[dict[str, Any]]:
         """The first sample of the first problems, as a run's evaluations.jsonl shows them."""
         return [
-            {"problem": r.id, "prompt": r.prompt, "text": r.text, "outcome": r.outcomes[0]}
+            {
+                "problem": r.id,
+                "prompt": r.prompt,
+                "text": r.text,
+                "prefilled": r.prefilled,
+                "outcome": r.outcomes[0],
+            }
             for r in self.records[:count]
         ]
 

@@ -362,6 +362,7 @@ def record(step: int, group: Group, scores: Sequence[dict[str, Any]]) -> dict[st
     completions = [
         {
             "text": generation.text,
+            "prefilled": completion.prefilled,
             "tokens": generation.tokens,
             "logprobs": [round(value, 4) for value in generation.logprobs],
             "rewards": verdict.rewards,
@@ -369,7 +370,9 @@ def record(step: int, group: Group, scores: Sequence[dict[str, Any]]) -> dict[st
             "outcome": verdict.outcome,
             "finish_reason": generation.finish_reason,
         }
-        for generation, verdict, score in zip(group.generations, group.verdicts, scores, strict=True)
+        for generation, completion, verdict, score in zip(
+            group.generations, group.completions, group.verdicts, scores, strict=True
+        )
     ]
     problem = group.problem
     return {

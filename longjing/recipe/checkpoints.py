@@ -15,7 +15,6 @@ from longjing.planning import flops
 from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
 from longjing.tasks.language import share
-from longjing.text.reasoning import parse
 from longjing.text.tokenizer import Tokenizer
 
 _EXAMPLES = 3
@@ -60,11 +59,5 @@ def language(evaluation: Evaluation) -> float:
 
 
 def _language(record: Record) -> float:
-    parts = parse(record.text, prefilled=not opens(record.text))
-    text = parts.reasoning or parts.answer
+    text = record.parts.reasoning or record.parts.answer
     return share(text, record.language) if text else 0.0
-
-
-def opens(text: str) -> bool:
-    """Whether a completion opens its reasoning itself; else the prompt did."""
-    return text.lstrip().startswith("<think>")

@@ -45,19 +45,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote, in its parts. `truncated`: it was cut off before it ended by itself."""
+    """What a model wrote, in its parts. `truncated`: it was cut off before it ended by itself. `prefilled`: the prompt
+    had opened the reasoning."""
 
     reasoning: str
     answer: str
     closed: bool
     well_formed: bool
     truncated: bool
+    prefilled: bool = True
 
     @classmethod
     def parse(cls, text: str, prefilled: bool = True, truncated: bool = False) -> Self:
         """Take sampled text apart. `prefilled`: the prompt already ended in `<think>`."""
         parts = reasoning.parse(text, prefilled=prefilled)
-        return cls(parts.reasoning, parts.answer, parts.closed, parts.well_formed, truncated)
+        return cls(parts.reasoning, parts.answer, parts.closed, parts.well_formed, truncated, prefilled)
 
 
 @dataclass(frozen=True)

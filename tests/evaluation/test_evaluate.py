@@ -97,9 +97,20 @@ def test_every_figure_of_a_scripted_evaluation():
     assert evaluation.records[0].reasoning_lengths == [3] * 4
     assert evaluation.records[5].reasoning_lengths == [len("endless")] * 4
     assert evaluation.examples(2)[1] == {
-        "problem": "0-1", "prompt": "Double 1!", "text": good(1), "outcome": "correct",
+        "problem": "0-1", "prompt": "Double 1!", "text": good(1), "prefilled": True, "outcome": "correct",
     }  # fmt: skip
     assert dict(evaluation.summary_rows())["unjudged"] == "4"
+
+
+@given(st.booleans(), st.sampled_from(["x", "x</think>y", "<think>x</think>y", "<think>x"]))
+def test_a_record_tells_its_parts_as_the_prompt_left_them(prefilled: bool, text: str):
+    evaluation = evaluate(
+        Scripted(lambda n, sample: (text, "stop")), Letters(prefilled), Doubles(), problems=1
+    )
+    record = Evaluation.from_dict(json.loads(json.dumps(evaluation.to_dict()))).records[0]
+    assert record.prefilled == evaluation.examples(1)[0]["prefilled"] == prefilled
+    assert record.reasoning_lengths[0] == len(record.parts.reasoning)
+    assert record.well_formed[0] == record.parts.well_formed
 
 
 def test_json_round_trip_keeps_every_figure():

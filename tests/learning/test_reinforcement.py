@@ -287,6 +287,7 @@ def test_the_unjudged_are_counted_and_left_out(make: Make) -> None:
     metrics, rollouts = learner.step(0)
     records = [record for row in rollouts for record in row["completions"]]
     judged = [record for record in records if record["outcome"] != "unjudged"]
+    assert all(record["prefilled"] for record in records), "as the template has it"
     assert metrics["unjudged"] == len(records) - len(judged) > 0
     assert all(record["advantage"] == 0 for record in records if record["outcome"] == "unjudged")
     for part in ("accuracy", "format"):

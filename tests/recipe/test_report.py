@@ -17,6 +17,7 @@ from run_cases import (
 )
 
 from longjing.recipe.report import render, write_report
+from longjing.recipe.report.sections import Sample
 from longjing.recipe.running import account
 from longjing.runs import RunDirectory
 
@@ -183,6 +184,13 @@ def test_an_evaluation_without_a_verdict_is_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 3)
     run.stage("zero").evaluations.append(evaluation_row(2, "test", None))
     assert "–" in Page(render(run)).text
+
+
+def test_a_completion_is_taken_apart_as_its_prompt_left_it() -> None:
+    row = {"text": "\\boxed{1}", "outcome": "correct"}
+    assert Sample.of(row | {"prefilled": False}).text.answer == "\\boxed{1}"
+    assert Sample.of(row | {"prefilled": True}).text.reasoning == "\\boxed{1}"
+    assert Sample.of(row).text.reasoning == "\\boxed{1}", "as in logs that don't say"
 
 
 @pytest.mark.parametrize("place", ["", "<think>", "x</think>"])

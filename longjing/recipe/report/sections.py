@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from longjing.planning.bill import quantity
-from longjing.recipe.checkpoints import opens
 from longjing.recipe.diagnosis import Advice, diagnose
 from longjing.recipe.report.charts import Chart
 from longjing.recipe.report.curves import curves
@@ -28,8 +27,9 @@ class Sample:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Sample":
-        text = parse(row["text"], prefilled=not opens(row["text"]))
-        return cls(text, row["outcome"], row.get("reward"), row.get("advantage"))
+        # Logs that don't say are of R1's form: the prompt opens the reasoning, where the text doesn't.
+        prefilled = row.get("prefilled", not row["text"].lstrip().startswith("<think>"))
+        return cls(parse(row["text"], prefilled), row["outcome"], row.get("reward"), row.get("advantage"))
 
 
 @dataclass(frozen=True)
