@@ -6,10 +6,13 @@ A file has one conversation a line:
                   {"role": "assistant", "reasoning_content": "2+3=5", "content": "\\\\boxed{5}"}]}
 
 The reasoning may be left out, or stand in the content as `<think>...</think>`. `"thinking": false` beside the
-messages says that the model was asked with thinking off. Other keys are ignored.
+messages says that the model was asked with thinking off, `"problem"` that the answer was sampled. Other keys are
+ignored.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,12 +62,16 @@ class Message(BaseModel):
 
 
 class Conversation(BaseModel):
-    """Messages that end with the assistant's, who says something in each of its turns."""
+    """Messages that end with the assistant's, who is asked before each of its turns and says something in it.
+
+    `problem`: what it was sampled for; what a model wrote is learned as it is, whatever it holds.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     messages: list[Message] = Field(min_length=2)
     thinking: bool = True
+    problem: Any = None
 
     @model_validator(mode="after")
     def _learnable(self) -> "Conversation":
@@ -73,6 +80,11 @@ class Conversation(BaseModel):
             raise ValueError("the first message is the assistant's; somebody has to ask")
         if self.messages[-1].role != "assistant":
             raise ValueError("the last message isn't the assistant's; there is nothing to learn after it")
+        for place, (before, message) in enumerate(pairwise(self.messages), 1):
+            if message.role == "assistant" and before.role != "user":
+                raise ValueError(
+                    f"message {place} is the assistant's and follows one of the {before.role}; a user has to ask"
+                )
         if not all(message.content for message in said):
             raise ValueError("the assistant gives an empty answer")
         if not self.thinking and any(message.reasoning for message in said):
@@ -80,17 +92,20 @@ class Conversation(BaseModel):
         return self
 
 
-def read_conversations(path: str | Path) -> list[Conversation]:
-    """All conversations of a file; blank lines are skipped.
+def read_conversations(path: str | Path, control: Collection[str] = ()) -> list[Conversation]:
+    """All conversations of a file; blank lines are skipped. `control`: tokens that must not stand in the text.
 
     Raises UserError that names the file, the line, what is wrong there and what it should be.
     """
     conversations = []
+    pattern = re.compile("|".join(map(re.escape, sorted(control, reverse=True)))) if control else None
     try:
         with Path(path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     conversations.append(_read(line, f"{path}, line {number}"))
+                    if pattern is not None:
+                        _refuse_control(conversations[-1], pattern, f"{path}, line {number}")
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror}; give a file of conversations, one a line: {_FORM}"
@@ -112,6 +127,17 @@ def _read(line: str, origin: str) -> Conversation:
         raise UserError(
             f"{origin}: {place + ': ' if place else ''}{complaint}; the form is {_FORM}"
         ) from None
+
+
+def _refuse_control(conversation: Conversation, pattern: re.Pattern[str], origin: str) -> None:
+    """A token of the template's in the text would end a turn, or begin one, where none does."""
+    for place, message in enumerate(conversation.messages):
+        sampled = conversation.problem is not None and message.role == "assistant"
+        if not sampled and (found := pattern.search(f"{message.content} {message.reasoning}")):
+            raise UserError(
+                f"{origin}: messages.{place} has {found[0]} in its text, which the model would read as the end or the "
+                "beginning of something; take it out"
+            )
 
 
 def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> list[Example]:

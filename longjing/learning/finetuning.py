@@ -131,7 +131,8 @@ class Finetuning:
         self.settings, self.seed, self.device, self.dtype = settings, seed, device, dtype
         path = resolve(settings.model)
         self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, device).train()
-        conversations = [one for path in settings.data for one in read_conversations(path)]
+        control = self.tokenizer.control_tokens
+        conversations = [one for path in settings.data for one in read_conversations(path, control)]
         encoded = [example for one in conversations for example in encode_conversation(self.tokenizer, one)]
         self.examples = [example for example in encoded if len(example) <= settings.row_length]
         if not self.examples:

@@ -164,6 +164,12 @@ class Tokenizer:
         """The number of tokens, added ones included. An embedding may have more rows than that."""
         return self._backend.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def control_tokens(self) -> set[str]:
+        """What shapes a chat, and so must not stand in what is said: special tokens, and R1's marks of a turn."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return {token.content for token in added if token.special or token.content in _MARKERS[:2]}
+
     def token_id(self, text: str) -> int | None:
         """The id of the token of this name, or None."""
         return self._backend.token_to_id(text)

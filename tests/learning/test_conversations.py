@@ -254,6 +254,8 @@ BROKEN = {
     "no text": (line(ASKED, {"role": "assistant", "content": None}), "messages.1.content"),
     "nobody asks": (line(SAID, SAID), "first message"),
     "nobody answers": (line(ASKED, SAID, ASKED), "last message"),
+    "nobody but the system asks": (line({"role": "system", "content": "x"}, SAID), "message 1 .* of the system"),
+    "two answers": (line(ASKED, SAID, SAID), "message 2 is the assistant's and follows one of the assistant"),
     "an empty answer": (line(ASKED, SAID | {"content": " \n"}), "empty answer"),
     "reasoning only": (line(ASKED, SAID | {"content": "<think>so</think>"}), "empty answer"),
     "never closed": (line(ASKED, SAID | {"content": "<think>so hello"}), "each tag once"),
@@ -275,6 +277,30 @@ def test_a_broken_line_is_named_with_what_is_wrong(name: str, tmp_path: Path) ->
     with pytest.raises(UserError, match=complaint) as caught:
         read_conversations(path)
     assert f"{path}, line 2: " in str(caught.value) and '{"messages": [' in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_what_the_tokenizer_takes_for_control_is_refused(name: str, tmp_path: Path) -> None:
+    tokenizer = TOKENIZERS[name]
+    control = tokenizer.control_tokens
+    expected = {BOS, EOS, "<｜▁pad▁｜>", "<｜User｜>", "<｜Assistant｜>"} if name == "ours" else set(SPECIAL)
+    assert control == expected
+    path = tmp_path / "data.jsonl"
+    for token in control:
+        text = f"a{token}b"
+        said = [SAID | {"content": text}, SAID | {"reasoning_content": text}]
+        for place, messages in (
+            (0, (ASKED | {"content": text}, SAID)),
+            (1, (ASKED, said[0])),
+            (1, (ASKED, said[1])),
+        ):
+            path.write_text(f"{line(ASKED, SAID)}\n{line(*messages)}\n", encoding="utf-8")
+            assert len(read_conversations(path)) == 2
+            with pytest.raises(UserError) as caught:
+                read_conversations(path, control)
+            assert f"{path}, line 2: messages.{place} has {token} in its text" in str(caught.value)
+        path.write_text(line(ASKED, said[0], problem="p"), encoding="utf-8")
+        assert read_conversations(path, control)[0].messages[1].content == text, "a sample is what it is"
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
