@@ -62,16 +62,12 @@ class Message(BaseModel):
 
 
 class Conversation(BaseModel):
-    """Messages that end with the assistant's, who is asked before each of its turns and says something in it.
-
-    `problem`: what it was sampled for; what a model wrote is learned as it is, whatever it holds.
-    """
+    """Messages that end with the assistant's, who is asked before each of its turns and says something in it."""
 
     model_config = ConfigDict(frozen=True)
 
     messages: list[Message] = Field(min_length=2)
     thinking: bool = True
-    problem: Any = None
 
     @model_validator(mode="after")
     def _learnable(self) -> "Conversation":
@@ -132,8 +128,7 @@ def _read(line: str, origin: str) -> Conversation:
 def _refuse_control(conversation: Conversation, pattern: re.Pattern[str], origin: str) -> None:
     """A token of the template's in the text would end a turn, or begin one, where none does."""
     for place, message in enumerate(conversation.messages):
-        sampled = conversation.problem is not None and message.role == "assistant"
-        if not sampled and (found := pattern.search(f"{message.content} {message.reasoning}")):
+        if (found := pattern.search(f"{message.content} {message.reasoning}")) is not None:
             raise UserError(
                 f"{origin}: messages.{place} has {found[0]} in its text, which the model would read as the end or the "
                 "beginning of something; take it out"

@@ -9,7 +9,7 @@ words by a few sentence patterns. The rules judge every sample; no model does.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from random import Random
 from typing import Any, Literal
@@ -101,12 +101,15 @@ class CurationSettings(BaseModel):
         return math.ceil(self.problems / self.problems_per_step)
 
 
-def sift(group: Group, keep: KeepSettings) -> list[str | None]:
-    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is."""
+def sift(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> list[str | None]:
+    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is.
+
+    `control`: tokens of the template's, which nobody can learn to say.
+    """
     reasons: list[str | None] = []
     seen: set[str] = set()
     for number in range(len(group.generations)):
-        reason = _flaw(group, number, keep)
+        reason = _flaw(group, number, keep, control)
         completion = group.completions[number]
         text = " ".join((completion.reasoning or completion.answer).split())
         if reason is None and keep.deduplicate and text in seen:
@@ -119,18 +122,18 @@ def sift(group: Group, keep: KeepSettings) -> list[str | None]:
     return reasons
 
 
-def _flaw(group: Group, number: int, keep: KeepSettings) -> str | None:
+def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str]) -> str | None:
     """What is wrong with a sample by itself."""
     completion, verdict = group.completions[number], group.verdicts[number]
     if verdict.outcome == "unjudged":
         return "unjudged"
     if completion.truncated:
         return "truncated"
-    if not verdict.rewards["format"]:
+    parts = [part for part in (completion.reasoning, completion.answer) if part]
+    if not verdict.rewards["format"] or any(token in part for token in control for part in parts):
         return "malformed"
     if keep.correct and verdict.outcome != "correct":
         return "wrong"
-    parts = [part for part in (completion.reasoning, completion.answer) if part]
     if min((share(part, group.problem.language) for part in parts), default=0.0) < keep.min_language:
         return "language"
     if max(map(repetition, parts), default=0.0) > keep.max_repetition:
@@ -273,10 +276,11 @@ def curate(
         totals = saved[1]
     stage.status("drawing the problems")
     curation = Curation(settings, seed, device, dtype)
+    control = curation.tokenizer.control_tokens
     for step in range(totals["step"] + 1, settings.steps):
         began = time.perf_counter()
         groups = curation.sample(step)
-        reasons = [sift(group, settings.keep) for group in groups]
+        reasons = [sift(group, settings.keep, control) for group in groups]
         seconds = time.perf_counter() - began
         for group, why in zip(groups, reasons, strict=True):
             stage.rollouts.append({"step": step, **_record(group, why)})
@@ -313,8 +317,11 @@ def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
         {
             "text": generation.text, "length": len(generation.tokens), "rewards": verdict.rewards,
             "outcome": verdict.outcome, "finish_reason": generation.finish_reason, "rejected": reason,
+            "prefilled": completion.prefilled,
         }
-        for generation, verdict, reason in zip(group.generations, group.verdicts, reasons, strict=True)
+        for generation, completion, verdict, reason in zip(
+            group.generations, group.completions, group.verdicts, reasons, strict=True
+        )
     ]  # fmt: skip
     return {
         "problem": problem.id, "prompt": problem.prompt, "language": problem.language,

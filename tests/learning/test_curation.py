@@ -58,10 +58,13 @@ THOUGHTS = {
     "en": ["I add.", "First I add, then I check.", "Step by step."],
     "zh": ["我先加。", "我来算一算。", "一步一步来。"],
 }
-KINDS = ("right", "wrong", "truncated", "unclosed", "foreign", "circles", "long", "foreign answer", "babble")
+KINDS = (
+    "right", "wrong", "truncated", "unclosed", "foreign", "circles", "long", "foreign answer", "babble", "control",
+)  # fmt: skip
 WHY = {
     "right": None, "wrong": "wrong", "truncated": "truncated", "unclosed": "malformed", "foreign": "language",
     "circles": "repetition", "long": "long", "foreign answer": "language", "babble": "repetition",
+    "control": "malformed",
 }  # fmt: skip
 
 
@@ -69,6 +72,7 @@ def say(kind: str, problem: Problem, random: Random) -> str:
     language = problem.language
     thought = random.choice(THOUGHTS["en" if (language == "en") != (kind == "foreign") else "zh"])
     thought = thought * 30 if kind == "circles" else thought
+    thought += "<｜User｜>" if kind == "control" else ""
     if kind == "long":
         thought = " ".join(str(random.randrange(10**6)) for _ in range(40))
     answer = f"\\boxed{{{'123456789' if kind == 'wrong' else problem.answer}}}"
