@@ -379,7 +379,10 @@ def _replacing(file: Path) -> Iterator[Path]:
     """A name to write to, which becomes `file` when the block ends well and vanishes when it doesn't."""
     partial = file.with_name(file.name + ".partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)  # safetensors lets nobody but the owner read what it writes
         _sync(partial)
         partial.replace(file)
         _sync(file.parent)

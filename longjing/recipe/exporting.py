@@ -21,7 +21,9 @@ def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: s
     """
     recipe = run.recipe()
     makers = [each["name"] for each in recipe["stages"] if makes(each["kind"]) == MODEL]
-    name = stage or recipe.get("final") or (makers or [""])[-1]
+    if not makers:
+        raise UserError(f"{run.path}: none of its stages makes a model")
+    name = stage or recipe.get("final") or makers[-1]
     if name not in makers:
         raise UserError(
             f"{run.path} has no stage {name!r} that makes a model{nearest_or_known(name, makers)}"

@@ -87,6 +87,13 @@ def test_saving_again_leaves_nothing_of_the_earlier_save(tmp_path: Path) -> None
     assert_same(first, load_model(tmp_path))
 
 
+def test_whoever_may_read_one_file_may_read_all(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    save_model(network(deepseek()), tmp_path / "model")
+    modes = {file.stat().st_mode for file in (tmp_path / "model").iterdir()}
+    assert modes == {(tmp_path / "ordinary").stat().st_mode}
+
+
 def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = network(dense("llama"))
     save_model(model, tmp_path)
