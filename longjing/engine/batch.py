@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from longjing.engine.request import Generation, Request
+from longjing.engine.guides import guides
+from longjing.engine.request import Generation, Guide, Request
 from longjing.engine.sampling import Sampler
 from longjing.engine.stops import TextStream
 
@@ -27,7 +28,12 @@ class Running:
     draft: int = 0  # what may follow the pending token; any guess is right, but few are fast
     drafted: int = 0  # columns that the prediction module knows, but for
     gap: tuple[int, int] = (0, 0)  # those in between, which were decoded without it
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
     generation: Generation | None = None
+    guides: list[Guide] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guides = guides(self.request.sampling, self.request.guide)
 
     @property
     def stored(self) -> int:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from longjing.engine.batch import Batch, Running
 from longjing.engine.cache import RectangleCache
+from longjing.engine.guides import agree
 from longjing.engine.request import Chunk, Event, FinishReason, Generation, Request
 from longjing.engine.runner import Drawn, Runner
 from longjing.engine.speculative import Pace
@@ -197,6 +199,9 @@ class Engine:
             raise UserError("the prompt is empty: the model needs at least one token to go on from")
         if not 0 <= min(request.prompt) <= max(request.prompt) < vocabulary:
             raise UserError(f"the prompt has a token outside the model's vocabulary of {vocabulary}")
+        for token in sampling.logit_bias:
+            if not 0 <= token < vocabulary:
+                raise UserError(f"logit_bias names the token {token}, outside the vocabulary of {vocabulary}")
         if sampling.stop and self.tokenizer is None:
             raise UserError("stop strings need a tokenizer; make the engine with one, or use end_tokens")
         need = len(request.prompt) + sampling.max_tokens
@@ -226,7 +231,10 @@ class Engine:
                     self.step()
                     continue
                 end, so_far = sequence.generation, sequence.stream.text if sequence.stream else ""
-                chunk = Chunk(so_far[text:], sequence.tokens[tokens:], end.finish_reason if end else None)
+                chunk = Chunk(
+                    so_far[text:], sequence.tokens[tokens:], end.finish_reason if end else None,
+                    sequence.logprobs[tokens:], sequence.top[tokens:],
+                )  # fmt: skip
                 tokens, text = len(sequence.tokens), len(so_far)
                 yield chunk
         finally:
@@ -312,27 +320,40 @@ class Engine:
     def _decode(self, longest: int) -> Drawn:
         """One token more for every row, or two."""
         started, rows = time.perf_counter(), len(self._running)
-        drafting = self._pace.choose(rows) if self._pace else self._stride == 2
+        guided = any(sequence.guides for sequence in self._running)
+        # A guide must know a token before it speaks of the next, so two can't be drawn at once.
+        drafting = not guided and (self._pace.choose(rows) if self._pace else self._stride == 2)
         if self._batch is None or (drafting and not self._drafting):
             self._batch = Batch.of(self._running, self._device)
         self._drafting = drafting
-        drawn = (self._runner.speculate if drafting else self._runner.decode)(self._batch, longest)
+        if drafting:
+            drawn = self._runner.speculate(self._batch, longest)
+        else:
+            drawn = self._runner.decode(self._batch, longest, self._guidance() if guided else None)
         if drafting:
             self.stats.drafted += rows
             self.stats.accepted += sum(drawn.counts) - rows
-        if self._pace:
+        if self._pace and not guided:
             self._pace.note(drafting, sum(drawn.counts), time.perf_counter() - started)
         return drawn
+
+    def _guidance(self) -> Tensor:
+        """What the guides of all rows say of their next tokens, `[rows, vocabulary]`."""
+        width = self.model.config.vocab_size
+        said = [agree(sequence.guides, sequence.tokens, width) for sequence in self._running]
+        rows = [torch.zeros(width) if bias is None else bias for bias in said]
+        return torch.stack(rows).to(self._device)
 
     def _hand_out(self, drawn: Drawn) -> list[Event]:
         events, ended = [], []
         for row, (sequence, count) in enumerate(zip(self._running, drawn.counts, strict=True)):
             reason: FinishReason | None = None
-            new = []
-            for token, logprob in zip(drawn.tokens[row][:count], drawn.logprobs[row][:count], strict=True):
-                new.append(token)
+            before, wanted = len(sequence.tokens), sequence.request.sampling.top_logprobs
+            for place, token in enumerate(drawn.tokens[row][:count]):
                 sequence.tokens.append(token)
-                sequence.logprobs.append(logprob)
+                sequence.logprobs.append(drawn.logprobs[row][place])
+                if drawn.top is not None and wanted:
+                    sequence.top.append(drawn.top[row][place][:wanted])
                 if token in self.end_tokens or (sequence.stream and sequence.stream.add(token)):
                     reason = "stop"
                 elif len(sequence.tokens) == sequence.request.sampling.max_tokens:
@@ -346,8 +367,11 @@ class Engine:
             text = ""
             if sequence.stream:
                 text, sequence.seen = sequence.stream.text[sequence.seen :], len(sequence.stream.text)
-            events.append(Event(sequence.id, Chunk(text, new, reason), sequence.generation))
-            self.stats.tokens_sampled += len(new)
+            chunk = Chunk(
+                text, sequence.tokens[before:], reason, sequence.logprobs[before:], sequence.top[before:]
+            )
+            events.append(Event(sequence.id, chunk, sequence.generation))
+            self.stats.tokens_sampled += len(sequence.tokens) - before
         if ended:
             self._release(ended)
         return events
@@ -363,7 +387,7 @@ class Engine:
             text = self.tokenizer.decode(tokens[:-1] if ended else tokens)
         routes = sequence.routes if row is None else self._cache.routes(row, sequence.stored)
         sequence.generation = Generation(
-            list(sequence.prompt), tokens, sequence.logprobs, reason, text, routes
+            list(sequence.prompt), tokens, sequence.logprobs, reason, text, routes, sequence.top
         )
 
     def _release(self, rows: Collection[int]) -> None:

@@ -1,7 +1,8 @@
 """What goes into an engine and what comes out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, isnan
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -18,7 +19,9 @@ class Sampling:
     `temperature` 0 is greedy. The filters apply after the temperature, in this order: `top_k` (0 is off),
     `top_p` of what is left (1 is off), `min_p` relative to the likeliest token (0 is off). `max_tokens`
     counts the end token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own,
-    modulo 2^64.
+    modulo 2^64. `presence_penalty` is taken off the logit of every token that the completion has, and
+    `frequency_penalty` off it for each time that it has it; `logit_bias` is added to the logits of single tokens:
+    all of them before the temperature. `top_logprobs`: how many of the likeliest tokens to note at each place.
     """
 
     temperature: float = 1.0
@@ -28,6 +31,10 @@ class Sampling:
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     seed: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         wrong = [
@@ -39,11 +46,24 @@ class Sampling:
                 ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
                 ("max_tokens", "at least 1", self.max_tokens >= 1),
                 ("stop", "non-empty strings", all(self.stop)),
+                ("presence_penalty", "a number", isfinite(self.presence_penalty)),
+                ("frequency_penalty", "a number", isfinite(self.frequency_penalty)),
+                ("logit_bias", "numbers by token", not any(map(isnan, self.logit_bias.values()))),
+                ("top_logprobs", "0, for none, or more", self.top_logprobs >= 0),
             )
             if not good
         ]
         if wrong:
             raise UserError(f"sampling settings out of range: {', '.join(wrong)}")
+
+
+class Guide(Protocol):
+    """Somebody who watches one completion and has a say in its next token: a grammar, a budget for thinking."""
+
+    def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
+        """What to add to the next token's logits, `[vocabulary]`, given the completion's tokens so far. Minus infinity
+        forbids, though not all of them; None is for nothing to say. Asked for each token in its turn."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,7 @@ class Request:
 
     prompt: Sequence[int]
     sampling: Sampling = Sampling()
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +81,10 @@ class Generation:
 
     `tokens` holds the end token, or what completed the stop string, if that was sampled; `text` is without.
     `logprobs`: of each token under softmax(logits / temperature) in float32, the distribution it was drawn
-    from if no filter was on; of a greedy token, at temperature 1. `routes` int16 `[len(prompt) +
-    len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token that was read, if
-    the engine records.
+    from if no filter, penalty or guide was on; of a greedy token, at temperature 1. `top`: at each place the
+    likeliest tokens under the same distribution with their log-probabilities, as many as asked for. `routes`
+    int16 `[len(prompt) + len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token
+    that was read, if the engine records.
     """
 
     prompt: list[int]
@@ -71,6 +93,7 @@ class Generation:
     finish_reason: FinishReason
     text: str = ""
     routes: Tensor | None = None
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +103,8 @@ class Chunk:
     text: str
     token_ids: list[int]
     finish_reason: FinishReason | None = None
+    logprobs: list[float] = field(default_factory=list)
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

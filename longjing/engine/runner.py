@@ -10,18 +10,37 @@ from torch.nn.utils.rnn import pad_sequence
 from longjing.engine.batch import Batch, Running
 from longjing.engine.cache import RectangleCache
 from longjing.engine.graphs import Graphs
+from longjing.engine.sampling import Draw
 from longjing.model.decoder import Decoder
 from longjing.model.moe import FEWEST_ROWS
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a decoding step sampled: of row i the first `counts[i]` of `tokens[i]`; and the drafts it made."""
+    """What a decoding step sampled: of row i the first `counts[i]` of `tokens[i]`; and the drafts it made.
+
+    `top`: the likeliest tokens at the same places, with their log-probabilities, where a row wants to know.
+    """
 
     tokens: list[list[int]]
     logprobs: list[list[float]]
     counts: list[int]
     drafts: list[int] | None = None
+    top: list[list[list[tuple[int, float]]]] | None = None
+
+    @classmethod
+    def of(cls, draws: Sequence[Draw], counts: list[int], drafts: list[int] | None = None) -> "Drawn":
+        """`draws`: of one token after the other, each for all rows."""
+        tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
+        logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()
+        top = None
+        if all(draw.top is not None for draw in draws):
+            pairs = [(draw.top.indices.tolist(), draw.top.values.tolist()) for draw in draws if draw.top]
+            top = [
+                [list(zip(ids[row], values[row], strict=True)) for ids, values in pairs]
+                for row in range(len(counts))
+            ]
+        return cls(tokens, logprobs, counts, drafts, top)
 
 
 class Runner:
@@ -58,16 +77,17 @@ class Runner:
             self.model.next_hidden(0, tokens[:, 1:], hidden, replace(context, replay=None, routes=[]))
         return sum(sequence.stored for sequence in sequences)
 
-    def decode(self, batch: Batch, longest: int) -> Drawn:
-        """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use."""
+    def decode(self, batch: Batch, longest: int, bias: Tensor | None = None) -> Drawn:
+        """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use; `bias`
+        `[rows, vocabulary]`: of the guides."""
         if self._graphs:
             logits = self._graphs.logits(batch, longest)
         else:
             rows, pending, stored = map(self._filled, (batch.rows, batch.pending, batch.stored))
             logits = self._logits(rows, pending, stored, longest + 1)[: len(batch.rows)]
-        tokens, logprobs = batch.sampler.draw(logits, batch.positions)
-        batch.advance(tokens, 1)
-        return Drawn(tokens[:, None].tolist(), logprobs[:, None].tolist(), [1] * len(tokens))
+        draw = batch.sampler.draw(logits, batch.positions, bias)
+        batch.advance(draw.tokens, 1)
+        return Drawn.of([draw], [1] * len(draw.tokens))
 
     def _filled(self, column: Tensor) -> Tensor:
         """`column` `[rows]` with the last row repeated until rounding doesn't show how few they are: where the
@@ -107,8 +127,7 @@ class Runner:
             self.cache.store_routes(context.routes)
         logits, positions = self.model.head(hidden), batch.positions
         draws = [batch.sampler.draw(logits[:, ahead], positions + ahead) for ahead in range(2)]
-        tokens = torch.stack([token for token, _ in draws], dim=1)
-        logprobs = torch.stack([logprob for _, logprob in draws], dim=1)
+        tokens = torch.stack([draw.tokens for draw in draws], dim=1)
         accepted = (tokens[:, 0] == batch.draft).long()
 
         # A pair (hidden state, next token) that stands on a rejected draft is overwritten in the next step.
@@ -117,5 +136,5 @@ class Runner:
         ahead = self.model.next_hidden(0, tokens, hidden, context)
         last = self.model.head(ahead[batch.rows, accepted])
         batch.advance(tokens[batch.rows, accepted], 1 + accepted)
-        batch.draft, _ = batch.sampler.draw(last, batch.positions)
-        return Drawn(tokens.tolist(), logprobs.tolist(), (1 + accepted).tolist(), batch.draft.tolist())
+        batch.draft = batch.sampler.draw(last, batch.positions).tokens
+        return Drawn.of(draws, (1 + accepted).tolist(), batch.draft.tolist())

@@ -2,12 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from longjing.engine.random import signed, uniform
 from longjing.engine.request import Sampling
+
+
+class Draw(NamedTuple):
+    """Tokens and their log-probabilities, `[rows]` each, and of the likeliest ones values and tokens `[rows, top]`."""
+
+    tokens: Tensor
+    logprobs: Tensor
+    top: torch.return_types.topk | None
 
 
 @dataclass
@@ -21,6 +30,7 @@ class Sampler:
     top_p: Tensor | None
     min_p: Tensor | None
     all_greedy: bool
+    top: int  # likeliest tokens to note: the most that a row wants
 
     @classmethod
     def of(cls, settings: Sequence[Sampling], device: torch.device) -> "Sampler":
@@ -38,26 +48,30 @@ class Sampler:
             column([s.top_p for s in settings], 1.0),
             column([s.min_p for s in settings], 0.0),
             all(greedy),
+            max(s.top_logprobs for s in settings),
         )
 
-    def draw(self, logits: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens `[rows]` and their log-probabilities `[rows]` from `logits` `[rows, vocabulary]`.
+    def draw(self, logits: Tensor, positions: Tensor, bias: Tensor | None = None) -> Draw:
+        """A token for each row from `logits` `[rows, vocabulary]`.
 
-        `positions` `[rows]` counts the completion's tokens. Each row inverts its own distribution function at
-        its own number, so what it draws doesn't depend on the others.
+        `positions` `[rows]` counts the completion's tokens. `bias` `[rows, vocabulary]` has a say in what is drawn,
+        and none in its log-probability. Each row inverts its own distribution function at its own number, so what
+        it draws doesn't depend on the others.
         """
         logits = logits.float()
+        guided = logits if bias is None else logits + bias
         if self.temperature is not None:
-            logits = logits / self.temperature[:, None]
-        probabilities = logits.softmax(dim=-1)
+            logits, guided = logits / self.temperature[:, None], guided / self.temperature[:, None]
         if self.all_greedy:
-            tokens = logits.argmax(dim=-1)
+            tokens = guided.argmax(dim=-1)
         else:
-            tokens = _invert(self._filter(probabilities), uniform(self.seeds, positions))
+            tokens = _invert(self._filter(guided.softmax(dim=-1)), uniform(self.seeds, positions))
             if self.greedy is not None:
-                tokens = torch.where(self.greedy, logits.argmax(dim=-1), tokens)
+                tokens = torch.where(self.greedy, guided.argmax(dim=-1), tokens)
         # As the trainer computes it, to the bit; the logarithm of a probability would be off by a rounding.
-        return tokens, logits.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
+        logprobs = logits.log_softmax(dim=-1)
+        top = logprobs.topk(min(self.top, logprobs.shape[1]), dim=-1) if self.top else None
+        return Draw(tokens, logprobs.gather(1, tokens[:, None])[:, 0], top)
 
     def _filter(self, probabilities: Tensor) -> Tensor:
         """`probabilities` `[rows, vocabulary]`, with zeros for what top-k, top-p and min-p exclude."""

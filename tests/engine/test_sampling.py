@@ -17,7 +17,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, float("-inf"), 1.5, -3.0])
 def draw(logits, **settings):
     """Many draws from one distribution, each with a seed of its own."""
     sampler = Sampler.of([Sampling(seed=i, **settings) for i in range(DRAWS)], logits.device)
-    return sampler.draw(logits.expand(DRAWS, -1), torch.zeros(DRAWS, dtype=torch.int64))
+    return sampler.draw(logits.expand(DRAWS, -1), torch.zeros(DRAWS, dtype=torch.int64))[:2]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -64,7 +64,7 @@ def test_rows_keep_their_own_settings():
         Sampling(top_p=1e-6),
     ]
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
-    tokens, logprobs = Sampler.of(settings, logits.device).draw(logits, torch.arange(4))
+    tokens, logprobs, _ = Sampler.of(settings, logits.device).draw(logits, torch.arange(4))
     assert torch.equal(tokens, logits.argmax(-1))
     expected = logits / torch.tensor([1.0, 3.0, 1.0, 1.0])[:, None]
     torch.testing.assert_close(logprobs, expected.log_softmax(-1).gather(1, tokens[:, None])[:, 0])
@@ -74,7 +74,7 @@ def test_a_large_vocabulary_keeps_its_tail():
     vocabulary, rows = 129_280, 64
     settings = [Sampling(seed=i) for i in range(rows)]
     positions = torch.arange(rows)
-    tokens, _ = Sampler.of(settings, positions.device).draw(torch.zeros(rows, vocabulary), positions)
+    tokens, *_ = Sampler.of(settings, positions.device).draw(torch.zeros(rows, vocabulary), positions)
     numbers = uniform(torch.arange(rows), positions)
     assert ((tokens - (numbers.double() * vocabulary).floor()).abs() <= 1).all()
 

@@ -1,0 +1,40 @@
+"""Those who have a say in a completion's next token (see `request.Guide`), and what they say together."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from longjing.engine.request import Guide, Sampling
+
+
+class Penalties:
+    """The penalties and the bias of `Sampling`, as OpenAI's API defines them: sums on single tokens' logits."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._counts: Counter[int] = Counter()
+
+    def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
+        """See `Guide`."""
+        sampling, counts = self._sampling, self._counts
+        counts.update(tokens[counts.total() :])
+        bias = torch.zeros(vocabulary)
+        for token, value in sampling.logit_bias.items():
+            bias[token] = value
+        for token, count in counts.items():
+            bias[token] -= sampling.presence_penalty + sampling.frequency_penalty * count
+        return bias
+
+
+def guides(sampling: Sampling, guide: Guide | None) -> list[Guide]:
+    """All who have a say in a completion."""
+    penalised = sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias
+    return [*([guide] if guide else []), *([Penalties(sampling)] if penalised else [])]
+
+
+def agree(guides: Sequence[Guide], tokens: Sequence[int], vocabulary: int) -> Tensor | None:
+    """What they say together, `[vocabulary]`; None if nobody says anything."""
+    said = [bias for guide in guides if (bias := guide.bias(tokens, vocabulary)) is not None]
+    return torch.stack(said).sum(dim=0) if said else None
