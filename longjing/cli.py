@@ -339,6 +339,15 @@ def recipes() -> None:
     _table("recipes", [(name, load(name).description) for name in names()], Console())
 
 
+@app.command()
+def models() -> None:
+    """List the models that come with the package; `longjing chat NAME` talks to one."""
+    from longjing.model.files import SHIPPED, shipped
+    from longjing.recipe.card import about
+
+    _table("models", [(name, about(SHIPPED / name / "README.md")) for name in shipped()], Console())
+
+
 @tasks_app.command(name="list")
 def list_tasks() -> None:
     """List the tasks, each with its settings and their defaults."""

@@ -12,6 +12,7 @@ from fake_endpoint import FakeEndpoint, completion
 
 from longjing import cli
 from longjing.evaluation import Evaluation, Procedure, Record
+from longjing.model.files import shipped
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
 
@@ -39,6 +40,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
         ("eval",),
         ("compare",),
         ("recipes",),
+        ("models",),
+        ("export",),
         ("tasks",),
         ("tasks", "check"),
     ],
@@ -121,6 +124,12 @@ def test_a_task_that_breaks_its_promises_fails_its_check(
     assert call(monkeypatch, "tasks", "check", "countdown", "--problems", 5) == 1
     output = capsys.readouterr()
     assert "promises broken" in output.out and "was judged" in output.err
+
+
+def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "models") == 0
+    listed = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert [*listed] == shipped() and all(text.endswith(".") for text in listed.values())
 
 
 def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,11 @@ def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype:
     write_text(path, card)
 
 
+def about(path: Path) -> str:
+    """What a card says first, below its title, on one line."""
+    return path.read_text(encoding="utf-8").partition("\n# ")[2].split("\n\n")[1].replace("\n", " ")
+
+
 def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: Path) -> str:
     recipe, lineage = run.recipe(), run.read_json(FILE)
     settings = {each["name"]: each for each in recipe["stages"]}
