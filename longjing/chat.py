@@ -10,20 +10,27 @@ from rich.console import Console
 from rich.text import Text
 
 from longjing.engine import Engine, Request, Sampling, sample_seed
+from longjing.engine.thinking import ThinkingBudget
 from longjing.errors import UserError
 from longjing.tasks import Completion, Problem, Task
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
 HELP = """\
+/think     on or off: whether it thinks before it answers
+/budget    tokens that it may think for, as in /budget 100; then it has to answer
 /problem   draw a problem of the model's task, and see whether it finds the answer
 /new       forget what was said
 /quit      leave, as Ctrl-D does; Ctrl-C stops an answer"""
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+_ANSWER = 64  # tokens of a reply that are kept for the answer
+
+
 class Conversation:
-    """A model and what was said to it so far. `limit`: tokens that fit into its context."""
+    """A model and what was said to it so far. `limit`: tokens that fit into its context. `thinking`: whether it thinks
+    before it answers, for at most `budget` tokens, and never so long that no answer fits into `max_tokens`."""
 
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, limit: int, temperature: float, max_tokens: int, seed: int
@@ -31,8 +38,10 @@ class Conversation:
         self._engine, self._tokenizer, self._limit = engine, tokenizer, limit
         self._temperature, self._max_tokens, self._seed = temperature, max_tokens, seed
         self._turn = 0
+        self.thinking, self.budget = True, max(max_tokens - _ANSWER, max_tokens // 2)
         self.messages: list[dict[str, str]] = []
         self.reply = Completion.parse("")
+        self.exhausted = False  # whether the budget closed the last reasoning
 
     def ask(self, question: str, stopped: Callable[[], bool] = lambda: False) -> Iterator[Delta]:
         """The reply, piece by piece, cut short as soon as `stopped()`; `reply` is the whole of it afterwards.
@@ -46,12 +55,15 @@ class Conversation:
         sampling = Sampling(temperature=self._temperature, max_tokens=self._max_tokens, seed=seed)
         stream = ReasoningStream.after(self._tokenizer.decode(prompt))
         prefilled, text, reason = stream.in_reasoning, "", None
-        for chunk in self._engine.stream(Request(prompt, sampling)):
+        longest = max(self._max_tokens - _ANSWER, self._max_tokens // 2)
+        guide = ThinkingBudget(self._tokenizer, prompt, min(self.budget, longest), self._engine.end_tokens)
+        for chunk in self._engine.stream(Request(prompt, sampling, guide)):
             text, reason = text + chunk.text, chunk.finish_reason
             yield stream.feed(chunk.text)
             if stopped():
                 break
         yield stream.finish()
+        self.exhausted = guide.exhausted
         self.reply = Completion.parse(text, prefilled, truncated=reason != "stop")
         self.messages.append({"role": "assistant", "content": self.reply.answer})
 
@@ -59,7 +71,7 @@ class Conversation:
         """The tokens of the conversation with its new question."""
         self.messages.append({"role": "user", "content": question})
         while True:
-            prompt = self._tokenizer.encode_chat(self.messages)
+            prompt = self._tokenizer.encode_chat(self.messages, thinking=self.thinking)
             if len(prompt) + self._max_tokens <= self._limit:
                 return prompt
             if len(self.messages) == 1:
@@ -91,7 +103,7 @@ def converse(conversation: Conversation, task: Task | None, console: Console) ->
             line = problem.prompt
             console.print(Text(printable(line), "bold"), soft_wrap=True)
         elif line.startswith("/"):
-            console.print(Text(HELP, "dim"))
+            console.print(Text(_set(conversation, line) or HELP, "dim"))
             continue
         try:
             _reply(conversation, line, console)
@@ -100,6 +112,18 @@ def converse(conversation: Conversation, task: Task | None, console: Console) ->
             continue
         if problem is not None and task is not None:
             _verdict(task, problem, conversation.reply, console)
+
+
+def _set(conversation: Conversation, line: str) -> str | None:
+    """Change what the line says, and say so; None if it says nothing that can be changed."""
+    command, _, value = line.partition(" ")
+    if command == "/think" and value in ("on", "off"):
+        conversation.thinking = value == "on"
+        return f"thinking is {value}"
+    if command == "/budget" and value.isdecimal():
+        conversation.budget = int(value)
+        return f"it may think for {conversation.budget} tokens"
+    return None
 
 
 def _reply(conversation: Conversation, question: str, console: Console) -> None:
@@ -113,6 +137,8 @@ def _reply(conversation: Conversation, question: str, console: Console) -> None:
                 console.print("\n")
             answered |= bool(delta.answer)
             console.print(Text(printable(delta.answer)), end="", soft_wrap=True)
+        if conversation.exhausted:
+            console.print(Text(" (it had no more time to think: /budget)", "yellow"), end="")
         if stopped():
             console.print(Text(" (stopped)", "yellow"), end="")
         elif conversation.reply.truncated:

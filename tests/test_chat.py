@@ -21,11 +21,14 @@ from longjing.errors import UserError
 class Tokens:
     """A tokenizer of one token per character, in R1's layout."""
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+    def encode_chat(self, messages: list[dict[str, str]], thinking: bool) -> list[int]:
         text = "".join(f"<｜{message['role']}｜>{message['content']}" for message in messages)
-        return [ord(letter) for letter in text + "<｜Assistant｜><think>\n"]
+        return self.encode(text + "<｜Assistant｜><think>\n" + ("" if thinking else "\n</think>\n\n"))
 
-    def decode(self, ids: list[int]) -> str:
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
         return "".join(map(chr, ids))
 
 
@@ -34,6 +37,7 @@ class Engine:
 
     def __init__(self, *replies: str, reason: str = "stop") -> None:
         self.replies, self.reason = list(replies), reason
+        self.end_tokens = {0}
         self.requests: list[Request] = []
         self.said = 0
 
@@ -142,3 +146,29 @@ def test_without_a_task_there_are_no_problems(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_reply_that_was_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cut off" in talk(monkeypatch, Engine("thinking", reason="length"), "q\n")
+
+
+def test_thinking_is_turned_off_and_budgeted(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine("Seven.", "x</think>y", "x</think>y")
+    talk = conversation(engine)
+    lines = iter(["/think off", "3+4?", "/think on", "/budget 7", "3+4?", "/budget many", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    shown = io.StringIO()
+    converse(talk, None, Console(file=shown, width=200))
+    first, second = engine.requests
+    assert Tokens().decode(list(first.prompt)).endswith("<think>\n\n</think>\n\n")
+    assert Tokens().decode(list(second.prompt)).endswith("<think>\n")
+    assert "thinking is off" in shown.getvalue() and "7 tokens" in shown.getvalue()
+    assert talk.budget == 7 and "/budget    tokens" in shown.getvalue(), "what can't be understood gets help"
+    guide = second.guide
+    assert guide is not None
+    vocabulary, said = 0x10000, [ord("z")] * 7
+    closing = Tokens().encode("\n</think>\n\n")
+    for place in range(7):
+        bias = guide.bias(said[:place], vocabulary)
+        assert bias is not None and bias[0] == float("-inf") and bias[ord("z")] == 0
+    for token in closing:
+        bias = guide.bias(said, vocabulary)
+        assert bias is not None and bias.argmax() == token and bias.isinf().sum() == vocabulary - 1
+        said.append(token)
+    assert guide.bias(said, vocabulary) is None
