@@ -154,6 +154,10 @@ def chat(
     model: Annotated[str, typer.Argument(help="a run, a model directory, or a shipped model's name")] = "r1",
     temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token")] = 0.6,
     max_tokens: Annotated[int, typer.Option(min=1, help="longest reply, reasoning included")] = 512,
+    budget: Annotated[
+        int | None,
+        typer.Option(min=0, help="tokens to think for; default what the answer leaves of --max-tokens"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="the same seed and questions give the same replies")] = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -174,7 +178,10 @@ def chat(
     console = Console(highlight=False)
     engine, tokenizer = _engine(model, device, dtype, console)
     limit = engine.model.config.max_position_embeddings
-    converse(Conversation(engine, tokenizer, limit, temperature, max_tokens, seed), task_of(model), console)
+    conversation = Conversation(engine, tokenizer, limit, temperature, max_tokens, seed)
+    if budget is not None:
+        conversation.budget = budget
+    converse(conversation, task_of(model), console)
 
 
 @app.command(name="eval")
