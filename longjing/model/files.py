@@ -67,11 +67,14 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
     if path.is_dir():
         candidates = (path, path / "model")
         found = next((directory for directory in candidates if (directory / _CONFIG).exists()), None)
-        if found is None and (path / "recipe.yaml").exists():
+        if found is not None:
+            return found
+        if (path / "recipe.yaml").exists():
             return _of_run(path, reward)
-        return found or path
     if (name := str(name_or_path).removeprefix("longjing-")) in shipped():
-        return SHIPPED / name
+        return SHIPPED / name  # even where some folder without a model is called so, too
+    if path.is_dir():
+        return path
     names = ", ".join(shipped()) or "none"
     raise UserError(f"no model {str(name_or_path)!r}: no such directory, nor a shipped model ({names})")
 

@@ -196,7 +196,7 @@ def task_of(name_or_path: str) -> Task | None:
     """What a model has learned to do: of a run the task of its last reinforcement stage, of a shipped model all that
     the models of the package have learned; None for what is neither."""
     path = Path(name_or_path)
-    if not path.exists() and resolve(name_or_path).parent == SHIPPED:
+    if resolve(name_or_path).parent == SHIPPED:
         return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in _LEARNED])
     if not (path / "recipe.yaml").exists():
         return None

@@ -352,12 +352,14 @@ def test_names_and_paths_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.chdir(tmp_path)
     assert shipped() == ["base"]
-    assert resolve("base") == tmp_path / "shipped" / "base"
+    assert resolve("base") == resolve("longjing-base") == tmp_path / "shipped" / "base"
+    (tmp_path / "base").mkdir()
+    assert resolve("base") == tmp_path / "shipped" / "base", "a folder without a model is in the way"
     assert resolve("run") == Path("run/first/model")
     assert resolve("run/second") == Path("run/second/model")
     assert resolve("run/second/model") == Path("run/second/model")
-    (tmp_path / "base").mkdir()
-    assert resolve("base") == Path("base")
+    save_model(model, tmp_path / "base")
+    assert resolve("base") == Path("base"), "what is here goes before what is shipped"
     with pytest.raises(UserError, match=r"'bass'.*base"):
         resolve("bass")
     with pytest.raises(UserError, match="is a file"):
