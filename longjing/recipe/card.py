@@ -14,6 +14,7 @@ from longjing.model.decoder import Decoder
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import Comparison
+from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
 from longjing.runs.files import write_text
@@ -77,14 +78,14 @@ def _ancestors(stage: str, settings: Mapping[str, Any]) -> set[str]:
 
 
 def _work(run: RunDirectory, settings: Mapping[str, Any], chain: list[str]) -> Iterator[tuple[str, ...]]:
-    phases = (run.read_json("bill.json") or {"phases": {}})["phases"]
+    phases = bill_of(run).phases
     for name in chain:
-        phase = phases.get(name, {"tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0, "seconds": 0.0})
+        phase = phases[name]
         taken = dict.fromkeys(reference.name for reference in references(settings[name]))
         yield (
             name, settings[name]["kind"], ", ".join(taken) or "nothing",
-            quantity(phase["tokens_sampled"], ""), quantity(phase["tokens_trained"], ""),
-            quantity(phase["flops"], "FLOP"), duration(phase["seconds"]),
+            quantity(phase.tokens_sampled, "").strip(), quantity(phase.tokens_trained, "").strip(),
+            quantity(phase.flops, "FLOP"), duration(phase.seconds),
         )  # fmt: skip
 
 

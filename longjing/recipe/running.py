@@ -162,14 +162,20 @@ class _Runner:
 
 def account(run: RunDirectory) -> None:
     """Write the bill and the report of what there is so far."""
+    bill = bill_of(run)
+    kept = {stage.name: stage.result for stage in run.stages() if "kept" in (stage.result or {})}
+    run.write_json("bill.json", bill.to_dict() | {"kept": kept})
+    write_report(run)
+
+
+def bill_of(run: RunDirectory) -> Bill:
+    """What the run has cost so far, by stage."""
     bill = Bill(Prices(**run.recipe().get("prices", {})))
     for stage in run.stages():
         _charge(bill, stage)
     for row in run.checkpoints.rows():
         _charge_measurement(bill, f"{row['checkpoint']}: comparison", row)
-    kept = {stage.name: stage.result for stage in run.stages() if "kept" in (stage.result or {})}
-    run.write_json("bill.json", bill.to_dict() | {"kept": kept})
-    write_report(run)
+    return bill
 
 
 def _charge(bill: Bill, stage: StageDirectory) -> None:
