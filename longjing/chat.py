@@ -25,6 +25,7 @@ HELP = """\
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+_BOXED = "\\boxed{"
 _ANSWER = 64  # tokens of a reply that are kept for the answer
 
 
@@ -126,9 +127,39 @@ def _set(conversation: Conversation, line: str) -> str | None:
     return None
 
 
+class Boxes:
+    """Tells what stands in `\\boxed{...}` from the rest of a text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._held, self._depth = "", 0  # what may yet become the command; open braces in the box
+
+    def feed(self, text: str) -> Iterator[tuple[str, bool]]:
+        """What is certain by now, letter by letter, and whether it stands in a box. The command and its braces are
+        left out."""
+        for letter in text:
+            if self._depth:
+                self._depth += (letter == "{") - (letter == "}")
+                if self._depth:
+                    yield letter, True
+                continue
+            self._held += letter
+            if self._held == _BOXED:
+                self._held, self._depth = "", 1
+            elif not _BOXED.startswith(self._held):
+                keep = letter == _BOXED[0]  # another beginning
+                yield self._held[:-1] if keep else self._held, False
+                self._held = letter if keep else ""
+
+    def finish(self) -> Iterator[tuple[str, bool]]:
+        """No more comes: what was held back is text."""
+        yield self._held, False
+        self._held = ""
+
+
 def _reply(conversation: Conversation, question: str, console: Console) -> None:
-    """Show a reply as it comes."""
+    """Show a reply as it comes; on a terminal what is boxed stands out, and elsewhere the text is as it was written."""
     thought = answered = False
+    boxes = Boxes()
     with interruptible() as stopped:
         for delta in conversation.ask(question, stopped):
             console.print(Text(printable(delta.reasoning), "dim italic"), end="", soft_wrap=True)
@@ -136,7 +167,15 @@ def _reply(conversation: Conversation, question: str, console: Console) -> None:
             if delta.answer and thought and not answered:
                 console.print("\n")
             answered |= bool(delta.answer)
-            console.print(Text(printable(delta.answer)), end="", soft_wrap=True)
+            pieces = (
+                boxes.feed(printable(delta.answer))
+                if console.is_terminal
+                else [(printable(delta.answer), False)]
+            )
+            for piece, boxed in pieces:
+                console.print(Text(piece, "bold green" if boxed else ""), end="", soft_wrap=True)
+        for piece, boxed in boxes.finish():
+            console.print(Text(piece, "bold green" if boxed else ""), end="", soft_wrap=True)
         if conversation.exhausted:
             console.print(Text(" (it had no more time to think: /budget)", "yellow"), end="")
         if stopped():

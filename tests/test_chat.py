@@ -2,9 +2,10 @@
 
 import io
 import os
+import re
 import signal
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from longjing import tasks
-from longjing.chat import Conversation, converse, interruptible, printable
+from longjing.chat import Boxes, Conversation, converse, interruptible, printable
 from longjing.engine.request import Chunk, Request
 from longjing.errors import UserError
 
@@ -172,3 +173,46 @@ def test_thinking_is_turned_off_and_budgeted(monkeypatch: pytest.MonkeyPatch) ->
         assert bias is not None and bias.argmax() == token and bias.isinf().sum() == vocabulary - 1
         said.append(token)
     assert guide.bias(said, vocabulary) is None
+
+
+@given(
+    st.lists(st.sampled_from(["\\boxed{", "\\box", "{", "}", "a", "1+", " ", "\\", "boxed"]), max_size=12),
+    st.lists(st.integers(1, 5), max_size=30),
+)
+def test_boxes_are_found_however_the_text_is_cut(parts: list[str], cuts: list[int]) -> None:
+    text, whole = "".join(parts), Boxes()
+    expected = "".join(
+        f"[{piece}]" if boxed else piece for piece, boxed in _joined([*whole.feed(text), *whole.finish()])
+    )
+    boxes, found, rest = Boxes(), list[tuple[str, bool]](), text
+    for cut in cuts:
+        found += boxes.feed(rest[:cut])
+        rest = rest[cut:]
+    found += [*boxes.feed(rest), *boxes.finish()]
+    assert "".join(f"[{piece}]" if boxed else piece for piece, boxed in _joined(found)) == expected
+    assert "\\boxed{" not in "".join(piece for piece, boxed in found if not boxed)
+
+
+def _joined(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    joined: list[tuple[str, bool]] = []
+    for piece, boxed in pieces:
+        if not piece:
+            continue
+        if joined and joined[-1][1] == boxed:
+            piece = joined.pop()[0] + piece
+        joined.append((piece, boxed))
+    return joined
+
+
+def test_what_is_boxed_stands_out_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        talk = conversation(Engine("x</think>It is \\boxed{\\frac{1}{2}}, sure"))
+        lines = iter(["1/2?", "/quit"])
+        monkeypatch.setattr("builtins.input", lambda prompt, lines=lines: next(lines))
+        shown = io.StringIO()
+        converse(talk, None, Console(file=shown, width=200, force_terminal=terminal, no_color=True))
+        assert ("\\boxed" in shown.getvalue()) is not terminal
+        assert "\\frac{1}{2}" in re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
+        assert talk.messages[-1]["content"] == "It is \\boxed{\\frac{1}{2}}, sure", (
+            "it remembers what it wrote"
+        )
