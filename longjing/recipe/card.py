@@ -60,7 +60,7 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
         place=f"{recipe['threads']} thread(s) of a CPU" if recipe["device"] == "cpu" else recipe["device"],
         stages=[*_work(run, settings, chain)],
         inputs=[f"`{name}` ({lineage['inputs'][name]['sha256'][:12]}…)" for name in outside],
-        results=[] if comparison is None else [*_results(comparison, [*outside, stage])],
+        results=[] if comparison is None else [*_results(comparison, [*outside, settings[stage]["model"], stage])],
         procedure="" if comparison is None else comparison.procedure,
         samples=0 if comparison is None else next(iter(comparison.cells.values()))["samples"],
     )  # fmt: skip
@@ -89,9 +89,10 @@ def _work(run: RunDirectory, settings: Mapping[str, Any], chain: list[str]) -> I
         )  # fmt: skip
 
 
-def _results(comparison: Comparison, names: list[str]) -> Iterator[tuple[str, ...]]:
+def _results(comparison: Comparison, names: list[Any]) -> Iterator[tuple[str, ...]]:
+    """What was measured of those that were: what came from outside, what the stage began with, and what it made."""
     for label in comparison.labels:
-        for name in names:
+        for name in dict.fromkeys(name for name in names if isinstance(name, str)):
             if (row := comparison.cells.get((name, label))) is not None and row["pass_at_1"] is not None:
                 yield (
                     label, name, f"{row['pass_at_1']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
