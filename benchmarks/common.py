@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,7 @@ from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device, choose_dtype
 from longjing.model.files import load_model
 from longjing.planning.machine import Machine, measure
+from longjing.runs import RunDirectory
 
 # The size of the model that is shipped; its speed doesn't depend on what it has learned.
 SHIPPED_SIZE = ModelConfig(
@@ -29,6 +31,16 @@ SHIPPED_SIZE = ModelConfig(
     v_head_dim=32, first_k_dense_replace=1, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
     moe_intermediate_size=96, num_nextn_predict_layers=1,
 )  # fmt: skip
+
+
+def run_recipe(recipe: str, seed: int, out: Path, changes: Sequence[str] = ()) -> RunDirectory:
+    """Run a recipe with a seed to its end, or what is left of it, as `longjing run` does."""
+    longjing = Path(sys.executable).with_name("longjing")
+    settings = [part for change in changes for part in ("--set", change)]
+    subprocess.run(
+        [str(longjing), "run", recipe, "--seed", str(seed), "--out", str(out), *settings], check=True
+    )
+    return RunDirectory(out)
 
 
 def parser(description: str | None) -> ArgumentParser:

@@ -7,17 +7,14 @@ each, with 95% intervals over problems; the rise is paired by problem. Before a 
 outside its interval.
 """
 
-import subprocess
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from common import measure_machine, report
+from common import measure_machine, report, run_recipe
 
-from longjing.runs import RunDirectory
 from longjing.runs.jsonl import Row
 
 CURVES = ("accuracy", "reward", "length_mean", "reflection", "entropy", "groups_without_signal", "truncated")
@@ -51,10 +48,7 @@ def main() -> None:
 
 def run(recipe: str, seed: int, out: Path, changes: list[str]) -> dict[str, Any]:
     """Run one seed to its end, and read what it wrote."""
-    longjing = Path(sys.executable).with_name("longjing")
-    command = [str(longjing), "run", recipe, "--seed", str(seed), "--out", str(out)]
-    subprocess.run([*command, *(part for change in changes for part in ("--set", change))], check=True)
-    (stage,) = RunDirectory(out).stages()
+    (stage,) = run_recipe(recipe, seed, out, changes).stages()
     metrics, evaluations = stage.metrics.rows(), stage.evaluations.rows()
     tests = [without_examples(row) for row in evaluations if row["split"] == "test"]
     result = stage.result

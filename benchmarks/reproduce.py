@@ -10,8 +10,6 @@ otherwise it can't be told.
 
 import json
 import re
-import subprocess
-import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from math import sqrt
@@ -21,9 +19,7 @@ from typing import Any
 
 import torch
 from claims import CHANGES, CLAIMS, RECIPES, Claim, Pair, recipe_of
-from common import measure_machine, report
-
-from longjing.runs import RunDirectory
+from common import measure_machine, report, run_recipe
 
 # Student's 97.5% quantile, by degrees of freedom.
 _QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -76,12 +72,8 @@ def main() -> None:
 
 def _run(recipe: str, seed: int, runs: Path) -> dict[str, Any]:
     """Run one seed to its end; the figures of its claims, and its bill."""
-    out = runs / f"{recipe}-{seed}"
-    command = [str(Path(sys.executable).with_name("longjing")), "run", recipe_of(recipe), "--seed", str(seed)]
-    for change in CHANGES.get(recipe, []):
-        command += ["--set", change.format(seed=seed)]
-    subprocess.run([*command, "--out", str(out)], check=True)
-    run = RunDirectory(out)
+    changes = [change.format(seed=seed) for change in CHANGES.get(recipe, [])]
+    run = run_recipe(recipe_of(recipe), seed, runs / f"{recipe}-{seed}", changes)
     return {
         "seed": seed,
         "claims": {claim.says: claim.read(run) for claim in CLAIMS if claim.recipe == recipe},

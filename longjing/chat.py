@@ -3,7 +3,7 @@
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from longjing.engine import Engine, Request, Sampling, sample_seed
 from longjing.engine.thinking import ThinkingBudget
 from longjing.errors import UserError
 from longjing.tasks import Completion, Problem, Task
+from longjing.tasks.answer import BOX
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
@@ -23,9 +24,6 @@ HELP = """\
 /new       forget what was said
 /quit      leave, as Ctrl-D does; Ctrl-C stops an answer"""
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-_BOXED = "\\boxed{"
 _ANSWER = 64  # tokens of a reply that are kept for the answer
 
 
@@ -39,7 +37,8 @@ class Conversation:
         self._engine, self._tokenizer, self._limit = engine, tokenizer, limit
         self._temperature, self._max_tokens, self._seed = temperature, max_tokens, seed
         self._turn = 0
-        self.thinking, self.budget = True, max(max_tokens - _ANSWER, max_tokens // 2)
+        self._longest = max(max_tokens - _ANSWER, max_tokens // 2)
+        self.thinking, self.budget = True, self._longest
         self.messages: list[dict[str, str]] = []
         self.reply = Completion.parse("")
         self.exhausted = False  # whether the budget closed the last reasoning
@@ -56,8 +55,8 @@ class Conversation:
         sampling = Sampling(temperature=self._temperature, max_tokens=self._max_tokens, seed=seed)
         stream = ReasoningStream.after(self._tokenizer.decode(prompt))
         prefilled, text, reason = stream.in_reasoning, "", None
-        longest = max(self._max_tokens - _ANSWER, self._max_tokens // 2)
-        guide = ThinkingBudget(self._tokenizer, prompt, min(self.budget, longest), self._engine.end_tokens)
+        budget = min(self.budget, self._longest)
+        guide = ThinkingBudget(self._tokenizer, prompt, budget, self._engine.end_tokens)
         for chunk in self._engine.stream(Request(prompt, sampling, guide)):
             text, reason = text + chunk.text, chunk.finish_reason
             yield stream.feed(chunk.text)
@@ -143,10 +142,10 @@ class Boxes:
                     yield letter, True
                 continue
             self._held += letter
-            if self._held == _BOXED:
+            if self._held == BOX:
                 self._held, self._depth = "", 1
-            elif not _BOXED.startswith(self._held):
-                keep = letter == _BOXED[0]  # another beginning
+            elif not BOX.startswith(self._held):
+                keep = letter == BOX[0]  # another beginning
                 yield self._held[:-1] if keep else self._held, False
                 self._held = letter if keep else ""
 
@@ -167,15 +166,9 @@ def _reply(conversation: Conversation, question: str, console: Console) -> None:
             if delta.answer and thought and not answered:
                 console.print("\n")
             answered |= bool(delta.answer)
-            pieces = (
-                boxes.feed(printable(delta.answer))
-                if console.is_terminal
-                else [(printable(delta.answer), False)]
-            )
-            for piece, boxed in pieces:
-                console.print(Text(piece, "bold green" if boxed else ""), end="", soft_wrap=True)
-        for piece, boxed in boxes.finish():
-            console.print(Text(piece, "bold green" if boxed else ""), end="", soft_wrap=True)
+            answer = printable(delta.answer)
+            _show_answer(boxes.feed(answer) if console.is_terminal else [(answer, False)], console)
+        _show_answer(boxes.finish(), console)
         if conversation.exhausted:
             console.print(Text(" (it had no more time to think: /budget)", "yellow"), end="")
         if stopped():
@@ -183,6 +176,12 @@ def _reply(conversation: Conversation, question: str, console: Console) -> None:
         elif conversation.reply.truncated:
             console.print(Text(" (cut off: raise --max-tokens)", "yellow"), end="")
     console.print("\n")
+
+
+def _show_answer(pieces: Iterable[tuple[str, bool]], console: Console) -> None:
+    """`pieces`: text, and whether it is boxed."""
+    for piece, boxed in pieces:
+        console.print(Text(piece, "bold green" if boxed else ""), end="", soft_wrap=True)
 
 
 def _verdict(task: Task, problem: Problem, completion: Completion, console: Console) -> None:

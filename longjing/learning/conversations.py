@@ -6,8 +6,7 @@ A file has one conversation a line:
                   {"role": "assistant", "reasoning_content": "2+3=5", "content": "\\\\boxed{5}"}]}
 
 The reasoning may be left out, or stand in the content as `<think>...</think>`. `"thinking": false` beside the
-messages says that the model was asked with thinking off, `"problem"` that the answer was sampled. Other keys are
-ignored.
+messages says that the model was asked with thinking off. Other keys are ignored.
 """
 
 import re

@@ -150,7 +150,7 @@ class LatentAttention(nn.Module):
             cached = context.cache.update(self.layer, entries)
             entries = cached if context.reads_cache else entries
         if context.absorbed:
-            out = self._absorbed(q_nope, q_rope, entries, context.mask)
+            out = self._absorbed(q_nope, q_rope, entries, context)
         else:
             k_nope, v = (
                 self.kv_b_proj(latent)
@@ -161,27 +161,21 @@ class LatentAttention(nn.Module):
             out = attend(torch.cat((q_nope, q_rope), dim=-1), k, v, context, self.scale)
         return self.o_proj(out.flatten(2))
 
-    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, mask: Tensor | None) -> Tensor:
+    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, context: Context) -> Tensor:
         """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention.
 
-        A whole text, which has no mask, goes by `_CHUNK` tokens, each part with what precedes its end.
+        A whole text goes by `_CHUNK` tokens, each part with what precedes its end: the rest is masked.
         """
+        assert context.mask is not None, "the absorbed path needs a mask of numbers"
         w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         w_key, w_value = w.split((self.nope, self.value), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).to(cached.dtype)
-        if mask is not None:
-            out = self._latents(q, cached, mask)
-        else:
-            length = q.shape[1]
-            mask = torch.full((length, length), float("-inf"), dtype=q.dtype, device=q.device).triu(1)[
-                None, None
-            ]
-            ends = [*range(_CHUNK, length, _CHUNK), length]
-            parts = zip(q.split(_CHUNK, dim=1), mask.split(_CHUNK, dim=2), ends, strict=True)
-            out = torch.cat(
-                [self._latents(q, cached[:, :end], seen[..., :end]) for q, seen, end in parts], dim=1
-            )
+        length = q.shape[1]
+        size = length if context.reads_cache else _CHUNK
+        ends = [cached.shape[1]] if context.reads_cache else [*range(_CHUNK, length, _CHUNK), length]
+        parts = zip(q.split(size, dim=1), context.mask.split(size, dim=2), ends, strict=True)
+        out = torch.cat([self._latents(q, cached[:, :end], mask[..., :end]) for q, mask, end in parts], dim=1)
         return torch.einsum("blhr,hvr->blhv", out.to(q_latent.dtype), w_value)
 
     def _latents(self, q: Tensor, cached: Tensor, mask: Tensor) -> Tensor:

@@ -122,6 +122,9 @@ class Decoder(nn.Module):
         absorbed = self.config.is_latent and (reads_cache or exact)
         if absorbed and segments is not None:
             raise ValueError("packed rows are read at once and not exactly: decoding has no segments")
+        if mask is None and absorbed:
+            length = positions.shape[1]
+            mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=positions.device).tril()
         if mask is not None and (reads_cache or absorbed):  # as numbers, once for all layers
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
         documents = None if segments is None else Documents.of(segments)

@@ -3,7 +3,7 @@
 import re
 from typing import Protocol
 
-_BOX = "\\boxed{"
+BOX = "\\boxed{"
 _BRACE = re.compile(r"[{}]")
 _MAX_BOX = 10_000  # characters; bounds the time that a hostile text costs
 
@@ -29,10 +29,10 @@ def boxed(text: str) -> str | None:
     """
     if text.count("\\boxed") != 1:
         return None
-    box = text.find(_BOX)
+    box = text.find(BOX)
     if box < 0:
         return None
-    start = box + len(_BOX)
+    start = box + len(BOX)
     depth = 1
     for brace in _BRACE.finditer(text, start, start + _MAX_BOX):
         depth += 1 if brace[0] == "{" else -1

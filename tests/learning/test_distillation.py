@@ -164,7 +164,7 @@ def test_the_same_tokenizer_in_other_files_is_not(base: Callable[[str], Path], t
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"truncation": None}), "utf-8")
     settings = settings_of(base).model_copy(update={"teacher": str(tmp_path)})
-    Distillation(settings, 0, CPU, torch.float32)
+    assert Distillation(settings, 0, CPU, torch.float32).settings.teacher == str(tmp_path)
 
 
 @pytest.mark.parametrize(

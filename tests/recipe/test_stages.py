@@ -142,7 +142,8 @@ def test_a_gate_may_ask_for_whatever_is_measured(tmp_path: Path, metric: str) ->
     gate = {"metric": metric, "task": "countdown", "rise_at_least": 0.0}
     path = recipe(tmp_path, [*STAGES[:4], {**STAGES[4], "gate": gate}, STAGES[5]])
     path.write_text(path.read_text() + yaml.safe_dump({"measure": {"tasks": {"countdown": {}}}}))
-    load(path)
+    read = load(path).stages[4].gate
+    assert read is not None and read.metric == metric
 
 
 @pytest.mark.parametrize(("name", "what"), [("draw", "data"), ("safety", "a reward model")])
