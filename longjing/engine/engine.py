@@ -39,6 +39,7 @@ class Statistics:
     peak_tokens: int = 0
     drafted: int = 0
     accepted: int = 0
+    tokens_reused: int = 0
 
     @property
     def acceptance(self) -> float:
@@ -72,6 +73,7 @@ class Engine:
         speculate: bool | Literal["auto"] = False,
         end_tokens: Collection[int] | None = None,
         dtype: torch.dtype | None = None,
+        prefix_bytes: int = 0,
     ) -> None:
         weight, config = model.embed_tokens.weight, model.config
         self._source, self.model, self.tokenizer = model, model, tokenizer
@@ -117,7 +119,7 @@ class Engine:
     ) -> list[Generation]:
         """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress."""
         for request in requests:
-            self._check(request)
+            self.check(request)
         sequences = [self._add(request, streams=False) for request in requests]
         finished, tokens = 0, 0
         ours = {sequence.id for sequence in sequences}
@@ -136,7 +138,7 @@ class Engine:
 
     def stream(self, request: Request) -> Iterator[Chunk]:
         """One completion in pieces, as they come. Closing the iterator cancels the request."""
-        self._check(request)
+        self.check(request)
         return self._stream(request)
 
     def add(self, request: Request) -> int:
@@ -144,7 +146,7 @@ class Engine:
 
         Raises UserError for one that could never run.
         """
-        self._check(request)
+        self.check(request)
         return self._add(request, streams=True).id
 
     def step(self) -> list[Event]:
@@ -193,7 +195,8 @@ class Engine:
 
     # Requests
 
-    def _check(self, request: Request) -> None:
+    def check(self, request: Request) -> None:
+        """Raise UserError for a request that could never run."""
         sampling, vocabulary = request.sampling, self.model.config.vocab_size
         if not request.prompt:
             raise UserError("the prompt is empty: the model needs at least one token to go on from")

@@ -73,6 +73,7 @@ class Request:
     prompt: Sequence[int]
     sampling: Sampling = Sampling()
     guide: Guide | None = None
+    keep: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 
-class TextStream:
-    """Detokenises and watches for stop strings, over token boundaries.
+class Stops:
+    """Watches a text that comes in pieces for strings that end it.
 
     `text` grows by what is certain: the beginning of a stop string waits until it turns out to be none.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
-        self._detokenizer, self._stops = Detokenizer(tokenizer), stops
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
         self.text = ""
         self._held = ""
 
-    def add(self, token: int) -> bool:
-        """Take in a token; True if it completed a stop string, which `text` then ends before."""
-        self._held += self._detokenizer.add(token)
+    def add(self, piece: str) -> bool:
+        """Take in a piece; True if it completed a stop string, which `text` then ends before."""
+        self._held += piece
         found = [at for at in map(self._held.find, self._stops) if at >= 0]
         if found:
             self.text, self._held = self.text + self._held[: min(found)], ""
@@ -29,10 +29,30 @@ class TextStream:
         return False
 
     def finish(self) -> None:
-        """No more tokens come, and no stop string did: what was held back is text."""
-        self.text, self._held = self.text + self._held + self._detokenizer.flush(), ""
+        """No more comes, and no stop string did: what was held back is text."""
+        self.text, self._held = self.text + self._held, ""
 
     def _overlap(self, stop: str) -> int:
         """Length of the longest end of what is held that `stop` begins with."""
         longest = min(len(stop) - 1, len(self._held))
         return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
+
+
+class TextStream:
+    """Tokens to text, watched for stop strings over token boundaries. `text` as in `Stops`."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        self._detokenizer, self._stops = Detokenizer(tokenizer), Stops(stops)
+
+    @property
+    def text(self) -> str:
+        return self._stops.text
+
+    def add(self, token: int) -> bool:
+        """Take in a token; True if it completed a stop string, which `text` then ends before."""
+        return self._stops.add(self._detokenizer.add(token))
+
+    def finish(self) -> None:
+        """No more tokens come, and no stop string did."""
+        self._stops.add(self._detokenizer.flush())
+        self._stops.finish()

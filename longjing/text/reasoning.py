@@ -82,6 +82,11 @@ class ReasoningStream:
         return self._part == "answer"
 
     @property
+    def answered(self) -> bool:
+        """Whether the answer has text other than white space."""
+        return bool(self._written - {"reasoning"})
+
+    @property
     def well_formed(self) -> bool:
         """Opened once and closed once, with something written between and after, and nothing before."""
         return self.opened == self._closings == 1 and self._written == {"reasoning", "answer"}

@@ -32,7 +32,13 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             raise UserError(f"{origin}: broken chat template, line {error.lineno}: {error}") from error
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool, thinking: bool) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        thinking: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """Raises UserError for messages that the template refuses, and for a setting that it can't honour."""
         if not messages:
             raise UserError("a chat needs at least one message")
@@ -45,6 +51,7 @@ class ChatTemplate:
                 messages=messages,
                 add_generation_prompt=add_generation_prompt,
                 enable_thinking=thinking,
+                tools=tools,
                 **self._tokens,
             )
         except (jinja2.TemplateError, TypeError) as error:  # TypeError: None met where text was expected

@@ -31,6 +31,17 @@ _PIECES = (
 )
 
 
+def _byte_letters() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for: printable ones for themselves, and the others,
+    in order, for U+0100 and what follows (the table of GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTES = _byte_letters()
+
+
 class Tokenizer:
     """Byte-level BPE with its chat template: our own, or that of DeepSeek-R1, Qwen2 or Llama 3.
 
@@ -159,6 +170,10 @@ class Tokenizer:
         config = json.dumps({**self._config, **template}, ensure_ascii=False, indent=2)
         (directory / "tokenizer_config.json").write_text(config + "\n", "utf-8")
 
+    def to_json(self) -> str:
+        """The content of tokenizer.json."""
+        return self._backend.to_str()
+
     @property
     def vocab_size(self) -> int:
         """The number of tokens, added ones included. An embedding may have more rows than that."""
@@ -174,6 +189,14 @@ class Tokenizer:
         """The id of the token of this name, or None."""
         return self._backend.token_to_id(text)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for: bytes, since one token can be a part of a character. Of padding in a model's
+        vocabulary, none."""
+        name = self._backend.id_to_token(token_id)
+        if name is None or token_id in self._backend.get_added_tokens_decoder():
+            return (name or "").encode()
+        return bytes(_BYTES[letter] for letter in name)
+
     def encode(self, text: str) -> list[int]:
         """Ids. Special tokens written in the text are recognised; none is added."""
         try:
@@ -186,23 +209,37 @@ class Tokenizer:
         """Text. Bytes that are no UTF-8 become U+FFFD."""
         return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
+    @property
+    def template(self) -> str:
+        """The chat template's source; empty if there is none."""
+        return self._template.source if self._template else ""
+
     def render(
-        self, messages: Sequence[Message], add_generation_prompt: bool = True, thinking: bool = True
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        thinking: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
-        """The prompt. Messages: {"role": "system" | "user" | "assistant", "content": text}.
+        """The prompt. Messages: {"role": "system" | "user" | "assistant", "content": text}; `tools` for templates that
+        know them.
 
         With `thinking` off, the generation prompt closes the reasoning before it begins. Raises UserError for
         messages that the template refuses, a setting that it can't honour, or a tokenizer without a template.
         """
         if self._template is None:
             raise UserError(f"{self._origin}: no chat template; add chat_template.jinja, or prompt in text")
-        return self._template.render(messages, add_generation_prompt, thinking)
+        return self._template.render(messages, add_generation_prompt, thinking, tools)
 
     def encode_chat(
-        self, messages: Sequence[Message], add_generation_prompt: bool = True, thinking: bool = True
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        thinking: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[int]:
         """The ids of `render`. The template writes the begin token itself."""
-        return self.encode(self.render(messages, add_generation_prompt, thinking))
+        return self.encode(self.render(messages, add_generation_prompt, thinking, tools))
 
 
 class Detokenizer:

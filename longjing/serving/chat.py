@@ -1,0 +1,158 @@
+"""POST /v1/chat/completions: a chat's completions, whole or in pieces, in OpenAI's form.
+
+The reasoning comes apart from the answer, under DeepSeek's name (`reasoning_content`) and vLLM's (`reasoning`).
+`notices` say in sentences what else a reader should know, such as why an answer is empty.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from longjing.serving.schemas import ChatRequest
+from longjing.serving.service import Served
+from longjing.serving.tools import OPEN, take_calls
+from longjing.serving.worker import Mailbox, Piece, Token
+
+
+def usage(mailbox: Mailbox) -> dict[str, Any]:
+    """Tokens read and sampled so far. One prompt is counted once, however many completions it has."""
+    read = sum(len(prompt) for prompt in {tuple(job.request.prompt) for job in mailbox.jobs})
+    sampled = sum(job.count for job in mailbox.jobs)
+    reasoning = sum(job.turn.reasoning_tokens for job in mailbox.jobs if job.turn)
+    return {
+        "prompt_tokens": read, "completion_tokens": sampled, "total_tokens": read + sampled,
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }  # fmt: skip
+
+
+class ChatReply:
+    """Writes the replies to one request."""
+
+    def __init__(self, asked: ChatRequest, served: Served) -> None:
+        self._asked, self._served = asked, served
+        self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+
+    def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """All of it, when it is there."""
+        choices = [self._choice(number, piece) for number, piece in enumerate(pieces)]
+        return self._head("chat.completion") | {"choices": choices, "usage": usage(mailbox)}
+
+    async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
+        """It in pieces: first the roles, at last what is asked for of usage."""
+        for number in range(len(mailbox.jobs)):
+            yield self._chunk(number, {"role": "assistant", "content": ""}, None)
+        held = [""] * len(mailbox.jobs)  # of an answer that may be a call of a tool
+        called = [False] * len(mailbox.jobs)
+        async for number, piece in mailbox.pieces():
+            delta: dict[str, Any] = _reasoning(piece.reasoning) if self._reasons and piece.reasoning else {}
+            said = piece.answer
+            if self._calls:
+                said, held[number] = _until_call(held[number] + said)
+                if piece.finish_reason:
+                    rest, calls = take_calls(held[number])
+                    said, called[number] = said + rest, bool(calls)
+                    if calls:
+                        delta["tool_calls"] = _tool_calls(calls, indexed=True)
+            if said:
+                delta["content"] = said
+            logprobs = self._logprobs(piece)
+            if delta or logprobs:
+                yield self._chunk(number, delta, None, logprobs)
+            if piece.finish_reason:
+                reason = "tool_calls" if called[number] else _reason(piece)
+                yield self._chunk(number, {}, reason, notices=piece.notices)
+        if self._wants_usage:
+            yield self._head("chat.completion.chunk") | {"choices": [], "usage": usage(mailbox)}
+        yield "[DONE]"
+
+    @property
+    def _wants_usage(self) -> bool:
+        return bool(self._asked.stream_options and self._asked.stream_options.include_usage)
+
+    @property
+    def _reasons(self) -> bool:
+        return self._asked.include_reasoning is not False
+
+    @property
+    def _calls(self) -> bool:
+        return bool(self._asked.tools) and self._asked.tool_choice != "none"
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self._id, "object": kind, "created": self._created, "model": self._served.name
+        }  # fmt: skip
+
+    def _choice(self, number: int, piece: Piece) -> dict[str, Any]:
+        said, calls = take_calls(piece.answer) if self._calls else (piece.answer, [])
+        message: dict[str, Any] = {"role": "assistant", "content": said.rstrip() or (None if calls else "")}
+        message["refusal"] = None
+        if self._reasons:
+            message |= _reasoning(piece.reasoning.rstrip() or None)
+        if calls:
+            message["tool_calls"] = _tool_calls(calls)
+        return {
+            "index": number, "message": message, "logprobs": self._logprobs(piece),
+            "finish_reason": "tool_calls" if calls else _reason(piece), "notices": piece.notices,
+        }  # fmt: skip
+
+    def _chunk(
+        self, number: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None,
+        notices: Sequence[str] = (),
+    ) -> dict[str, Any]:  # fmt: skip
+        choice: dict[str, Any] = {
+            "index": number, "delta": delta, "logprobs": logprobs, "finish_reason": reason
+        }  # fmt: skip
+        if notices:
+            choice["notices"] = notices
+        usage_so_far = {"usage": None} if self._wants_usage else {}
+        return self._head("chat.completion.chunk") | {"choices": [choice]} | usage_so_far
+
+    def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
+        """Of the answer's tokens, and apart from them those of the reasoning, as DeepSeek's API has it."""
+        if not self._asked.logprobs:
+            return None
+        ends = self._served.engine.end_tokens
+        shown = [token for token in piece.tokens if token.id not in ends]
+        return {
+            "content": [self._token(token) for token in shown if not token.reasoned],
+            "reasoning_content": [self._token(token) for token in shown if token.reasoned],
+            "refusal": None,
+        }
+
+    def _token(self, token: Token) -> dict[str, Any]:
+        top = [self._entry(id, logprob) for id, logprob in token.top]
+        return self._entry(token.id, token.logprob) | {"top_logprobs": top}
+
+    def _entry(self, id: int, logprob: float) -> dict[str, Any]:
+        tokenizer = self._served.tokenizer
+        return {
+            "token": tokenizer.decode([id]), "logprob": max(logprob, -9999.0), "bytes": list(tokenizer.token_bytes(id)),
+        }  # fmt: skip
+
+
+def _reasoning(text: str | None) -> dict[str, Any]:
+    return {"reasoning_content": text, "reasoning": text}
+
+
+def _reason(piece: Piece) -> str:
+    return "stop" if piece.finish_reason == "cancelled" else piece.finish_reason or "stop"
+
+
+def _tool_calls(calls: Sequence[Any], indexed: bool = False) -> list[dict[str, Any]]:
+    return [
+        ({"index": number} if indexed else {})
+        | {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for number, call in enumerate(calls)
+    ]
+
+
+def _until_call(text: str) -> tuple[str, str]:
+    """What is certainly no call of a tool, and what may be one."""
+    cut = text.find(OPEN)
+    if cut < 0:
+        cut = next(
+            (n for n in range(max(0, len(text) - len(OPEN)), len(text)) if OPEN.startswith(text[n:])),
+            len(text),
+        )
+    return text[:cut], text[cut:]

@@ -1,0 +1,73 @@
+"""POST /v1/completions: text continued as it stands, in OpenAI's older form."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+from longjing.serving.chat import usage
+from longjing.serving.schemas import CompletionRequest
+from longjing.serving.service import Served
+from longjing.serving.worker import Job, Mailbox, Piece
+
+
+class CompletionReply:
+    """Writes the replies to one request."""
+
+    def __init__(self, asked: CompletionRequest, served: Served) -> None:
+        self._asked, self._served = asked, served
+        self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
+
+    def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """All of it, when it is there."""
+        choices = [
+            self._choice(number, piece, self._echo(job), 0)
+            for number, (job, piece) in enumerate(zip(mailbox.jobs, pieces, strict=True))
+        ]
+        return self._head() | {"choices": choices, "usage": usage(mailbox)}
+
+    async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
+        """It in pieces."""
+        wants_usage = bool(self._asked.stream_options and self._asked.stream_options.include_usage)
+        so_far = {"usage": None} if wants_usage else {}
+        offsets = [0] * len(mailbox.jobs)
+        if self._asked.echo:
+            for number, job in enumerate(mailbox.jobs):
+                yield self._head() | {"choices": [self._choice(number, Piece(), self._echo(job), 0)]} | so_far
+        async for number, piece in mailbox.pieces():
+            yield self._head() | {"choices": [self._choice(number, piece, "", offsets[number])]} | so_far
+            offsets[number] += len(piece.answer)
+        if wants_usage:
+            yield self._head() | {"choices": [], "usage": usage(mailbox)}
+        yield "[DONE]"
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": self._id, "object": "text_completion", "created": self._created, "model": self._served.name
+        }  # fmt: skip
+
+    def _echo(self, job: Job) -> str:
+        return self._served.tokenizer.decode(job.request.prompt) if self._asked.echo else ""
+
+    def _choice(self, number: int, piece: Piece, echo: str, offset: int) -> dict[str, Any]:
+        reason = "stop" if piece.finish_reason == "cancelled" else piece.finish_reason
+        return {
+            "index": number, "text": echo + piece.answer, "finish_reason": reason,
+            "logprobs": self._logprobs(piece, offset),
+        }  # fmt: skip
+
+    def _logprobs(self, piece: Piece, offset: int) -> dict[str, Any] | None:
+        if self._asked.logprobs is None:
+            return None
+        name = self._served.tokenizer.decode
+        shown = [token for token in piece.tokens if token.id not in self._served.engine.end_tokens]
+        names = [name([token.id]) for token in shown]
+        return {
+            "tokens": names,
+            "token_logprobs": [max(token.logprob, -9999.0) for token in shown],
+            "top_logprobs": [{name([id]): max(value, -9999.0) for id, value in token.top} for token in shown],
+            "text_offset": [offset + before for before in accumulate(map(len, names[:-1]), initial=0)][
+                : len(names)
+            ],
+        }

@@ -1,0 +1,61 @@
+"""What the server did and does, for Prometheus."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from longjing.serving.worker import Job
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_PER_TOKEN = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+
+
+class Metrics:
+    """`gauges` gives, when it is asked, (name, what it is, value by model)."""
+
+    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, dict[str, float]]]]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Gauges(gauges))
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"longjing_{name}", text, labels, registry=self._registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"longjing_{name}", text, ["model"], buckets=buckets, registry=self._registry)
+
+        self.requests = counter("requests", "HTTP requests to the API, by their end", "path", "status")
+        self._prompt = counter("prompt_tokens", "tokens of prompts", "model")
+        self._sampled = counter("sampled_tokens", "tokens sampled, reasoning included", "model")
+        self._reasoning = counter("reasoning_tokens", "tokens of reasoning", "model")
+        self._first = histogram("first_token_seconds", "from a request to its first token", _SECONDS)
+        self._per_token = histogram("token_seconds", "between a completion's tokens, on average", _PER_TOKEN)
+        self._whole = histogram("completion_seconds", "from a request to its end", _SECONDS)
+
+    def ended(self, model: str, job: Job) -> None:
+        """Count a completion."""
+        self._prompt.labels(model).inc(len(job.request.prompt))
+        self._sampled.labels(model).inc(job.count)
+        self._reasoning.labels(model).inc(job.turn.reasoning_tokens if job.turn else 0)
+        if job.ended is not None and job.first is not None:
+            self._first.labels(model).observe(job.first - job.submitted)
+            self._whole.labels(model).observe(job.ended - job.submitted)
+            if job.count > 1:
+                self._per_token.labels(model).observe((job.ended - job.first) / (job.count - 1))
+
+    def text(self) -> bytes:
+        """All of it in Prometheus's form."""
+        return generate_latest(self._registry)
+
+
+class _Gauges(Collector):
+    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, dict[str, float]]]]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        for name, text, values in self._gauges():
+            family = GaugeMetricFamily(f"longjing_{name}", text, labels=["model"])
+            for model, value in values.items():
+                family.add_metric([model], value)
+            yield family

@@ -1,0 +1,49 @@
+"""The page: chat, compare, and runs as they train. Works with no network."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported
+
+import gradio as gr
+from fastapi import FastAPI
+
+from longjing.serving.page.chat import chat_tab
+from longjing.serving.page.compare import compare_tab
+from longjing.serving.page.models import Choices
+from longjing.serving.service import Service
+
+_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
+_STYLE = Path(__file__).with_name("page.css")
+# What a page of this server may load: nothing from anywhere else, whatever a model writes.
+_POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' ws: data: blob:; "
+    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
+)
+
+
+def mount(app: FastAPI, service: Service, folder: Path, *, key: str | None, endpoints: bool) -> FastAPI:
+    """Put the page at the root of `app`. `folder`: where runs lie; `key`: the password that it asks for, with any name;
+    `endpoints`: whether people may name servers that this one then asks."""
+    auth = None if key is None else (lambda name, password: password == key)
+    theme = gr.themes.Soft(
+        primary_hue="emerald", secondary_hue="emerald", neutral_hue="stone", font=_FONTS,
+        font_mono=["ui-monospace", "Consolas", "monospace"],
+    )  # fmt: skip
+    return gr.mount_gradio_app(
+        app, page(service, folder, endpoints), path="/", theme=theme, css_paths=_STYLE, ssr_mode=False, auth=auth,
+        auth_message="The server's key is the password; any name will do.", footer_links=[], show_error=False,
+    )  # fmt: skip
+
+
+def page(service: Service, folder: Path, endpoints: bool) -> gr.Blocks:
+    """The page itself."""
+    choices = Choices(service, folder)
+    with gr.Blocks(title="Longjing", fill_height=True, analytics_enabled=False) as blocks:
+        gr.Markdown("# Longjing", elem_classes="lj-title")
+        with gr.Tabs():
+            with gr.Tab("Chat", id="chat"):
+                chat_tab(service, choices)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(service, choices, endpoints)
+    return blocks

@@ -1,0 +1,111 @@
+"""The Chat tab: a conversation, its reasoning apart, its settings beside it."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from longjing.errors import UserError
+from longjing.serving.page.models import Choices
+from longjing.serving.page.markup import from_markdown, to_markdown
+from longjing.serving.page.speaking import Reply, Wish, facts, speak
+from longjing.serving.service import Service
+
+FORMULAS: list[dict[str, str | bool]] = [
+    {"left": "\\(", "right": "\\)", "display": False}, {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "$$", "right": "$$", "display": True},
+]  # fmt: skip
+EXAMPLES = [
+    "Use 3, 5 and 7 to make 22. Use each number once.",
+    "What is 47 + 38?",
+    "Find x: 3x+4=19.",
+    "Tom has 12 apples. He buys 9 more and gives away 5. How many apples does he have?",
+    "用 2、6 和 9 算出 21，每个数用一次。",
+    "Who are you?",
+]
+
+_WELCOME = "### Ask something whose answer can be checked\nIt thinks before it answers; open the thought to read along."
+
+
+def chat_tab(service: Service, choices: Choices) -> None:
+    """Build it inside the caller's tab."""
+
+    async def answer(
+        question: str,
+        history: Sequence[Mapping[str, Any]],
+        model: str,
+        thinking: bool,
+        budget: int,
+        warmth: float,
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        try:
+            name = choices.load_name(model)
+        except UserError as problem:
+            yield [{"role": "assistant", "content": str(problem)}]
+            return
+        messages = [*said(history), {"role": "user", "content": question}]
+        wish = Wish(thinking, int(budget), float(warmth))
+        async for reply in speak(service, name, messages, wish):
+            yield shown(reply, service.prices.currency)
+
+    names = choices.names()
+    settings: list[gr.components.Component] = [
+        gr.Dropdown(names, value=names[0], label="Model", info="loaded when it is first asked", render=False),
+        gr.Checkbox(True, label="Think before answering", render=False),
+        gr.Slider(
+            0, 512, 0, step=16, label="Thinking budget", info="tokens; 0: as many as fit", render=False
+        ),
+        gr.Slider(0, 1.5, 0.6, step=0.1, label="Temperature", info="0: always the likeliest", render=False),
+    ]
+    gr.ChatInterface(
+        answer,
+        chatbot=gr.Chatbot(
+            show_label=False, height="60vh", latex_delimiters=FORMULAS, buttons=["copy", "copy_all"],
+            feedback_options=None, allow_tags=False, placeholder=_WELCOME,
+        ),
+        textbox=gr.Textbox(placeholder="Ask, then Enter", show_label=False, autofocus=True, max_length=20_000),
+        additional_inputs=settings,  # type: ignore[arg-type]
+        additional_inputs_accordion=gr.Accordion("Model and settings", open=False, render=False),
+        examples=[[example] for example in EXAMPLES],
+        editable=True, save_history=True, fill_height=True, api_visibility="private", concurrency_limit=None,
+        show_progress="hidden",
+    )  # fmt: skip
+
+
+def shown(reply: Reply, currency: str) -> list[dict[str, Any]]:
+    """A reply as messages: the thought, the answer, and what it took."""
+    messages: list[dict[str, Any]] = []
+    if reply.reasoning:
+        thinking = not reply.answer and not reply.done
+        metadata: dict[str, Any] = {
+            "title": "Thinking" if thinking else "Thought", "status": "pending" if thinking else "done"
+        }  # fmt: skip
+        if reply.reasoning_tokens:
+            metadata["log"] = f"{reply.reasoning_tokens} tokens"
+        if not thinking:
+            metadata["duration"] = round(reply.thought_seconds, 2)
+        messages.append({"role": "assistant", "content": to_markdown(reply.reasoning), "metadata": metadata})
+    if reply.answer or reply.problem:
+        text = to_markdown(reply.answer)
+        text += f"\n\n**It broke off:** {to_markdown(reply.problem)}" if reply.problem else ""
+        messages.append({"role": "assistant", "content": text})
+    if reply.done:
+        notices = "\n".join(reply.notices) or "Wall time, and its electricity at the stated price."
+        metadata = {"title": facts(reply, currency), "status": "done"}
+        messages.append({"role": "assistant", "content": notices, "metadata": metadata})
+    return messages
+
+
+def said(history: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What the model is told of the conversation: questions and answers, no thoughts and no facts."""
+    told: list[dict[str, str]] = []
+    for message in history:
+        if (message.get("metadata") or {}).get("title"):
+            continue
+        content = message["content"]
+        if not isinstance(content, str):
+            content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        if message["role"] == "assistant":
+            content = from_markdown(content)
+        told.append({"role": message["role"], "content": content})
+    return told

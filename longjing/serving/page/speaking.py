@@ -1,0 +1,136 @@
+"""One reply as the page shows it: asked of a model here or elsewhere, timed, and priced."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longjing.errors import UserError
+from longjing.serving.chat import usage
+from longjing.serving.errors import Busy, Closed, Refused
+from longjing.serving.remote import ask
+from longjing.serving.schemas import ChatMessage, ChatRequest
+from longjing.serving.service import Service
+
+Message = Mapping[str, str]
+_PACE = 0.04  # seconds between two views of a growing reply: more often nobody sees
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How to reply. `budget` 0 is for as long as there is room."""
+
+    thinking: bool = True
+    budget: int = 0
+    temperature: float = 0.6
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model elsewhere."""
+
+    base_url: str
+    model: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What there is of a reply. Seconds are of wall time; `tokens` and `cost` (in money, of electricity) are known of a
+    model here only."""
+
+    reasoning: str = ""
+    answer: str = ""
+    thought_seconds: float = 0.0
+    seconds: float = 0.0
+    tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: float | None = None
+    notices: tuple[str, ...] = ()
+    problem: str = ""
+    done: bool = False
+
+
+async def speak(
+    service: Service, who: str | Endpoint, messages: Sequence[Message], wish: Wish
+) -> AsyncIterator[Reply]:
+    """The reply as it grows, the last one `done`. What goes wrong is told in `problem`. Closing it stops the model."""
+    reply = Reply()
+    try:
+        grown = (
+            _elsewhere(who, messages, wish)
+            if isinstance(who, Endpoint)
+            else _here(service, who, messages, wish)
+        )
+        async for reply in grown:
+            yield reply
+    except (UserError, Refused, Busy, Closed) as problem:
+        yield replace(reply, problem=str(problem), done=True)
+
+
+async def _here(service: Service, name: str, messages: Sequence[Message], wish: Wish) -> AsyncIterator[Reply]:
+    served = await asyncio.to_thread(service.load, name)
+    asked = ChatRequest(
+        messages=[ChatMessage(role=message["role"], content=message["content"]) for message in messages],  # type: ignore[arg-type]
+        temperature=wish.temperature, thinking_budget=wish.budget or None,
+        reasoning_effort=None if wish.thinking else "none",
+    )  # fmt: skip
+    jobs = served.chat(asked)
+    mailbox = served.worker.submit(jobs)
+    clock, reply, shown = _Clock(), Reply(), 0.0
+    try:
+        async for _, piece in mailbox.pieces():
+            counted = usage(mailbox)
+            tokens = counted["completion_tokens"]
+            reply = clock.timed(
+                replace(
+                    reply, reasoning=reply.reasoning + piece.reasoning, answer=reply.answer + piece.answer,
+                    tokens=tokens, reasoning_tokens=counted["completion_tokens_details"]["reasoning_tokens"],
+                    notices=piece.notices, done=piece.finish_reason is not None,
+                )
+            )  # fmt: skip
+            if reply.done or reply.seconds - shown > _PACE:
+                shown = reply.seconds
+                yield replace(reply, cost=service.prices.money(reply.seconds))
+    finally:
+        served.worker.cancel([job for job in jobs if job.ended is None])
+
+
+async def _elsewhere(who: Endpoint, messages: Sequence[Message], wish: Wish) -> AsyncIterator[Reply]:
+    clock, reply, shown = _Clock(), Reply(), 0.0
+    fields: dict[str, Any] = {"temperature": wish.temperature}
+    async for piece in ask(who.base_url, who.model, who.key, messages, fields):
+        reply = clock.timed(
+            replace(
+                reply, reasoning=reply.reasoning + piece.reasoning, answer=reply.answer + piece.answer,
+                done=piece.finish_reason is not None,
+            )
+        )  # fmt: skip
+        if reply.done or reply.seconds - shown > _PACE:
+            shown = reply.seconds
+            yield reply
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._thought: float | None = None
+
+    def timed(self, reply: Reply) -> Reply:
+        seconds = time.perf_counter() - self._started
+        if reply.answer and self._thought is None:
+            self._thought = seconds
+        return replace(reply, seconds=seconds, thought_seconds=self._thought or seconds)
+
+
+def facts(reply: Reply, currency: str) -> str:
+    """Tokens, speed and cost in one line."""
+    said = []
+    if reply.tokens:
+        said.append(f"{reply.tokens} tokens")
+        said.append(f"{reply.tokens / max(reply.seconds, 1e-9):,.0f} tokens/s")
+    said.append(f"{reply.seconds:.1f} s")
+    if reply.cost is not None:
+        said.append(f"{currency}{reply.cost:.1g}" if reply.cost else f"{currency}0")
+    return " · ".join(said)

@@ -1,0 +1,242 @@
+"""What clients send: OpenAI's requests, as far as they can be honoured.
+
+What is unknown or can't be honoured is refused with its name. A parameter that changes nothing in what is written,
+such as `user`, is accepted and has no effect.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+Text = Annotated[str, Field(max_length=10_000_000)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """Unknown names are refused, and numbers are not made of text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: Text
+
+
+class FunctionCall(Strict):
+    name: str
+    arguments: str
+
+
+class ToolCall(Strict):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ChatMessage(BaseModel):
+    """A message of the history. Its reasoning is accepted under both names, and dropped; so is what else an
+    assistant's message carries when a client sends it back (`refusal`, `annotations`, ...)."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class JsonSchema(Strict):
+    name: str = "answer"
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    strict: bool | None = None
+
+
+class TextFormat(Strict):
+    type: Literal["text"]
+
+
+class JsonFormat(Strict):
+    type: Literal["json_object"]
+
+
+class SchemaFormat(Strict):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")]
+
+
+class Function(Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Strict):
+    type: Literal["function"]
+    function: Function
+
+
+class TemplateSettings(Strict):
+    """Settings of the chat template, as vLLM and SGLang take them."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None  # DeepSeek-V3.1's name
+    thinking_budget: Annotated[int, Field(ge=0)] | None = None
+
+
+class StreamOptions(Strict):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class SamplingFields(Strict):
+    """What all three endpoints know."""
+
+    model: Annotated[str, Field(max_length=1000)] | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31, description="0 or -1 is off")] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    # Without any effect on what is written.
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
+
+
+class CompletionFields(SamplingFields):
+    """What /v1/chat/completions and /v1/completions share."""
+
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stop: (
+        Annotated[str, Field(min_length=1, max_length=1000)]
+        | Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=16)]
+        | None
+    ) = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @model_validator(mode="after")
+    def _token_names(self) -> Self:
+        for token in self.logit_bias or {}:
+            if not (token.isdecimal() and token.isascii() and len(token) < 10):
+                raise ValueError(f"logit_bias: {token[:20]!r} is no token's id")
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options: only with stream = true")
+        return self
+
+
+class ChatRequest(CompletionFields):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateSettings | None = None
+    thinking_budget: Annotated[int, Field(ge=0, description="tokens that it may think for")] | None = None
+    include_reasoning: bool | None = None
+    stop_in_reasoning: Annotated[
+        bool | None, Field(description="stop and response_format act on all that is written, reasoning too")
+    ] = None
+    modalities: list[Literal["text"]] | None = None
+    store: Literal[False] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: only with logprobs = true")
+        if None not in (self.max_tokens, self.max_completion_tokens) and (
+            self.max_tokens != self.max_completion_tokens
+        ):
+            raise ValueError("max_tokens: differs from max_completion_tokens, which is its newer name")
+        settings = self.chat_template_kwargs or TemplateSettings()
+        if len({settings.enable_thinking, settings.thinking} - {None}) > 1:
+            raise ValueError("chat_template_kwargs: enable_thinking and thinking differ")
+        if len({settings.thinking_budget, self.thinking_budget} - {None}) > 1:
+            raise ValueError("thinking_budget: given twice, and differently")
+        if self.thinking is True and self.reasoning_effort == "none":
+            raise ValueError("reasoning_effort: none, though enable_thinking is true")
+        return self
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the reply at most, if the client says so."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def thinking(self) -> bool | None:
+        """Whether it should think, if the client says so."""
+        settings = self.chat_template_kwargs or TemplateSettings()
+        return settings.thinking if settings.enable_thinking is None else settings.enable_thinking
+
+    @property
+    def budget(self) -> int | None:
+        """Tokens to think for, if the client says so."""
+        settings = self.chat_template_kwargs or TemplateSettings()
+        return settings.thinking_budget if self.thinking_budget is None else self.thinking_budget
+
+
+class CompletionRequest(CompletionFields):
+    """POST /v1/completions: text is continued as it stands, without a template and without taking it apart."""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=128)] | TokenIds | Annotated[
+        list[TokenIds], Field(min_length=1, max_length=128)
+    ]  # fmt: skip
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = 16
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool | None = None
+    best_of: int | None = None
+    suffix: Literal[""] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.best_of not in (None, self.n or 1):
+            raise ValueError("best_of: only the same as n; the best of several isn't chosen here")
+        if self.echo and self.logprobs is not None:
+            raise ValueError("echo: not together with logprobs")
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One by one."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return list(self.prompt)

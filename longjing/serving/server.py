@@ -1,0 +1,101 @@
+"""One process that listens: the API, the page, and leaving in good order."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from longjing.errors import UserError
+from longjing.serving.service import Service
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound already, so that a port that is taken is known before a model is loaded. Port 0 takes
+    any that is free. Raises UserError."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(2048)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"{host}:{port} can't be listened on: {error}; choose another --port or --host"
+        ) from error
+    return bound
+
+
+def address(bound: socket.socket) -> str:
+    """What to open in a browser."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}"
+
+
+def run(
+    app: FastAPI, service: Service, bound: socket.socket, grace: float, ready: Callable[[], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT; then take nothing new, finish what runs within `grace` seconds, and return.
+
+    A second SIGINT doesn't wait. `ready` is called when requests are taken.
+    """
+    config = uvicorn.Config(
+        app, log_level="error", access_log=False, timeout_graceful_shutdown=max(1, round(grace)),
+        timeout_keep_alive=75, server_header=False,
+    )  # fmt: skip
+    try:
+        Server(config, app, service, ready).run(sockets=[bound])
+    finally:
+        service.close(0)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's, which leaves as `run` says."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, service: Service, ready: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._app, self._service, self._ready = app, service, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but the signal isn't raised again afterwards: this was no accident."""
+        if threading.current_thread() is not threading.main_thread():  # which gets no signals
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open pages hold connections that never end by themselves: they aren't waited for."""
+
+        async def until_answered() -> None:
+            while self._app.state.open_requests:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)  # until what was written is on its way
+            self.force_exit = True
+
+        waiting = asyncio.create_task(until_answered())
+        await super().shutdown(sockets)
+        waiting.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.refuse()
+        super().handle_exit(sig, frame)

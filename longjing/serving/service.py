@@ -1,0 +1,232 @@
+"""The models that are served, and how a client's request becomes the engine's."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import longjing
+from longjing.engine import Engine, Request, Sampling, sample_seed
+from longjing.engine.turn import Turn, room_to_think
+from longjing.errors import UserError
+from longjing.model.files import shipped
+from longjing.planning import flops
+from longjing.planning.bill import Prices
+from longjing.serving.errors import Refused
+from longjing.serving.grammar import Grammar, Grammars
+from longjing.serving.schemas import ChatRequest, CompletionRequest, Effort, JsonFormat, SchemaFormat
+from longjing.serving.tools import knows_tools, template_messages
+from longjing.serving.worker import Job, Worker
+from longjing.text import Tokenizer
+
+# As the model's makers recommend and the paper measures it; OpenAI's own default, 1, is for models that need no care.
+TEMPERATURE, TOP_P = 0.6, 0.95
+# The share of the room for reasoning that each effort may use.
+_EFFORTS: dict[Effort, float] = {
+    "none": 0.0, "minimal": 0.125, "low": 0.25, "medium": 0.5, "high": 1.0, "xhigh": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one model's engine may use. `queue`: requests that wait beyond the `rows` that run at once."""
+
+    rows: int = 256
+    queue: int = 256
+    cache_bytes: int = 1 << 30
+    prefix_bytes: int = 1 << 28
+
+
+@dataclass
+class Served:
+    """One model, its engine's thread, and what it is called."""
+
+    name: str
+    engine: Engine
+    tokenizer: Tokenizer
+    worker: Worker
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self._grammars: Grammars | None = None
+        self.length = self.engine.model.config.max_position_embeddings
+        self.parameters = flops.parameters(self.engine.model.config)
+
+    def flops(self, prompt: int, lengths: Sequence[int]) -> int:
+        """Of completions of one prompt, so many tokens each."""
+        return flops.generation(self.engine.model.config, prompt, lengths)
+
+    def chat(self, asked: ChatRequest) -> list[Job]:
+        """The `n` completions of a chat, not submitted yet. Raises Refused."""
+        thinking, budget = self._effort(asked)
+        prompt = self._chat_prompt(asked, thinking)
+        longest = self._longest(len(prompt), asked.longest)
+        if thinking and asked.thinking is None and not room_to_think(longest) and self._can_switch_off:
+            thinking = False  # what room there is belongs to the answer
+            prompt = self._chat_prompt(asked, thinking)
+            longest = self._longest(len(prompt), asked.longest)
+        everywhere = bool(asked.stop_in_reasoning)
+        # A turn's reasoning is dropped from the history: what follows the question is no prefix of a later prompt.
+        keep = len(self._chat_prompt(asked, thinking, generation=False)) if self._reasons else self.length
+        jobs = []
+        for seed in self._seeds(asked.seed, asked.n):
+            sampling = self._sampling(asked, longest, seed, asked.top_logprobs or 0)
+            turn = Turn(
+                self.tokenizer, prompt, longest, self.engine.end_tokens, budget=budget, stops=asked.stops,
+                answer=self._grammar(asked), everywhere=everywhere,
+            )  # fmt: skip
+            jobs.append(Job(Request(prompt, sampling, turn, keep), turn))
+        return jobs
+
+    def complete(self, asked: CompletionRequest) -> list[Job]:
+        """`n` completions of each prompt, not submitted yet. Raises Refused."""
+        jobs = []
+        for number, prompt in enumerate(asked.prompts):
+            tokens = self._encode(prompt, "prompt") if isinstance(prompt, str) else prompt
+            if not tokens and self.tokenizer.bos_id is not None:
+                tokens = [self.tokenizer.bos_id]
+            longest = self._longest(len(tokens), asked.max_tokens, "prompt")
+            for seed in self._seeds(asked.seed, asked.n, number):
+                sampling = self._sampling(asked, longest, seed, asked.logprobs or 0, asked.stops)
+                jobs.append(Job(Request(tokens, sampling, keep=len(tokens) + longest), None))
+        return jobs
+
+    def _effort(self, asked: ChatRequest) -> tuple[bool, int | None]:
+        """Whether it thinks, and for how many tokens at most; None for as many as there is room for."""
+        thinking, budget, effort = asked.thinking, asked.budget, asked.reasoning_effort
+        if thinking is None:
+            thinking = effort != "none" and budget != 0
+        if effort is not None and budget is None and thinking:
+            room = room_to_think(asked.longest or self.length)
+            budget = max(1, int(_EFFORTS[effort] * room))
+        if not thinking and not self._can_switch_off and self._reasons:
+            name = (
+                "reasoning_effort" if effort == "none"
+                else "chat_template_kwargs" if asked.thinking is False else "thinking_budget"
+            )  # fmt: skip
+            raise Refused(
+                "thinking can't be turned off: this model's chat template knows no `enable_thinking`", name
+            )
+        return thinking, budget
+
+    @property
+    def _reasons(self) -> bool:
+        return "think>" in self.tokenizer.template
+
+    @property
+    def _can_switch_off(self) -> bool:
+        return "enable_thinking" in self.tokenizer.template
+
+    def _chat_prompt(self, asked: ChatRequest, thinking: bool, generation: bool = True) -> list[int]:
+        if asked.tools and asked.tool_choice != "none" and not knows_tools(self.tokenizer.template):
+            raise Refused("tools: this model's chat template knows none", "tools")
+        messages = template_messages(asked.messages, self.tokenizer)
+        tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
+        tools = [] if asked.tool_choice == "none" else tools
+        try:
+            return self.tokenizer.encode_chat(messages, generation, thinking, tools or None)
+        except UserError as error:
+            raise Refused(f"messages: {error}", "messages") from error
+
+    def _encode(self, text: str, parameter: str) -> list[int]:
+        try:
+            return self.tokenizer.encode(text)
+        except UserError as error:
+            raise Refused(f"{parameter}: {error}", parameter) from error
+
+    def _longest(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
+        """Tokens of the reply: what is wanted, or what the context has room for."""
+        room = self.length - prompt
+        if room < 1 or (wanted or 1) > room:
+            raise Refused(
+                f"this model's context is {self.length} tokens, and the prompt has {prompt}"
+                + (f" with max_tokens = {wanted} beside it" if wanted and room > 0 else "")
+                + ": shorten one of them; nothing is cut in silence",
+                parameter, "context_length_exceeded",
+            )  # fmt: skip
+        return wanted or room
+
+    def _seeds(self, seed: int | None, n: int | None, prompt: int = 0) -> list[int]:
+        chosen = secrets.randbits(63) if seed is None else seed
+        return [sample_seed(chosen, prompt, "served", sample) for sample in range(n or 1)]
+
+    def _sampling(
+        self, asked: Any, longest: int, seed: int, top: int, stops: tuple[str, ...] = ()
+    ) -> Sampling:
+        def given(value: float | None, default: float) -> float:
+            return default if value is None else value
+
+        bias = {int(token): value for token, value in (asked.logit_bias or {}).items()}
+        return Sampling(
+            temperature=given(asked.temperature, TEMPERATURE), top_p=given(asked.top_p, TOP_P),
+            top_k=max(0, asked.top_k or 0), min_p=asked.min_p or 0.0, max_tokens=longest, stop=stops, seed=seed,
+            presence_penalty=asked.presence_penalty or 0.0, frequency_penalty=asked.frequency_penalty or 0.0,
+            logit_bias=bias, top_logprobs=top,
+        )  # fmt: skip
+
+    def _grammar(self, asked: ChatRequest) -> Grammar | None:
+        match asked.response_format:
+            case JsonFormat():
+                schema: dict[str, Any] = {"type": "object"}
+            case SchemaFormat(json_schema=given):
+                schema = given.schema_
+            case _:
+                return None
+        if self._grammars is None:
+            vocabulary = self.engine.model.config.vocab_size
+            self._grammars = Grammars(self.tokenizer, vocabulary, sorted(self.engine.end_tokens))
+        try:
+            return self._grammars.json(schema)
+        except UserError as error:
+            raise Refused(f"response_format: {error}", "response_format") from error
+
+
+class Service:
+    """All models that are served, the default one first. More can be loaded while it runs."""
+
+    def __init__(self, device: str = "auto", dtype: str = "float32", limits: Limits | None = None) -> None:
+        self._device, self._dtype, self._limits = device, dtype, limits or Limits()
+        self.on_end: Callable[[str, Job], None] = lambda name, job: None  # in an engine's thread
+        self.models: dict[str, Served] = {}
+        self._loading = threading.Lock()
+        self.prices = Prices()
+
+    def load(self, name_or_path: str) -> Served:
+        """Serve one more model; the one that is there already if it is. Raises UserError."""
+        name = f"longjing-{name_or_path}" if name_or_path in shipped() else name_or_path
+        with self._loading:
+            if name in self.models:
+                return self.models[name]
+            model, tokenizer = longjing.load(name_or_path, self._device, self._dtype)
+            return self.serve(name, model, tokenizer)
+
+    def serve(self, name: str, model: Any, tokenizer: Tokenizer) -> Served:
+        """Serve a model that is loaded already."""
+        limits = self._limits
+        engine = Engine(
+            model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
+            prefix_bytes=limits.prefix_bytes,
+        )  # fmt: skip
+        worker = Worker(engine, limits.queue, lambda job: self.on_end(name, job))
+        self.models[name] = Served(name, engine, tokenizer, worker)
+        return self.models[name]
+
+    def find(self, name: str | None) -> Served | None:
+        """By name, with or without `longjing-`; the default one for None."""
+        if name is None:
+            return next(iter(self.models.values()))
+        return self.models.get(name) or self.models.get(f"longjing-{name}")
+
+    def refuse(self) -> None:
+        """Take no more requests."""
+        for served in self.models.values():
+            served.worker.refuse()
+
+    def close(self, grace: float) -> None:
+        """Take no more requests, finish what runs within `grace` seconds, leave."""
+        deadline = time.monotonic() + grace
+        self.refuse()
+        for served in self.models.values():
+            served.worker.close(max(0.0, deadline - time.monotonic()))

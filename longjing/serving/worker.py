@@ -1,0 +1,261 @@
+"""The one thread that drives an engine, and how others hand it requests and get pieces back."""
+
+import asyncio
+import logging
+import threading
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import perf_counter
+
+from longjing.engine import Engine, Event, Request
+from longjing.engine.turn import Turn
+from longjing.serving.errors import Busy, Closed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Token:
+    """One sampled token: its log-probability, the likeliest in its place with theirs, and whether it is reasoning."""
+
+    id: int
+    logprob: float
+    top: Sequence[tuple[int, float]]
+    reasoned: bool
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a completion has grown by. The last one has a `finish_reason`: "stop", "length" or "cancelled"."""
+
+    reasoning: str = ""
+    answer: str = ""
+    tokens: tuple[Token, ...] = ()
+    finish_reason: str | None = None
+    notices: tuple[str, ...] = ()
+
+    def __add__(self, other: "Piece") -> "Piece":
+        return Piece(
+            self.reasoning + other.reasoning, self.answer + other.answer, self.tokens + other.tokens,
+            other.finish_reason, other.notices,
+        )  # fmt: skip
+
+
+@dataclass(eq=False)
+class Job:
+    """One completion wanted. `turn` takes it apart; without one all of it is answer. Times are `perf_counter`'s."""
+
+    request: Request
+    turn: Turn | None
+    submitted: float = field(default_factory=perf_counter)
+    first: float | None = None  # when its first token came
+    ended: float | None = None
+    count: int = 0  # tokens sampled so far
+    _seen: tuple[int, int] = (0, 0)
+
+    def take(self, event: Event) -> Piece:
+        """What the engine's event is to the reader. In the engine's thread."""
+        chunk, now = event.chunk, perf_counter()
+        self.first = self.first or now
+        self.count += len(chunk.token_ids)
+        tops: Sequence[Sequence[tuple[int, float]]] = chunk.top or [()] * len(chunk.token_ids)
+        reasoned = [False] * len(chunk.token_ids)
+        reason, notices = chunk.finish_reason, list[str]()
+        if self.turn is None:
+            reasoning, answer = "", chunk.text
+        else:
+            turn, before = self.turn, self.count - len(chunk.token_ids)
+            turn.extend(chunk.token_ids)
+            reasoned = turn.reasoned[before:]
+            if turn.stopped:
+                reason = "stop"
+            if reason:
+                turn.finish()
+                notices = turn.notices(reason)
+            reasoning, answer = turn.reasoning[self._seen[0] :], turn.answer[self._seen[1] :]
+            self._seen = len(turn.reasoning), len(turn.answer)
+        if reason:
+            self.ended = now
+        tokens = map(Token, chunk.token_ids, chunk.logprobs, tops, reasoned)
+        return Piece(reasoning, answer, tuple(tokens), reason, tuple(notices))
+
+
+class Mailbox:
+    """What comes of some jobs, for one reader in the event loop that submitted them."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = list(jobs)
+        self._news: deque[tuple[Job, Piece | Exception]] = deque()
+        self._arrived = asyncio.Event()
+
+    def deliver(self, job: Job, piece: Piece | Exception) -> None:
+        """In the event loop."""
+        self._news.append((job, piece))
+        self._arrived.set()
+
+    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
+        """Pieces as they come, with the numbers of their jobs; merged as far as the reader lags behind. Ends when all
+        jobs have. Raises what broke the engine."""
+        left = len(self.jobs)
+        while left:
+            await self._arrived.wait()
+            self._arrived.clear()
+            merged: dict[Job, Piece] = {}
+            while self._news:
+                job, piece = self._news.popleft()
+                if isinstance(piece, Exception):
+                    raise piece
+                merged[job] = merged[job] + piece if job in merged else piece
+            for job, piece in merged.items():
+                left -= piece.finish_reason is not None
+                yield self.jobs.index(job), piece
+
+    async def whole(self) -> list[Piece]:
+        """Each job's completion, when all are there."""
+        pieces = [Piece()] * len(self.jobs)
+        async for number, piece in self.pieces():
+            pieces[number] += piece
+        return pieces
+
+
+_News = tuple[Mailbox, Job, Piece | Exception]
+
+
+class Worker:
+    """Drives `engine` in a thread of its own. At most `queue` requests wait beyond those that have rows.
+
+    `on_end` is called in that thread with each job that has ended, in whatever way.
+    """
+
+    def __init__(self, engine: Engine, queue: int, on_end: Callable[[Job], None] = lambda job: None) -> None:
+        self.engine, self._on_end = engine, on_end
+        self._limit = engine.max_batch + queue
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._jobs: dict[int, tuple[Job, Mailbox, asyncio.AbstractEventLoop]] = {}
+        self._open: set[Job] = set()  # submitted and not ended
+        self._lock = threading.Lock()
+        self._closed, self._seconds = False, 1.0
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def load(self) -> int:
+        """Requests that wait or run."""
+        return len(self._open)
+
+    def submit(self, jobs: Sequence[Job]) -> Mailbox:
+        """Queue all of them or none; what comes of them comes to the running event loop.
+
+        Raises UserError for a request that could never run, Busy and Closed.
+        """
+        for job in jobs:
+            self.engine.check(job.request)
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._closed:
+                raise Closed("the server is about to leave")
+            if self.failure is not None:
+                raise Closed("the engine broke; see the server's log")
+            if len(self._open) + len(jobs) > self._limit:
+                ahead = 1 + len(self._open) // self.engine.max_batch
+                raise Busy(min(60, max(1, round(self._seconds * ahead))))
+            self._open.update(jobs)
+        mailbox = Mailbox(jobs)
+        for job in jobs:
+            self._inbox.put(partial(self._start, job, mailbox, loop))
+        return mailbox
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Free what they hold, within a step; no more pieces come. For those that have ended it does nothing."""
+        for job in jobs:
+            self._inbox.put(partial(self._cancel, job))
+
+    def refuse(self) -> None:
+        """Take no more requests. Without the lock: a signal may interrupt whoever has it."""
+        self._closed = True
+
+    def close(self, grace: float = 0.0) -> None:
+        """Take no more requests, finish what runs for up to `grace` seconds, then cancel the rest and leave."""
+        self.refuse()
+        deadline = perf_counter() + grace
+        while self._open and perf_counter() < deadline and self._thread.is_alive():
+            threading.Event().wait(0.02)
+        self._inbox.put(self._leave)
+        self._thread.join(timeout=10)
+
+    # In the engine's thread
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._obey()
+                self._distribute(self.engine.step())
+        except _Leave:
+            pass
+        except Exception as error:  # a defect: everybody who waits is told, nobody waits for ever
+            _log.exception("the engine broke")
+            self.failure = error
+            for job, mailbox, loop in self._jobs.values():
+                _tell(loop, [(mailbox, job, error)])
+            with self._lock:
+                self._open.clear()
+
+    def _obey(self) -> None:
+        """Do what was asked for; wait for it if there is nothing else to do."""
+        with suppress(Empty):
+            while True:
+                self._inbox.get(block=not self.engine.unfinished)()
+
+    def _start(self, job: Job, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
+        self._jobs[self.engine.add(job.request)] = job, mailbox, loop
+
+    def _cancel(self, job: Job) -> None:
+        for id, (other, *_) in list(self._jobs.items()):
+            if other is job:
+                self.engine.cancel(id)
+                self._end(id)
+        self._open.discard(job)
+
+    def _distribute(self, events: Sequence[Event]) -> None:
+        news: dict[asyncio.AbstractEventLoop, list[_News]] = defaultdict(list)
+        for event in events:
+            job, mailbox, loop = self._jobs[event.id]
+            piece = job.take(event)
+            if piece.finish_reason:
+                self.engine.cancel(event.id)  # nothing, unless a stop string came
+                self._end(event.id)
+            news[loop].append((mailbox, job, piece))
+        for loop, pieces in news.items():
+            _tell(loop, pieces)
+
+    def _end(self, id: int) -> None:
+        job, *_ = self._jobs.pop(id)
+        self._open.discard(job)
+        job.ended = job.ended or perf_counter()
+        self._seconds += 0.1 * (job.ended - job.submitted - self._seconds)
+        self._on_end(job)
+
+    def _leave(self) -> None:
+        for id, (job, mailbox, loop) in list(self._jobs.items()):
+            self.engine.cancel(id)
+            self._end(id)
+            _tell(loop, [(mailbox, job, Piece(finish_reason="cancelled"))])
+        raise _Leave
+
+
+class _Leave(Exception):
+    pass
+
+
+def _tell(loop: asyncio.AbstractEventLoop, news: Sequence[_News]) -> None:
+    def deliver() -> None:
+        for mailbox, job, piece in news:
+            mailbox.deliver(job, piece)
+
+    with suppress(RuntimeError):  # the loop is gone, and with it everybody who listened
+        loop.call_soon_threadsafe(deliver)
