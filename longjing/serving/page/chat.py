@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.serving.page.models import Choices
 from longjing.serving.page.markup import from_markdown, to_markdown
+from longjing.serving.page.models import Choices
 from longjing.serving.page.speaking import Reply, Wish, facts, speak
 from longjing.serving.service import Service
 

@@ -9,8 +9,8 @@ _TIMES = re.compile(r"(?<=[\w)])\*(?=[\w(])")  # 7*5, which would begin an empha
 
 
 def to_markdown(text: str) -> str:
-    """Without HTML, for what a model writes is hostile input; with each `\\boxed{...}` as a formula, which is how a page
-    draws the box. What stands between code fences stays as it is, but for the HTML."""
+    """Without HTML, for what a model writes is hostile input; with each `\\boxed{...}` as a formula, which a page
+    draws. What stands between code fences stays as it is, but for the HTML."""
     parts = text.replace("<", "&lt;").split(_FENCE)
     return _FENCE.join(part if number % 2 else _formulas(part) for number, part in enumerate(parts))
 
