@@ -109,6 +109,23 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return once_more
 
 
+class Headers:
+    """Adds headers to every answer outside /v1."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self._headers]
+            await send(message)
+
+        inside = scope["type"] == "http" and not scope["path"].startswith("/v1")
+        await self._app(scope, receive, adding if inside else send)
+
+
 class EventStream(Response):
     """Server-sent events: a line of JSON each; if `named`, after a line with its `type`. `events` is closed as soon as
     the client leaves."""

@@ -8,6 +8,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is i
 import gradio as gr
 from fastapi import FastAPI
 
+from longjing.serving.http import Headers
 from longjing.serving.page.chat import chat_tab
 from longjing.serving.page.compare import compare_tab
 from longjing.serving.page.models import Choices
@@ -26,6 +27,12 @@ def mount(app: FastAPI, service: Service, folder: Path, *, key: str | None, endp
     """Put the page at the root of `app`. `folder`: where runs lie; `key`: the password that it asks for, with any name;
     `endpoints`: whether people may name servers that this one then asks."""
     auth = None if key is None else (lambda name, password: password == key)
+    app.add_middleware(
+        Headers,
+        headers={
+            "Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+        },
+    )  # fmt: skip
     theme = gr.themes.Soft(
         primary_hue="emerald", secondary_hue="emerald", neutral_hue="stone", font=_FONTS,
         font_mono=["ui-monospace", "Consolas", "monospace"],
@@ -40,7 +47,9 @@ def page(service: Service, folder: Path, endpoints: bool) -> gr.Blocks:
     """The page itself."""
     choices = Choices(service, folder)
     with gr.Blocks(title="Longjing", fill_height=True, analytics_enabled=False) as blocks:
-        gr.Markdown("# Longjing", elem_classes="lj-title")
+        served = next(iter(service.models.values()))
+        what = f"{served.name}, {served.parameters / 1e6:,.1f} million parameters, thinks before it answers"
+        gr.Markdown(f"# Longjing\n{what}", elem_classes="lj-title")
         with gr.Tabs():
             with gr.Tab("Chat", id="chat"):
                 chat_tab(service, choices)

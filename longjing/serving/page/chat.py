@@ -57,19 +57,25 @@ def chat_tab(service: Service, choices: Choices) -> None:
         ),
         gr.Slider(0, 1.5, 0.6, step=0.1, label="Temperature", info="0: always the likeliest", render=False),
     ]
-    gr.ChatInterface(
+    interface = gr.ChatInterface(
         answer,
         chatbot=gr.Chatbot(
             show_label=False, height="60vh", latex_delimiters=FORMULAS, buttons=["copy", "copy_all"],
             feedback_options=None, allow_tags=False, placeholder=_WELCOME,
         ),
-        textbox=gr.Textbox(placeholder="Ask, then Enter", show_label=False, autofocus=True, max_length=20_000),
+        textbox=gr.Textbox(
+            placeholder="Ask, then Enter", show_label=False, container=False, autofocus=True, max_length=20_000,
+            submit_btn=True, stop_btn=True,
+        ),
         additional_inputs=settings,  # type: ignore[arg-type]
         additional_inputs_accordion=gr.Accordion("Model and settings", open=False, render=False),
         examples=[[example] for example in EXAMPLES],
         editable=True, save_history=True, fill_height=True, api_visibility="private", concurrency_limit=None,
         show_progress="hidden",
     )  # fmt: skip
+
+    # Else a restarted server couldn't read what a browser keeps of the one before.
+    interface.saved_conversations.secret = interface.saved_conversations.storage_key = "longjing-chats"
 
 
 def shown(reply: Reply, currency: str) -> list[dict[str, Any]]:

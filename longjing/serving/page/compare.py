@@ -60,7 +60,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
         texts = ("Left is better", "Right is better", "Both are good", "Neither is")
         votes = [gr.Button(text, interactive=False, min_width=130) for text in texts]
     verdict = gr.Markdown(elem_classes="lj-verdict")
-    tally = gr.BrowserState({}, storage_key="longjing-tally")
+    tally = gr.BrowserState({}, storage_key="longjing-tally", secret="longjing-tally")
     table = gr.Markdown()
     clear = gr.Button("Forget the tally", size="sm", variant="secondary", min_width=130)
     pair = gr.State(None)
@@ -161,10 +161,7 @@ def tally_table(tally: dict[str, Any]) -> str:
     """All pairs, each with the share of its decided votes that the first won and Wilson's 95% interval."""
     if not tally:
         return ""
-    lines = [
-        "| | better | | better | ties | share of the first (95%) |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = ["| pair | better | ties | share of the first (95%) |", "| --- | --- | --- | --- |"]
     for key, (wins, losses, ties) in tally.items():
         first, second = map(_plain, key.split("\n"))
         decided = wins + losses
@@ -172,7 +169,7 @@ def tally_table(tally: dict[str, Any]) -> str:
         if decided:
             low, high = wilson(wins / decided, decided)
             share = f"{wins / decided:.0%} ({low:.0%} to {high:.0%})"
-        lines.append(f"| {first} | {wins} | {second} | {losses} | {ties} | {share} |")
+        lines.append(f"| {first} : {second} | {wins} : {losses} | {ties} | {share} |")
     return "\n".join(lines)
 
 
