@@ -213,7 +213,7 @@ def test_eval_prints_a_table_and_writes_json(
         class model:
             config = None
 
-    monkeypatch.setattr(cli, "_engine", lambda *arguments: (Engine, None))
+    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: (Engine, None))
     monkeypatch.setattr("longjing.evaluation.measure", measure)
     path = tmp_path / "result.json"
     options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
@@ -291,7 +291,7 @@ def test_work_that_fails_leaves_the_result_as_it_was(
 def test_a_result_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
-    monkeypatch.setattr(cli, "_engine", lambda *arguments: (None, None))
+    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: (None, None))
     monkeypatch.setattr("longjing.evaluation.measure", lambda *arguments, **options: pytest.fail("worked"))
     assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", place) == 2
     assert f"cannot write {place}" in capsys.readouterr().err

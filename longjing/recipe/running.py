@@ -44,10 +44,6 @@ LOOPS: dict[str, Callable[..., None]] = {
 }
 
 
-# What the shipped models have learned.
-_LEARNED = ("countdown", "arithmetic", "equations", "word-problems")
-
-
 def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     """Run what is left of the recipe in the run directory `out`.
 
@@ -203,7 +199,7 @@ def task_of(name_or_path: str) -> Task | None:
     the models of the package have learned; None for what is neither."""
     path = Path(name_or_path)
     if resolve(name_or_path).parent == SHIPPED:
-        return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in _LEARNED])
+        return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in tasks.EVERYDAY])
     if not (path / "recipe.yaml").exists():
         return None
     stages = RunDirectory(path).recipe()["stages"]

@@ -20,11 +20,13 @@ from longjing.tasks.mixture import Mixture
 from longjing.tasks.stream_of_search import StreamOfSearch
 from longjing.tasks.word_problems import WordProblems
 
-__all__ = ["Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "split_of"]
+__all__ = ["EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "split_of"]
 
 _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
     task.name: task for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch)
 }
+# What the shipped models have learned, and what is asked where nothing else is said.
+EVERYDAY = tuple(task.name for task in (Countdown, Arithmetic, Equations, WordProblems))
 
 
 def names() -> list[str]:

@@ -22,9 +22,7 @@ from longjing.tasks.base import Language
 from longjing.tasks.conversation import TALK, exchange
 
 _OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
-
-
-_USUAL = ("countdown", "arithmetic", "equations", "word-problems", "conversation")
+_USUAL = (*tasks.EVERYDAY, "conversation")
 
 
 class GeneratedSettings(BaseModel):

@@ -1,0 +1,40 @@
+"""The commands. Each parses, calls and prints; what they do lies in the rooms below.
+
+Heavy imports are inside the commands, so that `longjing --help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from longjing.cli import measuring, models, runs, tasks
+from longjing.errors import UserError
+
+app = typer.Typer(
+    name="longjing",
+    help="Teach a small language model to reason, watch it learn, talk to it.\n\n"
+    "Begin with:\n\n    longjing chat\n\n    longjing run r1-zero",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "run": runs.run, "report": runs.report, "export": models.export, "chat": models.chat,
+    "eval": measuring.evaluate, "compare": measuring.compare, "recipes": runs.recipes, "models": models.models,
+}  # fmt: skip
+for name, command in _COMMANDS.items():
+    app.command(name)(command)
+app.add_typer(tasks.app, name="tasks")
+
+
+def main() -> None:
+    """Entry point: what a UserError says is for the person, anything else is a defect."""
+    try:
+        app(prog_name="longjing")
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        sys.exit(2)

@@ -1,0 +1,237 @@
+"""Commands that measure models: one, or several on the same problems."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from longjing.cli.models import Device, Dtype, load_engine
+from longjing.cli.printing import progress, say, show_table
+from longjing.cli.tasks import Settings
+from longjing.errors import UserError
+
+# What isn't given is as the task or benchmark says.
+Problems = Annotated[
+    int | None, typer.Option(min=1, help="of the test set, from its start; default 200, of a benchmark all")
+]
+Samples = Annotated[
+    int | None, typer.Option(min=1, help="answers to each problem; default 4, of a benchmark as published")
+]
+SampleSeed = Annotated[int, typer.Option(help="of the samples; the problems are always the same")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="default 1, of a benchmark 0.6")]
+TopP = Annotated[float | None, typer.Option(min=0, max=1, help="default 1, of a benchmark 0.95")]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="longest answer; default 512, of a benchmark 32768")
+]
+Json = Annotated[Path | None, typer.Option(help="write the figures here; of one model, all verdicts too")]
+_TASK_HELP = "see `longjing tasks list`; or aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k"
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="a run, a model directory, a shipped model, or a model behind --base-url")
+    ],
+    task: Annotated[str, typer.Option(help=_TASK_HELP)],
+    problems: Problems = None,
+    samples: Samples = None,
+    seed: SampleSeed = 0,
+    json: Json = None,
+    settings: Settings = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    price_read: Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")] = None,
+    price_written: Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")] = None,
+    price_hour: Annotated[
+        float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="further attempts at a request; default 6")
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl"),
+    ] = None,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"
+        ),
+    ] = None,
+) -> None:
+    """Measure a model on held-out problems: pass@1 with its 95% interval, maj@k, pass@k, lengths, cost.
+
+    An endpoint's answers are kept as they come: the same command goes on where it was stopped.
+
+    Examples:
+
+        longjing eval base --task countdown
+
+        longjing eval runs/r1-zero --task countdown --set difficulty=3 --json zero.json
+
+        longjing eval path/to/model --task math-500 --samples 4 --device cuda --dtype bfloat16
+
+        longjing eval some-model --base-url http://localhost:8000/v1 --task aime-2024
+    """
+    from longjing.evaluation import Endpoint, Price
+    from longjing.evaluation.benchmarks import find
+    from longjing.recipe.loading import parse_settings
+
+    console = Console()
+    chosen, procedure = find(task, **parse_settings(settings or []))
+    procedure = procedure.changed(
+        problems=problems, samples=samples, seed=seed,
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+    )  # fmt: skip
+    asking: dict[str, Any] = {
+        "concurrency": concurrency, "timeout": timeout, "retries": retries,
+        "answers": answers, "request": request,
+    }  # fmt: skip
+    asking = {name: value for name, value in asking.items() if value is not None}
+    _claim(json)
+    if base_url is None:
+        if asking:
+            raise UserError(f"--{next(iter(asking))} is for an endpoint: say which with --base-url")
+        respondent = _local(model, device, dtype, console)
+        price_hour = _electricity() if price_hour is None else price_hour
+    else:
+        if (device, dtype) != ("auto", "float32"):
+            raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
+        asking["fields"] = parse_settings(asking.pop("request", []))
+        kept = asking.pop("answers", Path("answers") / f"{model.replace('/', '-')}-{task}.jsonl")
+        respondent = Endpoint(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **asking)
+        say(console, f"{model} at {base_url}; its answers are kept in {kept}", "dim")
+    prices = [price_read, price_written, price_hour]
+    stated = any(rate is not None for rate in prices)
+    price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
+    evaluation = _measured(respondent, chosen, procedure, model=model, price=price)
+    show_table(f"{model} on {task}", evaluation.summary_rows(), console)
+    _keep(json, evaluation.to_dict())
+
+
+def compare(
+    context: typer.Context,
+    sides: Annotated[
+        list[str], typer.Argument(help="results written by `longjing eval --json`, or models to measure now")
+    ],
+    task: Annotated[str | None, typer.Option(help=f"for models: {_TASK_HELP}")] = None,
+    problems: Problems = None,
+    samples: Samples = None,
+    seed: SampleSeed = 0,
+    json: Json = None,
+    settings: Settings = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Compare two or more on the same problems: a table with cost per solved problem, and paired differences
+    from the first with their 95% intervals.
+
+    Examples:
+
+        longjing compare base runs/r1-zero --task countdown
+
+        longjing compare base.json zero.json endpoint.json
+    """
+    from longjing.evaluation import Comparison, Evaluation, Price
+    from longjing.evaluation.benchmarks import find
+    from longjing.recipe.loading import parse_settings
+
+    console = Console()
+    if len(set(sides)) < 2:
+        raise UserError("a comparison needs two different sides at least")
+    results = {side: Evaluation.read(Path(side)) for side in sides if side.endswith(".json")}
+    models = [side for side in sides if side not in results]
+    if models and task is None:
+        raise UserError(f"{models[0]} is no result (a .json file); to measure it as a model, give --task")
+    given = [name for name in _given(context) if name != "--json"]
+    if not models and given:
+        raise UserError(
+            f"all of {', '.join(sides)} are results, so there is nothing to measure: leave out {', '.join(given)}"
+        )
+    _claim(json)
+    if task is not None:
+        chosen, procedure = find(task, **parse_settings(settings or []))
+        procedure = procedure.changed(
+            problems=problems, samples=samples, seed=seed,
+            temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+        )  # fmt: skip
+        price = Price(hour=_electricity())
+        for model in models:
+            respondent = _local(model, device, dtype, console)
+            results[model] = _measured(respondent, chosen, procedure, model=model, price=price)
+    comparison = Comparison.of({side: results[side] for side in sides})
+    show_table("measured", comparison.table(), console, header=True)
+    show_table("differences", comparison.difference_rows(), console)
+    _keep(json, comparison.to_dict())
+
+
+def _local(model: str, device: str, dtype: str, console: Console) -> Any:
+    """The model here as a respondent, its FLOPs counted."""
+    from functools import partial
+
+    from longjing.evaluation import Local
+    from longjing.planning import flops
+
+    engine, tokenizer = load_engine(model, device, dtype, console)
+    return Local(engine, tokenizer, partial(flops.generation, engine.model.config))
+
+
+def _measured(respondent: Any, task: Any, procedure: Any, **stated: Any) -> Any:
+    """`evaluation.measure` with a progress bar."""
+    from longjing.evaluation import measure
+
+    with progress(procedure.problems * procedure.samples) as advance:
+        return measure(respondent, task, procedure, on_progress=advance, **stated)
+
+
+def _electricity() -> float:
+    """Money per hour of a machine here, as the bill assumes it."""
+    from longjing.planning.bill import Prices
+
+    return Prices().money(seconds=3600)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The options that the command line has."""
+    sources = ((option, context.get_parameter_source(option.name or "")) for option in context.command.params)
+    return [
+        option.opts[0]
+        for option, source in sources
+        if option.param_type_name == "option" and source is not None and source.name == "COMMANDLINE"
+    ]
+
+
+def _claim(path: Path | None) -> None:
+    """A result that can't be written is refused now rather than after the work; until then there is none."""
+    from longjing.runs.files import disk_errors
+
+    if path is not None:
+        with disk_errors(path):
+            if path.is_dir():
+                raise IsADirectoryError("it is a directory")
+            part = path.with_name(path.name + ".part")
+            part.touch()
+            part.unlink()
+
+
+def _keep(path: Path | None, result: Any) -> None:
+    from longjing.runs.files import to_json, write_text
+
+    if path is not None:
+        write_text(path, to_json(result) + "\n")

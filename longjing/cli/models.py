@@ -1,0 +1,90 @@
+"""Commands on models: talk to one, export one, list them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from longjing.cli.printing import say, show_table, where
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")]
+Dtype = Annotated[str, typer.Option(help="float32 or bfloat16")]
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="a run, a model directory, or a shipped model's name")] = "r1",
+    temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token")] = 0.6,
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest reply, reasoning included")] = 512,
+    budget: Annotated[
+        int | None,
+        typer.Option(min=0, help="tokens to think for; default what the answer leaves of --max-tokens"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="the same seed and questions give the same replies")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Talk to a model in the terminal. Its reasoning is dimmed, its answer isn't.
+
+    Examples:
+
+        longjing chat
+
+        longjing chat runs/r1-zero
+
+        longjing chat base --temperature 0
+    """
+    from longjing.chat import Conversation, converse
+    from longjing.recipe.running import task_of
+
+    console = Console(highlight=False)
+    engine, tokenizer = load_engine(model, device, dtype, console)
+    limit = engine.model.config.max_position_embeddings
+    conversation = Conversation(engine, tokenizer, limit, temperature, max_tokens, seed)
+    if budget is not None:
+        conversation.budget = budget
+    converse(conversation, task_of(model), console)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="a run")],
+    directory: Annotated[Path, typer.Argument(help="where the model goes; its name is the model's")],
+    stage: Annotated[str | None, typer.Option(help="whose model; default the run's own")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="bfloat16, half the size, or float32, as it was trained")
+    ] = "bfloat16",
+) -> None:
+    """Write a run's model as a Hugging Face directory, with a card that says how it was made and what it can do.
+
+    Of a card that is there already only the facts are written again.
+
+    Example:
+
+        longjing export runs/r1 my-model --stage distilled
+    """
+    from longjing.recipe.exporting import export_model
+    from longjing.runs import RunDirectory
+
+    export_model(RunDirectory(run), stage, directory, dtype)
+    print(directory)
+
+
+def models() -> None:
+    """List the models that come with the package; `longjing chat NAME` talks to one."""
+    from longjing.model.files import SHIPPED, shipped
+    from longjing.recipe.card import about
+
+    show_table("models", [(name, about(SHIPPED / name / "README.md")) for name in shipped()], Console())
+
+
+def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:
+    """An engine for the model, and its tokenizer; says what was chosen."""
+    import longjing
+    from longjing.engine import Engine
+
+    network, tokenizer = longjing.load(model, device, dtype)
+    weight = network.embed_tokens.weight
+    size = sum(parameter.numel() for parameter in network.parameters())
+    dtype = str(weight.dtype).removeprefix("torch.")
+    say(console, f"{model}: {size / 1e6:.1f} million parameters, {where(str(weight.device), dtype)}", "dim")
+    return Engine(network, tokenizer, speculate="auto"), tokenizer

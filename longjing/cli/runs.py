@@ -1,0 +1,86 @@
+"""Commands on recipes and their runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from longjing.cli.printing import say, show_table, where
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="a recipe's name (see `longjing recipes`) or its YAML file")],
+    out: Annotated[
+        Path | None, typer.Option(help="the run's directory; default runs/NAME, or runs/NAME-seed-N")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="in place of the recipe's")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change a setting, e.g. steps=50 or STAGE.steps=50"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="every stage, scaled down to seconds")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="this stage alone; repeat for more")
+    ] = None,
+) -> None:
+    """Run a recipe, or go on with it: the same command resumes a run that was stopped.
+
+    Ends with code 1 if a stage doesn't reach what its gate asks for.
+
+    Examples:
+
+        longjing run r1-zero
+
+        longjing run r1-zero --seed 1 --out runs/another
+
+        longjing run r1-zero --set task.difficulty=3 --set steps=50
+
+        longjing run r1 --quick
+
+        longjing run r1 --only rl-1 --set rl-1.model=runs/another
+    """
+    from longjing.recipe.gates import GateClosed
+    from longjing.recipe.loading import load
+    from longjing.recipe.running import run_recipe
+
+    console = Console()
+    given = {"seed": seed, "device": device, "dtype": dtype}
+    changes = [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    plan = load(recipe, changes, quick, only or ()).here()
+    out = out or Path("runs") / (plan.name if seed is None else f"{plan.name}-seed-{seed}")
+    say(console, f"{plan.name} in {out}: {where(plan.device, plan.dtype)}, CPU threads: {plan.threads}")
+    try:
+        run_recipe(plan, out, console)
+    except KeyboardInterrupt:
+        say(console, f"Stopped; nothing is lost, the same command goes on. So far: {out / 'report.html'}")
+        raise typer.Exit(130) from None
+    except GateClosed as closed:
+        say(console, str(closed), "bold red")
+        raise typer.Exit(1) from None
+    say(console, f"Done. Report: {out / 'report.html'}")
+    if plan.talks:
+        say(console, f"Talk to the model: longjing chat {out}")
+
+
+def report(run: Annotated[Path, typer.Argument(help="the run's directory")]) -> None:
+    """Write report.html of a run again, finished or not.
+
+    Example:
+
+        longjing report runs/r1-zero
+    """
+    from longjing.recipe.running import account
+    from longjing.runs import RunDirectory
+
+    account(RunDirectory(run))
+    print(run / "report.html")
+
+
+def recipes() -> None:
+    """List the recipes that come with the package."""
+    from longjing.recipe.loading import load, names
+
+    show_table("recipes", [(name, load(name).description) for name in names()], Console())
