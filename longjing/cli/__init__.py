@@ -10,20 +10,20 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from longjing.cli import measuring, models, runs, tasks
+from longjing.cli import measuring, models, runs, serving, tasks
 from longjing.errors import UserError
 
 app = typer.Typer(
     name="longjing",
     help="Teach a small language model to reason, watch it learn, talk to it.\n\n"
-    "Begin with:\n\n    longjing chat\n\n    longjing run r1-zero",
+    "Begin with:\n\n    longjing chat\n\n    longjing serve\n\n    longjing run r1-zero",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
-    "run": runs.run, "report": runs.report, "export": models.export, "chat": models.chat,
+    "run": runs.run, "report": runs.report, "export": models.export, "chat": models.chat, "serve": serving.serve,
     "eval": measuring.evaluate, "compare": measuring.compare, "recipes": runs.recipes, "models": models.models,
 }  # fmt: skip
 for name, command in _COMMANDS.items():
