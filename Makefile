@@ -13,10 +13,10 @@ RUN := runs/r1-zero
 .PHONY: demo test clean
 
 demo: $(VENV)/installed
-	$(BIN)/longjing run r1-zero --out $(RUN)
+	$(BIN)/longjing run r1-zero --out $(RUN) --page
 	@echo
 	@echo "What it learned:  open $(RUN)/report.html in a browser"
-	@echo "Talk to it:       $(BIN)/longjing chat $(RUN)"
+	@echo "Talk to it:       $(BIN)/longjing chat $(RUN), or longjing serve $(RUN) r1"
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ $(BIN)/python:
 # PyTorch comes first and alone, so that nothing else decides which build of it is taken.
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install $(TORCH)
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[serve]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

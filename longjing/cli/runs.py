@@ -1,5 +1,8 @@
 """Commands on recipes and their runs."""
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +10,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.printing import say, show_table, where
+from longjing.errors import UserError
 
 
 def run(
@@ -25,6 +29,12 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(metavar="STAGE", help="this stage alone; repeat for more")
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="a page to watch the run in and to talk to its model, if there is a display"
+        ),
+    ] = False,
 ) -> None:
     """Run a recipe, or go on with it: the same command resumes a run that was stopped.
 
@@ -41,6 +51,8 @@ def run(
         longjing run r1 --quick
 
         longjing run r1 --only rl-1 --set rl-1.model=runs/another
+
+        longjing run r1-zero --page
     """
     from longjing.recipe.gates import GateClosed
     from longjing.recipe.loading import load
@@ -53,7 +65,15 @@ def run(
     out = out or Path("runs") / (plan.name if seed is None else f"{plan.name}-seed-{seed}")
     say(console, f"{plan.name} in {out}: {where(plan.device, plan.dtype)}, CPU threads: {plan.threads}")
     try:
-        run_recipe(plan, out, console)
+        with _page(out.parent, console) if page else nullcontext() as process:
+            run_recipe(plan, out, console)
+            if process is not None:
+                say(
+                    console,
+                    f"Done. Report: {out / 'report.html'}. Talk to the model in the page; Ctrl-C closes it.",
+                )
+                _until_closed(process)
+                return
     except KeyboardInterrupt:
         say(console, f"Stopped; nothing is lost, the same command goes on. So far: {out / 'report.html'}")
         raise typer.Exit(130) from None
@@ -63,6 +83,27 @@ def run(
     say(console, f"Done. Report: {out / 'report.html'}")
     if plan.talks:
         say(console, f"Talk to the model: longjing chat {out}")
+
+
+@contextmanager
+def _page(folder: Path, console: Console) -> "Iterator[subprocess.Popen[bytes] | None]":
+    """The page, if there is somebody to look at it; gives its process."""
+    try:
+        from longjing.serving.beside import has_display, page_beside
+    except ImportError as error:
+        raise UserError(f"the page needs more packages ({error}): pip install 'longjing[serve]'") from error
+    if not has_display():
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with page_beside(folder) as (address, process):
+        say(console, f"Watch it in a browser: {address}", "bold")
+        yield process
+
+
+def _until_closed(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(KeyboardInterrupt):
+        process.wait()
 
 
 def report(run: Annotated[Path, typer.Argument(help="the run's directory")]) -> None:

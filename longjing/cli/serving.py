@@ -30,6 +30,7 @@ def serve(
     ] = None,
     runs: Annotated[Path, typer.Option(help="where the runs lie that the page shows")] = Path("runs"),
     page: Annotated[bool, typer.Option(help="the page at the root, or the API alone")] = True,
+    watch: Annotated[bool, typer.Option("--watch", help="the page opens at the runs")] = False,
     max_batch: Annotated[int, typer.Option(min=1, help="completions that run at once, of each model")] = 256,
     queue: Annotated[int, typer.Option(min=0, help="completions that wait beyond those; then 429")] = 256,
     cache_mb: Annotated[int, typer.Option(min=1, help="memory for what runs, of each model")] = 1024,
@@ -85,7 +86,7 @@ def serve(
         )
     app = build(service, Rules(api_key, timeout, max_request_mb << 20, tuple(cors or ())))
     if page:
-        mount(app, service, runs, key=api_key, endpoints=local or api_key is not None)
+        mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)
     if not (local or api_key):
         say(
             console,
@@ -93,7 +94,7 @@ def serve(
             "yellow",
         )
 
-    def ready() -> None:
+    def ready(server: object) -> None:
         if page:
             say(console, f"Page:  {where}")
         say(console, f"API:   {where}/v1" + ("   (Ctrl-C stops it)" if console.is_terminal else ""))

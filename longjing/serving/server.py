@@ -39,11 +39,12 @@ def address(bound: socket.socket) -> str:
 
 
 def run(
-    app: FastAPI, service: Service, bound: socket.socket, grace: float, ready: Callable[[], None]
+    app: FastAPI, service: Service, bound: socket.socket, grace: float, ready: Callable[["Server"], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; then take nothing new, finish what runs within `grace` seconds, and return.
 
-    A second SIGINT doesn't wait. `ready` is called when requests are taken.
+    A second SIGINT doesn't wait. `ready` is called when requests are taken; who is in another thread can set the
+    server's `should_exit`.
     """
     config = uvicorn.Config(
         app, log_level="error", access_log=False, timeout_graceful_shutdown=max(1, round(grace)),
@@ -59,14 +60,14 @@ class Server(uvicorn.Server):
     """Uvicorn's, which leaves as `run` says."""
 
     def __init__(
-        self, config: uvicorn.Config, app: FastAPI, service: Service, ready: Callable[[], None]
+        self, config: uvicorn.Config, app: FastAPI, service: Service, ready: Callable[["Server"], None]
     ) -> None:
         super().__init__(config)
         self._app, self._service, self._ready = app, service, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._ready()
+        self._ready(self)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -23,9 +23,11 @@ _POLICY = (
 )
 
 
-def mount(app: FastAPI, service: Service, folder: Path, *, key: str | None, endpoints: bool) -> FastAPI:
+def mount(
+    app: FastAPI, service: Service, folder: Path, *, key: str | None, endpoints: bool, watch: bool = False
+) -> FastAPI:
     """Put the page at the root of `app`. `folder`: where runs lie; `key`: the password that it asks for, with any name;
-    `endpoints`: whether people may name servers that this one then asks."""
+    `endpoints`: whether people may name servers that this one then asks; `watch`: whether it opens at the runs."""
     auth = None if key is None else (lambda name, password: password == key)
     app.add_middleware(
         Headers,
@@ -38,19 +40,20 @@ def mount(app: FastAPI, service: Service, folder: Path, *, key: str | None, endp
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )  # fmt: skip
     return gr.mount_gradio_app(
-        app, page(service, folder, endpoints), path="/", theme=theme, css_paths=_STYLE, ssr_mode=False, auth=auth,
-        auth_message="The server's key is the password; any name will do.", footer_links=[], show_error=False,
+        app, page(service, folder, endpoints, watch), path="/", theme=theme, css_paths=_STYLE, ssr_mode=False,
+        auth=auth, auth_message="The password is the server's key; any name will do.", footer_links=[],
+        show_error=False,
     )  # fmt: skip
 
 
-def page(service: Service, folder: Path, endpoints: bool) -> gr.Blocks:
+def page(service: Service, folder: Path, endpoints: bool, watch: bool = False) -> gr.Blocks:
     """The page itself."""
     choices = Choices(service, folder)
     with gr.Blocks(title="Longjing", fill_height=True, analytics_enabled=False) as blocks:
         served = next(iter(service.models.values()))
         what = f"{served.name}, {served.parameters / 1e6:,.1f} million parameters, thinks before it answers"
         gr.Markdown(f"# Longjing\n{what}", elem_classes="lj-title")
-        with gr.Tabs():
+        with gr.Tabs(selected="runs" if watch else "chat"):
             with gr.Tab("Chat", id="chat"):
                 chat_tab(service, choices)
             with gr.Tab("Compare", id="compare"):

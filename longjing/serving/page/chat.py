@@ -49,8 +49,11 @@ def chat_tab(service: Service, choices: Choices) -> None:
             yield shown(reply, service.prices.currency)
 
     names = choices.names()
-    settings: list[gr.components.Component] = [
-        gr.Dropdown(names, value=names[0], label="Model", info="loaded when it is first asked", render=False),
+    model = gr.Dropdown(
+        names, value=names[0], label="Model", info="loaded when it is first asked", render=False
+    )
+    settings: list[str | gr.components.Component] = [
+        model,
         gr.Checkbox(True, label="Think before answering", render=False),
         gr.Slider(
             0, 512, 0, step=16, label="Thinking budget", info="tokens; 0: as many as fit", render=False
@@ -67,13 +70,16 @@ def chat_tab(service: Service, choices: Choices) -> None:
             placeholder="Ask, then Enter", show_label=False, container=False, autofocus=True, max_length=20_000,
             submit_btn=True, stop_btn=True,
         ),
-        additional_inputs=settings,  # type: ignore[arg-type]
+        additional_inputs=settings,
         additional_inputs_accordion=gr.Accordion("Model and settings", open=False, render=False),
         examples=[[example] for example in EXAMPLES],
         editable=True, save_history=True, fill_height=True, api_visibility="private", concurrency_limit=None,
         show_progress="hidden",
     )  # fmt: skip
 
+    model.focus(
+        lambda: gr.Dropdown(choices.names()), None, model, show_progress="hidden", api_visibility="private"
+    )
     # Else a restarted server couldn't read what a browser keeps of the one before.
     interface.saved_conversations.secret = interface.saved_conversations.storage_key = "longjing-chats"
 

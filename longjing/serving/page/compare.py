@@ -21,6 +21,10 @@ _VOTES = ("left", "right", "tie", "neither")
 def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
     """Build it inside the caller's tab. `endpoints`: whether people may name addresses that this server then asks."""
     names = choices.names() + ([ELSEWHERE] if endpoints else [])
+
+    def names_now() -> gr.Dropdown:
+        return gr.Dropdown(choices.names() + ([ELSEWHERE] if endpoints else []))
+
     gr.Markdown("One question, two models, side by side; which is which shows after the vote.")
     sides: list[list[gr.components.Component]] = []
     with gr.Row():
@@ -30,6 +34,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
                 if number and "longjing-base" in names:
                     preset = "longjing-base"
                 model = gr.Dropdown(names, value=preset, label=f"Model {label}")
+                model.focus(names_now, None, model, show_progress="hidden", api_visibility="private")
                 with gr.Group(visible=False) as group:
                     url = gr.Textbox(label="Address", placeholder="http://localhost:8001/v1")
                     name = gr.Textbox(label="Its model's name")
@@ -83,8 +88,8 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
         async for place, reply in _both(replies):
             views_now[place] = [said, *_blind(reply, service.prices.currency)]
             yield [*views_now, None, "", *off]
-        names_now = [speakers[side][0] for side in order]
-        yield [*views_now, names_now, "", *[gr.Button(interactive=True)] * len(votes)]
+        asked_of = [speakers[side][0] for side in order]
+        yield [*views_now, asked_of, "", *[gr.Button(interactive=True)] * len(votes)]
 
     def vote(number: int, shown_pair: list[str] | None, so_far: dict[str, Any]) -> list[Any]:
         if not shown_pair:

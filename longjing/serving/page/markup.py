@@ -9,16 +9,16 @@ _TIMES = re.compile(r"(?<=[\w)])\*(?=[\w(])")  # 7*5, which would begin an empha
 
 
 def to_markdown(text: str) -> str:
-    """Without HTML, for what a model writes is hostile input; with each `\\boxed{...}` as a formula, which a page
-    draws. What stands between code fences stays as it is, but for the HTML."""
-    parts = text.replace("<", "&lt;").split(_FENCE)
+    """Without HTML and images, for what a model writes is hostile input; with each `\\boxed{...}` as a formula, which a
+    page draws. What stands between code fences stays as it is, but for the HTML."""
+    parts = text.replace("<", "&lt;").replace("![", "!\\[").split(_FENCE)
     return _FENCE.join(part if number % 2 else _formulas(part) for number, part in enumerate(parts))
 
 
 def from_markdown(markdown: str) -> str:
     """The text that `to_markdown` was given."""
     text = markdown.replace(f"\\({BOX}", BOX).replace("}\\)", "}").replace("\\*", "*")
-    return text.replace("&lt;", "<")
+    return text.replace("!\\[", "![").replace("&lt;", "<")
 
 
 def _formulas(text: str) -> str:

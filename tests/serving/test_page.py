@@ -1,0 +1,183 @@
+"""The page in a browser (Chromium, driven by Playwright): ask, think, stop, retry, compare; nothing from elsewhere."""
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+import pytest
+
+from longjing.serving.api import build
+from longjing.serving.page import mount
+from longjing.serving.page.chat import said, shown
+from longjing.serving.page.speaking import Reply
+from longjing.serving.server import Server, address, listen, run
+from longjing.serving.service import Service
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+if CHROMIUM is None and os.environ.get("LONGJING_REQUIRE_CHROMIUM"):
+    raise RuntimeError("LONGJING_REQUIRE_CHROMIUM is set, and there is no Chromium")
+browser_tests = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
+QUESTION = "Use 3, 5 and 7 to make 22. Use each number once."
+HOSTILE = (
+    "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> [click](javascript:window.hacked=3) "
+    "![spy](http://203.0.113.7/spy.png) <iframe srcdoc='<script>parent.hacked=4</script>'></iframe> "
+    "\\boxed{<svg onload=window.hacked=5>} $$\\href{javascript:window.hacked=6}{x}$$ `<b onmouseover=hacked=7>`"
+)
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page that serves r1, with an empty folder of runs."""
+    service = Service("cpu")
+    service.load("r1")
+    app = build(service)
+    mount(app, service, tmp_path_factory.mktemp("runs"), key=None, endpoints=True)
+    bound = listen("127.0.0.1", 0)
+    url = address(bound)
+    up: SimpleQueue[Server] = SimpleQueue()
+    thread = threading.Thread(target=run, args=(app, service, bound, 1, up.put), daemon=True)
+    thread.start()
+    server = up.get(timeout=60)
+    yield url
+    server.should_exit = True
+    thread.join(timeout=15)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, where):
+    """A fresh visitor; at the end nothing may have been asked of another host, and no script may have failed."""
+    context = browser.new_context(viewport={"width": 1100, "height": 800})
+    page = context.new_page()
+    elsewhere, failed = [], []
+    page.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith((where, "data:", "blob:")) else elsewhere.append(asked.url)
+        ),
+    )
+    page.on("pageerror", lambda error: failed.append(error))
+    page.set_default_timeout(30_000)
+    page.goto(where)
+    page.get_by_placeholder("Ask, then Enter").wait_for()
+    yield page
+    context.close()
+    assert not elsewhere and not failed
+
+
+def ask(page, question: str) -> None:
+    box = page.get_by_placeholder("Ask, then Enter")
+    box.fill(question)
+    box.press("Enter")
+
+
+def settled(page) -> None:
+    """Wait for the line that says what a reply took."""
+    page.get_by_text(re.compile(r"tokens/s")).last.wait_for()
+
+
+@browser_tests
+def test_ask_and_read_the_thought(page):
+    ask(page, "What is 34 + 57?")
+    settled(page)
+    page.locator(".katex .fbox, .katex .boxed, .katex").first.wait_for()
+    thought = page.get_by_text("Thought", exact=True)
+    assert thought.count() == 1
+    words = page.get_by_text(re.compile(r"\d+\+\d+")).first  # of the question they have spaces between
+    page.wait_for_timeout(300)
+    was_open = words.is_visible()
+    thought.click()
+    words.wait_for(state="hidden" if was_open else "visible")
+    # Again: another reply in its place, and still one question.
+    page.get_by_label("Retry").last.click()
+    page.wait_for_timeout(300)
+    settled(page)
+    assert page.get_by_text("What is 34 + 57?", exact=True).count() == 2  # the bubble and the list of chats
+
+
+@browser_tests
+def test_chats_are_kept_in_the_browser(page):
+    ask(page, "What is 2 + 3?")
+    settled(page)
+    page.wait_for_timeout(500)
+    page.reload()
+    page.get_by_text("What is 2 + 3?").first.click()
+    settled(page)
+
+
+@browser_tests
+def test_stop(page, monkeypatch):
+    async def endless(*_):
+        import asyncio
+
+        reply = Reply()
+        while True:
+            reply = Reply(reasoning=reply.reasoning + "and on ")
+            yield reply
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr("longjing.serving.page.chat.speak", endless)
+    ask(page, QUESTION)
+    page.get_by_text("Thinking", exact=True).wait_for()
+    page.locator("button.stop-button").click()
+    page.locator("button.submit-button").wait_for()
+
+
+@browser_tests
+def test_what_a_model_writes_is_shown_and_does_nothing(page, monkeypatch):
+    async def hostile(*_):
+        yield Reply(HOSTILE, HOSTILE, notices=(HOSTILE,), done=True, tokens=1)
+
+    monkeypatch.setattr("longjing.serving.page.chat.speak", hostile)
+    ask(page, QUESTION)
+    settled(page)
+    page.get_by_text("Thought", exact=True).click()
+    page.wait_for_timeout(500)
+    for link in page.locator("a[href^='javascript']").all():
+        link.click()
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("iframe, img[src='x']").count() == 0
+
+
+@browser_tests
+def test_compare_blind_and_vote(page):
+    page.get_by_role("tab", name="Compare").click()
+    box = page.get_by_placeholder("Ask both")
+    box.fill("What is 34 + 57?")
+    box.press("Enter")
+    better = page.get_by_role("button", name="Left is better")
+    better.wait_for()
+    page.wait_for_function(
+        "() => ![...document.querySelectorAll('button')].find(b => b.innerText.includes('Left is better')).disabled"
+    )
+    assert page.get_by_text("Left was").count() == 0
+    better.click()
+    page.get_by_text(re.compile("Left was")).wait_for()
+    page.get_by_text(re.compile(r"\d+% \(\d+% to \d+%\)")).wait_for()
+
+
+def test_the_model_hears_questions_and_answers_only():
+    history = [
+        {"role": "user", "content": "3*5?"},
+        *shown(Reply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"),
+        {"role": "user", "content": [{"type": "text", "text": "and 4*4?"}]},
+    ]
+    assert said(history) == [
+        {"role": "user", "content": "3*5?"},
+        {"role": "assistant", "content": "It is \\boxed{15}, and 3*5<16."},
+        {"role": "user", "content": "and 4*4?"},
+    ]
