@@ -63,6 +63,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
         ]  # fmt: skip
     with gr.Row():
         texts = ("Left is better", "Right is better", "Both are good", "Neither is")
+        stop = gr.Button("Stop", variant="stop", interactive=False, min_width=90)
         votes = [gr.Button(text, interactive=False, min_width=130) for text in texts]
     verdict = gr.Markdown(elem_classes="lj-verdict")
     tally = gr.BrowserState({}, storage_key="longjing-tally", secret="longjing-tally")
@@ -81,7 +82,8 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
             raise gr.Error(str(problem), duration=6, print_exception=False) from None
         order = random.sample([0, 1], 2)
         views_now: list[list[dict[str, Any]]] = [[{"role": "user", "content": asked}] for _ in order]
-        off = [gr.Button(interactive=False)] * len(votes)
+        off = [gr.Button(interactive=True), *[gr.Button(interactive=False)] * len(votes)]
+        on = [gr.Button(interactive=False), *[gr.Button(interactive=True)] * len(votes)]
         yield [*views_now, None, "", *off]
         said = {"role": "user", "content": asked}
         replies = [speak(service, speakers[side][1], [said], Wish()) for side in order]
@@ -89,7 +91,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
             views_now[place] = [said, *_blind(reply, service.prices.currency)]
             yield [*views_now, None, "", *off]
         asked_of = [speakers[side][0] for side in order]
-        yield [*views_now, asked_of, "", *[gr.Button(interactive=True)] * len(votes)]
+        yield [*views_now, asked_of, "", *on]
 
     def vote(number: int, shown_pair: list[str] | None, so_far: dict[str, Any]) -> list[Any]:
         if not shown_pair:
@@ -99,10 +101,11 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
         return [text, so_far, tally_table(so_far), None, *[gr.Button(interactive=False)] * len(votes)]
 
     inputs = [question, *sides[0], *sides[1]]
-    question.submit(
-        ask, inputs, [*views, pair, verdict, *votes], show_progress="hidden", api_visibility="private",
+    asking = question.submit(
+        ask, inputs, [*views, pair, verdict, stop, *votes], show_progress="hidden", api_visibility="private",
         concurrency_limit=None,
     )  # fmt: skip
+    stop.click(lambda: gr.Button(interactive=False), None, stop, cancels=[asking], api_visibility="private")
     for number, button in enumerate(votes):
         button.click(
             lambda shown_pair, so_far, number=number: vote(number, shown_pair, so_far),
