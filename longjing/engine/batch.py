@@ -29,6 +29,7 @@ class Running:
     drafted: int = 0  # columns that the prediction module knows, but for
     gap: tuple[int, int] = (0, 0)  # those in between, which were decoded without it
     top: list[list[tuple[int, float]]] = field(default_factory=list)
+    reused: int = 0  # tokens of the prompt that were not read
     generation: Generation | None = None
     guides: list[Guide] = field(init=False)
 

@@ -68,6 +68,15 @@ class RectangleCache:
         for view in self._views:
             view[targets, :longest] = view[sources, :longest]
 
+    def take(self, row: int, length: int) -> list[Tensor]:
+        """A copy of the first `length` columns of a row, `[length, width]` of every layer."""
+        return [view[row, :length].clone() for view in self._views]
+
+    def put(self, row: int, length: int, entries: Sequence[Tensor]) -> None:
+        """Store the first `length` of entries that were taken."""
+        for view, taken in zip(self._views, entries, strict=True):
+            view[row, :length] = taken[:length]
+
     def at_start(self, first_row: int) -> None:
         """The next entries are those of whole prompts, for consecutive rows from `first_row` on."""
         self._first_row: int | None = first_row

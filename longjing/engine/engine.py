@@ -14,6 +14,7 @@ from torch import Tensor
 from longjing.engine.batch import Batch, Running
 from longjing.engine.cache import RectangleCache
 from longjing.engine.guides import agree
+from longjing.engine.prefixes import PrefixStore
 from longjing.engine.request import Chunk, Event, FinishReason, Generation, Request
 from longjing.engine.runner import Drawn, Runner
 from longjing.engine.speculative import Pace
@@ -54,7 +55,8 @@ class Engine:
     reads their prompts but for the last token, and then samples a token for every row. Of requests with one
     prompt, the first reads it and the others copy what the cache has. When the rows outgrow the memory,
     those that started last go back to the head of the queue, and later are read again with what they had
-    generated. What a request gets depends on its seed only, but for rounding.
+    generated. With `prefix_bytes`, the beginnings of finished requests are kept (see `Request.keep`), and a prompt that
+    begins likewise is read from there on. What a request gets depends on its seed only, but for rounding.
 
     `record_routes` keeps the experts that tokens took, for the trainer to replay. `speculate` drafts with the
     model's prediction module; "auto" does where that is measured to be faster. `end_tokens` default to the
@@ -97,6 +99,8 @@ class Engine:
         # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
         kept = torch.float32 if weight.device.type == "cpu" else weight.dtype
         token_bytes = layers * config.cache_width * kept.itemsize + 2 * routes[0] * routes[1]
+        if record_routes and prefix_bytes:
+            raise UserError("record_routes needs every token to be read: leave out prefix_bytes")
         area = cache_bytes // token_bytes
         if area < 2 or max_batch < 1:
             raise UserError(
@@ -106,6 +110,7 @@ class Engine:
         self._device = weight.device
         self._cache = RectangleCache(area, [config.cache_width] * layers, kept, self._device, routes)
         self._runner = Runner(self.model, self._cache, drafts, records=mixtures > 0)
+        self._prefixes = PrefixStore(prefix_bytes)
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._batch: Batch | None = None
@@ -182,6 +187,7 @@ class Engine:
             raise RuntimeError("refresh() while requests are running would mix two models in one completion")
         if self.model is not self._source:
             self.model.load_state_dict(self._source.state_dict())
+        self._prefixes.clear()
 
     @property
     def unfinished(self) -> int:
@@ -192,6 +198,11 @@ class Engine:
     def memory_in_use(self) -> int:
         """Tokens in the cache."""
         return sum(sequence.stored for sequence in self._running)
+
+    @property
+    def prefixes_in_use(self) -> int:
+        """Bytes of kept beginnings."""
+        return self._prefixes.bytes
 
     # Requests
 
@@ -276,9 +287,11 @@ class Engine:
             self.stats.peak_rows = max(self.stats.peak_rows, len(self._running))
 
     def _prefill(self, newcomers: list[Running]) -> None:
-        """Give each newcomer the next row: a prompt that no row has yet is read, others are copied."""
+        """Give each newcomer the next row: a prompt that no row has yet is read, as far as its beginning isn't kept;
+        others are copied."""
         rows = {sequence.prompt: row for row, sequence in enumerate(self._running)}
         resumed, fresh, followers = [], [], []
+        begun: list[tuple[Running, int, list[Tensor]]] = []
         for sequence in newcomers:
             if sequence.tokens:
                 resumed.append(sequence)
@@ -286,7 +299,18 @@ class Engine:
                 followers.append(sequence)
             else:
                 rows[sequence.prompt] = -1
-                fresh.append(sequence)
+                length, entries = self._prefixes.find(sequence.prompt)
+                if length:
+                    # The prediction module's last entry is of the token that follows, and that may be another.
+                    begun.append((sequence, min(length - 1, sequence.stored), entries))
+                else:
+                    fresh.append(sequence)
+        for sequence, known, entries in begun:
+            row, sequence.reused = len(self._running), known
+            self._cache.put(row, known, entries)
+            self.stats.tokens_prefilled += self._runner.read_on(sequence, row, known)
+            self.stats.tokens_reused += known
+            self._running.append(sequence)
         for kind in (resumed, fresh):  # apart, since only what is resumed replays its experts
             kind.sort(key=lambda sequence: sequence.stored)
             while kind:
@@ -390,8 +414,17 @@ class Engine:
             text = self.tokenizer.decode(tokens[:-1] if ended else tokens)
         routes = sequence.routes if row is None else self._cache.routes(row, sequence.stored)
         sequence.generation = Generation(
-            list(sequence.prompt), tokens, sequence.logprobs, reason, text, routes, sequence.top
+            list(sequence.prompt),
+            tokens,
+            sequence.logprobs,
+            reason,
+            text,
+            routes,
+            sequence.top,
+            sequence.reused,
         )
+        if row is not None and (kept := min(sequence.request.keep, sequence.stored)):
+            self._prefixes.keep([*sequence.prompt, *tokens][:kept], self._cache.take(row, kept))
 
     def _release(self, rows: Collection[int]) -> None:
         """Forget rows, and move the last ones into the holes, so that those in use stay 0 to n-1."""

@@ -68,7 +68,11 @@ class Guide(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """One completion wanted. The samples of a group are requests with the same prompt and different seeds."""
+    """One completion wanted. The samples of a group are requests with the same prompt and different seeds.
+
+    `keep`: how many of its first tokens, prompt and completion, are worth keeping when it has ended, because a later
+    prompt may begin with them (`Engine`'s `prefix_bytes`).
+    """
 
     prompt: Sequence[int]
     sampling: Sampling = Sampling()
@@ -85,7 +89,7 @@ class Generation:
     from if no filter, penalty or guide was on; of a greedy token, at temperature 1. `top`: at each place the
     likeliest tokens under the same distribution with their log-probabilities, as many as asked for. `routes`
     int16 `[len(prompt) + len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token
-    that was read, if the engine records.
+    that was read, if the engine records. `reused`: tokens of the prompt that an earlier request had read.
     """
 
     prompt: list[int]
@@ -95,6 +99,7 @@ class Generation:
     text: str = ""
     routes: Tensor | None = None
     top: list[list[tuple[int, float]]] = field(default_factory=list)
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

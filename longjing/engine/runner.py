@@ -14,6 +14,8 @@ from longjing.engine.sampling import Draw
 from longjing.model.decoder import Decoder
 from longjing.model.moe import FEWEST_ROWS
 
+_PART = 512  # tokens of a text that is read on, in one pass
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -76,6 +78,20 @@ class Runner:
         if self.drafts:
             self.model.next_hidden(0, tokens[:, 1:], hidden, replace(context, replay=None, routes=[]))
         return sum(sequence.stored for sequence in sequences)
+
+    def read_on(self, sequence: Running, row: int, known: int) -> int:
+        """As `read`, for one sequence whose first `known` columns are there; returns how many tokens were read."""
+        text = torch.tensor([[*sequence.prompt, *sequence.tokens]], device=self._device)
+        for start in range(known, sequence.stored, _PART):
+            end = min(start + _PART, sequence.stored)
+            columns = torch.arange(start, end, device=self._device)[None]
+            mask = torch.arange(end, device=self._device) <= columns[..., None]
+            self.cache.at(torch.tensor([[row]], device=self._device), columns, end)
+            context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
+            hidden = self.model.hidden(text[:, start:end], context)
+            if self.drafts:
+                self.model.next_hidden(0, text[:, start + 1 : end + 1], hidden, replace(context, routes=[]))
+        return sequence.stored - known
 
     def decode(self, batch: Batch, longest: int, bias: Tensor | None = None) -> Drawn:
         """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use; `bias`

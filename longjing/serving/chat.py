@@ -17,11 +17,13 @@ from longjing.serving.worker import Mailbox, Piece, Token
 
 def usage(mailbox: Mailbox) -> dict[str, Any]:
     """Tokens read and sampled so far. One prompt is counted once, however many completions it has."""
-    read = sum(len(prompt) for prompt in {tuple(job.request.prompt) for job in mailbox.jobs})
+    prompts = {tuple(job.request.prompt): job for job in mailbox.jobs}
+    read, reused = sum(map(len, prompts)), sum(job.reused for job in prompts.values())
     sampled = sum(job.count for job in mailbox.jobs)
     reasoning = sum(job.turn.reasoning_tokens for job in mailbox.jobs if job.turn)
     return {
         "prompt_tokens": read, "completion_tokens": sampled, "total_tokens": read + sampled,
+        "prompt_tokens_details": {"cached_tokens": reused},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }  # fmt: skip
 

@@ -158,7 +158,7 @@ class ResponsesReply:
             "reasoning": asked.reasoning.model_dump() if asked.reasoning else None,
             "text": asked.text.model_dump(by_alias=True) if asked.text else {"format": {"type": "text"}},
             "usage": None if not ended else {
-                "input_tokens": read, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+                "input_tokens": read, "input_tokens_details": {"cached_tokens": job.reused, "cache_write_tokens": 0},
                 "output_tokens": sampled, "total_tokens": read + sampled,
                 "output_tokens_details": {"reasoning_tokens": job.turn.reasoning_tokens if job.turn else 0},
             },

@@ -55,6 +55,7 @@ class Job:
     first: float | None = None  # when its first token came
     ended: float | None = None
     count: int = 0  # tokens sampled so far
+    reused: int = 0  # tokens of the prompt that needn't be read, known at the end
     _seen: tuple[int, int] = (0, 0)
 
     def take(self, event: Event) -> Piece:
@@ -227,7 +228,8 @@ class Worker:
             job, mailbox, loop = self._jobs[event.id]
             piece = job.take(event)
             if piece.finish_reason:
-                self.engine.cancel(event.id)  # nothing, unless a stop string came
+                whole = event.generation or self.engine.cancel(event.id)  # it runs on if a stop string came
+                job.reused = whole.reused if whole else 0
                 self._end(event.id)
             news[loop].append((mailbox, job, piece))
         for loop, pieces in news.items():

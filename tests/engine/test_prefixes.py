@@ -1,0 +1,93 @@
+"""Beginnings that were read once: the same completions, fewer tokens read, no more memory than given."""
+
+import pytest
+import torch
+from engine_cases import MODELS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longjing.engine import Engine, Request, Sampling
+from longjing.engine.prefixes import BLOCK, PrefixStore
+from longjing.errors import UserError
+
+TEXTS = st.lists(st.integers(3, 6), min_size=1, max_size=70)
+
+
+@st.composite
+def conversations(draw) -> list[list[int]]:
+    """Prompts, most of which go on where another ended."""
+    prompts = [draw(TEXTS)]
+    for _ in range(draw(st.integers(1, 5))):
+        before = draw(st.sampled_from(prompts))
+        prompts.append(before[: draw(st.integers(1, len(before)))] + draw(TEXTS))
+    return prompts
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    conversations(), st.sampled_from(sorted(MODELS)), st.sampled_from([0, 4_000, 30_000, 10**9]), st.booleans(),
+    st.integers(0, 100), st.booleans(),
+)  # fmt: skip
+def test_the_same_is_said_whatever_is_kept(prompts, name, room, drafts, keep, together):
+    model = MODELS[name]
+    requests = [
+        Request(prompt, Sampling(seed=seed, max_tokens=6), keep=keep) for seed, prompt in enumerate(prompts)
+    ]
+    drafts = drafts and bool(model.config.num_nextn_predict_layers)
+    plain = Engine(model, None, speculate=drafts).generate(requests)
+    engine = Engine(model, None, speculate=drafts, prefix_bytes=room)
+    first = engine.generate(requests[:1])
+    rest = engine.generate(requests[1:]) if together else [engine.generate([one])[0] for one in requests[1:]]
+    for expected, got in zip(plain, first + rest, strict=True):
+        assert got.tokens == expected.tokens
+        torch.testing.assert_close(
+            torch.tensor(got.logprobs), torch.tensor(expected.logprobs), atol=1e-5, rtol=0
+        )
+    assert engine.prefixes_in_use <= room and engine.memory_in_use == 0
+    assert engine.stats.tokens_reused == sum(one.reused for one in first + rest)
+    if room == 0 or keep < BLOCK:
+        assert engine.stats.tokens_reused == 0
+
+
+@pytest.mark.parametrize("drafts", [False, True])
+def test_a_conversation_is_read_once(drafts):
+    engine = Engine(MODELS["latent"], None, speculate=drafts, prefix_bytes=10**9)
+    text = [3 + place * 7 % 50 for place in range(200)]
+    for length in (40, 90, 150, 200):
+        engine.generate([Request(text[:length], Sampling(max_tokens=2), keep=length)])
+    # Each turn read what is new, one token that stands before it, and not the last, which decoding reads.
+    assert engine.stats.tokens_prefilled <= 200 + 2 * 4
+    assert engine.stats.tokens_reused >= 40 + 90 + 150 - 2 * 4
+    alone = Engine(MODELS["latent"], None, speculate=drafts, prefix_bytes=10**9)
+    alone.generate([Request(text, Sampling(max_tokens=2), keep=200)])
+    assert engine.prefixes_in_use == alone.prefixes_in_use  # the earlier turns are part of the last
+
+
+def test_cancelled_requests_are_kept_and_new_weights_forget():
+    engine = Engine(MODELS["latent"], None, prefix_bytes=10**9)
+    prompt = list(range(3, 40))
+    id = engine.add(Request(prompt, Sampling(max_tokens=50), keep=len(prompt)))
+    engine.step()
+    assert engine.cancel(id) and engine.prefixes_in_use
+    engine.refresh()
+    assert not engine.prefixes_in_use
+    assert engine.generate([Request(prompt, Sampling(max_tokens=2))])[0].reused == 0
+
+
+def test_recording_engines_keep_nothing():
+    with pytest.raises(UserError, match="prefix_bytes"):
+        Engine(MODELS["latent"], None, record_routes=True, prefix_bytes=1)
+
+
+@given(st.lists(TEXTS, max_size=12), TEXTS, st.integers(0, 200))
+def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
+    store, kept = PrefixStore(4 * capacity), []
+    for text in texts:
+        store.keep(text, [torch.tensor(text, dtype=torch.float32)[:, None]])
+        kept.append(text)
+    length, entries = store.find(prompt)
+    assert store.bytes <= 4 * capacity
+    if length:
+        assert length >= BLOCK and entries[0][:length, 0].tolist() == prompt[:length]
+    elif sum(map(len, texts)) <= capacity:
+        assert not any(text[:BLOCK] == prompt[:BLOCK] and len(text) >= BLOCK <= len(prompt) for text in kept)
