@@ -1,5 +1,6 @@
 """The tab that shows runs: how they come along, and what they sample. `runs.css` belongs to it."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,16 @@ def runs_tab(folder: Path) -> None:
     tab = _Tab(folder)
     chosen = [tab.run, tab.stage, tab.colour, tab.pair]
     shown = [tab.controls, tab.step, tab.problem, tab.rollouts]
-    looked = [tab.run, tab.stage, tab.status, tab.charts, tab.accordion, tab.more, tab.follow, tab.seen]
+    charts = [tab.status, tab.charts, tab.accordion, tab.more]
+    looked = [tab.names, tab.run, tab.stage, *charts, *shown, tab.follow, tab.seen]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     quiet["concurrency_limit"] = None
     blocks = Context.root_block
     assert blocks is not None, "runs_tab stands inside gr.Blocks"
     for event in (blocks.load, gr.Timer(_EVERY).tick, tab.run.input, tab.stage.input):
-        event(tab.look, [*chosen, tab.follow, tab.seen], [*looked, *shown], **quiet)
+        event(tab.look, [*chosen, tab.follow, tab.seen], looked, **quiet)
     tab.follow.input(tab.catch_up, [*chosen, tab.follow], shown, **quiet)
-    for event in (tab.step.input, tab.problem.input):  # whoever chooses wants to stay there
+    for event in (tab.step.input, tab.problem.focus):  # whoever chooses wants to stay there
         event(lambda: False, None, tab.follow, **quiet)
     for event in (tab.step.input, tab.problem.input, tab.colour.input, tab.pair.input):
         event(
@@ -51,7 +53,7 @@ class _Tab:
     def __init__(self, folder: Path) -> None:
         self._runs = Runs(folder)
         self.seen = gr.State(None)
-        with gr.Row():
+        with gr.Row(visible=False) as self.names:
             self.run = gr.Dropdown([], label="Run", scale=2, min_width=200)
             self.stage = gr.Dropdown([], label="Stage", scale=1, min_width=160)
         self.status, self.charts = _html(), _html()
@@ -62,16 +64,12 @@ class _Tab:
             with gr.Row():
                 self.step = gr.Slider(1, 2, step=1, label="Step", scale=1, min_width=220)
                 self.problem = gr.Dropdown([], label="Problem", filterable=False, scale=2, min_width=220)
-            with gr.Row(equal_height=True):
-                self.colour = gr.Radio(
-                    [_LOGPROB, _ADVANTAGE], value=_LOGPROB, label="Colour tokens by", min_width=260
-                )
-                self.pair = gr.Checkbox(
-                    False, label="Before and after", info="beside an early group", min_width=160
-                )
-                self.follow = gr.Checkbox(
-                    True, label="Follow", info="the newest step as it comes", min_width=160
-                )
+            with gr.Row():
+                with gr.Column(min_width=260):
+                    self.colour = gr.Radio([_LOGPROB, _ADVANTAGE], value=_LOGPROB, label="Colour tokens by")
+                with gr.Column(min_width=260):
+                    self.pair = gr.Checkbox(False, label="Before and after")
+                    self.follow = gr.Checkbox(True, label="Follow the newest step")
         self.rollouts = _html()
 
     def look(
@@ -91,6 +89,7 @@ class _Tab:
             return gr.skip()
         updates: Updates = {self.seen: now}
         if any(not seen or now[key] != seen[key] for key in ("names", "run", "begun", "stage")):
+            updates[self.names] = gr.update(visible=bool(names))
             updates[self.run] = gr.update(choices=names, value=run)
             updates[self.stage] = gr.update(choices=begun, value=name)
         if stage is None:
@@ -120,8 +119,8 @@ class _Tab:
     def _nothing(self, names: list[str]) -> Updates:
         text = "No stage of this run has begun yet."
         if not names:
-            out = self._runs.folder / "r1-zero"
-            text = f"No runs here yet. Start one with `longjing run r1-zero --out {out}` and watch it learn."
+            command = shlex.join(["longjing", "run", "r1-zero", "--out", str(self._runs.folder / "r1-zero")])
+            text = f"No runs here yet. Start one with `{command}` and watch it learn."
         hidden = gr.update(visible=False)
         updates: Updates = {self.status: _page.note(text), self.accordion: hidden, self.controls: hidden}
         return updates | {self.charts: "", self.rollouts: ""}
@@ -137,10 +136,14 @@ class _Tab:
             return {self.controls: gr.update(visible=False), self.rollouts: _page.note(text)}
         first, last = min(steps) + 1, max(steps) + 1
         updates: Updates = {self.controls: gr.update(visible=True)}
+        slider: dict[str, Any] = {"minimum": first, "maximum": max(last, first + 1), "visible": first < last}
         if not follow:
-            return updates | {self.step: gr.update(minimum=first, maximum=last)}
-        updates[self.step] = gr.update(minimum=first, maximum=last, value=last, visible=first < last)
-        return updates | self._group(stage, last, None, colour, pair)
+            return updates | {self.step: gr.update(**slider)}
+        return (
+            updates
+            | {self.step: gr.update(value=last, **slider)}
+            | self._group(stage, last, None, colour, pair)
+        )
 
     def _group(self, stage: Stage, step: float, place: int | None, colour: str, pair: bool) -> Updates:
         """A group of the logged step that is nearest; `place` None: the first that tells something."""
