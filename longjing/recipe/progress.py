@@ -5,7 +5,6 @@ On a terminal the bar and the line stay in place; elsewhere the line is printed 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import fmean
 from time import monotonic
 
 from rich.console import Console
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from longjing.planning.bill import duration
 from longjing.recipe.diagnosis import EXACT, diagnose
+from longjing.runs.figures import figures, seconds_left, steps_done
 from longjing.runs.jsonl import Row
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -59,7 +59,7 @@ class StageProgress:
         self._busy = ""
         if self._live is None and (monotonic() - self._printed >= _PLAIN_EVERY or self._done == self._steps):
             self._printed = monotonic()
-            self._say(f"{self._name} {self._counted}  {headline(self._kind, self._rows)}{self._left()}")
+            self._say(f"{self._name} {self._counted}  {self._headline}{self._left()}")
         for advice in diagnose(self._kind, self._rows, self._tolerance):
             if row["step"] - self._advised.get(advice.topic, -_SILENCE) >= _SILENCE:
                 self._advised[advice.topic] = row["step"]
@@ -80,7 +80,7 @@ class StageProgress:
 
     @property
     def _done(self) -> int:
-        return int(self._rows[-1]["step"]) + 1 if self._rows else 0
+        return steps_done(self._rows)
 
     @property
     def _steps(self) -> int | None:
@@ -90,16 +90,16 @@ class StageProgress:
     def _counted(self) -> str:
         return f"{self._done}/{self._steps}" if self._steps else str(self._done)
 
+    @property
+    def _headline(self) -> str:
+        return "  ".join(f"{label} {value}" for label, value in figures(self._kind, self._rows))
+
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
 
     def _left(self) -> str:
-        """The time that the remaining steps take if they are as long as the last ones."""
-        recent = self._rows[-20:]
-        if len(recent) < 2 or self._steps is None or self._done == self._steps:
-            return ""
-        seconds = (recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1)
-        return f"  {duration(seconds * (self._steps - self._done))} left"
+        seconds = seconds_left(self._rows, self._steps)
+        return "" if seconds is None else f"  {duration(seconds)} left"
 
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -107,54 +107,5 @@ class StageProgress:
         table.add_row(Text(self._name, "bold"), bar, Text(f"{self._counted}{self._left()}"))
         lines = Table.grid()
         lines.add_row(table)
-        lines.add_row(
-            Text(self._busy or headline(self._kind, self._rows), "cyan", overflow="ellipsis", no_wrap=True)
-        )
+        lines.add_row(Text(self._busy or self._headline, "cyan", overflow="ellipsis", no_wrap=True))
         return lines
-
-
-def headline(kind: str, rows: list[Row]) -> str:
-    """The figures that matter, smoothed over the last steps."""
-    parts = []
-    for label, key, form in _HEADLINE[kind]:
-        values = [row[key] for row in rows[-5:] if row.get(key) is not None]
-        if values:
-            parts.append(f"{label} {form.format(fmean(values))}")
-    return "  ".join(parts)
-
-
-_READING = [
-    ("loss", "loss", "{:.3f}"),
-    ("mtp loss", "mtp_loss", "{:.3f}"),
-    ("tokens/s", "tokens_per_second", "{:,.0f}"),
-]
-_HEADLINE = {
-    "pretrain": _READING,
-    "finetune": _READING,
-    "reinforce": [
-        ("reward", "reward", "{:.2f}"),
-        ("accuracy", "accuracy", "{:.0%}"),
-        ("length", "length_mean", "{:.0f}"),
-        ("truncated", "truncated", "{:.0%}"),
-        ("no signal", "groups_without_signal", "{:.0%}"),
-        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
-    ],
-    "distill": [
-        ("from the teacher", "kl", "{:.3f}"),
-        ("accuracy", "accuracy", "{:.0%}"),
-        ("length", "length_mean", "{:.0f}"),
-        ("truncated", "truncated", "{:.0%}"),
-        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
-    ],
-    "sample": [
-        ("right", "accuracy", "{:.0%}"),
-        ("kept a step", "kept", "{:.0f}"),
-        ("length", "length_mean", "{:.0f}"),
-        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
-    ],
-    "reward-model": [
-        ("loss", "loss", "{:.3f}"),
-        ("accuracy", "accuracy", "{:.0%}"),
-        ("tokens/s", "tokens_per_second", "{:,.0f}"),
-    ],
-}

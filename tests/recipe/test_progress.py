@@ -17,6 +17,7 @@ from run_cases import (
 from longjing.recipe import progress
 from longjing.recipe.progress import StageProgress
 from longjing.recipe.stages import KINDS
+from longjing.runs.figures import FIGURES, figures
 
 
 def console(terminal: bool = False) -> Console:
@@ -65,7 +66,7 @@ def test_every_kind_of_stage_has_its_figures(kind: str) -> None:
         "pretrain": pretraining_row, "sample": curation_row, "finetune": finetuning_row,
         "reward-model": preference_row, "reinforce": reinforcement_row, "distill": distillation_row,
     }  # fmt: skip
-    assert len(progress.headline(kind, [rows[kind](0)]).split("  ")) == len(progress._HEADLINE[kind])
+    assert [label for label, _ in figures(kind, [rows[kind](0)])] == [label for label, *_ in FIGURES[kind]]
 
 
 def test_on_a_terminal_there_is_a_bar() -> None:

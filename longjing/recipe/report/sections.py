@@ -1,15 +1,15 @@
 """What the report shows of one stage."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from longjing.planning.bill import quantity
 from longjing.recipe.diagnosis import Advice, diagnose
-from longjing.recipe.report.charts import Chart
-from longjing.recipe.report.curves import curves
 from longjing.runs import StageDirectory
+from longjing.runs.charts import Chart
+from longjing.runs.curves import curves
+from longjing.runs.figures import steps_done, steps_planned
 from longjing.runs.jsonl import Row
 from longjing.text.reasoning import Parsed, parse
 
@@ -63,8 +63,8 @@ class Section:
         return cls(
             name=stage.name,
             kind=kind,
-            done=rows[-1]["step"] + 1 if rows else 0,
-            steps=_steps(settings, rows),
+            done=steps_done(rows),
+            steps=steps_planned(settings, rows),
             finished=stage.result is not None,
             gate=stage.run.read_json(f"{stage.name}/gate.json"),
             facts=_facts(kind, stage.result or {}),
@@ -77,14 +77,6 @@ class Section:
             group=group,
             group_samples=[Sample.of(each) for each in group["completions"][:_GROUP]] if group else [],
         )
-
-
-def _steps(settings: Mapping[str, Any], rows: list[Row]) -> int | None:
-    """How many there are; None where that is known only when the stage has read its data."""
-    if settings["kind"] == "sample":
-        return math.ceil(settings["problems"] / settings["problems_per_step"])
-    steps: int | None = settings.get("steps", rows[-1].get("steps") if rows else None)
-    return steps
 
 
 def _measured(row: Row) -> tuple[int, str, str]:

@@ -1,7 +1,7 @@
 """Line charts as inline SVG.
 
 A report must open anywhere, offline, in years, on a phone: a plotting library would add megabytes of script
-to every run, for what is a path, two axes and a few labels. Here is the geometry; the template draws it.
+to every run, for what is a path, two axes and a few labels. Here is the geometry; the reader's template draws it.
 """
 
 import math

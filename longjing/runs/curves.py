@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from longjing.recipe.report.charts import Chart, Line
+from longjing.runs.charts import Chart, Line
 from longjing.runs.jsonl import Row
 
 _REASONS = 5  # for which there are colours
 
 
-def curves(kind: str, rows: Sequence[Row], evaluations: Sequence[Row], allowed: float) -> list[Chart]:
-    """`allowed`: the difference between engine and trainer that is rounding, in nats."""
+def curves(
+    kind: str, rows: Sequence[Row], evaluations: Sequence[Row], allowed: float | None = None
+) -> list[Chart]:
+    """`allowed`: the difference between engine and trainer that is rounding, in nats, where the reader knows it."""
     if kind in ("reinforce", "distill"):
         return _policy(kind, rows, evaluations, allowed)
     if kind == "sample":
@@ -36,7 +38,7 @@ def _measured(evaluations: Sequence[Row], split: str, label: str) -> Line:
     )
 
 
-def _policy(kind: str, rows: Sequence[Row], evaluations: Sequence[Row], allowed: float) -> list[Chart]:
+def _policy(kind: str, rows: Sequence[Row], evaluations: Sequence[Row], allowed: float | None) -> list[Chart]:
     """Of a policy that learns from its own samples, by rewards or from a teacher."""
     parts = sorted({key for row in rows for key in row if key.startswith("reward_")})
     rewards = [
@@ -101,8 +103,8 @@ def _policy(kind: str, rows: Sequence[Row], evaluations: Sequence[Row], allowed:
         Chart(
             "Engine against trainer",
             [_line(rows, "logprob_difference", "largest difference")],
-            "The largest difference between what they hold for a sampled token's log-probability, in nats. "
-            "Below the line it is rounding.",
+            "The largest difference between what they hold for a sampled token's log-probability, in nats."
+            + ("" if allowed is None else " Below the line it is rounding."),
             logarithmic=True,
             limit=allowed,
             extreme=True,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.recipe.report.charts import HEIGHT, WIDTH, Chart, Line, _ticks
+from longjing.runs.charts import HEIGHT, WIDTH, Chart, Line, _ticks
 
 FINITE = st.floats(-1e9, 1e9).filter(lambda value: value == 0 or abs(value) > 1e-9)
 
