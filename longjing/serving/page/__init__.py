@@ -12,10 +12,11 @@ from longjing.serving.http import Headers
 from longjing.serving.page.chat import chat_tab
 from longjing.serving.page.compare import compare_tab
 from longjing.serving.page.models import Choices
+from longjing.serving.page.runs_tab import runs_tab
 from longjing.serving.service import Service
 
 _FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
-_STYLE = Path(__file__).with_name("page.css")
+_STYLES = [Path(__file__).with_name(name) for name in ("page.css", "runs.css")]
 # What a page of this server may load: nothing from anywhere else, whatever a model writes.
 _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' ws: data: blob:; "
@@ -40,7 +41,7 @@ def mount(
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )  # fmt: skip
     return gr.mount_gradio_app(
-        app, page(service, folder, endpoints, watch), path="/", theme=theme, css_paths=_STYLE, ssr_mode=False,
+        app, page(service, folder, endpoints, watch), path="/", theme=theme, css_paths=_STYLES, ssr_mode=False,
         auth=auth, auth_message="The password is the server's key; any name will do.", footer_links=[],
         show_error=False,
     )  # fmt: skip
@@ -58,4 +59,6 @@ def page(service: Service, folder: Path, endpoints: bool, watch: bool = False) -
                 chat_tab(service, choices)
             with gr.Tab("Compare", id="compare"):
                 compare_tab(service, choices, endpoints)
+            with gr.Tab("Runs", id="runs"):
+                runs_tab(folder)
     return blocks
