@@ -12,7 +12,8 @@ from longjing.engine.stops import Stops
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.tokenizer import Detokenizer, Tokenizer
 
-_CLOSING = "\n</think>\n\n"
+_LAYOUT = "\n\n"  # between reasoning and answer
+_CLOSING = f"\n</think>{_LAYOUT}"
 _OPENING = "<think>\n"
 _RESERVE = 64  # tokens of a turn that are kept for the answer
 
@@ -55,6 +56,8 @@ class Turn:
         thinks = self._machine.in_reasoning or self._machine.closed
         # A model whose prompt doesn't open the reasoning might do so; under a grammar it couldn't.
         self._forced = [] if thinks or answer is None or everywhere else tokenizer.encode(_OPENING)
+        # A grammar wouldn't let the model write what it always writes before an answer.
+        self._layout = tokenizer.encode(_LAYOUT) if answer is not None and not self._machine.closed else []
         self.reasoned: list[bool] = []
         self.reasoning_tokens = 0
         self.exhausted = self.circled = self.ended = self.stopped = False
@@ -68,11 +71,13 @@ class Turn:
             self.circled = self._circles.found
             self.exhausted = not self.circled and self.reasoning_tokens >= self._budget
             if self.circled or self.exhausted:
-                self._forced, self._circles = list(self._closing), Circles()
+                self._forced, self._layout, self._circles = list(self._closing), [], Circles()
         if self._forced:
             return _only(self._forced.pop(0), vocabulary)
         if self._machine.in_reasoning:
             return _without(self._ends, vocabulary)
+        if self._layout:
+            return _only(self._layout.pop(0), vocabulary)
         if self._answer is not None:
             if self._begun is None:
                 self._begun = len(tokens)
