@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,7 @@ class Served:
             tokens = self._encode(prompt, "prompt") if isinstance(prompt, str) else prompt
             if not tokens and self.tokenizer.bos_id is not None:
                 tokens = [self.tokenizer.bos_id]
+            self._refuse_unknown(tokens, "prompt")
             longest = self._longest(len(tokens), asked.max_tokens, "prompt")
             for seed in self._seeds(asked.seed, asked.n, number):
                 sampling = self._sampling(asked, longest, seed, asked.logprobs or 0, asked.stops)
@@ -136,6 +137,12 @@ class Served:
         except UserError as error:
             raise Refused(f"{parameter}: {error}", parameter) from error
 
+    def _refuse_unknown(self, tokens: Iterable[int], parameter: str) -> None:
+        vocabulary = self.engine.model.config.vocab_size
+        if unknown := [token for token in tokens if token >= vocabulary]:
+            text = f"{parameter}: {unknown[0]} is no token; the vocabulary has {vocabulary}"
+            raise Refused(text, parameter)
+
     def _longest(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
         """Tokens of the reply: what is wanted, or what the context has room for."""
         room = self.length - prompt
@@ -159,6 +166,7 @@ class Served:
             return default if value is None else value
 
         bias = {int(token): value for token, value in (asked.logit_bias or {}).items()}
+        self._refuse_unknown(bias, "logit_bias")
         return Sampling(
             temperature=given(asked.temperature, TEMPERATURE), top_p=given(asked.top_p, TOP_P),
             top_k=max(0, asked.top_k or 0), min_p=asked.min_p or 0.0, max_tokens=longest, stop=stops, seed=seed,

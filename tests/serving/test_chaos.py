@@ -1,0 +1,112 @@
+"""Clients that leave, dawdle or ask too much, and a server that is told to stop: nothing is lost and nothing stays."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+from test_limits import ENDLESS, settled
+
+STREAMED = ENDLESS | {"stream": True}
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from conftest import build, listen, run, small, address
+service = small()
+bound = listen("127.0.0.1", 0)
+run(build(service), service, bound, {grace}, lambda server: print(address(bound), flush=True))
+print("left", flush=True)
+"""
+
+
+def test_clients_that_leave_in_mid_stream(tiny_server):
+    def leave(seed: int) -> None:
+        pieces = random.Random(seed).randrange(4)
+        with httpx.stream("POST", f"{tiny_server.url}/v1/completions", json=STREAMED) as reply:
+            for number, _ in enumerate(reply.iter_lines()):
+                if number >= pieces:
+                    return
+
+    threads = [threading.Thread(target=leave, args=(seed,)) for seed in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    started = tiny_server.served.engine.stats.steps
+    settled(tiny_server)
+    assert tiny_server.served.engine.stats.steps - started < 400  # it didn't go on to the end for nobody
+
+
+def test_a_client_that_leaves_before_the_answer(tiny_server):
+    host, port = tiny_server.url.removeprefix("http://").split(":")
+    body = b'{"prompt": "ab", "max_tokens": 400, "logit_bias": {"1": -100}}'
+    lines = ("POST /v1/completions HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    head = "\r\n".join(lines) + "\r\n\r\n"
+    for _ in range(4):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + body)
+            time.sleep(0.03)
+    settled(tiny_server)
+
+
+def test_a_slow_reader_holds_no_row(tiny_server):
+    with httpx.stream("POST", f"{tiny_server.url}/v1/completions", json=STREAMED) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        settled(tiny_server)  # while it hasn't read the rest
+        assert list(lines)[-2] == "data: [DONE]"
+
+
+def test_too_long_a_prompt_leaves_nothing(tiny_server):
+    reply = httpx.post(f"{tiny_server.url}/v1/completions", json={"prompt": "ab " * 2000})
+    assert reply.status_code == 400 and reply.json()["error"]["code"] == "context_length_exceeded"
+    settled(tiny_server)
+
+
+def _started(grace: float) -> tuple[subprocess.Popen[str], str]:
+    program = PROGRAM.format(tests=os.path.dirname(__file__), grace=grace)
+    paths = os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_told_to_stop_it_finishes_what_runs():
+    process, url = _started(grace=20)
+    ends = []
+
+    def ask() -> None:
+        with httpx.stream("POST", f"{url}/v1/completions", json=STREAMED, timeout=30) as reply:
+            ends.append(list(reply.iter_lines())[-2])
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.4)
+    process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(timeout=20)
+    assert ends == ["data: [DONE]"] * 8
+    assert process.wait(timeout=10) == 0
+    assert process.stdout is not None and process.stdout.read().strip() == "left"
+
+
+def test_told_to_stop_it_leaves_after_the_grace():
+    process, url = _started(grace=1)
+    endless = STREAMED | {"n": 16}
+    with httpx.stream("POST", f"{url}/v1/completions", json=endless, timeout=30) as reply:
+        next(reply.iter_raw(1))
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(timeout=15) == 0  # though nobody reads
+        assert time.monotonic() - began < 8

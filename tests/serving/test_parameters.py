@@ -1,0 +1,212 @@
+"""Every parameter does what it says, or is refused with its name."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+ASKED = [{"role": "user", "content": "What is 34+57?"}]
+
+
+@pytest.fixture
+def chat(r1_server):
+    def ask(**fields: Any) -> dict[str, Any]:
+        reply = httpx.post(
+            f"{r1_server.url}/v1/chat/completions", json={"messages": ASKED} | fields, timeout=60
+        )
+        assert reply.status_code == 200, reply.text
+        return reply.json()["choices"][0]
+
+    return ask
+
+
+def thought(choice: dict[str, Any]) -> str:
+    return choice["message"]["reasoning"] or ""
+
+
+@pytest.mark.parametrize("way", [{"temperature": 0}, {"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1}])
+def test_the_likeliest_is_always_the_same(chat, way):
+    assert chat(**way)["message"] == chat(temperature=0)["message"]
+
+
+def test_seeds(chat):
+    assert chat(seed=5, temperature=1.5) == chat(seed=5, temperature=1.5)
+    assert len({thought(chat(seed=seed, temperature=1.5)) for seed in range(4)}) > 1
+    assert len({thought(chat(temperature=1.5)) for _ in range(4)}) > 1
+
+
+def test_bias_and_penalties(chat, r1_server):
+    (six,) = r1_server.served.tokenizer.encode("6")
+    assert set(chat(logit_bias={str(six): 100}, max_tokens=30)["message"]["content"]) == {"6"}
+    banned = {str(token): -100 for token in r1_server.served.tokenizer.encode("+")}
+    assert "+" not in thought(chat(logit_bias=banned))
+    long = {
+        "messages": [{"role": "user", "content": "Use 3, 5 and 7 to make 22. Use each number once."}],
+        "temperature": 0,
+    }
+    for name in ("frequency_penalty", "presence_penalty"):
+        assert chat(**long, **{name: 2})["message"] != chat(**long)["message"]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_lengths(chat, r1_server, name):
+    choice = chat(**{name: 12})
+    assert choice["finish_reason"] == "length" and any("cut off" in notice for notice in choice["notices"])
+
+
+def test_stops_act_on_the_answer_only_unless_asked(chat):
+    free = chat(temperature=0)
+    assert "+" in thought(free) and "is" in free["message"]["content"]
+    stopped = chat(temperature=0, stop=["is", "+"])
+    assert thought(stopped) == thought(free) and stopped["finish_reason"] == "stop"
+    assert stopped["message"]["content"] == free["message"]["content"].partition("is")[0].rstrip()
+    everywhere = chat(temperature=0, stop="+", stop_in_reasoning=True)
+    assert thought(everywhere) == thought(free).partition("+")[0].rstrip()
+    assert everywhere["message"]["content"] == "" and everywhere["notices"]
+
+
+def test_thinking_can_be_steered(chat):
+    off = (
+        {"chat_template_kwargs": {"enable_thinking": False}}, {"reasoning_effort": "none"},
+        {"chat_template_kwargs": {"thinking": False}}, {"thinking_budget": 0},
+    )  # fmt: skip
+    for fields in off:
+        choice = chat(**fields)
+        assert not thought(choice) and choice["message"]["content"]
+    brief = chat(thinking_budget=5)
+    assert any("budget of 5" in notice for notice in brief["notices"]) and brief["message"]["content"]
+    assert chat(chat_template_kwargs={"thinking_budget": 5})["notices"]
+    assert chat(max_tokens=100, reasoning_effort="minimal", seed=1)["notices"]
+    hidden = chat(include_reasoning=False)
+    assert "reasoning" not in hidden["message"] and hidden["message"]["content"]
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "r", "strict": True, "schema": {
+            "type": "object", "properties": {"result": {"type": "integer"}, "kind": {"enum": ["sum", "other"]}},
+            "required": ["result", "kind"], "additionalProperties": False,
+        }}},
+    ],
+)  # fmt: skip
+def test_a_schema_binds_the_answer(chat, form, thinking):
+    choice = chat(
+        response_format=form, max_tokens=400, seed=2, chat_template_kwargs={"enable_thinking": thinking}
+    )
+    assert bool(thought(choice)) == thinking
+    if choice["finish_reason"] == "stop":
+        answer = json.loads(choice["message"]["content"])
+        assert isinstance(answer, dict)
+        assert form["type"] == "json_object" or isinstance(answer["result"], int)
+    assert choice["finish_reason"] == "stop" or form["type"] == "json_object"
+
+
+def test_logprobs_are_the_engines(chat, r1_server):
+    choice = chat(logprobs=True, top_logprobs=3, temperature=0, max_tokens=40)
+    tokens = choice["logprobs"]["reasoning_content"] + choice["logprobs"]["content"]
+    for token in tokens:
+        top = token["top_logprobs"]
+        assert len(top) == 3 and token["logprob"] <= top[0]["logprob"] <= 0
+        assert bytes(token["bytes"]).decode(errors="replace") == token["token"]
+    assert chat(logprobs=True)["logprobs"]["content"][0]["top_logprobs"] == []
+    assert chat()["logprobs"] is None
+
+
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("messages", {"messages": []}),
+    ("messages", {"messages": [{"role": "nobody", "content": "x"}]}),
+    (
+        "messages",
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+    ),
+    ("messages", {"messages": [{"role": "user", "content": "<｜User｜>"}]}),
+    ("messages", {"messages": [{"role": "user", "content": "x " * 5000}]}),
+    ("messages", {"messages": [{"role": "tool", "content": "x"}]}),
+    ("max_tokens", {"max_tokens": 0}),
+    ("max_tokens", {"max_tokens": 5, "max_completion_tokens": 6}),
+    ("messages", {"max_tokens": 10**6}),
+    ("temperature", {"temperature": 2.1}),
+    ("temperature", {"temperature": "hot"}),
+    ("top_p", {"top_p": 0}),
+    ("top_k", {"top_k": -2}),
+    ("min_p", {"min_p": 1.1}),
+    ("seed", {"seed": 2**64}),
+    ("n", {"n": 0}),
+    ("n", {"n": 129}),
+    ("stop", {"stop": ""}),
+    ("stop", {"stop": ["x"] * 17}),
+    ("logit_bias", {"logit_bias": {"x": 1}}),
+    ("logit_bias", {"logit_bias": {"1": 101}}),
+    ("logit_bias", {"logit_bias": {"99999": 1}}),
+    ("presence_penalty", {"presence_penalty": 3}),
+    ("frequency_penalty", {"frequency_penalty": -3}),
+    ("top_logprobs", {"top_logprobs": 3}),
+    ("top_logprobs", {"logprobs": True, "top_logprobs": 21}),
+    ("response_format", {"response_format": {"type": "yaml"}}),
+    (
+        "response_format",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "n"}}}},
+    ),
+    ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    ("tool_choice", {"tool_choice": "required"}),
+    ("stream_options", {"stream_options": {"include_usage": True}}),
+    ("reasoning_effort", {"reasoning_effort": "much"}),
+    ("reasoning_effort", {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}),
+    ("chat_template_kwargs", {"chat_template_kwargs": {"colour": 1}}),
+    ("thinking_budget", {"thinking_budget": -1}),
+    ("store", {"store": True}),
+    ("modalities", {"modalities": ["audio"]}),
+    ("functions", {"functions": []}),
+    ("nonsense", {"nonsense": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "fields"), REFUSED)
+def test_what_cannot_be_honoured_is_refused_by_name(r1_server, name, fields):
+    reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json={"messages": ASKED} | fields)
+    assert reply.status_code == 400, reply.text
+    error = reply.json()["error"]
+    assert error["param"] == name and error["message"] and error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "fields"),
+    [
+        ("completions", "prompt", {"prompt": []}),
+        ("completions", "prompt", {"prompt": [5000]}),
+        ("completions", "best_of", {"prompt": "x", "best_of": 2}),
+        ("completions", "suffix", {"prompt": "x", "suffix": "y"}),
+        ("completions", "echo", {"prompt": "x", "echo": True, "logprobs": 1}),
+        ("responses", "input", {"input": []}),
+        ("responses", "input", {"input": [{"type": "reasoning", "id": "x", "summary": []}]}),
+        ("responses", "previous_response_id", {"input": "x", "previous_response_id": "y"}),
+        ("responses", "tools", {"input": "x", "tools": [{"type": "web_search"}]}),
+        ("responses", "truncation", {"input": "x", "truncation": "auto"}),
+    ],
+)
+def test_the_other_paths_refuse_by_name(r1_server, path, name, fields):
+    reply = httpx.post(f"{r1_server.url}/v1/{path}", json=fields)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == name, reply.text
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{", "[]", "null", '{"messages": NaN}', '{"messages": [{"role": "user", "content": "\\ud800"}]}',
+             '{"messages": [{"role": "user", "content": "x"}], "temperature": Infinity}', "[" * 100_000],
+)  # fmt: skip
+def test_broken_bodies(r1_server, body):
+    reply = httpx.post(
+        f"{r1_server.url}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert reply.status_code == 400 and reply.json()["error"]["message"]
+
+
+def test_unknown_models_and_paths(r1_server):
+    reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json={"messages": ASKED, "model": "gpt-9"})
+    assert reply.status_code == 404 and reply.json()["error"]["code"] == "model_not_found"
+    assert httpx.get(f"{r1_server.url}/v1/models/gpt-9").status_code == 404
+    assert "error" in httpx.get(f"{r1_server.url}/v1/nothing").json()
+    assert httpx.get(f"{r1_server.url}/v1/chat/completions").status_code == 405

@@ -1,0 +1,60 @@
+"""The thread that drives the engine: whatever is asked and cancelled, in whatever order, all comes to an end."""
+
+import asyncio
+
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longjing.engine import Engine, Request, Sampling
+from longjing.serving.errors import Busy, Closed
+from longjing.serving.worker import Job, Worker
+
+MODEL = tiny.network("deepseek_v3")
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["ask", "cancel", "wait"]), st.integers(0, 5), st.integers(1, 30)), max_size=20
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ACTIONS)
+def test_all_come_to_an_end(actions):
+    ended = []
+    engine = Engine(MODEL, tiny.tokenizer(), max_batch=3, end_tokens=())
+    worker = Worker(engine, queue=4, on_end=ended.append)
+
+    async def main() -> int:
+        asked, busy = [], 0
+        for action, which, length in actions:
+            if action == "ask":
+                jobs = [Job(Request([5, 6 + which], Sampling(max_tokens=length, seed=which)), None)]
+                try:
+                    asked.append((jobs, worker.submit(jobs), length))
+                except Busy as problem:
+                    busy += 1
+                    assert problem.retry_after >= 1
+            elif action == "cancel" and asked:
+                worker.cancel(asked[which % len(asked)][0])
+            else:
+                await asyncio.sleep(0.002)
+        for jobs, mailbox, length in asked:
+            if jobs[0].ended is None or jobs[0].count == length:
+                reading = asyncio.ensure_future(mailbox.whole())
+                done, _ = await asyncio.wait({reading}, timeout=0.5)
+                if done:
+                    assert len(reading.result()[0].tokens) == length
+                else:  # it was cancelled, and then nothing comes
+                    reading.cancel()
+        return len(asked)
+
+    count = asyncio.run(main())
+    worker.close(grace=5)
+    assert worker.load == 0 and engine.memory_in_use == 0 and len(ended) == count
+    assert len(set(map(id, ended))) == count
+
+    async def too_late() -> None:
+        worker.submit([Job(Request([5], Sampling()), None)])
+
+    with pytest.raises(Closed):
+        asyncio.run(too_late())
