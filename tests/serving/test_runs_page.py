@@ -342,4 +342,12 @@ def test_what_a_browser_is_told_can_be_sent_to_it(tab: Any, tmp_path: Path) -> N
     stage = stage_of(tmp_path / "run")
     stage.metrics.append(metrics(0))
     updates = look(tab)
-    json.dumps([value for component, value in updates.items() if component is not tab.seen])
+    json.dumps([value for component, value in updates.items() if component not in (tab.seen, tab.timer)])
+
+
+def test_a_stage_that_is_not_running_is_looked_at_less_often(tab: Any, tmp_path: Path) -> None:
+    stage = stage_of(tmp_path / "run")
+    running = look(tab)
+    stage.finish({})
+    finished = look(tab, "run", "zero", seen=running[tab.seen])
+    assert running[tab.timer].value < finished[tab.timer].value

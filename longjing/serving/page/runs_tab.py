@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from longjing.serving.page.groups import earlier, group, groups_of, label, telling
 from longjing.serving.page.runs import Runs, Stage
 
-_EVERY = 2.0  # seconds between two looks at the logs
+_EVERY, _SELDOM = 2.0, 10.0  # seconds between two looks at a stage that is running, and at any other
 _HERE = Path(__file__).parent
 _SCRIPT = (_HERE / "runs.js").read_text("utf-8")
 _LOGPROB, _ADVANTAGE = "log-probability", "advantage"
@@ -30,12 +30,11 @@ def runs_tab(folder: Path) -> None:
     chosen = [tab.run, tab.stage, tab.colour, tab.pair]
     shown = [tab.controls, tab.step, tab.problem, tab.rollouts]
     charts = [tab.status, tab.charts, tab.accordion, tab.more]
-    looked = [tab.names, tab.run, tab.stage, *charts, *shown, tab.follow, tab.seen]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    quiet["concurrency_limit"] = None
+    looked = [tab.names, tab.run, tab.stage, *charts, *shown, tab.follow, tab.seen, tab.timer]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     blocks = Context.root_block
     assert blocks is not None, "runs_tab stands inside gr.Blocks"
-    for event in (blocks.load, gr.Timer(_EVERY).tick, tab.run.input, tab.stage.input):
+    for event in (blocks.load, tab.timer.tick, tab.run.input, tab.stage.input):
         event(tab.look, [*chosen, tab.follow, tab.seen], looked, **quiet)
     tab.follow.input(tab.catch_up, [*chosen, tab.follow], shown, **quiet)
     for event in (tab.step.input, tab.problem.focus):  # whoever chooses wants to stay there
@@ -52,7 +51,7 @@ class _Tab:
 
     def __init__(self, folder: Path) -> None:
         self._runs = Runs(folder)
-        self.seen = gr.State(None)
+        self.seen, self.timer = gr.State(None), gr.Timer(_EVERY)
         with gr.Row(visible=False) as self.names:
             self.run = gr.Dropdown([], label="Run", scale=2, min_width=200)
             self.stage = gr.Dropdown([], label="Stage", scale=1, min_width=160)
@@ -87,7 +86,8 @@ class _Tab:
         now |= {"status": stage.status(), "version": stage.version} if stage else {}
         if now == seen:
             return gr.skip()
-        updates: Updates = {self.seen: now}
+        running = stage is not None and now["status"].state == "running"
+        updates: Updates = {self.seen: now, self.timer: gr.Timer(_EVERY if running else _SELDOM)}
         if any(not seen or now[key] != seen[key] for key in ("names", "run", "begun", "stage")):
             updates[self.names] = gr.update(visible=bool(names))
             updates[self.run] = gr.update(choices=names, value=run)
