@@ -45,7 +45,12 @@ def test_clients_that_leave_in_mid_stream(tiny_server):
 def test_a_client_that_leaves_before_the_answer(tiny_server):
     host, port = tiny_server.url.removeprefix("http://").split(":")
     body = b'{"prompt": "ab", "max_tokens": 400, "logit_bias": {"1": -100}}'
-    lines = ("POST /v1/completions HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    lines = (
+        "POST /v1/completions HTTP/1.1",
+        "Host: x",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
     head = "\r\n".join(lines) + "\r\n\r\n"
     for _ in range(4):
         with socket.create_connection((host, int(port))) as connection:

@@ -44,10 +44,6 @@ def test_sizes():
         chunks = iter([b'{"prompt": "' + b"a" * 2000, b'"}'])
         assert httpx.post(url, content=chunks, headers=headers).status_code == 413
         assert httpx.post(url, content=iter([b'{"prompt":', b'"ab"}']), headers=headers).status_code == 200
-        assert httpx.post(url, content=b"{}", headers={"Content-Length": "-5"} | headers).status_code in (
-            400,
-            413,
-        )
 
 
 def test_times():
