@@ -3,20 +3,30 @@
 import io
 import os
 import re
+import select
 import signal
+import subprocess
+import sys
+import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from longjing import tasks
-from longjing.chat import Boxes, Conversation, converse, interruptible, printable
+from longjing.chat import ChatModel, Conversation, converse
+from longjing.chat.lines import KEPT, History, history_file
+from longjing.chat.terminal import Boxes, Commands, interruptible, printable
 from longjing.engine.request import Chunk, Request
 from longjing.errors import UserError
+from longjing.model.files import shipped
 
 
 class Tokens:
@@ -51,8 +61,16 @@ class Engine:
             yield Chunk(piece, [0], self.reason if place + 1 == len(pieces) else None)  # type: ignore[arg-type]
 
 
-def conversation(engine: Engine, limit: int = 10_000) -> Conversation:
-    return Conversation(engine, Tokens(), limit, 1.0, 50, 0)  # type: ignore[arg-type]
+def model(engine: Engine, name: str = "fake", limit: int = 10_000, task: Any = None) -> ChatModel:
+    return ChatModel(name, engine, Tokens(), limit, task)  # type: ignore[arg-type]
+
+
+def conversation(engine: Engine, limit: int = 10_000, task: Any = None) -> Conversation:
+    return Conversation(model(engine, limit=limit, task=task), 1.0, 50, 0)
+
+
+def no_other(name: str) -> ChatModel:
+    raise UserError(f"no model {name!r}")
 
 
 def ask(talk: Conversation, question: str) -> tuple[str, str]:
@@ -82,11 +100,13 @@ def test_the_prompt_always_fits_and_keeps_the_newest(sizes: list[int]) -> None:
         assert "<｜user｜>" + "q" * size + "<｜Assistant｜>" in Tokens().decode(list(request.prompt))
 
 
-def test_a_question_that_never_fits_is_refused_and_forgotten() -> None:
-    talk = conversation(Engine("x</think>y"), limit=100)
+def test_a_question_that_never_fits_is_refused_and_costs_nothing() -> None:
+    talk = conversation(Engine("x</think>y", "x</think>y"), limit=120)
+    ask(talk, "first")
+    before = list(talk.messages)
     with pytest.raises(UserError, match="shorten it"):
         ask(talk, "q" * 100)
-    assert talk.messages == [] and ask(talk, "q") == ("x", "y")
+    assert talk.messages == before and ask(talk, "q") == ("x", "y")
 
 
 def test_a_stopped_reply_stops_the_engine() -> None:
@@ -116,7 +136,7 @@ def test_no_control_reaches_the_terminal(text: str) -> None:
 def talk(monkeypatch: pytest.MonkeyPatch, engine: Engine, lines: str, task: Any = None) -> str:
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     screen = Console(file=io.StringIO(), width=40)
-    converse(conversation(engine), task, screen)
+    converse(conversation(engine, task=task), no_other, screen)
     return screen.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -145,6 +165,11 @@ def test_without_a_task_there_are_no_problems(monkeypatch: pytest.MonkeyPatch) -
     assert "no task" in talk(monkeypatch, Engine(), "/problem\n")
 
 
+def test_an_empty_line_parts_reasoning_and_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ending in ("", "\n"):
+        assert talk(monkeypatch, Engine(f"a{ending}</think>b"), "q\n") == "a\n\nb\n\n\n"
+
+
 def test_a_reply_that_was_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cut off" in talk(monkeypatch, Engine("thinking", reason="length"), "q\n")
 
@@ -152,15 +177,15 @@ def test_a_reply_that_was_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 def test_thinking_is_turned_off_and_budgeted(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine("Seven.", "x</think>y", "x</think>y")
     talk = conversation(engine)
-    lines = iter(["/think off", "3+4?", "/think on", "/budget 7", "3+4?", "/budget many", "/quit"])
+    lines = iter(["/think off", "3+4?", "/think on", "/budget 7", "3+4?", "/quit"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     shown = io.StringIO()
-    converse(talk, None, Console(file=shown, width=200))
+    converse(talk, no_other, Console(file=shown, width=200))
     first, second = engine.requests
     assert Tokens().decode(list(first.prompt)).endswith("<think>\n\n</think>\n\n")
     assert Tokens().decode(list(second.prompt)).endswith("<think>\n")
     assert "thinking is off" in shown.getvalue() and "7 tokens" in shown.getvalue()
-    assert talk.budget == 7 and "/budget    tokens" in shown.getvalue(), "what can't be understood gets help"
+    assert talk.budget == 7
     guide = second.guide
     assert guide is not None
     vocabulary, said = 0x10000, [ord("z")] * 7
@@ -173,6 +198,237 @@ def test_thinking_is_turned_off_and_budgeted(monkeypatch: pytest.MonkeyPatch) ->
         assert bias is not None and bias.argmax() == token and bias.isinf().sum() == vocabulary - 1
         said.append(token)
     assert guide.bias(said, vocabulary) is None
+
+
+def plain(shown: str) -> str:
+    """Without colours, and what else steers a terminal."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+
+
+def commands(talk: Conversation, load: Any = no_other) -> tuple[Commands, io.StringIO]:
+    shown = io.StringIO()
+    return Commands(talk, load, Console(file=shown, width=200)), shown
+
+
+NUMBERS = st.one_of(st.integers(), st.floats()).map(str)
+
+
+@given(st.sampled_from(["/think", "/budget", "/temperature"]), st.one_of(st.text(), NUMBERS))
+@example("/temperature", "inf")
+@example("/temperature", "nan")
+@example("/budget", "9" * 5000)
+def test_a_setting_is_changed_or_says_what_it_takes(command: str, value: str) -> None:
+    talk = conversation(Engine())
+    before = talk.thinking, talk.budget, talk.temperature
+    try:
+        commands(talk)[0].obey(command, value)
+    except UserError as error:
+        assert (talk.thinking, talk.budget, talk.temperature) == before
+        assert str(error).startswith(command) and "it is" in str(error) and "\n" not in str(error)
+    else:
+        assert 0 <= talk.budget <= 25, "of 50 tokens the answer keeps half"
+        assert 0 <= talk.temperature < float("inf")
+
+
+def test_settings_hold_for_the_next_question() -> None:
+    talk = conversation(Engine("x</think>y"))
+    chat, shown = commands(talk)
+    chat.obey("/temperature", "0.25")
+    chat.obey("/budget", "5000")
+    ask(talk, "q")
+    assert talk.model.engine.requests[0].sampling.temperature == 0.25  # type: ignore[attr-defined]
+    assert "the temperature is 0.25" in shown.getvalue()
+    assert "25 tokens; with more, no answer would fit" in shown.getvalue()
+
+
+def test_another_model_goes_on_with_what_was_said() -> None:
+    first, second = Engine("x</think>one"), Engine("two")
+    talk = conversation(first)
+    ask(talk, "1?")
+    chat, shown = commands(talk, {"other": model(second, "other")}.__getitem__)
+    talk.thinking, talk.budget = False, 9
+    chat.obey("/model", "other")
+    assert ask(talk, "2?") == ("", "two")
+    assert [message["content"] for message in talk.messages] == ["1?", "one", "2?", "two"]
+    assert "1?" in Tokens().decode(list(second.requests[0].prompt)) and len(first.requests) == 1
+    assert (talk.thinking, talk.budget) == (False, 9)
+    chat.obey("/model")
+    assert "other answers" in shown.getvalue() and ", ".join(shipped()) in shown.getvalue()
+
+
+@pytest.mark.parametrize("error", [UserError("no model 'other'"), PermissionError("other is locked")])
+def test_a_model_that_is_not_there_leaves_the_old_one(error: Exception) -> None:
+    def load(name: str) -> ChatModel:
+        raise error
+
+    talk = conversation(Engine("x</think>y"))
+    with pytest.raises(UserError, match=f"{error}\nfake goes on"):
+        commands(talk, load)[0].obey("/model", "other")
+    assert ask(talk, "q") == ("x", "y")
+
+
+def test_ctrl_c_stops_the_loading_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> ChatModel:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("/model other\nq\n"))
+    screen = io.StringIO()
+    converse(conversation(Engine("x</think>y")), load, Console(file=screen))
+    assert screen.getvalue() == "(stopped)\nx\n\ny\n\n\n"
+
+
+def test_problems_are_those_of_the_model_that_answers() -> None:
+    tasks_of = [tasks.get("countdown"), tasks.get("arithmetic")]
+    first, second = (next(task.problems("test", 0)) for task in tasks_of)
+    engine = Engine(f"x</think>\\boxed{{{first.answer}}}", f"x</think>\\boxed{{{second.answer}}}")
+    talk = conversation(engine, task=tasks_of[0])
+    chat, shown = commands(talk, lambda name: model(engine, name, task=tasks_of[1]))
+    chat.obey("/problem")
+    chat.obey("/model", "other")
+    chat.obey("/problem")
+    assert first.prompt in shown.getvalue() and second.prompt in shown.getvalue()
+    assert shown.getvalue().count("correct") == 2
+
+
+@given(st.lists(st.one_of(st.text(), st.sampled_from("ab")), max_size=20), st.binary(max_size=40))
+def test_lines_are_found_in_the_next_session(lines: list[str], rubbish: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "longjing" / "history"
+        history = History(file)
+        for line in lines:
+            history.add(line)
+        assert history.lines == [line for line, _ in groupby(lines)] == History(file).lines
+        if lines:
+            assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
+            with file.open("ab") as damaged:
+                damaged.write(b"\xff" + rubbish)
+            assert History(file).lines[: len(history.lines)] == history.lines
+
+
+def test_the_history_stays_short(tmp_path: Path) -> None:
+    history = History(tmp_path / "history")
+    for number in range(KEPT + 5):
+        history.add(str(number))
+    expected = [str(number) for number in range(5, KEPT + 5)]
+    assert History(tmp_path / "history").lines == expected
+    assert len((tmp_path / "history").read_text().splitlines()) == KEPT
+
+
+def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "history", Path("/proc/nowhere/history"), None):
+        history = History(place)
+        history.add("q")
+        assert history.lines == ["q"]
+
+
+@pytest.mark.parametrize("state", [None, "", "relative", "/state"])
+def test_the_history_lies_where_the_user_keeps_state(
+    monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if state is not None:
+        monkeypatch.setenv("XDG_STATE_HOME", state)
+    root = "/state" if state == "/state" else "/home/somebody/.local/state"
+    assert history_file() == Path(root) / "longjing" / "history"
+
+
+# The program behind the terminal. The engine answers for ever, until Ctrl-C; `other` answers at once.
+AT_A_TERMINAL = """
+import itertools, os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs the tests may have ignored
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # of which this becomes the session, so that Ctrl-C reaches it
+from rich.console import Console
+from longjing.chat import converse
+from longjing.engine.request import Chunk
+from test_chat import Engine, conversation, model
+
+class Endless(Engine):
+    def stream(self, request):
+        for number in itertools.count():
+            time.sleep(0.01)
+            yield Chunk(f"{number} ", [0], None)
+
+other = Engine("x</think>Said " + "at once.")
+converse(conversation(Endless()), {"other": model(other, "other")}.__getitem__, Console())
+"""
+
+
+class Terminal:
+    """A session of the chat in a pseudo-terminal."""
+
+    def __init__(self, state: Path) -> None:
+        self._keyboard, end = os.openpty()
+        environment = os.environ | {
+            "XDG_STATE_HOME": str(state), "TERM": "xterm",
+            "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)]),
+        }  # fmt: skip
+        self.program = subprocess.Popen(
+            [sys.executable, "-c", AT_A_TERMINAL],
+            stdin=end, stdout=end, stderr=end, env=environment, start_new_session=True,
+        )  # fmt: skip
+        os.close(end)
+        self._shown = ""
+        self.until("> ")
+
+    def type(self, keys: str) -> None:
+        os.write(self._keyboard, keys.encode())
+
+    def until(self, text: str) -> str:
+        """What the screen shows next, until `text` has come."""
+        end = time.monotonic() + 60
+        while text not in self._shown:
+            came = select.select([self._keyboard], [], [], 60)[0]
+            assert came and time.monotonic() < end, f"no {text!r} in {self._shown[-1000:]!r}"
+            self._shown = plain(self._shown + os.read(self._keyboard, 4096).decode())
+        before, _, self._shown = self._shown.partition(text)
+        return before
+
+    def close(self) -> None:
+        if self.program.poll() is None:
+            self.program.kill()
+        self.program.wait()
+        os.close(self._keyboard)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Callable[[], Terminal]]:
+    opened: list[Terminal] = []
+
+    def start() -> Terminal:
+        opened.append(Terminal(tmp_path))
+        return opened[-1]
+
+    yield start
+    for session in opened:
+        session.close()
+
+
+def test_at_a_terminal_ctrl_c_stops_the_answer_and_the_arrows_bring_questions_back(
+    terminal: Callable[[], Terminal], tmp_path: Path
+) -> None:
+    session = terminal()
+    session.type("count\r")
+    session.until("9 10 ")
+    session.type("\x03")
+    session.until("(stopped)")
+    session.until("> ")
+    session.type("unfinished\x03")
+    session.until("/quit or Ctrl-D leaves")
+    session.until("> ")
+    session.type("/model other\r")
+    session.until("> ")
+    session.type("\x1b[A\x1b[A\r")  # the line before the last
+    assert "count" in session.until("Said at once.")
+    session.until("> ")
+    session.type("\x04")
+    assert session.program.wait(60) == 0
+    history = tmp_path / "longjing" / "history"
+    assert history.read_text().splitlines() == ['"count"', '"/model other"', '"count"']
+    again = terminal()
+    again.type("\x1b[A")
+    again.until("count")
 
 
 @given(
@@ -210,9 +466,9 @@ def test_what_is_boxed_stands_out_on_a_terminal_only(monkeypatch: pytest.MonkeyP
         lines = iter(["1/2?", "/quit"])
         monkeypatch.setattr("builtins.input", lambda prompt, lines=lines: next(lines))
         shown = io.StringIO()
-        converse(talk, None, Console(file=shown, width=200, force_terminal=terminal, no_color=True))
+        converse(talk, no_other, Console(file=shown, width=200, force_terminal=terminal, no_color=True))
         assert ("\\boxed" in shown.getvalue()) is not terminal
-        assert "\\frac{1}{2}" in re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
+        assert "\\frac{1}{2}" in plain(shown.getvalue())
         assert talk.messages[-1]["content"] == "It is \\boxed{\\frac{1}{2}}, sure", (
             "it remembers what it wrote"
         )

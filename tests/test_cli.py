@@ -1,5 +1,6 @@
 """The commands: help that teaches, errors without a traceback, output that other programs can read."""
 
+import io
 import json
 import subprocess
 import sys
@@ -197,6 +198,20 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert call(monkeypatch, "run", "r1-zero", "--device", "cpu", "--seed", 3) == 130
     text = capsys.readouterr().out
     assert "the same command goes on" in text and "runs/r1-zero-seed-3/report.html" in text
+
+
+def test_chat_goes_on_with_any_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], base: Callable[[str], Path]
+) -> None:
+    path = base("llama")
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO(f"/model {path}\n/problem\n/model base\n/model /nowhere\n/model\n")
+    )
+    assert call(monkeypatch, "chat", "r1", "--device", "cpu") == 0
+    first, other, problem, back, missing, stays, says, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("r1: ") and other.startswith(f"{path}: ") and back.startswith("base: ")
+    assert "no task" in problem and "/nowhere" in missing
+    assert stays == "base goes on" and says.startswith("base answers")
 
 
 def test_eval_prints_a_table_and_writes_json(

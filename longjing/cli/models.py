@@ -34,16 +34,20 @@ def chat(
 
         longjing chat base --temperature 0
     """
-    from longjing.chat import Conversation, converse
+    from longjing.chat import ChatModel, Conversation, converse
     from longjing.recipe.running import task_of
 
     console = Console(highlight=False)
-    engine, tokenizer = load_engine(model, device, dtype, console)
-    limit = engine.model.config.max_position_embeddings
-    conversation = Conversation(engine, tokenizer, limit, temperature, max_tokens, seed)
+
+    def load(name: str) -> ChatModel:
+        engine, tokenizer = load_engine(name, device, dtype, console)
+        limit = engine.model.config.max_position_embeddings
+        return ChatModel(name, engine, tokenizer, limit, task_of(name))
+
+    conversation = Conversation(load(model), temperature, max_tokens, seed)
     if budget is not None:
         conversation.budget = budget
-    converse(conversation, task_of(model), console)
+    converse(conversation, load, console)
 
 
 def export(
