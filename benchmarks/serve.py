@@ -4,11 +4,11 @@
     python benchmarks/serve.py --part cold --out benchmarks/results/serve_cold.json
     python benchmarks/serve.py --part chaos --out benchmarks/results/serve_chaos.json
 
-`load`: so many clients at once, each of which asks a problem of the everyday tasks, reads the streamed reply to its end and
-asks the next, for `--seconds`. The two servers take turns level by level, each alone on the machine. Time to first token
-and time per token are the client's, waiting in the queue included; a reply that doesn't end as it should is lost.
-`engine`: what the engine makes of as many requests at once in process, with no server around it, and the same rules of a
-turn: the share of it that the server reaches is what is left to be gained.
+`load`: so many clients at once, each of which asks a problem of the everyday tasks, reads the streamed reply to its end
+and asks the next, for `--seconds`. The two servers take turns level by level, each alone on the machine. Time to first
+token and time per token are the client's, the queue included; a reply that does not end as it should is lost.
+`engine`: what the engine makes of as many requests at once in process, with no server around it and the same rules of
+a turn: the share of it that the server reaches is what is left to be gained.
 
 `cold`: from starting `longjing serve`, its page included, to the first whole answer. `chaos`: clients that are cut in
 mid-stream, slow readers, prompts over the limit, and SIGTERM under load.

@@ -32,9 +32,13 @@ from longjing.model.files import shipped
 class Tokens:
     """A tokenizer of one token per character, in R1's layout."""
 
-    def encode_chat(self, messages: list[dict[str, str]], thinking: bool) -> list[int]:
+    def encode_chat(
+        self, messages: list[dict[str, str]], add_generation_prompt: bool = True, thinking: bool = True
+    ) -> list[int]:
         text = "".join(f"<｜{message['role']}｜>{message['content']}" for message in messages)
-        return self.encode(text + "<｜Assistant｜><think>\n" + ("" if thinking else "\n</think>\n\n"))
+        if add_generation_prompt:
+            text += "<｜Assistant｜><think>\n" + ("" if thinking else "\n</think>\n\n")
+        return self.encode(text)
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
@@ -58,7 +62,7 @@ class Engine:
         pieces = [text[start : start + 3] for start in range(0, len(text), 3)]
         for place, piece in enumerate(pieces):
             self.said += 1
-            yield Chunk(piece, [0], self.reason if place + 1 == len(pieces) else None)  # type: ignore[arg-type]
+            yield Chunk(piece, Tokens().encode(piece), self.reason if place + 1 == len(pieces) else None)  # type: ignore[arg-type]
 
 
 def model(engine: Engine, name: str = "fake", limit: int = 10_000, task: Any = None) -> ChatModel:
@@ -186,18 +190,28 @@ def test_thinking_is_turned_off_and_budgeted(monkeypatch: pytest.MonkeyPatch) ->
     assert Tokens().decode(list(second.prompt)).endswith("<think>\n")
     assert "thinking is off" in shown.getvalue() and "7 tokens" in shown.getvalue()
     assert talk.budget == 7
-    guide = second.guide
-    assert guide is not None
-    vocabulary, said = 0x10000, [ord("z")] * 7
-    closing = Tokens().encode("\n</think>\n\n")
-    for place in range(7):
-        bias = guide.bias(said[:place], vocabulary)
-        assert bias is not None and bias[0] == float("-inf") and bias[ord("z")] == 0
-    for token in closing:
-        bias = guide.bias(said, vocabulary)
-        assert bias is not None and bias.argmax() == token and bias.isinf().sum() == vocabulary - 1
-        said.append(token)
-    assert guide.bias(said, vocabulary) is None
+
+
+class Obedient(Engine):
+    """Says z for ever, unless the guide says otherwise."""
+
+    def stream(self, request: Request) -> Iterator[Chunk]:
+        assert request.guide is not None
+        said: list[int] = []
+        for _ in range(request.sampling.max_tokens):
+            bias = request.guide.bias(said, 0x10000)
+            allowed = [] if bias is None else bias.isfinite().nonzero()[:, 0].tolist()
+            token = allowed[0] if len(allowed) == 1 else ord("z")
+            said.append(token)
+            yield Chunk(chr(token), [token], "length" if len(said) == request.sampling.max_tokens else None)
+
+
+def test_the_budget_holds_and_an_answer_follows() -> None:
+    talk = conversation(Obedient())
+    talk.budget = 7
+    ask(talk, "q")
+    assert talk.reply.reasoning == "z" * 7 and talk.reply.answer
+    assert any("budget of 7" in notice for notice in talk.notices)
 
 
 def plain(shown: str) -> str:
@@ -226,7 +240,9 @@ def test_a_setting_is_changed_or_says_what_it_takes(command: str, value: str) ->
         assert (talk.thinking, talk.budget, talk.temperature) == before
         assert str(error).startswith(command) and "it is" in str(error) and "\n" not in str(error)
     else:
-        assert 0 <= talk.budget <= 25, "of 50 tokens the answer keeps half"
+        assert 0 <= talk.budget <= 21, (
+            "of 50 tokens the answer keeps half, and what closes the reasoning four"
+        )
         assert 0 <= talk.temperature < float("inf")
 
 
@@ -238,7 +254,7 @@ def test_settings_hold_for_the_next_question() -> None:
     ask(talk, "q")
     assert talk.model.engine.requests[0].sampling.temperature == 0.25  # type: ignore[attr-defined]
     assert "the temperature is 0.25" in shown.getvalue()
-    assert "25 tokens; with more, no answer would fit" in shown.getvalue()
+    assert "21 tokens; with more, no answer would fit" in shown.getvalue()
 
 
 def test_another_model_goes_on_with_what_was_said() -> None:
@@ -342,13 +358,13 @@ os.close(os.open(os.ttyname(0), os.O_RDWR))  # of which this becomes the session
 from rich.console import Console
 from longjing.chat import converse
 from longjing.engine.request import Chunk
-from test_chat import Engine, conversation, model
+from test_chat import Engine, Tokens, conversation, model
 
 class Endless(Engine):
     def stream(self, request):
         for number in itertools.count():
             time.sleep(0.01)
-            yield Chunk(f"{number} ", [0], None)
+            yield Chunk(f"{number} ", Tokens().encode(f"{number} "), None)
 
 other = Engine("x</think>Said " + "at once.")
 converse(conversation(Endless()), {"other": model(other, "other")}.__getitem__, Console())
@@ -412,7 +428,7 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_the_arrows_bring_questions_ba
     session.type("count\r")
     session.until("9 10 ")
     session.type("\x03")
-    session.until("(stopped)")
+    session.until("Stopped.")
     session.until("> ")
     session.type("unfinished\x03")
     session.until("/quit or Ctrl-D leaves")

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from longjing.engine import Engine, Request, Sampling, sample_seed
-from longjing.engine.thinking import ThinkingBudget
+from longjing.engine.turn import Turn, room_to_think
 from longjing.errors import UserError
 from longjing.tasks import Completion, Task
-from longjing.text.reasoning import Delta, ReasoningStream
+from longjing.text.reasoning import Delta
 from longjing.text.tokenizer import Tokenizer
-
-_ANSWER = 64  # tokens of a reply that are kept for the answer
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,11 @@ class Conversation:
         self.model, self.temperature = model, temperature
         self._max_tokens, self._seed = max_tokens, seed
         self._turn = 0
-        self._budget = self._longest = max(max_tokens - _ANSWER, max_tokens // 2)
+        self._budget = self._longest = room_to_think(max_tokens)
         self.thinking = True
         self.messages: list[dict[str, str]] = []
         self.reply = Completion.parse("")
-        self.exhausted = False  # whether the budget closed the last reasoning
+        self.notices: list[str] = []  # what else there is to say of the last reply
 
     @property
     def budget(self) -> int:
@@ -58,16 +56,19 @@ class Conversation:
         self._turn += 1
         seed = sample_seed(self._seed, self._turn, "chat", 0)
         sampling = Sampling(temperature=self.temperature, max_tokens=self._max_tokens, seed=seed)
-        stream = ReasoningStream.after(tokenizer.decode(prompt))
-        prefilled, text, reason = stream.in_reasoning, "", None
-        guide = ThinkingBudget(tokenizer, prompt, self.budget, engine.end_tokens)
-        for chunk in engine.stream(Request(prompt, sampling, guide)):
+        turn = Turn(tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget)
+        prefilled, text, reason = turn.in_reasoning, "", None
+        # What follows the question, the reasoning first, is no part of a later prompt.
+        keep = len(tokenizer.encode_chat(messages, add_generation_prompt=False))
+        for chunk in engine.stream(Request(prompt, sampling, turn, keep)):
             text, reason = text + chunk.text, chunk.finish_reason
-            yield stream.feed(chunk.text)
+            turn.extend(chunk.token_ids)
+            yield turn.take()
             if stopped():
                 break
-        yield stream.finish()
-        self.exhausted = guide.exhausted
+        turn.finish()
+        yield turn.take()
+        self.notices = [] if stopped() else turn.notices(reason or "stop")
         self.reply = Completion.parse(text, prefilled, truncated=reason != "stop")
         self.messages = [*messages, {"role": "assistant", "content": self.reply.answer}]
 

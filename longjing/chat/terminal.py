@@ -175,12 +175,9 @@ def _reply(conversation: Conversation, question: str, console: Console) -> None:
             answer = printable(delta.answer)
             _show_answer(boxes.feed(answer) if console.is_terminal else [(answer, False)], console)
         _show_answer(boxes.finish(), console)
-        if conversation.exhausted:
-            console.print(Text(" (it had no more time to think: /budget)", "yellow"), end="")
-        if stopped():
-            console.print(Text(" (stopped)", "yellow"), end="")
-        elif conversation.reply.truncated:
-            console.print(Text(" (cut off: raise --max-tokens)", "yellow"), end="")
+        notices = ["Stopped."] if stopped() else conversation.notices
+        if notices:
+            console.print(Text("\n" + "\n".join(notices), "yellow"), end="", soft_wrap=True)
     console.print("\n")
 
 

@@ -91,4 +91,4 @@ def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:
     size = sum(parameter.numel() for parameter in network.parameters())
     dtype = str(weight.dtype).removeprefix("torch.")
     say(console, f"{model}: {size / 1e6:.1f} million parameters, {where(str(weight.device), dtype)}", "dim")
-    return Engine(network, tokenizer, speculate="auto"), tokenizer
+    return Engine(network, tokenizer, speculate="auto", prefix_bytes=64 << 20), tokenizer

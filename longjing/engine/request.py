@@ -40,7 +40,7 @@ class Sampling:
         wrong = [
             f"{name} = {getattr(self, name)!r} (must be {allowed})"
             for name, allowed, good in (
-                ("temperature", "0, for greedy, or more", 0 <= self.temperature < float("inf")),
+                ("temperature", "0, for greedy, or 0.0001 to 10000", _tempered(self.temperature)),
                 ("top_k", "0, for off, or more", self.top_k >= 0),
                 ("top_p", "above 0 and at most 1", 0 < self.top_p <= 1),
                 ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
@@ -55,6 +55,11 @@ class Sampling:
         ]
         if wrong:
             raise UserError(f"sampling settings out of range: {', '.join(wrong)}")
+
+
+def _tempered(temperature: float) -> bool:
+    """Whether logits divided by it stay numbers, in float32 too."""
+    return temperature == 0 or 1e-4 <= temperature <= 1e4
 
 
 class Guide(Protocol):

@@ -60,6 +60,7 @@ class Turn:
         self._layout = tokenizer.encode(_LAYOUT) if answer is not None and not self._machine.closed else []
         self.reasoned: list[bool] = []
         self.reasoning_tokens = 0
+        self._taken = (0, 0)
         self.exhausted = self.circled = self.ended = self.stopped = False
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
@@ -99,19 +100,25 @@ class Turn:
             self.reasoning_tokens += was_reasoning
             if token not in self._ends and not self.stopped:
                 self._circles.add(token)
-                self._take(self._machine.feed(self._detokenizer.add(token)))
+                self._add(self._machine.feed(self._detokenizer.add(token)))
             if was_reasoning and not self._machine.in_reasoning and not self._forced:
                 self._circles = Circles()  # the answer's own
 
     def finish(self) -> None:
         """No more tokens come."""
         if not self.stopped:
-            self._take(self._machine.feed(self._detokenizer.flush()))
-            self._take(self._machine.finish())
+            self._add(self._machine.feed(self._detokenizer.flush()))
+            self._add(self._machine.finish())
             self._stops.finish()
             self._stopped_in_reasoning.finish()
 
-    def _take(self, delta: Delta) -> None:
+    def take(self) -> Delta:
+        """What both parts have grown by since this was asked last."""
+        thought, said = self._taken
+        self._taken = len(self.reasoning), len(self.answer)
+        return Delta(self.reasoning[thought:], self.answer[said:])
+
+    def _add(self, delta: Delta) -> None:
         self.stopped = self._stopped_in_reasoning.add(delta.reasoning) or self._stops.add(delta.answer)
 
     @property

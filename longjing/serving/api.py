@@ -106,10 +106,7 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     async def answer(
         request: Request, served: Served, jobs: list[Job], reply: Any, stream: bool | None
     ) -> Response:
-        try:
-            mailbox = served.worker.submit(jobs)
-        except UserError as problem:
-            raise Refused(str(problem)) from problem
+        mailbox = served.worker.submit(jobs)
         if stream:
             named = isinstance(reply, ResponsesReply)
             return EventStream(_guarded(reply.events(mailbox), served, mailbox, rules.seconds), named)
@@ -221,6 +218,10 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, problem: Refused) -> Response:
         return error(400, str(problem), parameter=problem.parameter, code=problem.code)
+
+    @app.exception_handler(UserError)
+    async def impossible(request: Request, problem: UserError) -> Response:
+        return error(400, str(problem))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, problem: RequestValidationError) -> Response:

@@ -6,7 +6,7 @@ such as `user`, is accepted and has no effect.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Text = Annotated[str, Field(max_length=10_000_000)]
@@ -104,12 +104,18 @@ class StreamOptions(Strict):
     include_obfuscation: bool | None = None
 
 
+def _tempered(temperature: float) -> float:
+    if 0 < temperature < 1e-4:
+        raise ValueError("from 0.0001 on, or 0 for the likeliest tokens")
+    return temperature
+
+
 class SamplingFields(Strict):
     """What all three endpoints know."""
 
     model: Annotated[str, Field(max_length=1000)] | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_tempered)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31, description="0 or -1 is off")] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -56,7 +56,6 @@ class Job:
     ended: float | None = None
     count: int = 0  # tokens sampled so far
     reused: int = 0  # tokens of the prompt that needn't be read, known at the end
-    _seen: tuple[int, int] = (0, 0)
 
     def take(self, event: Event) -> Piece:
         """What the engine's event is to the reader. In the engine's thread."""
@@ -77,8 +76,8 @@ class Job:
             if reason:
                 turn.finish()
                 notices = turn.notices(reason)
-            reasoning, answer = turn.reasoning[self._seen[0] :], turn.answer[self._seen[1] :]
-            self._seen = len(turn.reasoning), len(turn.answer)
+            delta = turn.take()
+            reasoning, answer = delta.reasoning, delta.answer
         if reason:
             self.ended = now
         tokens = map(Token, chunk.token_ids, chunk.logprobs, tops, reasoned)

@@ -131,6 +131,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("messages", {"max_tokens": 10**6}),
     ("temperature", {"temperature": 2.1}),
     ("temperature", {"temperature": "hot"}),
+    ("temperature", {"temperature": 1e-40}),
     ("top_p", {"top_p": 0}),
     ("top_k", {"top_k": -2}),
     ("min_p", {"min_p": 1.1}),
