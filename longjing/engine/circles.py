@@ -12,20 +12,17 @@ class Circles:
     least 64 tokens long in all."""
 
     def __init__(self) -> None:
-        self._last = np.full(LONGEST, -1)  # the last tokens, in a ring
-        self._count = 0
-        self._runs = np.zeros(
-            LONGEST, dtype=int
-        )  # for how many tokens now each has been the one `period` before
+        # The last tokens in a ring, the newest at `_newest` and older ones behind it; twice, so that they lie in order.
+        self._last, self._newest = np.full(2 * LONGEST, -1), 0
+        self._runs = np.zeros(LONGEST, int)  # for how many tokens now each has been the one `period` before
         periods = np.arange(1, LONGEST + 1)
         self._needed = np.maximum((_TIMES - 1) * periods, _LEAST - periods)
-        self._ages = np.arange(LONGEST)
         self.found = False
 
     def add(self, token: int) -> None:
         """The next token."""
-        newest_first = self._last[(self._count - 1 - self._ages) % LONGEST]
-        self._runs = (self._runs + 1) * (newest_first == token)
-        self._last[self._count % LONGEST] = token
-        self._count += 1
+        self._runs += 1
+        self._runs *= self._last[self._newest : self._newest + LONGEST] == token
+        self._newest = (self._newest - 1) % LONGEST
+        self._last[self._newest] = self._last[self._newest + LONGEST] = token
         self.found = bool((self._runs >= self._needed).any())

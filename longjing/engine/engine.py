@@ -146,13 +146,13 @@ class Engine:
         self.check(request)
         return self._stream(request)
 
-    def add(self, request: Request) -> int:
-        """Queue a request, whose text will come in pieces; returns the id that its events carry.
+    def add(self, request: Request, streams: bool = True) -> int:
+        """Queue a request; returns the id that its events carry, and with `streams` its text as it comes.
 
         Raises UserError for one that could never run.
         """
         self.check(request)
-        return self._add(request, streams=True).id
+        return self._add(request, streams).id
 
     def step(self) -> list[Event]:
         """Let in, read, sample, hand out: an event for every running request. Without any, does nothing."""
@@ -367,8 +367,8 @@ class Engine:
     def _guidance(self) -> Tensor:
         """What the guides of all rows say of their next tokens, `[rows, vocabulary]`."""
         width = self.model.config.vocab_size
-        said = [agree(sequence.guides, sequence.tokens, width) for sequence in self._running]
-        rows = [torch.zeros(width) if bias is None else bias for bias in said]
+        said, nothing = [agree(row.guides, row.tokens, width) for row in self._running], torch.zeros(width)
+        rows = [nothing if bias is None else bias for bias in said]
         return torch.stack(rows).to(self._device)
 
     def _hand_out(self, drawn: Drawn) -> list[Event]:

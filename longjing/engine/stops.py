@@ -18,6 +18,9 @@ class Stops:
 
     def add(self, piece: str) -> bool:
         """Take in a piece; True if it completed a stop string, which `text` then ends before."""
+        if not self._stops:
+            self.text += piece
+            return False
         self._held += piece
         found = [at for at in map(self._held.find, self._stops) if at >= 0]
         if found:

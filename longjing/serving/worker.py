@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import perf_counter
+from typing import NamedTuple
 
 from longjing.engine import Engine, Event, Request
 from longjing.engine.turn import Turn
@@ -18,8 +19,7 @@ from longjing.serving.errors import Busy, Closed
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One sampled token: its log-probability, the likeliest in its place with theirs, and whether it is reasoning."""
 
     id: int
@@ -212,7 +212,7 @@ class Worker:
                 self._inbox.get(block=not self.engine.unfinished)()
 
     def _start(self, job: Job, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
-        self._jobs[self.engine.add(job.request)] = job, mailbox, loop
+        self._jobs[self.engine.add(job.request, streams=job.turn is None)] = job, mailbox, loop
 
     def _cancel(self, job: Job) -> None:
         for id, (other, *_) in list(self._jobs.items()):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longjing.engine.random import sample_seed, signed, uniform
@@ -54,6 +54,21 @@ def test_filters_keep_their_support_and_its_proportions(settings, support):
     kept = torch.tensor(sorted(support))
     expected = LOGITS[kept].softmax(-1) * DRAWS
     assert ((counts[kept] - expected).abs() < 5 * expected.sqrt() + 1).all()
+
+
+@given(
+    st.one_of(st.just(0.0), st.floats(1e-4, 1e4)), st.floats(0, 1, exclude_min=True), st.floats(0, 1),
+    st.integers(0, 9), st.lists(st.floats(-100, 100), min_size=8, max_size=8), st.integers(0, 99),
+)  # fmt: skip
+@example(1.0, 5e-324, 0.0, 0, [0.0] * 8, 0)
+@example(1e-4, 1e-50, 1.0, 1, [100.0] * 8, 0)
+def test_any_settings_draw_a_token_that_is_possible(temperature, top_p, min_p, top_k, bias, seed):
+    settings = Sampling(temperature=temperature, top_p=top_p, min_p=min_p, top_k=top_k, seed=seed)
+    for noted in (None, torch.tensor([bias])):
+        draw = Sampler.of([settings], LOGITS.device).draw(
+            LOGITS[None], torch.zeros(1, dtype=torch.int64), noted
+        )
+        assert 0 <= int(draw.tokens) < 8 and int(draw.tokens) != 5 and draw.logprobs.isfinite()
 
 
 def test_rows_keep_their_own_settings():
