@@ -83,7 +83,8 @@ class Sampler:
             if self.top_p is not None:
                 before = ordered.cumsum(dim=-1) - ordered
                 least = self.top_p[:, None] * ordered.sum(dim=-1, keepdim=True)
-                ordered = ordered.masked_fill(before >= least, 0)
+                # The likeliest stays, even if a tiny top-p rounds to nought.
+                ordered = ordered.masked_fill((before >= least) & (before > 0), 0)
             probabilities = torch.zeros_like(probabilities).scatter_(1, tokens, ordered)
         if self.min_p is not None:
             least = self.min_p[:, None] * probabilities.amax(dim=-1, keepdim=True)
