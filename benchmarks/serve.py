@@ -1,344 +1,303 @@
-"""The service under load: Longjing's server against `transformers serve`, on the same exported weights.
+"""Serving under load: `longjing serve` with 1 to 256 clients at once, against other servers of the same weights.
 
-    python benchmarks/serve.py --out benchmarks/results/serve.json              # some five minutes
-    python benchmarks/serve.py --part cold --out benchmarks/results/serve_cold.json
-    python benchmarks/serve.py --part chaos --out benchmarks/results/serve_chaos.json
+    python benchmarks/serve.py --chaos --cold --out benchmarks/results/serve.json
+    python benchmarks/serve.py --model r1-distill --peer-python PEERS/bin/python --out ...
 
-`load`: so many clients at once, each of which asks a problem of the everyday tasks, reads the streamed reply to its end
-and asks the next, for `--seconds`. The two servers take turns level by level, each alone on the machine. Time to first
-token and time per token are the client's, the queue included; a reply that does not end as it should is lost.
-`engine`: what the engine makes of as many requests at once in process, with no server around it and the same rules of
-a turn: the share of it that the server reaches is what is left to be gained.
+Each client asks problems of the tasks, one after the other, and reads the answers as they come. All servers sample at
+temperature 0.6 and top-p 0.95 in float32 with as many threads; they take turns level by level, and whoever isn't asked
+is stopped meanwhile. `engine` is our engine without HTTP, text and guides, kept as full: `share_of_engine` is how much
+of its speed the server reaches. A level is measured after a fifth of its seconds, and no client asks after the last.
 
-`cold`: from starting `longjing serve`, its page included, to the first whole answer. `chaos`: clients that are cut in
-mid-stream, slow readers, prompts over the limit, and SIGTERM under load.
+With `--chaos` clients leave in mid-stream, read slowly and ask for too much, and then the server is told to stop under
+load. With `--cold` the time is measured from the command to the first whole answer, the page included.
+
+Peers live in an environment of their own (`pip install 'transformers[serving]' accelerate gguf
+'llama-cpp-python[server]'`), whose python is `--peer-python`: `transformers serve`, with continuous batching if it can
+serve the model so, and llama-cpp-python's server on a GGUF of the weights. `skipped` says why one isn't there.
 """
 
 import asyncio
-import json
+import multiprocessing
 import random
-import signal
-import socket
-import subprocess
-import sys
-import time
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import count, islice
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
-import httpx
-import psutil
-import torch
-from common import measure_machine, report
+from common import fastest, measure_machine, parser, place, report
+from serve_sides import Answer, Server, engine, llama_cpp, longjing, problems, transformers
 
-import longjing
-from longjing import tasks
-from longjing.engine import Engine, Request, Sampling
-from longjing.engine.turn import Turn
-from longjing.model.files import resolve
+from longjing.model.files import load_model
+from longjing.planning import flops
 
-TEMPERATURE, TOP_P = 0.6, 0.95
+WARM = 0.2  # share of a level's seconds: the servers grow, and all clients start at once
+DRAIN = 60.0  # seconds that answers may take beyond a level's
+Result = dict[str, Any]
 
 
-@dataclass
-class Server:
-    """A server in a process of its own."""
+async def crowd(server: Server, clients: int, seconds: float, options: Namespace) -> list[Answer]:
+    """All answers to as many clients, who ask for so many seconds."""
+    asked, numbers, answers = problems(options.seed), count(), list[Answer]()
+    end = perf_counter() + seconds
 
-    url: str
-    process: "subprocess.Popen[bytes]"
-    model: str
+    async def client() -> None:
+        while (left := end - perf_counter()) > 0:
+            body = server.body(next(asked), options.max_tokens)
+            if server.name == "longjing":
+                body["seed"] = next(numbers)
+            answers.append(await server.ask(body, left + DRAIN))
+            if not answers[-1].status:  # nobody listens
+                await asyncio.sleep(0.1)
 
-    def memory(self) -> int:
-        """Resident bytes."""
-        return int(psutil.Process(self.process.pid).memory_info().rss)
-
-    def cached_tokens(self) -> float | None:
-        """Tokens of running requests in the cache, if the server says."""
-        reply = httpx.get(f"{self.url}/metrics")
-        lines = [line for line in reply.text.splitlines() if line.startswith("longjing_cache_tokens{")]
-        return float(lines[0].rsplit(" ", 1)[1]) if reply.status_code == 200 and lines else None
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client())
+    return answers
 
 
-@dataclass
-class Tally:
-    """What the clients of one level saw. Seconds."""
+def summary(answers: Sequence[Answer], began: float, seconds: float) -> Result:
+    """Of a level that began then. An answer's tokens count as far as they fell, evenly, into what is measured."""
+    start, end = began + WARM * seconds, began + seconds
+    whole = [answer for answer in answers if answer.reason]
+    tokens = 0.0
+    for answer in whole:
+        inside = max(0.0, min(answer.last, end) - max(answer.first, start))
+        tokens += answer.tokens * inside / max(answer.last - answer.first, 1e-9)
+    counted = [answer for answer in whole if start <= answer.asked]
+    result = {
+        "asked": len(answers),
+        "without_an_end": len(answers) - len(whole),
+        "tokens_per_second": tokens / (end - start),
+        "answers_per_second": sum(start <= answer.last <= end for answer in whole) / (end - start),
+        "tokens_per_answer": sum(answer.tokens for answer in whole) / max(1, len(whole)),
+        "tokens_per_chunk": sum(answer.tokens for answer in whole) / max(1, sum(a.chunks for a in whole)),
+    }
+    if len(counted) > 1:
+        result["first_token_seconds"] = spread([answer.first - answer.asked for answer in counted])
+        pace = [(a.last - a.first) / (a.tokens - 1) for a in counted if a.tokens > 1]
+        result["seconds_per_token"] = spread(pace)
+    return result
 
-    tokens: int = 0
-    replies: int = 0
-    lost: list[str] = field(default_factory=list)
-    first: list[float] = field(default_factory=list)
-    per_token: list[float] = field(default_factory=list)
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    cuts = quantiles(values, n=100, method="inclusive")
+    return {"p50": cuts[49], "p99": cuts[98]}
+
+
+async def load(server: Server, clients: int, seconds: float, options: Namespace) -> Result:
+    """One level."""
+    resident: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            resident.append(server.resident())
+            await asyncio.sleep(seconds / 8)
+
+    watching, began = asyncio.create_task(watch()), perf_counter()
+    answers = await crowd(server, clients, seconds, options)
+    watching.cancel()
+    result = summary(answers, began, seconds) | {"resident_mb": [round(size / 1e6) for size in resident[:9]]}
+    return result | (await rest(server) if server.name == "longjing" else {})
+
+
+async def rest(server: Server) -> Result:
+    """What the server holds when nobody asks any more, and the seconds until it is nothing, ten at most."""
+    began = perf_counter()
+    while held := server.metric("cache_tokens") + server.metric("requests_open"):
+        if perf_counter() - began > 10:
+            break
+        await asyncio.sleep(0.02)
+    return {"held_afterwards": held, "seconds_until_nothing_is_held": perf_counter() - began}
+
+
+async def chaos(server: Server, options: Namespace) -> Result:
+    """Well-behaved clients among those who aren't; then SIGTERM."""
+    end, chance = perf_counter() + options.seconds, random.Random(options.seed)
+    asked, before = problems(options.seed), server.resident()
+    left, refusals, read = 0, list[int](), list[int]()
+
+    async def leaving() -> None:
+        nonlocal left
+        while perf_counter() < end:
+            reader, writer = await server.open(server.body(next(asked), options.max_tokens))
+            await reader.read(chance.randrange(1, 4096))
+            await asyncio.sleep(chance.random())
+            writer.transport.abort()
+            left += 1
+
+    async def slow() -> None:
+        """Megabytes, of which it takes a few kilobytes a second."""
+        body = server.body(next(asked), options.max_tokens)
+        reader, writer = await server.open(body | {"n": 8, "logprobs": True, "top_logprobs": 20}, buffer=4096)
+        taken = 0
+        while perf_counter() < end:
+            taken += len(await reader.read(1024))
+            await asyncio.sleep(0.3)
+        read.append(taken)
+        writer.transport.abort()
+
+    async def greedy() -> None:
+        """More than the context holds."""
+        while perf_counter() < end:
+            refusals.append((await server.ask(server.body("1 + " * 4000 + "1", options.max_tokens))).status)
+            await asyncio.sleep(0.1)
+
+    began = perf_counter()
+    async with asyncio.TaskGroup() as group:
+        others = group.create_task(crowd(server, 16, options.seconds, options))
+        for troublemaker in [leaving] * 32 + [slow] * 8 + [greedy] * 4:
+            group.create_task(troublemaker())
+    result = {
+        "well_behaved": summary(others.result(), began, options.seconds),
+        "left_in_mid_stream": left,
+        "slow_readers": len(read), "bytes_read_by_each": median(read),
+        "too_long": {str(status): refusals.count(status) for status in sorted(set(refusals))},
+        **await rest(server),
+        "resident_mb": [round(before / 1e6), round(server.resident() / 1e6)],
+    }  # fmt: skip
+    return result | {"told_to_stop": await stop(server, options)}
+
+
+async def stop(server: Server, options: Namespace) -> Result:
+    """SIGTERM while 64 clients are answered, who go on asking."""
+    crowded = asyncio.create_task(crowd(server, 64, 6.0, options))
+    await asyncio.sleep(3.0)
+    server.process.terminate()
+    told = perf_counter()
+    code = await asyncio.to_thread(server.process.wait, 60)
+    seconds, answers = perf_counter() - told, await crowded
+    running = [answer for answer in answers if answer.asked <= told <= (answer.last or told)]
+    later = [answer for answer in answers if answer.asked > told]
+    return {
+        "answers_that_ran": len(running),
+        "of_those_finished": sum(answer.reason is not None for answer in running),
+        "asked_later": len(later),
+        "of_those_cut": sum(answer.status == 200 and answer.reason is None for answer in later),
+        "seconds_to_exit": seconds,
+        "exit_code": code,
+    }
+
+
+def cold(options: Namespace, log: Path) -> list[float]:
+    """Seconds from the command, the page included, to the end of the first answer."""
+    seconds = []
+    for _ in range(options.runs):
+        server, began = longjing(options.model), perf_counter()
+        server.start(options, log)
+        try:
+            answer = Answer()
+            while not answer.reason:
+                if server.process.poll() is not None or perf_counter() - began > 60:
+                    raise RuntimeError(f"no answer: {log.read_text()[-500:]}")
+                answer = asyncio.run(
+                    server.ask(server.body(next(problems(options.seed)), options.max_tokens))
+                )
+            seconds.append(perf_counter() - began)
+        finally:
+            server.process.terminate()
+            server.process.wait(60)
+    return seconds
+
+
+async def greedy_answers(server: Server, options: Namespace) -> list[str]:
+    """To eight problems, without white space and tags. Raises RuntimeError if there is none."""
+    found = []
+    for prompt in islice(problems(options.seed), 8):
+        answer = await server.ask(server.body(prompt, options.max_tokens, greedy=True), 120)
+        if not answer.reason:
+            raise RuntimeError(f"{server.name}: status {answer.status}, {answer.text!r}")
+        found.append("".join(answer.text.replace("</think>", "").replace("<think>", "").split()))
+    return found
+
+
+def peers(options: Namespace, folder: Path) -> tuple[list[tuple[Server, Result]], dict[str, str]]:
+    """Those that can be had, each with how many of its greedy answers are ours; and why others can't."""
+    python, skipped = options.peer_python, dict[str, str]()
+    if python is None:
+        return [], {"transformers, llama-cpp-python": "no --peer-python"}
+    log = folder / "peer.log"
+    with longjing(options.model, "--no-page").running(options, log) as ours:
+        expected = asyncio.run(greedy_answers(ours, options))
+
+    def tried(name: str, make: Callable[[], Server]) -> Iterator[tuple[Server, Result]]:
+        try:
+            server = make()
+            with server.running(options, log):
+                given = asyncio.run(greedy_answers(server, options))
+        except RuntimeError as error:
+            skipped[name] = str(error)
+        else:
+            same = sum(left == right for left, right in zip(given, expected, strict=True))
+            yield server, {"greedy_answers_as_ours": f"{same} of {len(expected)}"}
+
+    def plain(batching: bool) -> Callable[[], Server]:
+        return lambda: transformers(options.model, python, options.max_tokens, batching=batching)
+
+    found = list(tried("transformers, continuous batching", plain(True)))
+    found = found or list(tried("transformers, one by one", plain(False)))
+    gguf = folder / "model.gguf"
+    found += tried("llama-cpp-python", lambda: llama_cpp(options.model, python, gguf, options.threads))
+    return found, skipped
 
 
 def main() -> None:
-    options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    options.add_argument("--part", choices=["load", "cold", "chaos"], default="load")
-    options.add_argument("--model", default="r1")
+    options = parser(__doc__)
     options.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64, 256])
-    options.add_argument("--seconds", type=float, default=30.0, help="of each level")
-    options.add_argument("--tokens", type=int, default=256, help="a reply has at most")
-    options.add_argument("--runs", type=int, default=5, help="cold starts")
-    options.add_argument("--no-peer", dest="peer", action="store_false")
-    options.add_argument("--out", type=Path)
-    given = options.parse_args()
-    machine = measure_machine(torch.device("cpu"), torch.float32, 2**20)
-    report("serve", given, machine, {"load": load, "cold": cold, "chaos": chaos}[given.part](given))
-
-
-# Load
-
-
-def load(options: Namespace) -> dict[str, Any]:
-    sides = {"longjing": ours, "transformers": theirs} if options.peer else {"longjing": ours}
-    levels = []
-    for clients in options.clients:
-        level: dict[str, Any] = {"clients": clients}
-        for name, start in sides.items():
-            with start(options) as server:
-                asyncio.run(_crowd(server, min(clients, 16), 3.0, options))  # warm
-                before = server.memory()
-                tally = asyncio.run(_crowd(server, clients, options.seconds, options))
-                level[name] = _figures(tally, options.seconds) | {
-                    "memory_mb": [before / 1e6, server.memory() / 1e6], "cached_tokens_after": _emptied(server),
-                }  # fmt: skip
-        level["engine_tokens_per_second"] = _engine_alone(options, clients)
-        level["share_of_engine"] = level["longjing"]["tokens_per_second"] / level["engine_tokens_per_second"]
-        print(json.dumps(level), file=sys.stderr)
-        levels.append(level)
-    return {"levels": levels}
-
-
-def _figures(tally: Tally, seconds: float) -> dict[str, Any]:
-    def quantiles(values: list[float]) -> list[float]:
-        ordered = sorted(values) or [float("nan")]
-        return [ordered[int(share * (len(ordered) - 1))] for share in (0.5, 0.99)]
-
-    return {
-        "tokens_per_second": tally.tokens / seconds, "replies_per_second": tally.replies / seconds,
-        "first_token_p50_p99": quantiles(tally.first), "per_token_p50_p99": quantiles(tally.per_token),
-        "replies": tally.replies, "lost": len(tally.lost), "why": sorted(set(tally.lost))[:3],
-    }  # fmt: skip
-
-
-async def _crowd(server: Server, clients: int, seconds: float, options: Namespace) -> Tally:
-    """So many clients for so long; those who are in the middle of a reply then read it to its end, uncounted."""
-    tally, end = Tally(), time.perf_counter() + seconds
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=600, limits=limits) as client:
-        await asyncio.gather(
-            *(_keep_asking(client, server, number, end, tally, options) for number in range(clients))
-        )
-    return tally
-
-
-async def _keep_asking(
-    client: httpx.AsyncClient, server: Server, number: int, end: float, tally: Tally, options: Namespace
-) -> None:
-    for prompt in _prompts(number):
-        started = time.perf_counter()
-        if started >= end:
-            return
-        body = {
-            "model": server.model, "messages": [{"role": "user", "content": prompt}], "stream": True,
-            "max_tokens": options.tokens, "temperature": TEMPERATURE, "top_p": TOP_P,
-        }  # fmt: skip
-        times: list[float] = []
-        reason = None
-        try:
-            async with client.stream("POST", f"{server.url}/v1/chat/completions", json=body) as reply:
-                async for line in reply.aiter_lines():
-                    if not line.startswith("data: {"):
-                        continue
-                    choices = json.loads(line[6:]).get("choices") or [{}]
-                    delta = choices[0].get("delta") or {}
-                    reason = choices[0].get("finish_reason") or reason
-                    if delta.get("content") or delta.get("reasoning_content"):
-                        times.append(time.perf_counter())
-        except httpx.HTTPError as problem:
-            tally.lost.append(type(problem).__name__)
-            continue
-        if reason is None or not times:
-            tally.lost.append(f"status {reply.status_code}, no end")
-            continue
-        if times[-1] < end:
-            tally.replies += 1
-            tally.first.append(times[0] - started)
-        # Pieces, not tokens: both servers send one for nearly every token, unless the reader lags behind.
-        counted = [moment for moment in times if moment < end]
-        tally.tokens += len(counted)
-        if len(counted) > 1:
-            tally.per_token.append((counted[-1] - counted[0]) / (len(counted) - 1))
-
-
-def _prompts(client: int) -> Iterator[str]:
-    everyday = tasks.get("mixture", parts=[{"name": name, "language": "en"} for name in tasks.EVERYDAY])
-    return (problem.prompt for problem in everyday.problems("train", client))
-
-
-def _engine_alone(options: Namespace, rows: int) -> float:
-    """Tokens a second of as many requests at once as there are clients, twice over, in process."""
-    model, tokenizer = longjing.load(options.model)
-    engine = Engine(model, tokenizer, max_batch=256)
-    prompts = [
-        tokenizer.encode_chat([{"role": "user", "content": next(_prompts(n))}]) for n in range(2 * rows)
-    ]
-
-    def request(number: int, prompt: list[int]) -> Request:
-        sampling = Sampling(temperature=TEMPERATURE, top_p=TOP_P, max_tokens=options.tokens, seed=number)
-        return Request(prompt, sampling, Turn(tokenizer, prompt, options.tokens, engine.end_tokens))
-
-    engine.max_batch = rows
-    started = time.perf_counter()
-    said = engine.generate([request(*one) for one in enumerate(prompts)])
-    return sum(len(one.tokens) for one in said) / (time.perf_counter() - started)
-
-
-def _emptied(server: Server) -> float | None:
-    for _ in range(100):
-        if not server.cached_tokens():
-            break
-        time.sleep(0.05)
-    return server.cached_tokens()
-
-
-# Servers
-
-
-@contextmanager
-def ours(options: Namespace, *more: str) -> Iterator[Server]:
-    command = [
-        str(Path(sys.executable).with_name("longjing")),
-        "serve",
-        options.model,
-        *(more or ["--no-page"]),
-    ]
-    with _started(command, f"longjing-{options.model}", "/health") as server:
-        yield server
-
-
-@contextmanager
-def theirs(options: Namespace) -> Iterator[Server]:
-    directory = str(resolve(options.model))
-    program = str(Path(sys.executable).with_name("transformers"))
-    command = [program, "serve", directory, "--device", "cpu", "--dtype", "float32", "--continuous-batching"]
-    with _started(command, directory, "/health") as server:
-        yield server
-
-
-@contextmanager
-def _started(command: list[str], model: str, health: str) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([*command, "--port", str(port)], **quiet)
-    server = Server(f"http://127.0.0.1:{port}", process, model)
-    try:
-        for _ in range(1200):
-            try:
-                if httpx.get(server.url + health, timeout=1).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.05)
-        else:
-            raise RuntimeError(f"{command[0]} doesn't come up")
-        yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-# Cold starts, and chaos
-
-
-def cold(options: Namespace) -> dict[str, Any]:
-    seconds = []
-    for _ in range(options.runs):
-        started = time.perf_counter()
-        with ours(options, "--page") as server:
-            body = {"messages": [{"role": "user", "content": "What is 34+57?"}], "seed": 0}
-            assert httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
-            seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds, "median": median(seconds)}
-
-
-def chaos(options: Namespace) -> dict[str, Any]:
-    with ours(options) as server:
-        cut, slow, long = asyncio.run(_chaos(server, options))
-        cached = _emptied(server)
-        stopped = asyncio.run(_stop_under_load(server, options))
-    return {
-        "cut_in_mid_stream": cut, "slow_readers_served": slow, "too_long_refused": long,
-        "cached_tokens_after": cached, "stopped_under_load": stopped,
-    }  # fmt: skip
-
-
-async def _chaos(server: Server, options: Namespace) -> tuple[int, int, int]:
-    url = f"{server.url}/v1/chat/completions"
-
-    def body(number: int) -> dict[str, Any]:
-        prompt = next(islice(_prompts(number), 1))
-        return {
-            "messages": [{"role": "user", "content": prompt}],
-            "stream": True,
-            "max_tokens": options.tokens,
-        }
-
-    async def leave(number: int) -> bool:
-        async with client.stream("POST", url, json=body(number)) as reply:
-            pieces = random.Random(number).randrange(1, 40)
-            async for _ in reply.aiter_lines():
-                pieces -= 1
-                if not pieces:
-                    return True
-        return False
-
-    async def dawdle(number: int) -> bool:
-        async with client.stream("POST", url, json=body(number)) as reply:
-            text = ""
-            async for part in reply.aiter_text(256):
-                text += part
-                await asyncio.sleep(0.02)
-        return text.rstrip().endswith("[DONE]")
-
-    async def overdo(number: int) -> bool:
-        reply = await client.post(url, json={"messages": [{"role": "user", "content": "1 " * 5000}]})
-        return reply.status_code == 400
-
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
-        whole = await asyncio.gather(*(work(n) for work in (leave, dawdle, overdo) for n in range(100)))
-    return sum(whole[:100]), sum(whole[100:200]), sum(whole[200:])
-
-
-async def _stop_under_load(server: Server, options: Namespace) -> dict[str, Any]:
-    tally = Tally()
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
-        end = time.perf_counter() + 3
-        asking = [
-            asyncio.create_task(_keep_asking(client, server, number, end, tally, options))
-            for number in range(64)
-        ]
-        await asyncio.sleep(2)
-        server.process.send_signal(signal.SIGTERM)
-        signalled = time.perf_counter()
-        code = await asyncio.to_thread(server.process.wait, 60)
-        left = time.perf_counter() - signalled
-        await asyncio.gather(*asking)
-    refused = sum(why != "RemoteProtocolError" for why in tally.lost)
-    return {
-        "exit_code": code, "seconds": left, "refused": refused, "broken_off": len(tally.lost) - refused,
-        "why": sorted(set(tally.lost)),
-    }  # fmt: skip
+    options.add_argument("--seconds", type=float, default=40.0, help="of each level, and of the chaos")
+    options.add_argument("--max-tokens", type=int, default=512, help="of an answer")
+    options.add_argument("--peer-python", type=Path, help="the python of the environment with the peers")
+    options.add_argument("--chaos", action="store_true")
+    options.add_argument("--cold", action="store_true")
+    options.set_defaults(model="r1")
+    chosen = options.parse_args()
+    device, dtype = place(chosen)
+    weights = flops.parameters(load_model(chosen.model).config) * dtype.itemsize
+    machine = measure_machine(device, dtype, weights)
+    results: Result = {}
+    with TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        found, skipped = peers(chosen, folder)
+        ours = longjing(chosen.model, "--no-page")
+        sides = [(ours, Result()), *found]
+        for number, (server, _) in enumerate(sides):
+            stack.enter_context(server.running(chosen, folder / f"{number}.log"))
+            server.process.suspend()
+        context = multiprocessing.get_context("spawn")
+        pipe, theirs = context.Pipe()
+        alone = context.Process(target=engine, args=(theirs, chosen), daemon=True)
+        alone.start()
+        levels: list[Result] = []
+        for clients in chosen.clients:
+            pipe.send((clients, chosen.seconds / 2, WARM * chosen.seconds / 2))
+            level: Result = {"clients": clients, "engine_tokens_per_second": pipe.recv()}
+            for server, known in sides:
+                server.process.resume()
+                level[server.name] = known | asyncio.run(load(server, clients, chosen.seconds, chosen))
+                server.process.suspend()
+            speed = level["longjing"]["tokens_per_second"]
+            level["share_of_engine"] = speed / level["engine_tokens_per_second"]
+            for server, _ in found:
+                level["times_faster"] = level.get("times_faster", {}) | {
+                    server.name: speed / max(level[server.name]["tokens_per_second"], 1e-9)
+                }
+            print(level, flush=True)
+            levels.append(level)
+        pipe.send(None)
+        results = {"levels": levels, "skipped": skipped}
+        ours.process.resume()
+        if chosen.chaos:
+            results["chaos"] = asyncio.run(chaos(ours, chosen))
+        stack.close()
+        if chosen.cold:
+            seconds = cold(chosen, folder / "cold.log")
+            results["cold"] = {"seconds_to_first_answer": seconds, "median": median(seconds)}
+        machine = fastest(machine, measure_machine(device, dtype, weights))
+    report("serve", chosen, machine, results)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What HTTP needs and no endpoint should think of: keys, sizes, event streams, clients that leave."""
 
 import asyncio
-import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -135,49 +136,41 @@ class EventStream(Response):
     def __init__(self, events: AsyncIterator[dict[str, Any] | str], named: bool = False) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._events, self._named = events, named
+        self._events, self._named, self._sent = events, named, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = asyncio.ensure_future(self._send(send))
-        left = asyncio.ensure_future(_left(receive))
+        stream, *others = map(asyncio.ensure_future, (self._send(send), _left(receive), self._murmur(send)))
         try:
-            await asyncio.wait({stream, left}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stream, *others}, return_when=asyncio.FIRST_COMPLETED)
             if stream.done():
                 stream.result()
         finally:
-            for task in (stream, left):
+            for task in (stream, *others):
                 task.cancel()
-            await asyncio.gather(stream, left, return_exceptions=True)
+            await asyncio.gather(stream, *others, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-        events = aiter(self._events)
-        coming = None
         try:
-            while True:
-                coming = coming or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait({coming}, timeout=_QUIET)
-                if not done:
-                    text = ": still at work\n\n"
-                else:
-                    try:
-                        text = self._line(coming.result())
-                    except StopAsyncIteration:
-                        break
-                    coming = None
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            async for event in self._events:
+                self._sent = time.monotonic()
+                await send({"type": "http.response.body", "body": self._lines(event), "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            if coming is not None:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
             await self._events.aclose()  # type: ignore[attr-defined]
 
-    def _line(self, event: dict[str, Any] | str) -> str:
-        data = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False)
-        name = f"event: {event['type']}\n" if self._named and isinstance(event, dict) else ""
-        return f"{name}data: {data}\n\n"
+    async def _murmur(self, send: Send) -> None:
+        """Comments as long as nothing else is sent."""
+        while True:
+            await asyncio.sleep(_QUIET)
+            if time.monotonic() - self._sent >= _QUIET:
+                await send({"type": "http.response.body", "body": b": still at work\n\n", "more_body": True})
+
+    def _lines(self, event: dict[str, Any] | str) -> bytes:
+        data = event.encode() if isinstance(event, str) else to_json(event)
+        name = f"event: {event['type']}\n".encode() if self._named and isinstance(event, dict) else b""
+        return b"%bdata: %b\n\n" % (name, data)
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
