@@ -55,7 +55,8 @@ class Turn:
         self._begun: int | None = None  # tokens that came before those which `answer` knows
         thinks = self._machine.in_reasoning or self._machine.closed
         # A model whose prompt doesn't open the reasoning might do so; under a grammar it couldn't.
-        self._forced = [] if thinks or answer is None or everywhere else tokenizer.encode(_OPENING)
+        opens = not thinks and answer is not None and not everywhere and "think>" in tokenizer.template
+        self._forced = tokenizer.encode(_OPENING) if opens else []
         # A grammar wouldn't let the model write what it always writes before an answer.
         self._layout = tokenizer.encode(_LAYOUT) if answer is not None and not self._machine.closed else []
         self.reasoned: list[bool] = []

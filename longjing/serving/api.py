@@ -121,20 +121,24 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     async def chat_completions(request: Request, asked: ChatRequest) -> Response:
         """Answer a conversation; the reasoning comes apart from the answer."""
         served = served_as(asked.model)
-        return await answer(request, served, served.chat(asked), ChatReply(asked, served), asked.stream)
+        jobs = await asyncio.to_thread(
+            served.chat, asked
+        )  # a long prompt must not hold up everybody's stream
+        return await answer(request, served, jobs, ChatReply(asked, served), asked.stream)
 
     @app.post("/v1/completions", responses=_STREAMED)
     async def completions(request: Request, asked: CompletionRequest) -> Response:
         """Continue text as it stands."""
         served = served_as(asked.model)
-        reply = CompletionReply(asked, served)
-        return await answer(request, served, served.complete(asked), reply, asked.stream)
+        jobs = await asyncio.to_thread(served.complete, asked)
+        return await answer(request, served, jobs, CompletionReply(asked, served), asked.stream)
 
     @app.post("/v1/responses", responses=_STREAMED)
     async def responses(request: Request, asked: ResponsesRequest) -> Response:
         """Answer in OpenAI's newer form."""
         served = served_as(asked.model)
-        jobs = served.chat(asked.as_chat())
+        with asked.in_own_names():
+            jobs = await asyncio.to_thread(served.chat, asked.as_chat())
         return await answer(request, served, jobs, ResponsesReply(asked, served), asked.stream)
 
     @app.get("/v1/models")
@@ -182,6 +186,8 @@ async def _guarded(
         pass
     except TimeoutError:
         yield error_body(504, _slow(seconds)) | {"type": "error"}
+    except Closed as problem:
+        yield error_body(503, str(problem)) | {"type": "error"}
     except Exception as problem:
         yield error_body(500, f"the engine broke: {problem}") | {"type": "error"}
     finally:
@@ -253,6 +259,10 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
     @app.exception_handler(TimeoutError)
     async def slow(request: Request, problem: TimeoutError) -> Response:
         return error(504, _slow(rules.seconds))
+
+    @app.exception_handler(RecursionError)
+    async def deep(request: Request, problem: RecursionError) -> Response:
+        return error(400, "the request is nested too deeply")
 
     @app.exception_handler(Gone)
     async def gone(request: Request, problem: Gone) -> Response:

@@ -11,7 +11,7 @@ from typing import Any
 
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.service import Served
-from longjing.serving.tools import OPEN, take_calls
+from longjing.serving.tools import OPEN, Call, take_calls
 from longjing.serving.worker import Mailbox, Piece, Token
 
 
@@ -52,7 +52,7 @@ class ChatReply:
             if self._calls:
                 said, held[number] = _until_call(held[number] + said)
                 if piece.finish_reason:
-                    rest, calls = take_calls(held[number])
+                    rest, calls = self._take_calls(held[number])
                     said, called[number] = said + rest, bool(calls)
                     if calls:
                         delta["tool_calls"] = _tool_calls(calls, indexed=True)
@@ -62,7 +62,7 @@ class ChatReply:
             if delta or logprobs:
                 yield self._chunk(number, delta, None, logprobs)
             if piece.finish_reason:
-                reason = "tool_calls" if called[number] else _reason(piece)
+                reason = "tool_calls" if called[number] else piece.finish_reason
                 yield self._chunk(number, {}, reason, notices=piece.notices)
         if self._wants_usage:
             yield self._head("chat.completion.chunk") | {"choices": [], "usage": usage(mailbox)}
@@ -80,13 +80,17 @@ class ChatReply:
     def _calls(self) -> bool:
         return bool(self._asked.tools) and self._asked.tool_choice != "none"
 
+    def _take_calls(self, text: str) -> tuple[str, list[Call]]:
+        said, calls = take_calls(text)
+        return said, calls[:1] if self._asked.parallel_tool_calls is False else calls
+
     def _head(self, kind: str) -> dict[str, Any]:
         return {
             "id": self._id, "object": kind, "created": self._created, "model": self._served.name
         }  # fmt: skip
 
     def _choice(self, number: int, piece: Piece) -> dict[str, Any]:
-        said, calls = take_calls(piece.answer) if self._calls else (piece.answer, [])
+        said, calls = self._take_calls(piece.answer) if self._calls else (piece.answer, [])
         message: dict[str, Any] = {"role": "assistant", "content": said.rstrip() or (None if calls else "")}
         message["refusal"] = None
         if self._reasons:
@@ -95,7 +99,7 @@ class ChatReply:
             message["tool_calls"] = _tool_calls(calls)
         return {
             "index": number, "message": message, "logprobs": self._logprobs(piece),
-            "finish_reason": "tool_calls" if calls else _reason(piece), "notices": piece.notices,
+            "finish_reason": "tool_calls" if calls else piece.finish_reason, "notices": piece.notices,
         }  # fmt: skip
 
     def _chunk(
@@ -135,10 +139,6 @@ class ChatReply:
 
 def _reasoning(text: str | None) -> dict[str, Any]:
     return {"reasoning_content": text, "reasoning": text}
-
-
-def _reason(piece: Piece) -> str:
-    return "stop" if piece.finish_reason == "cancelled" else piece.finish_reason or "stop"
 
 
 def _tool_calls(calls: Sequence[Any], indexed: bool = False) -> list[dict[str, Any]]:

@@ -51,9 +51,8 @@ class CompletionReply:
         return self._served.tokenizer.decode(job.request.prompt) if self._asked.echo else ""
 
     def _choice(self, number: int, piece: Piece, echo: str, offset: int) -> dict[str, Any]:
-        reason = "stop" if piece.finish_reason == "cancelled" else piece.finish_reason
         return {
-            "index": number, "text": echo + piece.answer, "finish_reason": reason,
+            "index": number, "text": echo + piece.answer, "finish_reason": piece.finish_reason,
             "logprobs": self._logprobs(piece, offset),
         }  # fmt: skip
 

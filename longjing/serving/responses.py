@@ -5,7 +5,8 @@ The reasoning is an item of its own before the message, with its text in full.
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -110,12 +111,24 @@ class ResponsesRequest(SamplingFields):
             thinking_budget=self.thinking_budget, response_format=self._format(),
         )  # fmt: skip
 
+    @contextmanager
+    def in_own_names(self) -> Iterator[None]:
+        """What is refused as a chat is refused by the names of this endpoint."""
+        try:
+            yield
+        except Refused as problem:
+            own = _NAMES.get(problem.parameter or "", problem.parameter)
+            raise Refused(str(problem), own, problem.code) from problem
+
     def _format(self) -> TextFormat | JsonFormat | SchemaFormat | None:
         wanted = self.text.format if self.text else None
         if isinstance(wanted, FlatSchema):
             schema = JsonSchema(name=wanted.name, schema=wanted.schema_)
             return SchemaFormat(type="json_schema", json_schema=schema)
         return wanted
+
+
+_NAMES = {"messages": "input", "response_format": "text", "reasoning_effort": "reasoning"}
 
 
 def _text(content: str | list[Part]) -> str:
@@ -135,7 +148,7 @@ class ResponsesReply:
         """All of it, when it is there; the head of it before."""
         piece = pieces[0]
         ended = piece.finish_reason is not None
-        cut = piece.finish_reason in ("length", "cancelled")
+        cut = piece.finish_reason == "length"
         status = "in_progress" if not ended else "incomplete" if cut else "completed"
         output = []
         if piece.reasoning:
@@ -156,7 +169,8 @@ class ResponsesReply:
             "temperature": sampling.temperature, "top_p": sampling.top_p, "truncation": "disabled",
             "max_output_tokens": asked.max_output_tokens, "previous_response_id": None, "store": False,
             "reasoning": asked.reasoning.model_dump() if asked.reasoning else None,
-            "text": asked.text.model_dump(by_alias=True) if asked.text else {"format": {"type": "text"}},
+            "text": {"format": asked.text.format.model_dump(by_alias=True)} if asked.text and asked.text.format
+            else {"format": {"type": "text"}},
             "usage": None if not ended else {
                 "input_tokens": read, "input_tokens_details": {"cached_tokens": job.reused, "cache_write_tokens": 0},
                 "output_tokens": sampled, "total_tokens": read + sampled,

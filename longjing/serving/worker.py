@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """What a completion has grown by. The last one has a `finish_reason`: "stop", "length" or "cancelled"."""
+    """What a completion has grown by. The last one has a `finish_reason`: "stop" or "length"."""
 
     reasoning: str = ""
     answer: str = ""
@@ -99,7 +99,7 @@ class Mailbox:
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
         """Pieces as they come, with the numbers of their jobs; merged as far as the reader lags behind. Ends when all
-        jobs have. Raises what broke the engine."""
+        jobs have. Raises what broke the engine, and Closed if it had to leave before the end."""
         left = len(self.jobs)
         while left:
             await self._arrived.wait()
@@ -245,7 +245,7 @@ class Worker:
         for id, (job, mailbox, loop) in list(self._jobs.items()):
             self.engine.cancel(id)
             self._end(id)
-            _tell(loop, [(mailbox, job, Piece(finish_reason="cancelled"))])
+            _tell(loop, [(mailbox, job, Closed("the server left before the end"))])
         raise _Leave
 
 

@@ -88,16 +88,20 @@ def _started(grace: float) -> tuple[subprocess.Popen[str], str]:
 
 def test_told_to_stop_it_finishes_what_runs():
     process, url = _started(grace=20)
-    ends = []
+    ends, begun = [], threading.Semaphore(0)
 
     def ask() -> None:
         with httpx.stream("POST", f"{url}/v1/completions", json=STREAMED, timeout=30) as reply:
-            ends.append(list(reply.iter_lines())[-2])
+            lines = reply.iter_lines()
+            next(lines)
+            begun.release()
+            ends.append(list(lines)[-2])
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(0.4)
+    for _ in threads:
+        assert begun.acquire(timeout=20)
     process.send_signal(signal.SIGTERM)
     for thread in threads:
         thread.join(timeout=20)

@@ -184,6 +184,12 @@ def test_what_cannot_be_honoured_is_refused_by_name(r1_server, name, fields):
         ("completions", "echo", {"prompt": "x", "echo": True, "logprobs": 1}),
         ("responses", "input", {"input": []}),
         ("responses", "input", {"input": [{"type": "reasoning", "id": "x", "summary": []}]}),
+        ("responses", "input", {"input": "x " * 5000}),
+        (
+            "responses",
+            "text",
+            {"input": "x", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "n"}}}},
+        ),
         ("responses", "previous_response_id", {"input": "x", "previous_response_id": "y"}),
         ("responses", "tools", {"input": "x", "tools": [{"type": "web_search"}]}),
         ("responses", "truncation", {"input": "x", "truncation": "auto"}),
