@@ -44,7 +44,7 @@ class Bounds:
 
 def confine(plan: Plan, bounds: Bounds) -> None:
     """Take this process, root of a user namespace of its own, down to what a program may be. Raises OSError."""
-    become_user()
+    become_user(plan.has("privileges"))
     die_with_parent()  # after the change of user, which would undo it
     os.setsid()
     os.chdir(WORK)
