@@ -1,0 +1,15 @@
+"""Model-written programs, run where they can do no harm: `Sandbox(limits).run(program, stdin, files) -> Outcome`.
+
+`run_tests` judges a program by tests whose expected results never enter. `docs/sandbox.md` says what stops what.
+"""
+
+from longjing.tasks.sandbox.code import CallTest, StdioTest, TestOutcome, run_tests
+from longjing.tasks.sandbox.outcome import Limits, Outcome, Runner, SandboxError, printable
+from longjing.tasks.sandbox.probe import Layer, layers
+from longjing.tasks.sandbox.sandbox import Sandbox
+from longjing.tasks.sandbox.unsafe import Unsafe
+
+__all__ = [
+    "CallTest", "Layer", "Limits", "Outcome", "Runner", "Sandbox", "SandboxError", "StdioTest", "TestOutcome", "Unsafe",
+    "layers", "printable", "run_tests",
+]  # fmt: skip

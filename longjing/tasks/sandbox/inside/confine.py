@@ -1,0 +1,73 @@
+"""How a process gives up, step by step and for good, all that a program of a model shouldn't have."""
+
+import os
+import platform
+import resource
+from dataclasses import dataclass
+
+from . import landlock, seccomp
+from .identity import become_user
+from .system import die_with_parent
+from .view import WORK
+
+_STACK = 64 << 20  # bytes of the main thread's
+_SIGNALS = 64  # waiting ones, and timers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What this machine's sandbox is made of, the same for all its programs.
+
+    `without` names layers that are left out: because the machine lacks them, or so that a test can show what they stop.
+    """
+
+    readable: list[str]
+    hidden: list[str]
+    without: list[str]
+
+    def has(self, layer: str) -> bool:
+        return layer not in self.without
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The limits of one program, as `sandbox.Limits` describes them."""
+
+    wall_seconds: float
+    cpu_seconds: int
+    memory_megabytes: int
+    disk_megabytes: int
+    output_bytes: int
+    processes: int
+    descriptors: int
+
+
+def confine(plan: Plan, bounds: Bounds) -> None:
+    """Take this process, root of a user namespace of its own, down to what a program may be. Raises OSError."""
+    become_user(plan.has("privileges"))
+    die_with_parent()  # after the change of user, which would undo it
+    os.setsid()
+    os.chdir(WORK)
+    os.umask(0o077)
+    _limit(bounds)
+    if plan.has("landlock"):
+        landlock.restrict(WORK, plan.readable)
+    if plan.has("seccomp"):
+        seccomp.install(platform.machine())
+
+
+def _limit(bounds: Bounds) -> None:
+    """Nobody can raise these again: that takes a capability of the machine's own user namespace."""
+    limits = {
+        resource.RLIMIT_AS: bounds.memory_megabytes << 20,
+        resource.RLIMIT_FSIZE: bounds.disk_megabytes << 20,
+        resource.RLIMIT_NOFILE: bounds.descriptors,
+        resource.RLIMIT_NPROC: bounds.processes + 1,  # and the first process of the namespace
+        resource.RLIMIT_STACK: _STACK,
+        resource.RLIMIT_SIGPENDING: _SIGNALS,
+        **dict.fromkeys((resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE), 0),
+    }
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value))
+    # One second between the signal that says what happened and the one that can't be ignored.
+    resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_seconds, bounds.cpu_seconds + 1))

@@ -1,0 +1,37 @@
+"""What goes over the socket between the package and the sandbox: a JSON object and some byte strings."""
+
+import json
+import socket
+import struct
+from typing import Any
+
+_MOST = 1 << 30  # bytes of one part: a length beyond that is no length
+
+
+class Broken(Exception):
+    """The other side ended, or sent what is no frame."""
+
+
+def send(connection: socket.socket, header: dict[str, Any], *parts: bytes) -> None:
+    """Raises OSError if the other side is gone."""
+    described = json.dumps([header, [len(part) for part in parts]]).encode()
+    connection.sendall(b"".join((struct.pack("!I", len(described)), described, *parts)))
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[bytes]]:
+    """Raises Broken; TimeoutError where the socket has a timeout."""
+    (length,) = struct.unpack("!I", _exactly(connection, 4))
+    header, lengths = json.loads(_exactly(connection, length))
+    return header, [_exactly(connection, length) for length in lengths]
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    if not 0 <= count <= _MOST:
+        raise Broken(f"a part of {count} bytes")
+    received = bytearray()
+    while len(received) < count:
+        some = connection.recv(min(count - len(received), 1 << 20))
+        if not some:
+            raise Broken("the other side ended")
+        received += some
+    return bytes(received)
