@@ -16,8 +16,9 @@ from longjing import tasks
 from longjing.errors import UserError
 from longjing.evaluation.evaluate import Procedure
 from longjing.evaluation.examination import Choice, Examination, Mathematics
-from longjing.evaluation.sources import download, read_rows
+from longjing.evaluation.sources import download
 from longjing.tasks.base import Task
+from longjing.tasks.rows import read_rows
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.evaluation.evaluate import normalise
-from longjing.evaluation.mathematics import MathVerifier, VerifierError
-from longjing.evaluation.sources import Row
 from longjing.tasks.answer import boxed
 from longjing.tasks.base import Completion, Problem, Split, Verdict
+from longjing.tasks.rows import Row
+from longjing.tasks.verifiers.mathematics import Algebra
+from longjing.tasks.verifiers.pool import VerifierError
 
 _REASON = "Please reason step by step, and put your final answer within \\boxed{}"
 _CHOOSE = (
@@ -93,7 +94,7 @@ class Mathematics(Examination):
 
     def __init__(self, name: str, rows: Sequence[Row], settings: dict[str, Any], origin: str) -> None:
         super().__init__(name, rows, settings, origin)
-        self._verifier = MathVerifier()
+        self._verifier = Algebra()
 
     def read(self, row: Row) -> tuple[str, str]:
         question = _text(row, "question" if "question" in row else "problem")

@@ -5,14 +5,14 @@
 `base.GeneratedTask` (see there what it needs) and enter it below.
 """
 
-from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from longjing.errors import UserError
 from longjing.tasks.arithmetic import Arithmetic
 from longjing.tasks.base import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
+from longjing.tasks.complaints import complaint, nearest
 from longjing.tasks.conversation import Conversation
 from longjing.tasks.countdown import Countdown
 from longjing.tasks.equations import Equations
@@ -42,29 +42,13 @@ def get(name: str, **settings: Any) -> Task:
     """
     known: dict[str, Any] = {**_TASKS, Conversation.name: Conversation, Mixture.name: Mixture}
     if name not in known:
-        raise UserError(f"no task {name!r}{_nearest(name, list(known))}; the tasks are: {', '.join(known)}")
+        raise UserError(f"no task {name!r}{nearest(name, list(known))}; the tasks are: {', '.join(known)}")
     task = known[name]
     try:
         options = task.settings_type(**settings)
     except ValidationError as error:
-        raise UserError(f"task {name!r}: {_complaint(error, task.settings_type)}") from None
+        raise UserError(f"task {name!r}: {complaint(error, task.settings_type)}") from None
     if task is Mixture:
         return Mixture([(get(part.name, **part.model_extra), part.weight) for part in options.parts])
     made: Task = task(options)
     return made
-
-
-def _complaint(error: ValidationError, settings_type: type[BaseModel]) -> str:
-    """What is wrong with the settings, in one line, an unknown one first."""
-    first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    setting = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        known = list(settings_type.model_fields)
-        return f"no setting {setting!r}{_nearest(setting, known)}; the settings are: {', '.join(known)}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"setting {setting!r} is {first['input']!r}: {message}" if setting else message
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    found = get_close_matches(word, known, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -40,7 +40,7 @@ class Problem:
     prompt: str
     answer: str
     data: dict[str, Any]
-    language: Language
+    language: str  # its ISO 639-1 code
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Completion:
 class Verdict:
     """`unjudged`: the verifier itself failed; such a completion is left out of the loss, and counted.
 
-    `rewards` has the parts "accuracy" and "format", each 0.0 or 1.0. `reason` says what is wrong.
+    `rewards` has the parts "accuracy" and "format", 0.0 or 1.0 unless the task gives partial credit or composes
+    several verifiers, whose scores then stand beside them by name. `reason` says what is wrong.
     """
 
     outcome: Literal["correct", "wrong", "unjudged"]

@@ -14,9 +14,9 @@ from longjing.errors import UserError
 from longjing.evaluation import Procedure, benchmarks, measure
 from longjing.evaluation.benchmarks import BENCHMARKS, find, load
 from longjing.evaluation.examination import Choice, Examination
-from longjing.evaluation.mathematics import VerifierError
 from longjing.evaluation.respondents import Answer, Answers
 from longjing.tasks.base import Completion
+from longjing.tasks.verifiers.pool import VerifierError
 
 MATHEMATICS = {
     "aime-2024": {"id": 60, "problem": "How far?", "solution": "So $\\boxed{204}$.", "answer": "204", "url": "u"},

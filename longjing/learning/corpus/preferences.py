@@ -114,7 +114,7 @@ def helpfulness(
     while True:
         (kind,) = random.choices(list(shares), list(shares.values()))
         problem = next(problems[kind])
-        language = problem.language
+        language: Language = "zh" if problem.language == "zh" else "en"
         if kind == "conversation":
             bare, good, foreign = _BARE[language], problem.answer, _talk(random, _OTHER[language])
             padding = _FILLERS[language]

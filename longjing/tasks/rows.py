@@ -1,0 +1,76 @@
+"""Files of rows with named columns: .jsonl, .json, .csv, .parquet."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from longjing.errors import UserError
+
+Row = dict[str, Any]
+Placed = tuple[str, Row]  # a row, and where it is: `line 3`
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file. Raises UserError if it can't be read, or holds none."""
+    return [row for _, row in placed_rows(path)]
+
+
+def placed_rows(path: Path) -> list[Placed]:
+    """The rows of a file, each with its place. Raises UserError if it can't be read, or holds none."""
+    try:
+        rows = READERS[path.suffix](path)
+    except KeyError:
+        raise UserError(
+            f"{path}: known are {', '.join(READERS)}, not {path.suffix or 'no ending'!r}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, csv.Error) as error:  # no JSON, no UTF-8, no parquet; a cell without an end
+        raise UserError(f"{path} can't be read as {path.suffix[1:]}: {error}") from error
+    if not rows:
+        raise UserError(f"{path} holds no rows with named columns")
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, {place}: no rows with named columns, but {json.dumps(row)[:60]}")
+    return rows
+
+
+def _read_jsonl(path: Path) -> list[Placed]:
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append((f"line {number}", json.loads(line)))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+    return rows
+
+
+def _read_json(path: Path) -> list[Placed]:
+    rows = json.loads(path.read_text("utf-8"))
+    return _numbered(rows if isinstance(rows, list) else [])
+
+
+def _read_csv(path: Path) -> list[Placed]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        return [(f"line {reader.line_num}", row) for row in reader]
+
+
+def _read_parquet(path: Path) -> list[Placed]:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError(f"{path}: reading parquet needs pyarrow: pip install 'longjing[eval]'") from None
+    return _numbered(parquet.read_table(path).to_pylist())
+
+
+def _numbered(rows: list[Any]) -> list[Placed]:
+    return [(f"row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+READERS: dict[str, Callable[[Path], list[Placed]]] = {
+    ".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet,
+}  # fmt: skip

@@ -1,0 +1,83 @@
+"""Answers that are numbers, or expressions with a number's value: read exactly, by the package's own small readers."""
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from unicodedata import normalize
+
+from pydantic import Field
+
+from longjing.tasks.base import Problem
+from longjing.tasks.expression import ExpressionError, parse_expression, parse_number, plain
+from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
+from longjing.tasks.verifiers.pool import VerifierError
+
+_THOUSANDS = re.compile(
+    r"[-+]?\d{1,3}(?:(?P<mark>,|\{,\}|\\,| )\d{3})(?:(?P=mark)\d{3})*(?:\.\d+)?", re.ASCII
+)
+_SCIENTIFIC = re.compile(
+    r"([-+]?\d{1,20}(?:\.\d{1,20})?)\s*(?:[eE]|(?:\*|\\times|\\cdot)\s*10\s*\^)\s*\{?\s*([-+]?\d{1,3})\s*\}?",
+    re.ASCII,
+)
+
+
+def read_number(text: str) -> Fraction:
+    """`parse_number` that knows thousands separators, scientific notation and full-width digits, too.
+
+    Raises ExpressionError for anything else.
+    """
+    text = plain(normalize("NFKC", text[:600])).strip("$ ").removesuffix(".")
+    if match := _SCIENTIFIC.fullmatch(text.replace("*10", "\\times 10") if "*10" in text else text):
+        return Fraction(Decimal(match[1])) * Fraction(10) ** int(match[2])
+    if _THOUSANDS.fullmatch(text):
+        text = re.sub(r",|\{,\}|\\,| ", "", text)
+    return parse_number(text.removeprefix("+"))
+
+
+class NumberSettings(AnswerSettings):
+    """The answer may be off by either tolerance."""
+
+    absolute: float = Field(0.0, ge=0, description="difference that still counts as right")
+    relative: float = Field(0.0, ge=0, lt=1, description="the same, as a share of the right number")
+
+
+class Number(AnswerVerifier[NumberSettings]):
+    """One number: `-3`, `1,234.5`, `3/4`, `1.5e3`. Exact, unless a tolerance is stated."""
+
+    name = "number"
+    settings_type = NumberSettings
+
+    def compare(self, problem: Problem, answer: str) -> Judgement:
+        gold = _gold(problem)
+        try:
+            difference = abs(read_number(answer) - gold)
+        except ExpressionError as error:
+            return Judgement("wrong", 0.0, str(error))
+        allowed = max(Fraction(self.options.absolute), abs(gold) * Fraction(self.options.relative))
+        return Judgement.of(difference <= allowed, "another number")
+
+
+class Expression(AnswerVerifier[AnswerSettings]):
+    """An arithmetic expression with the right value: `(3+4)*2`. The problem's own expression would do; where that is
+    no answer, `number` is the verifier."""
+
+    name = "expression"
+    settings_type = AnswerSettings
+
+    def compare(self, problem: Problem, answer: str) -> Judgement:
+        gold = _gold(problem)
+        try:
+            return Judgement.of(parse_expression(answer).value == gold, "another value")
+        except ExpressionError as error:
+            return Judgement("wrong", 0.0, str(error))
+
+
+def _gold(problem: Problem) -> Fraction:
+    try:
+        return read_number(problem.answer)
+    except ExpressionError:
+        pass
+    try:
+        return parse_expression(problem.answer).value
+    except ExpressionError as error:
+        raise VerifierError(f"the gold answer can't be read: {error}") from None
