@@ -53,18 +53,18 @@ def test_no_decision_takes_a_wrong_answer_for_right() -> None:
 )
 def test_hostile_answers_cost_bounded_time_and_are_never_right(case: dict[str, Any]) -> None:
     pytest.importorskip("math_verify")
-    hasty = Algebra(seconds=1.0)
+    hasty = Algebra(seconds=4.0)  # a busy machine takes a while to start the process
     assert hasty.equal("\\sqrt{4}", "\\sqrt{4} + 0"), "the process runs"
     began = time.monotonic()
     try:
         assert not hasty.equal(case["gold"], case["answer"])
     except VerifierError as error:
-        assert case["ours"] == "unjudged" and "over 1 s" in str(error)
-    assert time.monotonic() - began < 6
+        assert case["ours"] == "unjudged" and "over 4 s" in str(error)
+    assert time.monotonic() - began < 20
     began = time.monotonic()
     with contextlib.suppress(VerifierError):
         assert not hasty.equal(case["gold"], case["answer"])
-    assert time.monotonic() - began < 0.5, "known, without waiting again"
+    assert time.monotonic() - began < 2, "known, without waiting again"
     assert hasty.equal("\\sqrt{2}", "\\frac{2}{\\sqrt{2}}"), "the next question is answered"
 
 
