@@ -12,17 +12,19 @@ THROUGH = b"GOT THROUGH"
 LACKING = [f"{layer.name}: {layer.problem}" for layer in layers() if layer.problem]
 isolated = pytest.mark.skipif(bool(LACKING), reason=f"this machine lacks {'; '.join(LACKING)}")
 
+USUAL = Limits()
+
 
 @cache
 def sandbox(
-    limits: Limits = Limits(), without: tuple[str, ...] = (), readable: tuple[Path, ...] = ()
+    limits: Limits = USUAL, without: tuple[str, ...] = (), readable: tuple[Path, ...] = ()
 ) -> Sandbox:
     """One for each way of being set up, since what runs in one leaves nothing behind."""
     return Sandbox(limits, readable, _without=without)
 
 
 def attack(
-    source: str, limits: Limits = Limits(), without: Sequence[str] = (), readable: Sequence[Path] = ()
+    source: str, limits: Limits = USUAL, without: Sequence[str] = (), readable: Sequence[Path] = ()
 ) -> Outcome:
     return sandbox(limits, tuple(without), tuple(readable)).run(source)
 
@@ -34,7 +36,7 @@ def got_through(outcome: Outcome) -> bool:
 
 
 def program(body: str, **values: object) -> str:
-    """An attack: `body` with `$name` replaced by the literal of each value. It calls `through()` where it got through."""
+    """An attack: `body`, each `$name` in it replaced by the value's literal. Calls `through()` where it got so far."""
     for name, value in values.items():
         body = body.replace(f"${name}", repr(value))
     return (

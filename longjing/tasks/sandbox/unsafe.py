@@ -29,7 +29,7 @@ class Unsafe:
                 Path(folder, name).write_bytes(content)
             if isinstance(program, str):
                 Path(folder, "program.py").write_text(program, "utf-8", errors="surrogatepass")
-                program = [sys.executable, "-P", "program.py"]
+                program = [sys.executable, "program.py"]
             before, started = getrusage(RUSAGE_CHILDREN), perf_counter()
             process = subprocess.Popen(
                 program,

@@ -39,7 +39,8 @@ def build(readable: Sequence[str], hidden: Sequence[str]) -> None:
     mount(f"{_MACHINE}/proc", "/proc", None, BIND | RECURSIVE)
     os.mkdir(WORK)
     for name in ("/tmp", "/dev/shm"):
-        os.symlink(WORK, name)
+        if not os.path.lexists(name):  # what is shown may lie there
+            os.symlink(WORK, name)
     unmount(_MACHINE)
     os.rmdir(_MACHINE)
     restrict_mount("/", READ_ONLY, recursive=False)
