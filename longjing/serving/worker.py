@@ -165,9 +165,9 @@ class Worker:
                 ahead = 1 + len(self._open) // self.engine.max_batch
                 raise Busy(min(60, max(1, round(self._seconds * ahead))))
             self._open.update(jobs)
-        mailbox = Mailbox(jobs)
-        for job in jobs:
-            self._inbox.put(partial(self._start, job, mailbox, loop))
+            mailbox = Mailbox(jobs)
+            for job in jobs:
+                self._inbox.put(partial(self._start, job, mailbox, loop))
         return mailbox
 
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -199,11 +199,10 @@ class Worker:
             pass
         except Exception as error:  # a defect: everybody who waits is told, nobody waits for ever
             _log.exception("the engine broke")
-            self.failure = error
-            for job, mailbox, loop in self._jobs.values():
-                _tell(loop, [(mailbox, job, error)])
             with self._lock:
+                self.failure = error
                 self._open.clear()
+                self._tell_everybody(error)
 
     def _obey(self) -> None:
         """Do what was asked for; wait for it if there is nothing else to do."""
@@ -242,11 +241,23 @@ class Worker:
         self._on_end(job)
 
     def _leave(self) -> None:
-        for id, (job, mailbox, loop) in list(self._jobs.items()):
+        with self._lock:
+            self._tell_everybody(Closed("the server left before the end"))
+        for id in list(self._jobs):
             self.engine.cancel(id)
             self._end(id)
-            _tell(loop, [(mailbox, job, Closed("the server left before the end"))])
         raise _Leave
+
+    def _tell_everybody(self, why: Exception) -> None:
+        """That nothing more comes, also those whose requests the engine hasn't seen yet."""
+        waiting = list(self._jobs.values())
+        with suppress(Empty):
+            while True:
+                action = self._inbox.get_nowait()
+                if isinstance(action, partial) and action.func == self._start:
+                    waiting.append(action.args)
+        for job, mailbox, loop in waiting:
+            _tell(loop, [(mailbox, job, why)])
 
 
 class _Leave(Exception):

@@ -121,11 +121,11 @@ def test_a_broken_engine_leaves_nobody_waiting(monkeypatch, caplog):
 
         for thread in threads:
             thread.start()
-        while running.served.worker.load < 4 and not replies:
+        while not running.served.worker.load:
             time.sleep(0.001)
         monkeypatch.setattr(running.served.engine, "step", broken)
         for thread in threads:
             thread.join(timeout=20)
-        assert replies == [500] * 4
+        assert len(replies) == 4 and set(replies) <= {500, 503}  # who came later was told at once
         assert httpx.get(f"{running.url}/health").status_code == 503
         assert httpx.post(url, json=ENDLESS).status_code == 503

@@ -58,3 +58,22 @@ def test_all_come_to_an_end(actions):
 
     with pytest.raises(Closed):
         asyncio.run(too_late())
+
+
+def test_who_has_not_begun_is_told_as_well(caplog):
+    engine = Engine(MODEL, tiny.tokenizer(), max_batch=1, end_tokens=())
+    worker = Worker(engine, queue=4)
+
+    def broken():
+        raise RuntimeError("out of luck")
+
+    async def main() -> list[str]:
+        jobs = [[Job(Request([5, 6], Sampling(max_tokens=400)), None)] for _ in range(3)]
+        boxes = [worker.submit(one) for one in jobs]
+        engine.step = broken
+        ends = await asyncio.gather(
+            *(asyncio.wait_for(box.whole(), 20) for box in boxes), return_exceptions=True
+        )
+        return [type(end).__name__ for end in ends]
+
+    assert asyncio.run(main()) == ["RuntimeError"] * 3 and worker.load == 0
