@@ -14,7 +14,7 @@ from longjing.serving.page import mount
 from longjing.serving.page.chat import said, shown
 from longjing.serving.page.speaking import Reply
 from longjing.serving.server import Server, address, listen, run
-from longjing.serving.service import Service
+from longjing.serving.service import Served, Service
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 if CHROMIUM is None and os.environ.get("LONGJING_REQUIRE_CHROMIUM"):
@@ -59,8 +59,12 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, where):
-    """A fresh visitor; at the end nothing may have been asked of another host, and no script may have failed."""
+def page(browser, where, monkeypatch):
+    """A fresh visitor; at the end nothing may have been asked of another host, and no script may have failed.
+
+    The model draws the same each time: what is tried is the page.
+    """
+    monkeypatch.setattr(Served, "_seeds", lambda self, seed, n, prompt=0: list(range(7, 7 + (n or 1))))
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     page = context.new_page()
     elsewhere, failed = [], []
@@ -113,7 +117,10 @@ def test_ask_and_read_the_thought(page):
 def test_chats_are_kept_in_the_browser(page):
     ask(page, "What is 2 + 3?")
     settled(page)
-    page.wait_for_timeout(500)
+    page.get_by_text("What is 2 + 3?", exact=True).nth(
+        1
+    ).wait_for()  # beside the bubble, in the list of chats
+    page.wait_for_timeout(300)
     page.reload()
     page.get_by_text("What is 2 + 3?").first.click()
     settled(page)
