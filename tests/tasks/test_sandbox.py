@@ -81,11 +81,11 @@ def test_a_program_gets_its_input_and_files_and_is_as_python_runs_it() -> None:
         "f()"
     )
     outcome = sandbox().run(source, "né".encode(), {"data/x": b"content", "other.py": b"value = 7"})
-    expected = "__main__ /work/program.py ['/work/program.py'] content né 7\n"
+    expected = "__main__ /box/program.py ['/box/program.py'] content né 7\n"
     assert (outcome.stdout.decode(), outcome.code, outcome.status) == (expected, 1, "finished")
     assert outcome.stderr.decode() == (
-        'Traceback (most recent call last):\n  File "/work/program.py", line 4, in <module>\n    f()\n'
-        "  File \"/work/program.py\", line 3, in f\n    def f(): raise ValueError('é')\n"
+        'Traceback (most recent call last):\n  File "/box/program.py", line 4, in <module>\n    f()\n'
+        "  File \"/box/program.py\", line 3, in f\n    def f(): raise ValueError('é')\n"
         "             ^^^^^^^^^^^^^^^^^^^^^\nValueError: é\n"
     )
     assert outcome.cpu_seconds > 0 and 0 < outcome.wall_seconds < 10 and outcome.peak_bytes > 1 << 20

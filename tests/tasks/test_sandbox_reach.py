@@ -90,7 +90,7 @@ def test_host_files(tmp_path: Path) -> None:
     body = program(
         """
 os.symlink($path, 'link')
-for way in ($path, '/work/../' + $path, 'link', '/tmp/..' + $path, '/proc/1/root' + $path):
+for way in ($path, '/box/../' + $path, 'link', '/tmp/..' + $path, '/proc/1/root' + $path):
     try:
         open(way).read()
         through()
@@ -183,12 +183,12 @@ if libc.process_vm_readv(os.getppid(), vector, 1, vector, 1, 0) >= 0: through()
 def test_nested_namespaces_and_mounts() -> None:
     unshare = "if libc.unshare(0x10000000 | 0x20000) == 0"
     holds_each_alone(program(f"{unshare}: through()"), ["seccomp"])
-    mount = f"{unshare} and libc.mount(b'x', b'/work', b'tmpfs', 0, None) == 0: through()"
+    mount = f"{unshare} and libc.mount(b'x', b'/box', b'tmpfs', 0, None) == 0: through()"
     holds_each_alone(program(mount), ["seccomp", "landlock"])  # which forbids all mounts
     clone = "if libc.syscall(56 if os.uname().machine == 'x86_64' else 220, 0x10000000 | 17, 0, 0, 0, 0) >= 0"
     holds_each_alone(program(f"{clone}: through()"), ["seccomp"])
     # What the launcher has mounted belongs to a user namespace in which the program is nobody.
-    for call in ("libc.mount(b'x', b'/work', b'tmpfs', 0, None)", "libc.umount2(b'/work', 2)"):
+    for call in ("libc.mount(b'x', b'/box', b'tmpfs', 0, None)", "libc.umount2(b'/box', 2)"):
         body = program(f"if {call} == 0: through()")
         assert not got_through(attack(body, without=["seccomp", "privileges", "landlock"]))
 

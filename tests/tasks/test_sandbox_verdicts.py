@@ -90,7 +90,7 @@ while frame:
     seen += [frame.f_locals, frame.f_globals]
     frame = frame.f_back
 seen += [vars(module) for module in list(sys.modules.values())] + gc.get_objects() + [dict(os.environ), sys.argv]
-for folder, _, names in os.walk('/work'):
+for folder, _, names in os.walk('/box'):
     seen += [open(os.path.join(folder, name), errors='replace').read() for name in names]
 seen.append(sys.stdin.read())
 half = 'expected-but-'

@@ -15,13 +15,14 @@ from typing import Self
 
 from longjing.errors import UserError
 from longjing.tasks.sandbox.inside import frames
+from longjing.tasks.sandbox.inside.view import WORK
 from longjing.tasks.sandbox.outcome import Limits, Outcome, SandboxError
 from longjing.tasks.sandbox.probe import missing
 
 _PYTHON = Path(sys.executable).resolve()
 # The whole environment of a program. Hash seeds are fixed: the same program is to say the same twice.
 ENVIRONMENT = {
-    "PATH": f"/usr/bin:/bin:{_PYTHON.parent}", "HOME": "/work", "TMPDIR": "/work", "LANG": "C.UTF-8",
+    "PATH": f"/usr/bin:/bin:{_PYTHON.parent}", "HOME": WORK, "TMPDIR": WORK, "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2",
 }  # fmt: skip
 _START = 60.0  # seconds that the zygote may take to be ready

@@ -17,7 +17,7 @@ from .system import (
     unmount,
 )
 
-WORK = "/work"  # the working directory, the only place to write
+WORK = "/box"  # the working directory, the only place to write
 _MACHINE = "/.machine"  # where the machine's root is while the view is built
 _BASE = "/tmp"  # covered, in this mount namespace only, by what becomes the root
 
