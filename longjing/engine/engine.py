@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -424,7 +425,7 @@ class Engine:
             sequence.reused,
         )
         if row is not None and (kept := min(sequence.request.keep, sequence.stored)):
-            self._prefixes.keep([*sequence.prompt, *tokens][:kept], self._cache.take(row, kept))
+            self._prefixes.keep([*sequence.prompt, *tokens][:kept], partial(self._cache.take, row, kept))
 
     def _release(self, rows: Collection[int]) -> None:
         """Forget rows, and move the last ones into the holes, so that those in use stay 0 to n-1."""

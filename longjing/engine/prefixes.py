@@ -1,7 +1,7 @@
 """What was computed for the beginnings of finished requests, kept for requests that begin likewise."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -23,11 +23,17 @@ class PrefixStore:
         self._blocks: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)  # the newest last
         self.bytes = 0
 
-    def keep(self, tokens: Sequence[int], entries: Entries) -> None:
-        """Keep the entries of `tokens`, unless they are too few or too large."""
-        key, size = tuple(tokens), sum(map(_size, entries))
+    def keep(self, tokens: Sequence[int], take: Callable[[], Entries]) -> None:
+        """Keep the entries of `tokens`, which `take` copies, unless they are too few, known or too large."""
+        if not self._capacity or len(tokens) < BLOCK:
+            return
+        key = tuple(tokens)
         length, known = self._match(key)
-        if len(key) < BLOCK or size > self._capacity or length == len(key):
+        if length == len(key):
+            return
+        entries = take()
+        size = sum(map(_size, entries))
+        if size > self._capacity:
             return
         if known is not None and length == len(known):
             self._drop(known)

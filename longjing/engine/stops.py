@@ -26,7 +26,7 @@ class Stops:
         if found:
             self.text, self._held = self.text + self._held[: min(found)], ""
             return True
-        keep = max((self._overlap(stop) for stop in self._stops), default=0)
+        keep = max(overlap(self._held, stop) for stop in self._stops)
         certain = len(self._held) - keep
         self.text, self._held = self.text + self._held[:certain], self._held[certain:]
         return False
@@ -35,10 +35,11 @@ class Stops:
         """No more comes, and no stop string did: what was held back is text."""
         self.text, self._held = self.text + self._held, ""
 
-    def _overlap(self, stop: str) -> int:
-        """Length of the longest end of what is held that `stop` begins with."""
-        longest = min(len(stop) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
+
+def overlap(text: str, stop: str) -> int:
+    """Length of the longest end of the text that `stop` begins with, without being all of it."""
+    longest = min(len(stop) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class TextStream:

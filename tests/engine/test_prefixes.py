@@ -83,7 +83,7 @@ def test_recording_engines_keep_nothing():
 def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
     store, kept = PrefixStore(4 * capacity), []
     for text in texts:
-        store.keep(text, [torch.tensor(text, dtype=torch.float32)[:, None]])
+        store.keep(text, lambda text=text: [torch.tensor(text, dtype=torch.float32)[:, None]])
         kept.append(text)
     length, entries = store.find(prompt)
     assert store.bytes <= 4 * capacity
