@@ -7,7 +7,6 @@ the paper's; it is measured likewise, with the least k that the paper names.
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from longjing.evaluation.evaluate import Procedure
 from longjing.evaluation.examination import Choice, Examination, Mathematics
 from longjing.evaluation.sources import download
 from longjing.tasks.base import Task
+from longjing.tasks.complaints import nearest
 from longjing.tasks.rows import read_rows
 
 
@@ -68,11 +68,7 @@ def find(name: str, **settings: Any) -> tuple[Task, Procedure]:
         return tasks.get(name, **settings), Procedure(max_tokens=512)
     if name not in BENCHMARKS:
         known = [*tasks.names(), *BENCHMARKS]
-        near = get_close_matches(name, known, n=1)
-        raise UserError(
-            f"no task or benchmark {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}; "
-            f"there are: {', '.join(known)}"
-        )
+        raise UserError(f"no task or benchmark {name!r}{nearest(name, known)}; there are: {', '.join(known)}")
     return load(name, **settings), BENCHMARKS[name].procedure
 
 

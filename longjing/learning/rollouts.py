@@ -11,7 +11,7 @@ from torch import Tensor
 from longjing.engine.random import sample_seed
 from longjing.engine.request import Generation, Generator, Request, Sampling
 from longjing.tasks.base import Completion, Problem, Task, Verdict
-from longjing.tasks.language import share
+from longjing.tasks.language import language_reward
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
@@ -91,15 +91,6 @@ def judge_group(task: Task, tokenizer: Tokenizer, problem: Problem, generations:
         language = language_reward(problem, completion)
         verdicts.append(replace(verdict, rewards=verdict.rewards | {"language": language}))
     return Group(problem, generations, completions, verdicts)
-
-
-def language_reward(problem: Problem, completion: Completion) -> float:
-    """The share of the words of the chain of thought that are of the problem's language (`tasks.language`).
-
-    Without a chain of thought it is that of the answer, and 0 if there is none either: silence isn't consistent.
-    """
-    text = completion.reasoning or completion.answer
-    return share(text, problem.language) if text else 0.0
 
 
 def rate_group(group: Group, raters: Mapping[str, Rater]) -> Group:

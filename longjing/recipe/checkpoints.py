@@ -14,7 +14,7 @@ from longjing.model.files import load_model
 from longjing.planning import flops
 from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
-from longjing.tasks.language import share
+from longjing.tasks.language import consistency
 from longjing.text.tokenizer import Tokenizer
 
 _EXAMPLES = 3
@@ -59,5 +59,4 @@ def language(evaluation: Evaluation) -> float:
 
 
 def _language(record: Record) -> float:
-    text = record.parts.reasoning or record.parts.answer
-    return share(text, record.language) if text else 0.0
+    return consistency(record.parts.reasoning, record.parts.answer, record.language)

@@ -14,6 +14,7 @@ from typing import Any
 from unicodedata import normalize
 
 from longjing.errors import UserError
+from longjing.tasks.base import Completion, Problem
 
 _NOTATION = {"vs", "eq", "mod", "gcd", "lcm", "max", "min", "lim", "log", "ln", "exp", "sin", "cos", "tan"}
 _HAN = "\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -44,6 +45,20 @@ def share(text: str, language: str) -> float:
     total = sum(count for _, count in passages)
     right = sum(count for passage, count in passages if count and identifier.classify(passage)[0] == language)
     return right / total if total else 1.0
+
+
+def language_reward(problem: Problem, completion: Completion) -> float:
+    """The share of the words of the chain of thought that are of the problem's language.
+
+    Without a chain of thought it is that of the answer, and 0 if there is none either: silence isn't consistent.
+    """
+    return consistency(completion.reasoning, completion.answer, problem.language)
+
+
+def consistency(reasoning: str, answer: str, language: str) -> float:
+    """`share` of the reasoning; of the answer where there is none, and 0 for silence."""
+    text = reasoning or answer
+    return share(text, language) if text else 0.0
 
 
 def _words(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from longjing.tasks.answer import format_reward
 from longjing.tasks.base import Completion, Problem
-from longjing.tasks.language import share
+from longjing.tasks.language import language_reward
 from longjing.tasks.verifiers.base import Judgement, Verifier, VerifierSettings
 
 
@@ -37,8 +37,7 @@ class Language(Verifier[LanguageSettings]):
     needs_answer = False
 
     def judge(self, problem: Problem, completion: Completion) -> Judgement:
-        text = completion.reasoning or completion.answer
-        found = share(text, problem.language) if text else 0.0
+        found = language_reward(problem, completion)
         right = found >= self.options.least
         return Judgement(
             "correct" if right else "wrong", found, f"{found:.0%} of the words are {problem.language}"
