@@ -2,6 +2,7 @@
 
 import json
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -12,7 +13,7 @@ _TAIL = 256  # bytes that tell one line from another
 _HEAD = re.compile(rb'\{"step": (-?\d+), "problem": "(\w+)"')
 
 
-class Following:
+class Following(ABC):
     """A log that grows. A line that is still being written waits; if the log was cut back or begun again (a run that
     was resumed), all of it is taken again."""
 
@@ -44,11 +45,13 @@ class Following:
         self._forget()
         return had
 
+    @abstractmethod
     def _take(self, start: int, line: bytes) -> None:
-        raise NotImplementedError
+        """A line that is whole, and where it starts."""
 
+    @abstractmethod
     def _forget(self) -> None:
-        raise NotImplementedError
+        """All that was taken is no more."""
 
 
 class Rows(Following):
@@ -93,9 +96,8 @@ class RolloutIndex(Following):
             return None
 
     def _take(self, start: int, line: bytes) -> None:
-        if head := _HEAD.match(
-            line
-        ):  # as it is written: the rest, a hundred times longer, needn't be understood
+        # As it is written: the rest, a hundred times longer, needn't be understood.
+        if head := _HEAD.match(line):
             step, problem = int(head[1]), head[2].decode()
         elif (row := _row(line)) and isinstance(row.get("step"), int):
             step, problem = row["step"], str(row.get("problem"))

@@ -114,16 +114,15 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
             async with asyncio.timeout(rules.seconds):
                 pieces = await unless_gone(request, mailbox.whole())
         finally:
-            served.worker.cancel([job for job in jobs if job.ended is None])
+            served.worker.cancel(jobs)
         return JSONResponse(reply.whole(mailbox, pieces))
 
     @app.post("/v1/chat/completions", responses=_STREAMED)
     async def chat_completions(request: Request, asked: ChatRequest) -> Response:
         """Answer a conversation; the reasoning comes apart from the answer."""
         served = served_as(asked.model)
-        jobs = await asyncio.to_thread(
-            served.chat, asked
-        )  # a long prompt must not hold up everybody's stream
+        # In a thread: a long prompt must not hold up everybody's stream.
+        jobs = await asyncio.to_thread(served.chat, asked)
         return await answer(request, served, jobs, ChatReply(asked, served), asked.stream)
 
     @app.post("/v1/completions", responses=_STREAMED)
@@ -191,7 +190,7 @@ async def _guarded(
     except Exception as problem:
         yield error_body(500, f"the engine broke: {problem}") | {"type": "error"}
     finally:
-        served.worker.cancel([job for job in mailbox.jobs if job.ended is None])
+        served.worker.cancel(mailbox.jobs)
 
 
 def _slow(seconds: float) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from longjing.engine.stops import overlap
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.service import Served
 from longjing.serving.tools import OPEN, Call, take_calls
@@ -26,6 +27,11 @@ def usage(mailbox: Mailbox) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": reused},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }  # fmt: skip
+
+
+def finite(logprob: float) -> float:
+    """As OpenAI writes it: JSON knows no infinity."""
+    return max(logprob, -9999.0)
 
 
 class ChatReply:
@@ -64,13 +70,9 @@ class ChatReply:
             if piece.finish_reason:
                 reason = "tool_calls" if called[number] else piece.finish_reason
                 yield self._chunk(number, {}, reason, notices=piece.notices)
-        if self._wants_usage:
+        if self._asked.wants_usage:
             yield self._head("chat.completion.chunk") | {"choices": [], "usage": usage(mailbox)}
         yield "[DONE]"
-
-    @property
-    def _wants_usage(self) -> bool:
-        return bool(self._asked.stream_options and self._asked.stream_options.include_usage)
 
     @property
     def _reasons(self) -> bool:
@@ -111,7 +113,7 @@ class ChatReply:
         }  # fmt: skip
         if notices:
             choice["notices"] = notices
-        usage_so_far = {"usage": None} if self._wants_usage else {}
+        usage_so_far = {"usage": None} if self._asked.wants_usage else {}
         return self._head("chat.completion.chunk") | {"choices": [choice]} | usage_so_far
 
     def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
@@ -133,7 +135,7 @@ class ChatReply:
     def _entry(self, id: int, logprob: float) -> dict[str, Any]:
         tokenizer = self._served.tokenizer
         return {
-            "token": tokenizer.decode([id]), "logprob": max(logprob, -9999.0), "bytes": list(tokenizer.token_bytes(id)),
+            "token": tokenizer.decode([id]), "logprob": finite(logprob), "bytes": list(tokenizer.token_bytes(id)),
         }  # fmt: skip
 
 
@@ -141,7 +143,7 @@ def _reasoning(text: str | None) -> dict[str, Any]:
     return {"reasoning_content": text, "reasoning": text}
 
 
-def _tool_calls(calls: Sequence[Any], indexed: bool = False) -> list[dict[str, Any]]:
+def _tool_calls(calls: Sequence[Call], indexed: bool = False) -> list[dict[str, Any]]:
     return [
         ({"index": number} if indexed else {})
         | {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -153,8 +155,5 @@ def _until_call(text: str) -> tuple[str, str]:
     """What is certainly no call of a tool, and what may be one."""
     cut = text.find(OPEN)
     if cut < 0:
-        cut = next(
-            (n for n in range(max(0, len(text) - len(OPEN)), len(text)) if OPEN.startswith(text[n:])),
-            len(text),
-        )
+        cut = len(text) - overlap(text, OPEN)
     return text[:cut], text[cut:]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from longjing.serving.chat import usage
+from longjing.serving.chat import finite, usage
 from longjing.serving.schemas import CompletionRequest
 from longjing.serving.service import Served
 from longjing.serving.worker import Job, Mailbox, Piece
@@ -29,8 +29,7 @@ class CompletionReply:
 
     async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
         """It in pieces."""
-        wants_usage = bool(self._asked.stream_options and self._asked.stream_options.include_usage)
-        so_far = {"usage": None} if wants_usage else {}
+        so_far = {"usage": None} if self._asked.wants_usage else {}
         offsets = [0] * len(mailbox.jobs)
         if self._asked.echo:
             for number, job in enumerate(mailbox.jobs):
@@ -38,7 +37,7 @@ class CompletionReply:
         async for number, piece in mailbox.pieces():
             yield self._head() | {"choices": [self._choice(number, piece, "", offsets[number])]} | so_far
             offsets[number] += len(piece.answer)
-        if wants_usage:
+        if self._asked.wants_usage:
             yield self._head() | {"choices": [], "usage": usage(mailbox)}
         yield "[DONE]"
 
@@ -64,9 +63,7 @@ class CompletionReply:
         names = [name([token.id]) for token in shown]
         return {
             "tokens": names,
-            "token_logprobs": [max(token.logprob, -9999.0) for token in shown],
-            "top_logprobs": [{name([id]): max(value, -9999.0) for id, value in token.top} for token in shown],
-            "text_offset": [offset + before for before in accumulate(map(len, names[:-1]), initial=0)][
-                : len(names)
-            ],
+            "token_logprobs": [finite(token.logprob) for token in shown],
+            "top_logprobs": [{name([id]): finite(value) for id, value in token.top} for token in shown],
+            "text_offset": list(accumulate(map(len, names), initial=offset))[: len(names)],
         }

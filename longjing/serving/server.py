@@ -53,7 +53,7 @@ def run(
     try:
         Server(config, app, service, ready).run(sockets=[bound])
     finally:
-        service.close(0)
+        service.close()
 
 
 class Server(uvicorn.Server):

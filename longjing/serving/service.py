@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,22 +54,19 @@ class Served:
         self.length = self.engine.model.config.max_position_embeddings
         self.parameters = flops.parameters(self.engine.model.config)
 
-    def flops(self, prompt: int, lengths: Sequence[int]) -> int:
-        """Of completions of one prompt, so many tokens each."""
-        return flops.generation(self.engine.model.config, prompt, lengths)
-
     def chat(self, asked: ChatRequest) -> list[Job]:
         """The `n` completions of a chat, not submitted yet. Raises Refused."""
         thinking, budget = self._effort(asked)
-        prompt = self._chat_prompt(asked, thinking)
+        told = self._told(asked)
+        prompt = self._prompt(*told, thinking)
         longest = self._longest(len(prompt), asked.longest)
         if thinking and asked.thinking is None and not room_to_think(longest) and self._can_switch_off:
             thinking = False  # what room there is belongs to the answer
-            prompt = self._chat_prompt(asked, thinking)
+            prompt = self._prompt(*told, thinking)
             longest = self._longest(len(prompt), asked.longest)
         everywhere = bool(asked.stop_in_reasoning)
         # A turn's reasoning is dropped from the history: what follows the question is no prefix of a later prompt.
-        keep = len(self._chat_prompt(asked, thinking, generation=False)) if self._reasons else self.length
+        keep = len(self._prompt(*told, thinking, generation=False)) if self._reasons else self.length
         jobs = []
         for seed in self._seeds(asked.seed, asked.n):
             sampling = self._sampling(asked, longest, seed, asked.top_logprobs or 0)
@@ -120,12 +117,21 @@ class Served:
     def _can_switch_off(self) -> bool:
         return "enable_thinking" in self.tokenizer.template
 
-    def _chat_prompt(self, asked: ChatRequest, thinking: bool, generation: bool = True) -> list[int]:
-        if asked.tools and asked.tool_choice != "none" and not knows_tools(self.tokenizer.template):
+    def _told(self, asked: ChatRequest) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Messages and tools as the template takes them."""
+        offered = asked.tools if asked.tools and asked.tool_choice != "none" else []
+        if offered and not knows_tools(self.tokenizer.template):
             raise Refused("tools: this model's chat template knows none", "tools")
-        messages = template_messages(asked.messages, self.tokenizer)
-        tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
-        tools = [] if asked.tool_choice == "none" else tools
+        tools = [tool.model_dump(exclude_none=True) for tool in offered]
+        return template_messages(asked.messages, self.tokenizer), tools
+
+    def _prompt(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]],
+        thinking: bool,
+        generation: bool = True,
+    ) -> list[int]:
         try:
             return self.tokenizer.encode_chat(messages, generation, thinking, tools or None)
         except UserError as error:
@@ -232,9 +238,8 @@ class Service:
         for served in self.models.values():
             served.worker.refuse()
 
-    def close(self, grace: float) -> None:
-        """Take no more requests, finish what runs within `grace` seconds, leave."""
-        deadline = time.monotonic() + grace
+    def close(self) -> None:
+        """Take no more requests, break off what runs, leave."""
         self.refuse()
         for served in self.models.values():
-            served.worker.close(max(0.0, deadline - time.monotonic()))
+            served.worker.close()

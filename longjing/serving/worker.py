@@ -173,7 +173,8 @@ class Worker:
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Free what they hold, within a step; no more pieces come. For those that have ended it does nothing."""
         for job in jobs:
-            self._inbox.put(partial(self._cancel, job))
+            if job.ended is None:
+                self._inbox.put(partial(self._cancel, job))
 
     def refuse(self) -> None:
         """Take no more requests. Without the lock: a signal may interrupt whoever has it."""

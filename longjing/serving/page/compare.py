@@ -20,11 +20,11 @@ _VOTES = ("left", "right", "tie", "neither")
 
 def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
     """Build it inside the caller's tab. `endpoints`: whether people may name addresses that this server then asks."""
-    names = choices.names() + ([ELSEWHERE] if endpoints else [])
 
-    def names_now() -> gr.Dropdown:
-        return gr.Dropdown(choices.names() + ([ELSEWHERE] if endpoints else []))
+    def known() -> list[str]:
+        return choices.names() + ([ELSEWHERE] if endpoints else [])
 
+    names = known()
     gr.Markdown("One question, two models, side by side; which is which shows after the vote.")
     sides: list[list[gr.components.Component]] = []
     with gr.Row():
@@ -34,7 +34,13 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
                 if number and "longjing-base" in names:
                     preset = "longjing-base"
                 model = gr.Dropdown(names, value=preset, label=f"Model {label}")
-                model.focus(names_now, None, model, show_progress="hidden", api_visibility="private")
+                model.focus(
+                    lambda: gr.Dropdown(known()),
+                    None,
+                    model,
+                    show_progress="hidden",
+                    api_visibility="private",
+                )
                 with gr.Group(visible=False) as group:
                     url = gr.Textbox(label="Address", placeholder="http://localhost:8001/v1")
                     name = gr.Textbox(label="Its model's name")

@@ -129,6 +129,10 @@ class Runs:
         """The newest, by what was last written, first."""
         return sorted(found := self._found(), key=lambda name: (-_written(found[name]), name))
 
+    def paths(self) -> list[Path]:
+        """Their directories, the one that was begun or changed last first."""
+        return sorted(self._found().values(), key=lambda run: -_time_of(run / "recipe.yaml"))
+
     def stages(self, run: str | None) -> list[str]:
         """The stages that have begun, in the recipe's order. None of what isn't a run here."""
         path = self._found().get(run or "")

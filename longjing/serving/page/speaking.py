@@ -12,6 +12,7 @@ from longjing.serving.errors import Busy, Closed, Refused
 from longjing.serving.remote import ask
 from longjing.serving.schemas import ChatMessage, ChatRequest
 from longjing.serving.service import Service
+from longjing.serving.worker import Piece
 
 Message = Mapping[str, str]
 _PACE = 0.04  # seconds between two views of a growing reply: more often nobody sees
@@ -78,50 +79,49 @@ async def _here(service: Service, name: str, messages: Sequence[Message], wish: 
     )  # fmt: skip
     jobs = served.chat(asked)
     mailbox = served.worker.submit(jobs)
-    clock, reply, shown = _Clock(), Reply(), 0.0
+    growing = _Growing()
     try:
         async for _, piece in mailbox.pieces():
             counted = usage(mailbox)
-            tokens = counted["completion_tokens"]
-            reply = clock.timed(
-                replace(
-                    reply, reasoning=reply.reasoning + piece.reasoning, answer=reply.answer + piece.answer,
-                    tokens=tokens, reasoning_tokens=counted["completion_tokens_details"]["reasoning_tokens"],
-                    notices=piece.notices, done=piece.finish_reason is not None,
-                )
-            )  # fmt: skip
-            if reply.done or reply.seconds - shown > _PACE:
-                shown = reply.seconds
-                yield replace(reply, cost=service.prices.money(reply.seconds))
+            if growing.add(
+                piece, tokens=counted["completion_tokens"],
+                reasoning_tokens=counted["completion_tokens_details"]["reasoning_tokens"],
+            ):  # fmt: skip
+                yield replace(growing.reply, cost=service.prices.money(growing.reply.seconds))
     finally:
-        served.worker.cancel([job for job in jobs if job.ended is None])
+        served.worker.cancel(jobs)
 
 
 async def _elsewhere(who: Endpoint, messages: Sequence[Message], wish: Wish) -> AsyncIterator[Reply]:
-    clock, reply, shown = _Clock(), Reply(), 0.0
+    growing = _Growing()
     fields: dict[str, Any] = {"temperature": wish.temperature}
     async for piece in ask(who.base_url, who.model, who.key, messages, fields):
-        reply = clock.timed(
-            replace(
-                reply, reasoning=reply.reasoning + piece.reasoning, answer=reply.answer + piece.answer,
-                done=piece.finish_reason is not None,
-            )
-        )  # fmt: skip
-        if reply.done or reply.seconds - shown > _PACE:
-            shown = reply.seconds
-            yield reply
+        if growing.add(piece):
+            yield growing.reply
 
 
-class _Clock:
+class _Growing:
+    """A reply as its pieces come, timed."""
+
     def __init__(self) -> None:
-        self._started = time.perf_counter()
+        self.reply = Reply()
+        self._started, self._shown = time.perf_counter(), 0.0
         self._thought: float | None = None
 
-    def timed(self, reply: Reply) -> Reply:
-        seconds = time.perf_counter() - self._started
-        if reply.answer and self._thought is None:
+    def add(self, piece: Piece, tokens: int = 0, reasoning_tokens: int = 0) -> bool:
+        """Take in a piece; whether it is time to show the reply again."""
+        seconds, before = time.perf_counter() - self._started, self.reply
+        answer = before.answer + piece.answer
+        if answer and self._thought is None:
             self._thought = seconds
-        return replace(reply, seconds=seconds, thought_seconds=self._thought or seconds)
+        self.reply = replace(
+            before, reasoning=before.reasoning + piece.reasoning, answer=answer, seconds=seconds,
+            thought_seconds=self._thought or seconds, notices=piece.notices,
+            done=piece.finish_reason is not None, tokens=tokens, reasoning_tokens=reasoning_tokens,
+        )  # fmt: skip
+        due = self.reply.done or seconds - self._shown > _PACE
+        self._shown = seconds if due else self._shown
+        return due
 
 
 def facts(reply: Reply, currency: str) -> str:
