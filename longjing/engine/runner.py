@@ -12,7 +12,7 @@ from longjing.engine.cache import RectangleCache
 from longjing.engine.graphs import Graphs
 from longjing.engine.sampling import Draw
 from longjing.model.decoder import Decoder
-from longjing.model.moe import FEWEST_ROWS
+from longjing.model.moe import FEWEST_ROWS, Experts
 
 _PART = 512  # tokens of a text that is read on, in one pass
 
@@ -51,8 +51,11 @@ class Runner:
     def __init__(self, model: Decoder, cache: RectangleCache, drafts: bool, records: bool) -> None:
         self.model, self.cache, self.drafts, self.records = model, cache, drafts, records
         self._device = model.embed_tokens.weight.device
-        # Experts are run by the counts of their tokens, which a graph can't wait for.
-        graphs = self._device.type == "cuda" and not model.config.n_routed_experts
+        # Without `groups`, experts are run by the counts of their tokens, which a graph can't wait for.
+        experts = (module for module in model.layers.modules() if isinstance(module, Experts))
+        graphs = self._device.type == "cuda" and all(
+            e.groups(model.embed_tokens.weight.dtype) for e in experts
+        )
         self._graphs = Graphs(self._logits, cache) if graphs else None
 
     def read(self, sequences: Sequence[Running], first_row: int) -> int:

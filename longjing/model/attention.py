@@ -181,8 +181,8 @@ class LatentAttention(nn.Module):
     def _latents(self, q: Tensor, cached: Tensor, mask: Tensor) -> Tensor:
         """What each query `[B, L, H, rank + rope]` takes of the latents: `[B, L, H, rank]`; `mask` in numbers.
 
-        A token's result must not depend, not by a bit, on how much context its neighbours have. So the sum
-        over latents goes by `_CHUNK` columns, since a longer product would be cut by its length, and a few
+        A token's result must not depend, not by a bit, on how much context its neighbours have. So on a CPU the
+        sum over latents goes by `_CHUNK` columns, since a longer product would be cut by its length, and a few
         columns are filled up, since the smallest products round differently.
         """
         if 0 < (last := cached.shape[1] % _CHUNK) < _FEWEST:
@@ -194,7 +194,8 @@ class LatentAttention(nn.Module):
         scores = torch.baddbmm(bias, q.flatten(1, 2), cached.transpose(1, 2), alpha=self.scale)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
         latents = cached[..., : self.rank]
-        parts = zip(weights.split(_CHUNK, dim=2), latents.split(_CHUNK, dim=1), strict=True)
+        size = _CHUNK if q.device.type == "cpu" else latents.shape[1]
+        parts = zip(weights.split(size, dim=2), latents.split(size, dim=1), strict=True)
         out = torch.bmm(*next(parts))
         for part in parts:
             out = out + torch.bmm(*part)
