@@ -45,18 +45,22 @@ class Graphs:
         return known[2]()[:count]
 
     def _capture(self, pending: Tensor, stored: Tensor, columns: int) -> Callable[[], Tensor]:
-        rows = torch.arange(len(pending), device=pending.device)
+        def run() -> Tensor:
+            # The graph reads by address: what it is given must live as long as it does, so the rows are its own.
+            rows = torch.arange(len(pending), device=pending.device)
+            return self._forward(rows, pending, stored, columns)
+
         if pending.device.type != "cuda":
-            return lambda: self._forward(rows, pending, stored, columns)
+            return run
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         # Libraries set themselves up at the first call, which can't be captured.
         with torch.cuda.stream(side):
-            self._forward(rows, pending, stored, columns)
+            run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            logits = self._forward(rows, pending, stored, columns)
+            logits = run()
 
         def replay() -> Tensor:
             graph.replay()
