@@ -9,7 +9,7 @@ from longjing.model.config import ModelConfig
 
 # With fewer rows than this a CPU may multiply by another kernel, which rounds differently: a token's result would
 # depend on how many others are with it. One thread does so below 4 rows, two threads below 12, since they share them.
-FEWEST_ROWS = 12
+FEWEST_ROWS = 16
 
 
 class MLP(nn.Module):

@@ -14,17 +14,21 @@ from longjing.learning.rollouts import pad
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 
-CONFIG = ModelConfig(
+LATENT = ModelConfig(
     "deepseek_v3", vocab_size=256, hidden_size=128, intermediate_size=384, num_hidden_layers=3,
     num_attention_heads=4, num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16,
     v_head_dim=32, first_k_dense_replace=1, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
     moe_intermediate_size=96,
 )  # fmt: skip
+QWEN = ModelConfig("qwen2", 256, 128, 384, 3, 4, 2, attention_bias=True)
+LLAMA = ModelConfig("llama", 256, 128, 384, 3, 8, 8, head_dim=24)
+WIDE = ModelConfig("llama", 256, 384, 384, 2, 8, 2, head_dim=128)
+CONFIGS = {"latent": LATENT, "qwen": QWEN, "llama": LLAMA, "wide": WIDE}
 
 
-@pytest.fixture(scope="module")
-def model() -> Decoder:
-    model = Decoder(CONFIG).initialise(0).eval()
+@pytest.fixture(scope="module", params=CONFIGS)
+def model(request: pytest.FixtureRequest) -> Decoder:
+    model = Decoder(CONFIGS[request.param]).initialise(0).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

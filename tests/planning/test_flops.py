@@ -78,6 +78,7 @@ def nothing_filled_up():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moe, "FEWEST_ROWS", 1)
         patch.setattr(attention, "_FEWEST", 1)
+        patch.setattr(attention, "_FEWEST_ROWS", 1)
         patch.setattr(runner, "FEWEST_ROWS", 1)
         yield
 
