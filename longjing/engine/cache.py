@@ -81,10 +81,7 @@ class RectangleCache:
         self._first_row, self._target = first_row, None
 
     def at(self, columns: Tensor, longest: int, first_row: int = 0) -> None:
-        """The next entries go to `columns` `[n, length]` of the rows from `first_row` on; `longest` columns come back.
-
-        Columns may repeat, if what is stored does.
-        """
+        """The next entries go to `columns` `[n, length]` of the rows from `first_row` on; `longest` columns come back."""
         rows = torch.arange(first_row, first_row + len(columns), device=columns.device)[:, None]
         self._first_row, self._target, self._longest = first_row, (rows, columns), longest
 
@@ -93,8 +90,7 @@ class RectangleCache:
         view = self._views[layer]
         rows = view[self._first_row : self._first_row + len(entries)]
         if self._target is None:
-            stored = rows[:, : entries.shape[1]]
-            return stored.copy_(entries[:, : self.columns])
+            return rows[:, : entries.shape[1]].copy_(entries)
         view[self._target] = entries.to(view.dtype)
         return rows[:, : self._longest]
 

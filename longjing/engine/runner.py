@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from longjing.engine.batch import Batch, Running
@@ -13,7 +12,7 @@ from longjing.engine.cache import RectangleCache
 from longjing.engine.graphs import Graphs
 from longjing.engine.sampling import Draw
 from longjing.model.decoder import Decoder
-from longjing.model.moe import FEWEST_ROWS, Experts
+from longjing.model.moe import Experts
 
 _PART = 512  # tokens of a text that is read on, in one pass
 
@@ -70,13 +69,9 @@ class Runner:
         if not length:
             return 0
         padded = pad_sequence([torch.tensor([*s.prompt, *s.tokens]) for s in sequences], batch_first=True)
-        length = max(length, self._fewest(len(sequences)))
-        tokens = F.pad(padded, (0, length + 1 - padded.shape[1])).to(self._device)
+        tokens = padded.to(self._device)
         routes = [s.routes for s in sequences if s.routes is not None]
-        replay = None
-        if routes:
-            replay = pad_sequence(routes, batch_first=True).long()
-            replay = F.pad(replay, (0, 0, 0, 0, 0, length - replay.shape[1]))
+        replay = pad_sequence(routes, batch_first=True).long() if routes else None
         positions = torch.arange(length, device=self._device).expand(len(sequences), -1)
         self.cache.at_start(first_row)
         context = self.model.context(positions, cache=self.cache, replay=replay, exact=True)
@@ -89,16 +84,16 @@ class Runner:
 
     def read_on(self, sequence: Running, row: int, known: int) -> int:
         """As `read`, for one sequence whose first `known` columns are there; returns how many tokens were read."""
-        text = torch.tensor([*sequence.prompt, *sequence.tokens], device=self._device)
+        text = torch.tensor([[*sequence.prompt, *sequence.tokens]], device=self._device)
         for start in range(known, sequence.stored, _PART):
             end = min(start + _PART, sequence.stored)
-            columns = self._filled(torch.arange(start, end, device=self._device)[None])
+            columns = torch.arange(start, end, device=self._device)[None]
             mask = torch.arange(end, device=self._device) <= columns[..., None]
             self.cache.at(columns, end, row)
             context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
-            hidden = self.model.hidden(text[columns], context)
+            hidden = self.model.hidden(text[:, start:end], context)
             if self.drafts:
-                self.model.next_hidden(0, text[columns + 1], hidden, replace(context, routes=[]))
+                self.model.next_hidden(0, text[:, start + 1 : end + 1], hidden, replace(context, routes=[]))
         return sequence.stored - known
 
     def decode(self, batch: Batch, longest: int, bias: Tensor | None = None) -> Drawn:
@@ -112,25 +107,16 @@ class Runner:
         batch.advance(draw.tokens, 1)
         return Drawn.of([draw], [1] * len(draw.tokens))
 
-    def _fewest(self, rows: int) -> int:
-        """Tokens of each row with which rounding doesn't show how few they are; see `Decoder.context`."""
-        return -(-FEWEST_ROWS // rows) if self.model.is_exact else 0
-
-    def _filled(self, x: Tensor) -> Tensor:
-        """`x` `[rows, length]`, of each token, with the last one repeated until there are enough."""
-        missing = self._fewest(len(x)) - x.shape[1]
-        return torch.cat((x, x[:, -1:].expand(-1, missing)), dim=1) if missing > 0 else x
-
     def _logits(self, pending: Tensor, stored: Tensor, longest: int) -> Tensor:
         """Logits `[rows, vocabulary]` after reading `pending`, whose entries go to columns `stored`."""
-        columns = self._filled(stored[:, None])
+        columns = stored[:, None]
         mask = torch.arange(longest, device=self._device) <= columns[..., None]
         self.cache.at(columns, longest)
         context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
-        hidden = self.model.hidden(self._filled(pending[:, None]), context)
+        hidden = self.model.hidden(pending[:, None], context)
         if self.records:
             self.cache.store_routes(context.routes)
-        return self.model.head(hidden)[:, 0]
+        return self.model.head(hidden[:, 0])
 
     def speculate(self, batch: Batch, longest: int) -> Drawn:
         """Read the pending tokens and their drafts in one pass, draw one token or two, and draft again.

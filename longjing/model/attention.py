@@ -37,6 +37,7 @@ class Context:
     (the first chunk of a prompt). `documents`: tokens look at what precedes them in their own document, and there
     is no mask. `in_parts`: the scores are written out and summed up in an order that the batch doesn't change, which
     latent attention also does without expanding its latents; see `Decoder.context`.
+    `filled`: so many times each row's last token is computed again, which nobody sees: products of few rows round differently.
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
     `routes` and `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
     """
@@ -48,9 +49,18 @@ class Context:
     cache: Cache | None = None
     reads_cache: bool = False
     in_parts: bool = False
+    filled: int = 0
     replay: Tensor | None = None
     routes: list[Tensor] = field(default_factory=list)
     balance: list[Tensor] | None = None
+
+    def fill(self, x: Tensor) -> Tensor:
+        """`x` `[batch, length, ...]` with its last token repeated `filled` times."""
+        return torch.cat((x, x[:, -1:].expand(-1, self.filled, *x.shape[2:])), dim=1) if self.filled else x
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The inverse of `fill`."""
+        return x[:, : x.shape[1] - self.filled]
 
 
 class RMSNorm(nn.RMSNorm):
@@ -116,6 +126,9 @@ def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, context: Context, scale: fl
     with what precedes its end: the rest is masked. The context's mask must be there, in numbers.
     """
     assert context.mask is not None, "attention in parts needs a mask of numbers"
+    q = context.cut(q)
+    if not context.reads_cache:
+        k, v = context.cut(k), context.cut(v)
     (batch, length, heads, _), groups = q.shape, k.shape[2]
     q = (q * scale).unflatten(2, (groups, heads // groups)).transpose(1, 2)
     k, v, mask = k.transpose(1, 2), v.transpose(1, 2), context.mask.expand(batch, groups, -1, -1)
@@ -130,9 +143,11 @@ def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, context: Context, scale: fl
         ends = [*range(_CHUNK, length, _CHUNK), length]
         parts = zip(queries.split(_CHUNK, dim=1), masks.split(_CHUNK, dim=1), ends, strict=True)
         outs.append(
-            torch.cat([_part(q, keys[:, :end], values[:, :end], mask[..., :end]) for q, mask, end in parts], 1)
+            torch.cat(
+                [_part(q, keys[:, :end], values[:, :end], mask[..., :end]) for q, mask, end in parts], 1
+            )
         )
-    return torch.stack(outs, axis).transpose(1, 2).flatten(2, 3)
+    return context.fill(torch.stack(outs, axis).transpose(1, 2).flatten(2, 3))
 
 
 def _part(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -203,7 +218,7 @@ class LatentAttention(nn.Module):
 
         entries = torch.cat((latent, k_rope[:, :, 0]), dim=-1)
         if context.cache is not None:
-            cached = context.cache.update(self.layer, entries)
+            cached = context.cache.update(self.layer, context.cut(entries))
             entries = cached if context.reads_cache else entries
         if context.in_parts:
             out = self._absorbed(q_nope, q_rope, entries, context)
@@ -253,7 +268,7 @@ class GroupedQueryAttention(nn.Module):
         )
         v = self.v_proj(x).view(batch, length, self.kv_heads, self.dim)
         if context.cache is not None:
-            cached = context.cache.update(self.layer, torch.cat((k, v), dim=2).flatten(2))
+            cached = context.cache.update(self.layer, context.cut(torch.cat((k, v), dim=2).flatten(2)))
             if context.reads_cache:
                 k, v = cached.view(batch, -1, 2 * self.kv_heads, self.dim).chunk(2, dim=2)
         how = attend_in_parts if context.in_parts else attend

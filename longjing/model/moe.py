@@ -8,7 +8,7 @@ from longjing.model.attention import Context
 from longjing.model.config import ModelConfig
 
 # With fewer rows than this a CPU may multiply by another kernel, which rounds differently: a token's result would
-# depend on how many others are with it. One thread does so below 4 rows, two threads below 12, since they share them.
+# depend on how many others are with it. The longer the rows, the sooner it does so.
 FEWEST_ROWS = 16
 
 
@@ -150,8 +150,8 @@ class MixtureOfExperts(nn.Module):
         if context.replay is None:
             chosen = self.gate.choose(scores)
         else:
-            chosen = context.replay[:, :, len(context.routes)].flatten(0, 1)
-        context.routes.append(chosen.view(*x.shape[:2], -1))
+            chosen = context.fill(context.replay[:, :, len(context.routes)]).flatten(0, 1)
+        context.routes.append(context.cut(chosen.view(*x.shape[:2], -1)))
         if self.training:
             ones = torch.ones_like(chosen, dtype=self.gate.load.dtype)
             self.gate.load.scatter_add_(0, chosen.flatten(), ones.flatten())
