@@ -81,7 +81,7 @@ class RectangleCache:
         self._first_row, self._target = first_row, None
 
     def at(self, columns: Tensor, longest: int, first_row: int = 0) -> None:
-        """The next entries go to `columns` `[n, length]` of the rows from `first_row` on; `longest` columns come back."""
+        """The next entries go to `columns` `[n, length]` of the rows from `first_row` on; `longest` come back."""
         rows = torch.arange(first_row, first_row + len(columns), device=columns.device)[:, None]
         self._first_row, self._target, self._longest = first_row, (rows, columns), longest
 

@@ -37,7 +37,8 @@ class Context:
     (the first chunk of a prompt). `documents`: tokens look at what precedes them in their own document, and there
     is no mask. `in_parts`: the scores are written out and summed up in an order that the batch doesn't change, which
     latent attention also does without expanding its latents; see `Decoder.context`.
-    `filled`: so many times each row's last token is computed again, which nobody sees: products of few rows round differently.
+    `filled`: so many times each row's last token is computed again, which nobody sees: products of few rows
+    round differently.
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
     `routes` and `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
     """
@@ -122,8 +123,8 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, context: Context, scale: float) -> Tensor:
     """`attend` with the same bits for a token whatever is computed beside it, in float32 on one thread of a CPU.
 
-    Q `[B, L, H, D]`, k `[B, T, K, D]`, v `[B, T, K, V]` -> `[B, L, H, V]`. A whole text goes by `_CHUNK` tokens, each part
-    with what precedes its end: the rest is masked. The context's mask must be there, in numbers.
+    Shapes as in `attend`. A whole text goes by `_CHUNK` tokens, each part with what precedes its end: the rest
+    is masked. The context's mask must be there, in numbers; tokens that are filled up take what the last one takes.
     """
     assert context.mask is not None, "attention in parts needs a mask of numbers"
     q = context.cut(q)
@@ -151,11 +152,11 @@ def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, context: Context, scale: fl
 
 
 def _part(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """What each query takes: q `[N, L, G, D]`, scaled, k `[N, T, D]`, v `[N, T, V]`, mask `[N, L, T]` -> `[N, L, G, V]`.
+    """What queries take: q `[N, L, G, D]`, scaled, k `[N, T, D]`, v `[N, T, V]`, mask `[N, L, T]` -> `[N, L, G, V]`.
 
-    Each number has to be one sum, from the first term to the last, of fused products: then masked columns change nothing.
-    BLAS adds up so, but for sums longer than `_CHUNK`, for the smallest products and for few rows of long
-    queries. The first are cut, the second filled up, and the last turned round.
+    Each number has to be one sum of fused products, from the first to the last: then masked columns change
+    nothing. BLAS adds up so, but for sums longer than `_CHUNK`, for the smallest products and for few rows of
+    long queries. The first are cut, the second filled up, and the last turned round.
     """
     (_, length, heads, width), columns = q.shape, k.shape[1]
     q = q.flatten(1, 2)

@@ -1,4 +1,4 @@
-"""In float32 on one thread of a CPU a token's result doesn't depend on its batch, and the trainer's equals the engine's.
+"""In float32 on one thread of a CPU a token's result doesn't depend on its batch; the trainer's equals the engine's.
 
 Rounding-sized differences are what this is about: every product, sum and function has to treat a row alike however many
 rows are with it. A wide residual stream, as a trained model has, would show the smallest deviation.
