@@ -38,9 +38,16 @@ class Grammar:
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher, self._read = matcher, 0
 
+    def copy(self) -> "Grammar":
+        """For another text; it costs less than to read the schema again."""
+        return Grammar(self._matcher.deep_copy())
+
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
-        """See `Guide`."""
+        """See `Guide`. Raises UserError when the grammar can't be followed any further, too large for instance."""
         self._matcher.consume_tokens(list(tokens[self._read :]))
         self._read = len(tokens)
-        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
+        mask = bytearray(self._matcher.compute_logit_bias())
+        if self._matcher.is_error():  # the mask would say that the text has come to its end
+            raise UserError(self._matcher.get_error().partition("\n")[0])
+        allowed = torch.frombuffer(mask, dtype=torch.uint8)
         return torch.where(allowed[:vocabulary] > 0, 0.0, float("-inf"))

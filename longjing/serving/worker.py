@@ -71,10 +71,11 @@ class Job:
             turn, before = self.turn, self.count - len(chunk.token_ids)
             turn.extend(chunk.token_ids)
             reasoned = turn.reasoned[before:]
-            if turn.stopped:
+            if reason or turn.stopped:
+                turn.finish()
+            if turn.stopped:  # perhaps by what was held back to the end
                 reason = "stop"
             if reason:
-                turn.finish()
                 notices = turn.notices(reason)
             delta = turn.take()
             reasoning, answer = delta.reasoning, delta.answer
