@@ -27,8 +27,8 @@ class Turn:
     The reasoning is closed when its `budget` of tokens is spent (by default all but what the answer needs of
     `max_tokens`, and never more than that), or when it goes in circles; the text can't end before an answer is
     written, and an answer that goes in circles is ended, under a grammar as soon as that allows it. `stops` and the
-    guide `answer`, a grammar say, know the answer only; or, with `everywhere`, all that is written, the tags too. Such a
-    grammar alone says then how the text goes on.
+    guide `answer`, a grammar say, know the answer only; or, with `everywhere`, all that is written, the tags too. Such
+    a grammar alone says then how the text goes on.
 
     `reasoning` and `answer` are the text so far, as far as it is certain. `reasoned` tells of each token whether it
     belongs to the reasoning, `reasoning_tokens` counts those; the tag that closes it is one of them. `stopped`: a stop
@@ -62,8 +62,9 @@ class Turn:
         # A model whose prompt doesn't open the reasoning might do so; under a grammar it couldn't.
         opens = not thinks and answer is not None and not everywhere and "think>" in tokenizer.template
         self._forced = tokenizer.encode(_OPENING) if opens else []
-        # A grammar wouldn't let the model write what it always writes before an answer.
-        self._layout = tokenizer.encode(_LAYOUT) if answer is not None and not self._machine.closed else []
+        # A grammar wouldn't let the model write what it always writes between reasoning and answer.
+        between = answer is not None and (opens or self._machine.in_reasoning)
+        self._layout = tokenizer.encode(_LAYOUT) if between else []
         closers = map(tokenizer.token_id, _CLOSERS)
         self._ways_out = [*sorted(self._ends), *(token for token in closers if token is not None)]
         self.reasoning = self.answer = self.failure = ""

@@ -20,7 +20,8 @@ from longjing.serving.completions import CompletionReply
 from longjing.serving.errors import Busy, Closed, Refused
 from longjing.serving.http import Counting, Doorkeeper, EventStream, Gone, error, error_body, unless_gone
 from longjing.serving.metrics import Metrics
-from longjing.serving.responses import ResponsesReply, ResponsesRequest
+from longjing.serving.responses import ResponsesReply
+from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
 from longjing.serving.service import Served, Service
 from longjing.serving.worker import Job, Mailbox
@@ -91,8 +92,9 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     app.add_middleware(Doorkeeper, key=rules.key, most=rules.request_bytes)
     if rules.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=rules.origins, allow_methods=["*"], allow_headers=["*"]
-        )
+            CORSMiddleware, allow_origins=rules.origins, allow_methods=["*"], allow_headers=["*"],
+            expose_headers=["Retry-After"],
+        )  # fmt: skip
     app.state.open_requests = 0
     app.add_middleware(Counting, note=lambda path, status: metrics.requests.labels(path, status).inc())
     _explain_errors(app, rules)
@@ -109,7 +111,7 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
         mailbox = served.worker.submit(jobs)
         if stream:
             named = isinstance(reply, ResponsesReply)
-            return EventStream(_guarded(reply.events(mailbox), served, mailbox, rules.seconds), named)
+            return EventStream(_guarded(reply, served, mailbox, rules.seconds), named)
         try:
             async with asyncio.timeout(rules.seconds):
                 pieces = await unless_gone(request, mailbox.whole())
@@ -171,11 +173,18 @@ class _NotFound(Exception):
 
 
 async def _guarded(
-    events: AsyncIterator[Any], served: Served, mailbox: Mailbox, seconds: float
-) -> AsyncIterator[Any]:
+    reply: Any, served: Served, mailbox: Mailbox, seconds: float
+) -> AsyncIterator[dict[str, Any] | str]:
     """The events; when it takes too long, or something breaks, an error in their place. However it ends, no job goes
     on that nobody reads."""
-    deadline = time.monotonic() + seconds
+
+    def broken(status: int, message: str) -> dict[str, Any]:
+        body = error_body(status, message)
+        if isinstance(reply, ResponsesReply):
+            return reply.numbered(body | {"type": "error", "message": message, "code": None, "param": None})
+        return body | {"type": "error"}
+
+    events, deadline = reply.events(mailbox), time.monotonic() + seconds
     try:
         while True:
             async with asyncio.timeout(deadline - time.monotonic()):
@@ -184,11 +193,11 @@ async def _guarded(
     except StopAsyncIteration:
         pass
     except TimeoutError:
-        yield error_body(504, _slow(seconds)) | {"type": "error"}
+        yield broken(504, _slow(seconds))
     except Closed as problem:
-        yield error_body(503, str(problem)) | {"type": "error"}
+        yield broken(503, str(problem))
     except Exception as problem:
-        yield error_body(500, f"the engine broke: {problem}") | {"type": "error"}
+        yield broken(500, f"the engine broke: {problem}")
     finally:
         served.worker.cancel(mailbox.jobs)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from longjing.errors import UserError
@@ -199,11 +199,19 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids. Special tokens written in the text are recognised; none is added."""
+        return self._encoding(text).ids
+
+    def encode_marking(self, text: str, place: int) -> tuple[list[int], int]:
+        """The ids of `text`, and how many of them end before its character `place`."""
+        encoding = self._encoding(text)
+        return encoding.ids, sum(end <= place for _, end in encoding.offsets)
+
+    def _encoding(self, text: str) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"character {error.start} of the text is half of a surrogate pair") from error
-        return self._backend.encode(text, add_special_tokens=False).ids
+        return self._backend.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text. Bytes that are no UTF-8 become U+FFFD."""

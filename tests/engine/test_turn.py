@@ -147,8 +147,8 @@ def test_stops_everywhere_see_the_text_as_it_is_written_tags_too(text, stop, pre
 
 def test_stops_everywhere_leave_the_rules_on():
     circle = TOKENIZER.encode("1+2=3 no\n") * 40
-    for settings, flag in (({"budget": 5}, "exhausted"), ({}, "circled")):
-        guide, said = turn(stops=("STOP",), everywhere=True, **settings), []
+    for more, flag in (({"budget": 5}, "exhausted"), ({}, "circled")):
+        guide, said = turn(stops=("STOP",), everywhere=True, **more), []
         while (forced := only(guide.bias(said, SIZE))) is None and len(said) < len(circle):
             said.append(circle[len(said)])
         assert forced == CLOSING[0] and getattr(guide, flag)
