@@ -239,8 +239,13 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, problem: RequestValidationError) -> Response:
-        first = problem.errors()[0]
-        place = [str(part) for part in first["loc"][1:]]
+        first, *others = problem.errors()
+        same = [other for other in others if other["loc"][:2] == first["loc"][:2]]
+        first = max(
+            [first, *same], key=lambda one: len(one["loc"])
+        )  # of several forms the one that is nearest
+        place = [str(part)[:64] for part in first["loc"][1:]]
+        place = [part for part in place if part.isidentifier() or part.isdigit()] or place[:1]
         text = first["msg"].removeprefix("Value error, ")
         if first["type"] == "value_error" and not place:  # our own, which begins with the field's name
             place = [text.partition(":")[0]]

@@ -15,10 +15,10 @@ from longjing.serving.tools import Call, CallStream
 from longjing.serving.worker import Mailbox, Piece, Token
 
 
-def usage(mailbox: Mailbox) -> dict[str, Any]:
-    """Tokens read and sampled so far. One prompt is counted once, however many completions it has."""
-    prompts = {tuple(job.request.prompt): job for job in mailbox.jobs}
-    read, reused = sum(map(len, prompts)), sum(job.reused for job in prompts.values())
+def usage(mailbox: Mailbox, n: int | None = None) -> dict[str, Any]:
+    """Tokens read and sampled so far. A prompt is counted once, though it has `n` completions."""
+    prompts = mailbox.jobs[:: n or 1]
+    read, reused = sum(len(job.request.prompt) for job in prompts), sum(job.reused for job in prompts)
     sampled = sum(job.count for job in mailbox.jobs)
     reasoning = sum(job.turn.reasoning_tokens for job in mailbox.jobs if job.turn)
     return {
@@ -43,7 +43,7 @@ class ChatReply:
     def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
         """All of it, when it is there."""
         choices = [self._choice(number, piece) for number, piece in enumerate(pieces)]
-        return self._head("chat.completion") | {"choices": choices, "usage": usage(mailbox)}
+        return self._head("chat.completion") | {"choices": choices, "usage": usage(mailbox, self._asked.n)}
 
     async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
         """It in pieces: first the roles, at last what is asked for of usage."""
@@ -61,9 +61,13 @@ class ChatReply:
             if delta or (logprobs and any(logprobs.values())):
                 yield self._chunk(number, delta, None, logprobs)
             if piece.finish_reason:
-                yield self._chunk(number, {}, finish_reason(piece, calls), notices=piece.notices)
+                notices = (*piece.notices, *answers[number].notices)
+                yield self._chunk(number, {}, finish_reason(piece, calls), notices=notices)
         if self._asked.wants_usage:
-            yield self._head("chat.completion.chunk") | {"choices": [], "usage": usage(mailbox)}
+            yield self._head("chat.completion.chunk") | {
+                "choices": [],
+                "usage": usage(mailbox, self._asked.n),
+            }
         yield "[DONE]"
 
     @property
@@ -79,7 +83,8 @@ class ChatReply:
         }  # fmt: skip
 
     def _choice(self, number: int, piece: Piece) -> dict[str, Any]:
-        said, calls = self._calls().take(piece)
+        answer = self._calls()
+        said, calls = answer.take(piece)
         message: dict[str, Any] = {"role": "assistant", "content": said or (None if calls else "")}
         message["refusal"] = None
         if self._reasons:
@@ -88,7 +93,7 @@ class ChatReply:
             message["tool_calls"] = tool_calls(calls)
         return {
             "index": number, "message": message, "logprobs": self._logprobs(piece),
-            "finish_reason": finish_reason(piece, calls), "notices": piece.notices,
+            "finish_reason": finish_reason(piece, calls), "notices": (*piece.notices, *answer.notices),
         }  # fmt: skip
 
     def _chunk(

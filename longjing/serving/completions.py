@@ -26,7 +26,7 @@ class CompletionReply:
             self._choice(number, piece, self._echo(job), self._offsets())
             for number, (job, piece) in enumerate(zip(mailbox.jobs, pieces, strict=True))
         ]
-        return self._head() | {"choices": choices, "usage": usage(mailbox)}
+        return self._head() | {"choices": choices, "usage": usage(mailbox, self._asked.n)}
 
     async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
         """It in pieces."""
@@ -39,7 +39,7 @@ class CompletionReply:
         async for number, piece in mailbox.pieces():
             yield self._head() | {"choices": [self._choice(number, piece, "", offsets[number])]} | so_far
         if self._asked.wants_usage:
-            yield self._head() | {"choices": [], "usage": usage(mailbox)}
+            yield self._head() | {"choices": [], "usage": usage(mailbox, self._asked.n)}
         yield "[DONE]"
 
     def _head(self) -> dict[str, Any]:

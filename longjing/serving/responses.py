@@ -29,14 +29,15 @@ class ResponsesReply:
     def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
         """All of it, when it is there."""
         (piece,) = pieces
-        said, calls = self._calls().take(piece)
+        answer = self._calls()
+        said, calls = answer.take(piece)
         status = _status(piece)
         output = []
         if piece.reasoning:
             output.append(self._reasoning_item(piece.reasoning, "completed" if said or calls else status))
         if said or not calls:
             output.append(self._message_item(said, status))
-        return self._response(mailbox, piece, [*output, *map(_call_item, calls)])
+        return self._response(mailbox, piece, [*output, *map(_call_item, calls)], answer.notices)
 
     async def events(self, mailbox: Mailbox) -> AsyncIterator[Event]:
         """It in pieces, each event with its number."""
@@ -104,7 +105,7 @@ class ResponsesReply:
         for call in calls:
             for event in self._called(items, call):
                 yield event
-        response = self._response(mailbox, whole, items)
+        response = self._response(mailbox, whole, items, answer.notices)
         yield {"type": f"response.{response['status']}", "response": response}
 
     def _called(self, items: list[Event], call: Call) -> Iterator[Event]:
@@ -122,7 +123,9 @@ class ResponsesReply:
         items[place] = form
         return {"type": "response.output_item.done", "output_index": place, "item": form}
 
-    def _response(self, mailbox: Mailbox, piece: Piece, output: list[Event]) -> Event:
+    def _response(
+        self, mailbox: Mailbox, piece: Piece, output: list[Event], notices: Sequence[str] = ()
+    ) -> Event:
         """The response as far as it has come, with what it consists of."""
         ended, status = piece.finish_reason is not None, _status(piece)
         job, asked = mailbox.jobs[0], self._asked
@@ -146,7 +149,7 @@ class ResponsesReply:
                 "output_tokens": sampled, "total_tokens": read + sampled,
                 "output_tokens_details": {"reasoning_tokens": job.turn.reasoning_tokens if job.turn else 0},
             },
-            "notices": piece.notices,
+            "notices": (*piece.notices, *notices),
         }  # fmt: skip
 
     def _reasoning_item(self, text: str, status: str) -> Event:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -15,6 +15,7 @@ from longjing.serving.schemas import (
     FunctionCall,
     FunctionName,
     JsonFormat,
+    JsonObject,
     JsonSchema,
     NamedTool,
     SamplingFields,
@@ -87,7 +88,7 @@ class FlatSchema(Strict):
 
     type: Literal["json_schema"]
     name: str
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: JsonObject = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None
 

@@ -4,6 +4,7 @@ What is unknown or can't be honoured is refused with its name. A parameter that 
 such as `user`, is accepted and has no effect.
 """
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +12,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Text = Annotated[str, Field(max_length=10_000_000)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+def _sendable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as problem:
+        raise ValueError("no JSON that could be written again") from problem
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 
 
 class Strict(BaseModel):
@@ -59,7 +71,7 @@ class ChatMessage(BaseModel):
 class JsonSchema(Strict):
     name: str = "answer"
     description: str | None = None
-    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    schema_: JsonObject = Field(default_factory=dict, alias="schema")
     strict: bool | None = None
 
 
@@ -82,7 +94,7 @@ ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discrim
 class Function(Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
 

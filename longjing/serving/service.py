@@ -149,8 +149,10 @@ class Served:
             return tokenizer.encode_marking(
                 text, len(tokenizer.render(messages, False, thinking, tools or None))
             )
-        except UserError as error:
-            raise Refused(f"messages: {error}", "messages") from error
+        except UserError as error:  # where the model lies is nobody's business
+            raise Refused(
+                f"messages: {str(error).removeprefix(f'{tokenizer.origin}: ')}", "messages"
+            ) from error
 
     def _encode(self, text: str, parameter: str) -> list[int]:
         try:

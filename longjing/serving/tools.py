@@ -85,6 +85,7 @@ class CallStream:
         self._reads, self._several = reads, several
         self._held = ""  # what may be a call, or the beginning of one
         self._said = False
+        self.notices: list[str] = []
 
     def take(self, piece: Piece) -> tuple[str, list[Call]]:
         """What a piece adds: to the text what is certainly no call, and with the last one the calls."""
@@ -118,6 +119,7 @@ class CallStream:
                 said += rest
             else:
                 said += OPEN + piece
+                self.notices = ["A call of a tool is broken, or was cut off; it is told as text."]
         if calls:
             said = said.rstrip() if self._said else said.strip()
         return said, calls if self._several else calls[:1]

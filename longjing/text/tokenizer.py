@@ -45,8 +45,8 @@ _BYTES = _byte_letters()
 class Tokenizer:
     """Byte-level BPE with its chat template: our own, or that of DeepSeek-R1, Qwen2 or Llama 3.
 
-    `bos_id` is None where the model knows no such token (Qwen2), and so are `think_id` and `end_think_id`.
-    A tokenizer without padding pads with its end token, as R1's does.
+    `origin` is what messages call it. `bos_id` is None where the model knows no such token (Qwen2), and so are
+    `think_id` and `end_think_id`. A tokenizer without padding pads with its end token, as R1's does.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Tokenizer:
         self.pad_id: int = ids.get("pad_token", self.eos_id)
         self.think_id: int | None = backend.token_to_id("<think>")
         self.end_think_id: int | None = backend.token_to_id("</think>")
-        self._backend, self._config, self._origin = backend, config, origin
+        self._backend, self._config, self.origin = backend, config, origin
         self._template = None if template is None else ChatTemplate(template, origin, tokens)
 
     @classmethod
@@ -236,7 +236,7 @@ class Tokenizer:
         messages that the template refuses, a setting that it can't honour, or a tokenizer without a template.
         """
         if self._template is None:
-            raise UserError(f"{self._origin}: no chat template; add chat_template.jinja, or prompt in text")
+            raise UserError(f"{self.origin}: no chat template; add chat_template.jinja, or prompt in text")
         return self._template.render(messages, add_generation_prompt, thinking, tools)
 
     def encode_chat(

@@ -184,6 +184,13 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "n"}}}},
     ),
     ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    (
+        "tools",
+        {
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": "\ud800"}}}],
+            "tool_choice": "none",
+        },
+    ),
     ("tool_choice", {"tool_choice": "required"}),
     ("stream_options", {"stream_options": {"include_usage": True}}),
     ("reasoning_effort", {"reasoning_effort": "much"}),
@@ -206,10 +213,39 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "fields"), REFUSED)
 def test_what_cannot_be_honoured_is_refused_by_name(r1_server, name, fields):
-    reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json={"messages": ASKED} | fields)
+    reply = httpx.post(
+        f"{r1_server.url}/v1/chat/completions", content=json.dumps({"messages": ASKED} | fields),
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
     assert reply.status_code == 400, reply.text
     error = reply.json()["error"]
     assert error["param"] == name and error["message"] and error["type"] == "invalid_request_error"
+    assert "/" not in error["message"]  # no path of the server's
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("completions", {"prompt": ["a", [7]]}, "prompt.1: Input should be a valid string"),
+        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+         "messages.0.content.0.type: Input should be 'text'"),
+        ("chat/completions", {"messages": ASKED, "x" * 1000: 1}, "x" * 64 + ": unknown, or not supported here"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_place(r1_server, path, fields, message):
+    reply = httpx.post(f"{r1_server.url}/v1/{path}", json=fields)
+    assert reply.status_code == 400 and reply.json()["error"]["message"] == message
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", '"\\ud800"'])
+def test_what_could_not_be_sent_back_is_refused(r1_server, number):
+    tool = f'{{"type": "function", "name": "f", "parameters": {{"a": {number}}}}}'
+    reply = httpx.post(
+        f"{r1_server.url}/v1/responses",
+        content=f'{{"input": "x", "max_output_tokens": 4, "tool_choice": "none", "tools": [{tool}]}}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == "tools", reply.text
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,11 @@ def test_chats(text, cuts, way, tools, late):
         assert joined == (message[name] or "") == joined.strip()
     calls = [call["function"] for delta in deltas for call in delta.get("tool_calls", ())]
     assert calls == [call["function"] for call in message.get("tool_calls", ())]
+    broken = any("told as text" in notice for notice in choice["notices"])
+    assert broken == (tools and "<tool_call>" in (message["content"] or ""))
+    assert list(chunks[-1].get("notices", ())) == list(choice["notices"])
     assert events[-1] == "[DONE]" and chunks[-1]["finish_reason"] == choice["finish_reason"]
-    assert (choice["finish_reason"] == "tool_calls") == bool(calls and way["reason"] == "stop")
+    assert choice["finish_reason"] in (("tool_calls", "length") if calls else ("stop", "length"))
     for part in ("content", "reasoning_content"):
         tokens = [token for chunk in chunks if chunk["logprobs"] for token in chunk["logprobs"][part]]
         assert tokens == choice["logprobs"][part]
