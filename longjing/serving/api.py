@@ -69,6 +69,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         400: "it can't be honoured; `param` is to blame",
         401: "no key, or a wrong one",
         404: "no such model",
+        408: "it didn't come in time",
         413: "larger than the server takes",
         429: "the queue is full; see Retry-After",
         503: "the server is about to leave, or broke",
@@ -89,7 +90,7 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     )  # fmt: skip
     metrics = Metrics(lambda: _gauges(service))
     service.on_end = metrics.ended
-    app.add_middleware(Doorkeeper, key=rules.key, most=rules.request_bytes)
+    app.add_middleware(Doorkeeper, key=rules.key, most=rules.request_bytes, seconds=rules.seconds)
     if rules.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=rules.origins, allow_methods=["*"], allow_headers=["*"],

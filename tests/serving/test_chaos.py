@@ -139,7 +139,7 @@ def test_told_to_stop_it_sends_away_who_waits_and_tells_who_is_broken_off():
         threads[0].join(timeout=20)
         assert ends["waits"] == (503, "5") and time.monotonic() - began < 2
         threads[1].join(timeout=20)
-    assert process.wait(timeout=10) == 0
+    assert "server_error" in ends["stream"] and process.wait(timeout=10) == 0
 
 
 def test_told_to_stop_it_leaves_after_the_grace():

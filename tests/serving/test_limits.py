@@ -1,6 +1,7 @@
 """Keys, sizes, times, queues, other people's pages; and what the server says of itself."""
 
 import contextlib
+import socket
 import threading
 import time
 
@@ -54,6 +55,10 @@ def test_times():
         with httpx.stream("POST", url, json=ENDLESS | {"stream": True}) as stream:
             assert '"error"' in "".join(stream.iter_text())
         settled(running)
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            assert b" 408 " in connection.recv(1000)  # and not for as long as the client likes
 
 
 def test_a_full_queue():
