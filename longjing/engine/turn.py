@@ -65,7 +65,7 @@ class Turn:
         # A grammar wouldn't let the model write what it always writes between reasoning and answer.
         between = answer is not None and (opens or self._machine.in_reasoning)
         self._layout = tokenizer.encode(_LAYOUT) if between else []
-        closers = map(tokenizer.token_id, _CLOSERS if answer is not None else ())
+        closers = map(tokenizer.token_id, _CLOSERS) if answer is not None else ()
         self._ways_out = [*sorted(self._ends), *(token for token in closers if token is not None)]
         self.reasoning = self.answer = self.failure = ""
         self.reasoned: list[bool] = []
