@@ -16,7 +16,7 @@ from longjing.tasks.answer import format_reward
 from longjing.tasks.base import Completion, Data, GeneratedTask, Language, Problem, Settings, Split, Verdict
 from longjing.tasks.pieces import INPUTS, PIECES, Kind, Piece
 from longjing.tasks.sandbox import CallTest
-from longjing.tasks.verifiers.code import Programs
+from longjing.tasks.verifiers.code import Programs, programs
 from longjing.tasks.verifiers.pool import VerifierError
 
 LONGEST = 500  # characters of a program
@@ -90,7 +90,7 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         """See `Task`. Held-out problems are there to be judged: where programs can't run, that is said before anything
         else is done with them. Raises UserError then."""
         if split != "train":
-            Programs.shared()
+            self._programs()
         return super().problems(split, seed)
 
     def draw(self, random: Random) -> CodeData | None:
@@ -140,8 +140,8 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         if len(answer) > LONGEST or "\n" in answer:
             return f"not one line of at most {LONGEST} characters"
         code = f"f = {answer}" if answer.startswith("lambda") else answer
-        reference = program(data.given, data.steps)
-        return Programs.shared().mistake(code, hidden_tests(reference, data))
+        tests = hidden_tests(program(data.given, data.steps), data)
+        return next((mistake for mistake in self._programs().mistakes(code, tests) if mistake), None)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         """See `Task`. Raises UserError where programs can't run at all: no isolation, no execution."""
@@ -149,6 +149,9 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
             return super().judge(problem, completion)
         except VerifierError as error:
             return Verdict("unjudged", {"accuracy": 0.0, "format": format_reward(completion)}, str(error))
+
+    def _programs(self) -> Programs:
+        return programs(seconds=2.0, megabytes=256)
 
 
 def parameters(name: str, largest: int, random: Random) -> Step:

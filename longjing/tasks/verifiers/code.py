@@ -1,28 +1,38 @@
-"""Programs that have to pass tests: run in the sandbox, compared here."""
+"""Programs that have to pass tests: run in the sandbox, judged here.
 
-from __future__ import annotations
+A problem's tests stand in its data under `tests`, a list or a text of JSON that is one: `{"stdin": ..., "stdout": ...}`
+and `{"function": ..., "arguments": [...], "returns": ...}`.
+"""
 
+import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from math import ceil
+from typing import Any, Literal
 
+from pydantic import Field
+
+from longjing.tasks.base import Problem
 from longjing.tasks.sandbox import (
     CallTest,
     Limits,
     Runner,
     Sandbox,
     StdioTest,
-    TestOutcome,
     judge_program,
 )
+from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.tasks.verifiers.pool import VerifierError
 
-_REMEMBERED = 20_000  # verdicts; many samples are the same program
-_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
-
 Tests = Sequence[StdioTest | CallTest]
+
+_REMEMBERED = 20_000  # programs with their tests; many samples are the same
+_MOST = 200  # tests of a problem
+_FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)```", re.DOTALL)
+_FORMS = ({"stdin", "stdout"}, {"function", "arguments", "returns"})
 
 
 class Programs:
@@ -31,22 +41,10 @@ class Programs:
     Raises UserError where programs can't be isolated: no isolation, no execution.
     """
 
-    def __init__(self, limits: Limits, runner: Runner | None = None) -> None:
-        self._runner = runner or Sandbox(limits)
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
         self._known: OrderedDict[tuple[str, str], list[str]] = OrderedDict()
         self._lock = threading.Lock()
-
-    @staticmethod
-    @cache
-    def shared(seconds: float = 2.0, megabytes: int = 256) -> Programs:
-        """The one of this process with these limits, for each program."""
-        return Programs(
-            Limits(wall_seconds=seconds, cpu_seconds=int(seconds) + 1, memory_megabytes=megabytes)
-        )
-
-    def mistake(self, program: str, tests: Tests) -> str | None:
-        """What is wrong with the program, None if it passes all tests. Raises VerifierError if nobody knows."""
-        return next((mistake for mistake in self.mistakes(program, tests) if mistake), None)
 
     def mistakes(self, program: str, tests: Tests) -> list[str]:
         """What went wrong in each test, "" where nothing did. Raises VerifierError if nobody knows."""
@@ -54,7 +52,11 @@ class Programs:
         with self._lock:
             known = self._known.get(asked)
         if known is None:
-            known = [_mistake(outcome) for outcome in judge_program(self._runner, program, tests)]
+            outcomes = judge_program(self._runner, program, tests)
+            unknown = next((outcome.reason for outcome in outcomes if outcome.verdict == "unjudged"), None)
+            if unknown is not None:
+                raise VerifierError(unknown)  # and it isn't remembered: the next time may go well
+            known = ["" if outcome.verdict == "correct" else outcome.reason for outcome in outcomes]
             with self._lock:
                 self._known[asked] = known
                 if len(self._known) > _REMEMBERED:
@@ -62,7 +64,68 @@ class Programs:
         return known
 
 
-def _mistake(outcome: TestOutcome) -> str:
-    if outcome.verdict == "unjudged":
-        raise VerifierError(outcome.reason)
-    return "" if outcome.verdict == "correct" else outcome.reason
+@cache
+def programs(seconds: float, megabytes: int) -> Programs:
+    """The one of this process with these limits of each run. Raises UserError where programs can't be isolated."""
+    limits = Limits(wall_seconds=seconds, cpu_seconds=ceil(seconds), memory_megabytes=megabytes)
+    return Programs(Sandbox(limits))
+
+
+class CodeSettings(AnswerSettings):
+    final: Literal["box", "text"] = Field(
+        "text", description="where the program is: in the one box, or in all after the reasoning"
+    )
+    seconds: float = Field(5.0, gt=0, le=600, description="that a run may take")
+    megabytes: int = Field(512, ge=64, description="of memory that a run may take")
+    partial: bool = Field(False, description="pay the share of the tests that are passed, too")
+
+
+class Code(AnswerVerifier[CodeSettings]):
+    """A Python program: all of the answer, or the one code fence in it, and it passes all tests.
+
+    Tests by standard input have a run each; all tests by function share one, and end with the first that fails.
+    """
+
+    name = "code"
+    settings_type = CodeSettings
+    needs_answer = False
+
+    def __init__(self, settings: CodeSettings) -> None:
+        super().__init__(settings)
+        self._programs = programs(settings.seconds, settings.megabytes)
+
+    def compare(self, problem: Problem, answer: str) -> Judgement:
+        tests = read_tests(problem.data.get("tests"))
+        fences = _FENCE.findall(answer)
+        if len(fences) > 1 or ("```" in answer and not fences):
+            return Judgement("wrong", 0.0, f"{len(fences) or 'half a'} code fences, not one")
+        mistakes = self._programs.mistakes(fences[0] if fences else answer, tests)
+        wrong = [mistake for mistake in mistakes if mistake]
+        if not wrong:
+            return Judgement("correct", 1.0, "correct")
+        passed = len(mistakes) - len(wrong)
+        score = passed / len(mistakes) if self.options.partial else 0.0
+        return Judgement("wrong", score, f"{passed} of {len(mistakes)} tests passed; {wrong[0]}")
+
+
+def read_tests(given: Any) -> list[StdioTest | CallTest]:
+    """The tests of a problem. Raises VerifierError if they are none: that is no fault of a program's."""
+    try:
+        rows = json.loads(given) if isinstance(given, str) else given
+        if not isinstance(rows, list) or not 0 < len(rows) <= _MOST:
+            raise ValueError(f"not a list of 1 to {_MOST}")
+        return [_read_test(row) for row in rows]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise VerifierError(f"the problem has no `tests` that can be read: {error}") from None
+
+
+def _read_test(row: Any) -> StdioTest | CallTest:
+    if not isinstance(row, Mapping) or row.keys() not in _FORMS:
+        raise ValueError("a test has stdin and stdout, or function, arguments and returns")
+    if "stdin" in row:
+        if not all(isinstance(row[side], str) for side in ("stdin", "stdout")):
+            raise TypeError("stdin and stdout must be texts")
+        return StdioTest(row["stdin"], row["stdout"])
+    if not isinstance(row["function"], str) or not isinstance(row["arguments"], list):
+        raise TypeError("a function has a name, and a list of arguments")
+    return CallTest(row["function"], row["arguments"], row["returns"])
