@@ -54,7 +54,7 @@ def _tests(divisor: int, ask: str) -> list[dict[str, str]]:
     random = Random(f"{divisor} {ask}")
     tests = []
     for many in range(1, 9, 2):
-        numbers = [random.randint(-500, 500) for _ in range(6)]
+        numbers = [random.randint(-500, 500) for _ in range(60)]
         numbers += [divisor * random.randint(-9, 9) for _ in range(many)]
         random.shuffle(numbers)
         right = {"sum": sum, "len": len, "max": max}[ask]([n for n in numbers if n % divisor == 0])
