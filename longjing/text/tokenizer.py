@@ -15,6 +15,7 @@ from longjing.text.template import ChatTemplate, Message
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
 _SPECIAL = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"]
 _MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
+MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 # Merges stay inside these pieces. An operator, a relation or a bracket stands alone, so that a formula is
@@ -238,6 +239,23 @@ class Tokenizer:
         if self._template is None:
             raise UserError(f"{self.origin}: no chat template; add chat_template.jinja, or prompt in text")
         return self._template.render(messages, add_generation_prompt, thinking, tools)
+
+    def render_reply(self, message: Message) -> str:
+        """What stands between the assistant's turn and its next one, if `message` comes in between: the template's text
+        from the end of the one to the beginning of the other.
+
+        What was sampled is thus never rendered, nor encoded again. Control tokens in the message's content become
+        spaces: it may repeat what a model wrote. Raises UserError for a message that the template refuses.
+        """
+        control = re.compile("|".join(map(re.escape, sorted(self.control_tokens, reverse=True))))
+        content = message.get("content")
+        if isinstance(content, str):
+            message = {**message, "content": control.sub(" ", content)}
+        asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}
+        _, mark, between = self.render([asked, said, message]).partition(MARK)
+        if not mark:
+            raise UserError(f"{self._origin}: the chat template doesn't show what the assistant said before")
+        return between
 
     def encode_chat(
         self,
