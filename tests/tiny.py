@@ -86,3 +86,19 @@ class Letters:
 
     def solve(self, problem: Problem) -> str:
         return "7"
+
+
+@dataclass(frozen=True)
+class Talks(Letters):
+    """Answers every completion, with what was written in it. `turns`: how many the model gets."""
+
+    name = "talks"
+
+    @property
+    def max_turns(self) -> int:
+        turns: int = self.settings.get("turns", 4)
+        return turns
+
+    def reply(self, problem: Problem, completion: Completion) -> str | None:
+        said = completion.reasoning + completion.answer
+        return None if said.endswith("e") else f"{len(completion.earlier)}: {said[:9]}等"

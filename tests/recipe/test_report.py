@@ -188,9 +188,9 @@ def test_an_evaluation_without_a_verdict_is_shown(tmp_path: Path) -> None:
 
 def test_a_completion_is_taken_apart_as_its_prompt_left_it() -> None:
     row = {"text": "\\boxed{1}", "outcome": "correct"}
-    assert Sample.of(row | {"prefilled": False}).text.answer == "\\boxed{1}"
-    assert Sample.of(row | {"prefilled": True}).text.reasoning == "\\boxed{1}"
-    assert Sample.of(row).text.reasoning == "\\boxed{1}", "as in logs that don't say"
+    assert Sample.of(row | {"prefilled": False}).turns[0][0].answer == "\\boxed{1}"
+    assert Sample.of(row | {"prefilled": True}).turns[0][0].reasoning == "\\boxed{1}"
+    assert Sample.of(row).turns[0][0].reasoning == "\\boxed{1}", "as in logs that don't say"
 
 
 @pytest.mark.parametrize("place", ["", "<think>", "x</think>"])
