@@ -71,7 +71,7 @@ class Dialogue:
             self.generation = replace(done, finish_reason="length")
             self.turns[-1] = replace(self.turns[-1], truncated=True)
             return None
-        self.turns[-1] = replace(self.turns[-1], reply=message)
+        self.turns[-1] = replace(self.turns[-1], reply=self._tokenizer.harmless(message))
         text, said = between(self._tokenizer, message, done.tokens[-1])
         self._prefilled = ReasoningStream.after(text).in_reasoning
         seed = sample_seed(self._sampling.seed, len(self.turns), "turn", 0)

@@ -240,19 +240,22 @@ class Tokenizer:
             raise UserError(f"{self.origin}: no chat template; add chat_template.jinja, or prompt in text")
         return self._template.render(messages, add_generation_prompt, thinking, tools)
 
+    def harmless(self, message: Message) -> Message:
+        """The message with spaces for the control tokens in its content: a tool may repeat what a model wrote."""
+        if not isinstance(message.get("content"), str):
+            return message
+        control = "|".join(map(re.escape, sorted(self.control_tokens, reverse=True)))
+        return {**message, "content": re.sub(control, " ", message["content"])}
+
     def render_reply(self, message: Message) -> str:
         """What stands between the assistant's turn and its next one, if `message` comes in between: the template's text
         from the end of the one to the beginning of the other.
 
-        What was sampled is thus never rendered, nor encoded again. Control tokens in the message's content become
-        spaces: it may repeat what a model wrote. Raises UserError for a message that the template refuses.
+        What was sampled is thus never rendered, nor encoded again. The message is made `harmless`. Raises UserError for
+        one that the template refuses.
         """
-        control = re.compile("|".join(map(re.escape, sorted(self.control_tokens, reverse=True))))
-        content = message.get("content")
-        if isinstance(content, str):
-            message = {**message, "content": control.sub(" ", content)}
         asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}
-        _, mark, between = self.render([asked, said, message]).partition(MARK)
+        _, mark, between = self.render([asked, said, self.harmless(message)]).partition(MARK)
         if not mark:
             raise UserError(f"{self._origin}: the chat template doesn't show what the assistant said before")
         return between

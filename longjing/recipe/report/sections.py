@@ -29,9 +29,7 @@ class Sample:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Sample":
         turns = [(_parsed(turn), str(turn["reply"].get("content", ""))) for turn in row.get("earlier", [])]
-        return cls(
-            [*turns, (_parsed(row), "")], row["outcome"], row.get("reward"), row.get("advantage")
-        )
+        return cls([*turns, (_parsed(row), "")], row["outcome"], row.get("reward"), row.get("advantage"))
 
 
 def _parsed(row: Mapping[str, Any]) -> Parsed:
