@@ -22,7 +22,6 @@ from longjing.engine.speculative import Pace
 from longjing.engine.stops import TextStream
 from longjing.errors import UserError
 from longjing.model.decoder import Decoder
-from longjing.model.moe import FEWEST_ROWS
 from longjing.text.tokenizer import Tokenizer
 
 PREFILL_TOKENS = 4096  # per forward pass, padding included; a longer prompt goes alone
@@ -338,7 +337,8 @@ class Engine:
                 else:
                     fresh.append(sequence)
         while begun:
-            first, few = len(self._running), begun[:FEWEST_ROWS]
+            first, unread = len(self._running), max(sequence.stored - known for sequence, known in begun)
+            few = begun[: max(1, PREFILL_TOKENS // max(1, unread))]
             for row, (sequence, known) in enumerate(few, first):
                 self._cache.put(row, known, sequence.entries)
                 sequence.reused, sequence.entries = known, []
@@ -346,7 +346,7 @@ class Engine:
             newly, known_columns = zip(*few, strict=True)
             self.stats.tokens_prefilled += self._runner.read_on(newly, known_columns, first)
             self._running += newly
-            del begun[:FEWEST_ROWS]
+            del begun[: len(few)]
         for kind in (resumed, fresh):  # apart, since only what is resumed replays its experts
             kind.sort(key=lambda sequence: sequence.stored)
             while kind:

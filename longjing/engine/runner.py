@@ -90,7 +90,8 @@ class Runner:
         padded = pad_sequence([torch.tensor([*s.prompt, *s.tokens]) for s in sequences], batch_first=True)
         text = padded.to(self._device)
         starts, ends = torch.tensor([known, [s.stored for s in sequences]], device=self._device)[..., None]
-        for part in torch.arange(int((ends - starts).max()), device=self._device).split(_PART):
+        length = max(1, int((ends - starts).max()))
+        for part in torch.arange(length, device=self._device).split(_PART):
             columns = torch.minimum(starts + part, ends - 1)
             longest = int(columns.max()) + 1
             mask = torch.arange(longest, device=self._device) <= columns[..., None]

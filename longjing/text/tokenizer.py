@@ -257,7 +257,7 @@ class Tokenizer:
         asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}
         _, mark, between = self.render([asked, said, self.harmless(message)]).partition(MARK)
         if not mark:
-            raise UserError(f"{self._origin}: the chat template doesn't show what the assistant said before")
+            raise UserError(f"{self.origin}: the chat template doesn't show what the assistant said before")
         return between
 
     def encode_chat(
