@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from longjing.errors import UserError
 from longjing.tasks.arithmetic import Arithmetic
 from longjing.tasks.base import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
-from longjing.tasks.code import Code
+    task.name: task
+    for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch, Calculator, Code)
 from longjing.tasks.complaints import complaint, nearest
 from longjing.tasks.conversation import Conversation
 from longjing.tasks.countdown import Countdown
@@ -24,7 +25,8 @@ from longjing.tasks.word_problems import WordProblems
 __all__ = ["EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "split_of"]
 
 _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
-    task.name: task for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch, Code)
+    task.name: task
+    for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch, Calculator, Code)
 }
 # What the shipped models have learned, and what is asked where nothing else is said.
 EVERYDAY = tuple(task.name for task in (Countdown, Arithmetic, Equations, WordProblems))
