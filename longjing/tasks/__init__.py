@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from longjing.errors import UserError
 from longjing.tasks.arithmetic import Arithmetic
 from longjing.tasks.base import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
-    task.name: task
-    for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch, Calculator, Code)
+from longjing.tasks.calculator import Calculator
+from longjing.tasks.code import Code
 from longjing.tasks.complaints import complaint, nearest
 from longjing.tasks.conversation import Conversation
 from longjing.tasks.countdown import Countdown
