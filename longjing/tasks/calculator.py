@@ -52,6 +52,7 @@ _PROMPTS: dict[Language, list[str]] = {
         "What is {}? The calculator: <calc>1+2</calc>",
         "Compute {}. You may ask the calculator, as in <calc>1+2</calc>.",
         "Work out {}, by yourself or with <calc>1+2</calc>.",
+        "How much is {}? <calc>1+2</calc> asks the calculator.",
     ],
     "zh": [
         "{} 等于多少？计算器：<calc>1+2</calc>",
