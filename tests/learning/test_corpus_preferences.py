@@ -78,7 +78,8 @@ def test_the_better_answer_is_clear_and_the_worse_one_is_worse_as_its_kind_says(
         elif example.kind == "empty":
             assert not rejected
         elif example.kind == "language":
-            assert share(rejected, language(example)) < 0.5
+            said = re.sub(r"\\boxed\{.*\}", "", rejected)  # a program in the box is in no language
+            assert share(said, language(example)) < 0.5
 
 
 def test_no_answer_to_a_problem_is_wrong_and_evasion_states_none() -> None:
