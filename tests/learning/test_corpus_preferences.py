@@ -17,7 +17,8 @@ from longjing.tasks.answer import boxed
 from longjing.tasks.conversation import TALK
 from longjing.tasks.language import share
 
-SHARES = dict.fromkeys(PROMPTS, 1.0)
+# But for programs, which are in no language.
+SHARES = {kind: 1.0 for kind in PROMPTS if kind != "code"}
 TASKS = {"countdown": {"numbers": 3}, "arithmetic": {"difficulty": 1}}
 COUNT = 2000
 
@@ -78,8 +79,7 @@ def test_the_better_answer_is_clear_and_the_worse_one_is_worse_as_its_kind_says(
         elif example.kind == "empty":
             assert not rejected
         elif example.kind == "language":
-            said = re.sub(r"\\boxed\{.*\}", "", rejected)  # a program in the box is in no language
-            assert share(said, language(example)) < 0.5
+            assert share(rejected, language(example)) < 0.5
 
 
 def test_no_answer_to_a_problem_is_wrong_and_evasion_states_none() -> None:
