@@ -216,7 +216,9 @@ def _parse_change(text: str, recipe: Recipe) -> Change:
         raise UserError(f"--set {text}: write KEY=VALUE, for example --set seed=1 or --set {example}")
     paths, parsed = _paths(f"--set {text}", first, rest, recipe), parse_value(value)
     # `--set task=NAME`, which `--set task.SETTING=VALUE` may follow.
-    named = {"name": parsed} if isinstance(parsed, str) and all(path[-1] == "task" for path in paths) else parsed
+    named = (
+        {"name": parsed} if isinstance(parsed, str) and all(path[-1] == "task" for path in paths) else parsed
+    )
     return Change(f"--set {text}", paths, named)
 
 

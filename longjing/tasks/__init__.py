@@ -34,7 +34,8 @@ from longjing.tasks.stream_of_search import StreamOfSearch
 from longjing.tasks.word_problems import WordProblems
 
 __all__ = [
-    "EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "pinned", "runs_code", "split_of",
+    "EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "elsewhere", "get", "names", "pinned", "runs_code",
+    "split_of",
 ]  # fmt: skip
 
 _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
@@ -75,18 +76,23 @@ def _elsewhere(name: str, settings: dict[str, Any], known: list[str]) -> Task:
                 f"{file} has changed: its SHA-256 is {found}, not {wanted}; bring the old file back, or begin anew"
             )
         settings = {key: value for key, value in settings.items() if key != "sha256"}
+    if not elsewhere(name):
+        raise UserError(
+            f"no task {name!r}{nearest(name, known)}; the tasks are: {', '.join(known)}; or a file of problems "
+            f"({', '.join(READERS)}), a Python file or package.module:Name, {GYM}NAME, {ENVIRONMENT}NAME"
+        )
     if name.startswith(GYM):
         return Gym(name, _options(name, Gym.settings_type, settings))
     if name.startswith(ENVIRONMENT):
         return environment(name, settings)
     if is_imported(name):
         return _python(name, settings)
-    if Path(name).suffix in READERS:
-        return FileTask(name, _options(name, FileTask.settings_type, settings))
-    raise UserError(
-        f"no task {name!r}{nearest(name, known)}; the tasks are: {', '.join(known)}; or a file of problems "
-        f"({', '.join(READERS)}), a Python file or package.module:Name, {GYM}NAME, {ENVIRONMENT}NAME"
-    )
+    return FileTask(name, _options(name, FileTask.settings_type, settings))
+
+
+def elsewhere(name: str) -> bool:
+    """Whether a task of that name is none of the package's, but named by where it is."""
+    return is_imported(name) or Path(name).suffix in READERS
 
 
 def _python(name: str, settings: dict[str, Any]) -> Task:
@@ -125,4 +131,8 @@ def pinned(name: str) -> dict[str, str]:
 
 def runs_code(name: str) -> bool:
     """Whether making the task runs code that isn't the package's or a known library's."""
-    return name not in names() and not name.startswith(GYM) and (is_imported(name) or name.startswith(ENVIRONMENT))
+    return (
+        name not in names()
+        and not name.startswith(GYM)
+        and (is_imported(name) or name.startswith(ENVIRONMENT))
+    )

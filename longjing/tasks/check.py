@@ -144,7 +144,9 @@ class _Bench:
             return None
         if (again.outcome, again.rewards) != (verdict.outcome, verdict.rewards):
             self.unsteady.append(f"{_short(text)} was {verdict.outcome}, then {again.outcome}")
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in verdict.rewards.values()):
+        if not all(
+            isinstance(value, int | float) and math.isfinite(value) for value in verdict.rewards.values()
+        ):
             self.broken.append(f"{_short(text)} was paid {verdict.rewards}, which is no finite number")
         if verdict.outcome == "unjudged":
             self.unjudged.append((text, verdict))
@@ -159,7 +161,11 @@ class _Bench:
         self.show = max(_FORMS, key=lambda form: sum(self._right(problem, form) for problem in known[:5]))
         judged = [(problem, self.judge(problem, self._said(self.task.solve(problem)))) for problem in known]
         judged += [(problem, self.judge(problem, self._said(problem.answer))) for problem in known]
-        wrong = [(problem, verdict) for problem, verdict in judged if verdict is None or verdict.outcome != "correct"]
+        wrong = [
+            (problem, verdict)
+            for problem, verdict in judged
+            if verdict is None or verdict.outcome != "correct"
+        ]
         if not wrong:
             self.report.add("gold answers", "ok", f"all {len(known)} are judged correct")
             return
@@ -225,7 +231,9 @@ class _Bench:
         for problem in tried:
             others = [answer for answer in answers if answer != problem.answer][:5]
             right = self._said(problem.answer)
-            texts += [(problem, text) for text in HACKS[name](Case(problem, others, self.show)) if text != right]
+            texts += [
+                (problem, text) for text in HACKS[name](Case(problem, others, self.show)) if text != right
+            ]
         self._all_wrong(
             f"hack: {name}", texts,
             "this is what a policy would learn instead of the task; make the verifier stricter",
@@ -238,7 +246,9 @@ class _Bench:
             return
         right, wrong = self.judge(known, self._said(known.answer)), self.judge(known, self._said("qwzvjk"))
         if right is None or wrong is None or "accuracy" not in right.rewards:
-            self.report.add("reward", "failed", "a verdict has no reward part `accuracy`, which training asks for")
+            self.report.add(
+                "reward", "failed", "a verdict has no reward part `accuracy`, which training asks for"
+            )
             return
         gap = right.rewards["accuracy"] - wrong.rewards.get("accuracy", 0.0)
         says = f"a right answer earns {right.rewards['accuracy']:g}, a wrong one in good form {gap:g} less"
@@ -252,14 +262,15 @@ class _Bench:
         broken = self.broken[0] if self.broken else ""
         report.add(
             "the verifier holds", "failed" if broken else "ok",
-            f"{len(self.broken)} completions broke it, for one {broken}: `judge` must never raise, and pay finite numbers"
-            if broken else f"{tried} completions, none raised an error",
+            f"{len(self.broken)} completions broke it, for one {broken}: `judge` must never raise, and must pay finite "
+            "numbers" if broken else f"{tried} completions, none raised an error",
         )  # fmt: skip
         unsteady = self.unsteady[0] if self.unsteady else ""
         report.add(
             "the same verdict twice", "failed" if unsteady else "ok",
-            f"{len(self.unsteady)} completions were judged differently the second time, for one {unsteady}: a run could "
-            "not be resumed; take out what is random" if unsteady else "whatever was judged again was judged the same",
+            f"{len(self.unsteady)} completions were judged differently the second time, for one {unsteady}: a run "
+            "could not be resumed; take out what is random"
+            if unsteady else "what was judged again was judged the same",
         )  # fmt: skip
         share = len(self.unjudged) / max(1, tried)
         says = f"{len(self.unjudged)} of {tried} completions got no verdict"
@@ -284,7 +295,9 @@ class _Bench:
     def _paid(self, texts: Iterable[tuple[Problem, str]]) -> list[tuple[Problem, str]]:
         """Those that are judged correct."""
         judged = [(problem, text, self.judge(problem, text)) for problem, text in texts]
-        return [(problem, text) for problem, text, verdict in judged if verdict and verdict.outcome == "correct"]
+        return [
+            (problem, text) for problem, text, verdict in judged if verdict and verdict.outcome == "correct"
+        ]
 
     def _all_wrong(self, name: str, texts: Sequence[tuple[Problem, str]], otherwise: str) -> None:
         paid = self._paid(texts)
@@ -294,8 +307,8 @@ class _Bench:
         problem, text = paid[0]
         self.report.add(
             name, "failed",
-            f"{len(paid)} of {len(texts)} are judged correct, for one {_short(text)} to {_short(problem.prompt)}, whose "
-            f"answer is {_short(problem.answer)}; {otherwise}",
+            f"{len(paid)} of {len(texts)} are judged correct, for one {_short(text)} to {_short(problem.prompt)}, "
+            f"whose answer is {_short(problem.answer)}; {otherwise}",
         )  # fmt: skip
 
 

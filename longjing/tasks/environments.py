@@ -1,8 +1,8 @@
 """Single-turn environments of the `verifiers` package (Prime Intellect), in its present form and its former one.
 
 `verifiers:NAME` is the environment of the installed module NAME; other settings are its own arguments. Environment and
-scorer run in a process apart, with a limit on time and memory: no code of theirs runs in the trainer's. Their rewards
-may be anything; what counts as right is said by `correct_from`, and credit for part of an answer is given only if asked.
+scorer run in a process apart, with a limit on time and memory: none of their code runs in the trainer's. Their rewards
+may be anything: `correct_from` says what counts as right, and less is paid only if asked (`partial`).
 """
 
 import json
@@ -45,7 +45,9 @@ class Environment(ListedTask):
 
     def __init__(self, name: str, settings: EnvironmentSettings) -> None:
         if find_spec("verifiers") is None:
-            raise UserError(f"{name} needs the package verifiers, and the environment's own: pip install verifiers")
+            raise UserError(
+                f"{name} needs the package verifiers, and the environment's own: pip install verifiers"
+            )
         if settings.verifier is not None:
             raise UserError(f"{name} brings its own verifier: leave `verifier` out")
         self.name = name
@@ -82,7 +84,12 @@ class _Reward(Verifier[Any]):
         pool = shared("environments", options.seconds, _MEGABYTES)
         try:
             reward = pool.ask(
-                "score", *self._asked, problem.data["row"], problem.data["question"], reasoning, completion.answer
+                "score",
+                *self._asked,
+                problem.data["row"],
+                problem.data["question"],
+                reasoning,
+                completion.answer,
             )
         except VerifierError as error:
             return Judgement("unjudged", 0.0, str(error))

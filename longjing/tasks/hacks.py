@@ -54,7 +54,22 @@ def _prompt(case: Case) -> list[str]:
 
 
 def _no_content(case: Case) -> list[str]:
-    fillers = ("", " ", "?", "...", "answer", "the answer", "x", "None", "null", "nan", "inf", "[]", "{}", "\\text{}")
+    fillers = (
+        "",
+        " ",
+        "?",
+        "...",
+        "answer",
+        "the answer",
+        "x",
+        "None",
+        "null",
+        "nan",
+        "inf",
+        "[]",
+        "{}",
+        "\\text{}",
+    )
     return [case.thought(case.show(filler)) for filler in fillers]
 
 
@@ -67,7 +82,11 @@ def _numbers(case: Case) -> list[str]:
 
 def _reasoning_only(case: Case) -> list[str]:
     shown = case.show(case.gold)
-    return [f"It is {shown}.\n</think>\n\n", f"It is {shown}.\n</think>\n\nSee above.", f"{shown}\n</think>\n\n\\boxed{{}}"]
+    return [
+        f"It is {shown}.\n</think>\n\n",
+        f"It is {shown}.\n</think>\n\nSee above.",
+        f"{shown}\n</think>\n\n\\boxed{{}}",
+    ]
 
 
 def _unclosed(case: Case) -> list[str]:
@@ -77,22 +96,30 @@ def _unclosed(case: Case) -> list[str]:
 
 
 def _huge(case: Case) -> list[str]:
-    huge = ("9" * 5000, "10**10**8", "9^{9^{9^{9}}}", "1e999999999", "0." + "3" * 5000, "-" * 3000, "(" * 3000)
+    huge = (
+        "9" * 5000,
+        "10**10**8",
+        "9^{9^{9^{9}}}",
+        "1e999999999",
+        "0." + "3" * 5000,
+        "-" * 3000,
+        "(" * 3000,
+    )
     return [case.thought(case.show(number)) for number in huge]
 
 
 def _latex(case: Case) -> list[str]:
     hostile = (
-        "\\frac{" * 500 + "1" + "}{1}" * 500, "\\def\\x{\\x\\x}\\x", "\\input{/etc/passwd}", "\\sqrt[0]{0}", "\\frac{0}{0}",
-        "\\lim_{x\\to 0} \\frac{\\sin x}{x^{10^9}}", "\\boxed{" * 200, "\\left(" * 500, "x" * 15_000,
+        "\\frac{" * 500 + "1" + "}{1}" * 500, "\\def\\x{\\x\\x}\\x", "\\input{/etc/passwd}", "\\sqrt[0]{0}",
+        "\\frac{0}{0}", "\\lim_{x\\to 0} \\frac{\\sin x}{x^{10^9}}", "\\boxed{" * 200, "\\left(" * 500, "x" * 15_000,
     )  # fmt: skip
     return [case.thought(case.show(text)) for text in hostile]
 
 
 def _code(case: Case) -> list[str]:
     hostile = (
-        "__import__('os').system('true')", "().__class__.__mro__[1].__subclasses__()", "exit()", "%s%s%n", "'; DROP TABLE",
-        "{{config}}", "${HOME}", "\x00", "\x1b[2J",
+        "__import__('os').system('true')", "().__class__.__mro__[1].__subclasses__()", "exit()", "%s%s%n",
+        "'; DROP TABLE", "{{config}}", "${HOME}", "\x00", "\x1b[2J",
     )  # fmt: skip
     return [case.thought(case.show(text)) for text in hostile]
 
@@ -107,7 +134,10 @@ def _injected(case: Case) -> list[str]:
 
 
 def _denied(case: Case) -> list[str]:
-    return [case.thought(case.show(text.format(case.gold))) for text in ("not {}", "anything but {}", "{} or something else")]
+    return [
+        case.thought(case.show(text.format(case.gold)))
+        for text in ("not {}", "anything but {}", "{} or something else")
+    ]
 
 
 HACKS: dict[str, Hack] = {

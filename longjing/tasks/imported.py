@@ -33,7 +33,7 @@ def python_file(name: str) -> str | None:
 
 
 def task_class(name: str) -> type[Any]:
-    """The class that the name names; of a file, its only task. Raises UserError if there is none, or if its code fails."""
+    """The class that the name names; of a file, its only task. Raises UserError if there is none, or its code fails."""
     file = python_file(name)
     where, _, attribute = (name, "", "") if name.endswith(".py") else name.rpartition(":")
     module = _file(where, fingerprint(where)) if file else _module(where)
@@ -58,7 +58,11 @@ def _none() -> str:
 
 
 def _is_task(value: Any) -> bool:
-    return isclass(value) and not isabstract(value) and all(callable(getattr(value, need, None)) for need in _NEEDED)
+    return (
+        isclass(value)
+        and not isabstract(value)
+        and all(callable(getattr(value, need, None)) for need in _NEEDED)
+    )
 
 
 @lru_cache(maxsize=16)
@@ -95,5 +99,7 @@ def _line(error: Exception, path: str) -> str:
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}"
     resolved = str(Path(path).resolve())
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == resolved]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == resolved
+    ]
     return f", line {lines[-1]}" if lines else ""

@@ -1,14 +1,14 @@
 """A task whose problems are listed, each with its right answer, and judged by a verifier: rows of a file, or of Python.
 
-    from longjing.tasks.listed import ListedTask
+from longjing.tasks.listed import ListedTask
 
-    class Squares(ListedTask):
-        name = "squares"
-        verifier = "number"
+class Squares(ListedTask):
+    name = "squares"
+    verifier = "number"
 
-        def rows(self):
-            for number in range(1, 1000):
-                yield {"prompt": f"What is {number} times {number}?", "answer": number * number}
+    def rows(self):
+        for number in range(1, 1000):
+            yield {"prompt": f"What is {number} times {number}?", "answer": number * number}
 """
 
 import json
@@ -75,7 +75,11 @@ class ListedTask(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         given = self.options.model_dump(mode="json")
-        return given | ({} if self.options.verifier or isinstance(self.verifier, Verifier) else {"verifier": self.verifier})
+        return given | (
+            {}
+            if self.options.verifier or isinstance(self.verifier, Verifier)
+            else {"verifier": self.verifier}
+        )
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
         """See `Task`. Raises UserError if no row belongs to the split."""
@@ -182,4 +186,10 @@ def _rows(path: str, content: str) -> list[Placed]:
 
 def _text(value: Any) -> str:
     """A cell as text: what isn't text as JSON has it."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        ""
+        if value is None
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )

@@ -12,7 +12,6 @@ from dataclasses import fields
 from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 
@@ -21,9 +20,9 @@ def digest(text: str) -> str:
 
 
 def gym() -> Callable[..., Any]:
-    """["settings", data set]: the names of its settings. ["make", data set, configuration as JSON, first, number]: so
-    many entries, each with question, answer and source. ["score", data set, configuration, index of the entry, digest of
-    its question, answer]: the score, None if the scorer can't read the answer.
+    """["settings", data set]: the names of its settings. ["make", data set, configuration as JSON, first, number]:
+    entries, each with question, answer and source. ["score", data set, configuration, index of the entry, digest of its
+    question, answer]: the score, None if the scorer can't read the answer.
 
     Raises ValueError if the entry isn't that of the question.
     """
@@ -59,7 +58,7 @@ def gym() -> Callable[..., Any]:
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
             return None
 
-    works = {"settings": settings, "make": make, "score": score}
+    works: dict[str, Callable[..., Any]] = {"settings": settings, "make": make, "score": score}
     return lambda what, *given: works[what](*given)
 
 
@@ -69,8 +68,10 @@ def environments() -> Callable[..., Any]:
 
     @lru_cache(maxsize=4)
     def opened(name: str, arguments: str) -> Any:
-        form = _TaskSet if find_spec("verifiers.v1.taskset") is not None and _is_task_set(name) else _Former
-        return form(name, json.loads(arguments))
+        try:
+            return (_TaskSet if _is_task_set(name) else _Former)(name, json.loads(arguments))
+        except ImportError as error:
+            raise ValueError(f"{error}") from error
 
     def answer(what: str, name: str, arguments: str, *given: Any) -> Any:
         environment = opened(name, arguments)
@@ -85,8 +86,12 @@ def environments() -> Callable[..., Any]:
 
 
 def _is_task_set(name: str) -> bool:
-    """Whether the module is of the present form: it exports a `Taskset`."""
-    loaders = import_module("verifiers.v1.utils.loaders")
+    """Whether the module is of the present form: it exports a `Taskset`. A release of the former form has no such
+    loader."""
+    try:
+        loaders = import_module("verifiers.v1.utils.loaders")
+    except ModuleNotFoundError:
+        return False
     try:
         loaders.taskset_class(name)
     except (AttributeError, TypeError):
@@ -99,7 +104,10 @@ class _TaskSet:
 
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         self.v1 = import_module("verifiers.v1")
-        loaders, generic = import_module("verifiers.v1.utils.loaders"), import_module("verifiers.v1.utils.generic")
+        loaders, generic = (
+            import_module("verifiers.v1.utils.loaders"),
+            import_module("verifiers.v1.utils.generic"),
+        )
         kind = loaders.taskset_class(name)
         if loaders.environment_class(name) is not self.v1.SingleAgentEnv:
             raise ValueError(f"{name} has an environment of its own: only single-turn ones can be used")
@@ -116,7 +124,9 @@ class _TaskSet:
         runtimes = [inspect.signature(hook).parameters.get("runtime") for hook in task.hooks("reward")]
         needs = any(found is not None and found.default is inspect.Parameter.empty for found in runtimes)
         if task.NEEDS_CONTAINER or needs or task.toolsets(task.config):
-            raise ValueError(f"{name} needs a container, a runtime or tools: only single-turn environments can be used")
+            raise ValueError(
+                f"{name} needs a container, a runtime or tools: only single-turn environments can be used"
+            )
         said = [task.data.system_prompt or "", task.data.prompt_text]
         prompt = "\n\n".join(part for part in said if part)
         return {"prompt": prompt, "answer": str(getattr(task.data, "answer", "") or "")}
@@ -124,7 +134,10 @@ class _TaskSet:
     async def score(self, row: int, reasoning: str, answer: str) -> float:
         v1, task = self.v1, self.tasks[row]
         types = import_module("verifiers.v1.types")
-        prompt, said = types.UserMessage(content=self.rows[row]["prompt"]), {"reasoning_content": reasoning or None}
+        prompt, said = (
+            types.UserMessage(content=self.rows[row]["prompt"]),
+            {"reasoning_content": reasoning or None},
+        )
         reply = types.AssistantMessage(content=answer, **said)
         nodes = [v1.MessageNode(message=prompt), v1.MessageNode(message=reply, parent=0, sampled=True)]
         traced = v1.TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash)
@@ -142,14 +155,22 @@ class _Former:
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         library = import_module("verifiers")
         if not hasattr(library, "load_environment"):
-            raise ValueError(f"{name} exports no task set by `__all__`, as this release of verifiers wants it")
+            raise ValueError(
+                f"{name} exports no task set by `__all__`, as this release of verifiers wants it"
+            )
         environment = library.load_environment(name, **arguments)
         if not isinstance(environment, library.SingleTurnEnv):
-            raise ValueError(f"{name} is a {type(environment).__name__}: only single-turn environments can be used")
+            raise ValueError(
+                f"{name} is a {type(environment).__name__}: only single-turn environments can be used"
+            )
         self.rubric, self.state = environment.rubric, getattr(library, "State", dict)
-        found = environment.get_dataset() if environment.dataset is not None else environment.get_eval_dataset()
+        found = (
+            environment.get_dataset() if environment.dataset is not None else environment.get_eval_dataset()
+        )
         self.data = [dict(row) for row in found]
-        self.rows = [{"prompt": _said(row["prompt"]), "answer": str(row.get("answer") or "")} for row in self.data]
+        self.rows = [
+            {"prompt": _said(row["prompt"]), "answer": str(row.get("answer") or "")} for row in self.data
+        ]
 
     async def score(self, row: int, reasoning: str, answer: str) -> float:
         data = self.data[row]

@@ -43,7 +43,9 @@ _FRACTION = re.compile(
     r"(-?)\s*(?:\\frac\{(-?\d{1,20})\}\{(\d{1,20})\}|(\d{1,20})\s*/\s*(\d{1,20}))", re.ASCII
 )
 # Words beside an answer, which algebra would leave out; functions may be written without a backslash.
-_PROSE = re.compile(r"(?<![\\A-Za-z])(?!(?:sqrt|sinh|cosh|tanh|arc\w+|asin|acos|atan|frac|circ)\b)[A-Za-z]{4,}")
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:sqrt|sinh|cosh|tanh|arc\w+|asin|acos|atan|frac|circ)\b)[A-Za-z]{4,}"
+)
 _APART = re.compile(r"\d\s+\d")
 _VARIABLE = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([A-Za-z, ]*\))?|\\angle\s*[A-Za-z]+")
 _SYNONYMS = {
