@@ -26,7 +26,10 @@ MaxTokens = Annotated[
     int | None, typer.Option(min=1, help="longest answer; default 512, of a benchmark 32768")
 ]
 Json = Annotated[Path | None, typer.Option(help="write the figures here; of one model, all verdicts too")]
-_TASK_HELP = "see `longjing tasks list`; or aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k"
+_TASK_HELP = (
+    "see `longjing tasks list`; aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k; or one of your own: "
+    "problems.jsonl, my_task.py, gym:NAME"
+)
 
 
 def evaluate(
@@ -111,7 +114,7 @@ def evaluate(
         if (device, dtype) != ("auto", "float32"):
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
         asking["fields"] = parse_settings(asking.pop("request", []))
-        kept = asking.pop("answers", Path("answers") / f"{model.replace('/', '-')}-{task}.jsonl")
+        kept = asking.pop("answers", Path("answers") / f"{model}-{task}.jsonl".replace("/", "-"))
         respondent = Endpoint(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **asking)
         say(console, f"{model} at {base_url}; its answers are kept in {kept}", "dim")
     prices = [price_read, price_written, price_hour]

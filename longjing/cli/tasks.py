@@ -1,12 +1,12 @@
 """Commands on tasks."""
 
-import sys
 from itertools import islice
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from longjing.cli.models import Device, Dtype, load_engine
 from longjing.cli.printing import show_table
 
 app = typer.Typer(no_args_is_help=True, help="Tasks whose answers can be checked: list, sample, check.")
@@ -14,6 +14,13 @@ app = typer.Typer(no_args_is_help=True, help="Tasks whose answers can be checked
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="a setting of the task; repeat for more"),
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK",
+        help="see `longjing tasks list`; problems.jsonl, my_task.py, package.module:Name, gym:NAME, verifiers:NAME",
+    ),
 ]
 
 
@@ -31,7 +38,7 @@ def list_tasks() -> None:
 
 @app.command(name="sample")
 def sample_task(
-    name: str,
+    name: Name,
     count: Annotated[int, typer.Option(min=1)] = 3,
     split: Annotated[Literal["train", "validation", "test"], typer.Option()] = "train",
     seed: int = 0,
@@ -42,6 +49,8 @@ def sample_task(
     Example:
 
         longjing tasks sample countdown --set difficulty=3 --count 5
+
+        longjing tasks sample problems.jsonl --set verifier=math
     """
     from longjing import tasks
     from longjing.recipe.loading import parse_settings
@@ -53,34 +62,47 @@ def sample_task(
 
 @app.command(name="check")
 def check_task(
-    name: str,
+    name: Name,
     problems: Annotated[int, typer.Option(min=1, help="of each split")] = 200,
     seed: int = 0,
     settings: Settings = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="also measure how hard the task is for this model: a run, a directory, a name"),
+    ] = None,
+    groups: Annotated[int, typer.Option(min=1, help="problems to measure the model on")] = 32,
+    group_size: Annotated[int, typer.Option(min=2, help="its answers to each")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=1, help="its longest answer")] = 512,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
-    """Solve sampled problems with the task's own solver, judge the answers, and report.
+    """Find out whether a task is fit to learn from, before money is spent: right answers, wrong ones, and the hacks
+    that policies find. Exit code 1 if a check failed.
 
-    Example:
+    Examples:
 
         longjing tasks check countdown --set difficulty=4
+
+        longjing tasks check problems.jsonl --set verifier=math
+
+        longjing tasks check my_task.py --model base
     """
     from longjing import tasks
     from longjing.recipe.loading import parse_settings
     from longjing.tasks.check import check
 
-    result = check(tasks.get(name, **parse_settings(settings or [])), problems, seed)
-    rows = [
-        ("settings", ", ".join(f"{key}={value}" for key, value in result.settings.items())),
-        ("problems", ", ".join(f"{count} {split}" for split, count in result.problems.items())),
-        ("own answers judged correct", str(result.gold_correct)),
-        ("solver's answers judged correct", str(result.solved)),
-        ("other answers judged wrong", f"{result.wrong_found} of {result.wrong_tried}"),
-        ("empty answers judged wrong", str(result.empty_found)),
-        ("problems a second", f"{result.problems_per_second:,.0f}"),
-        ("microseconds a verdict", f"{result.microseconds_per_verdict:.0f}"),
-    ]
-    show_table(name, rows, Console())
-    for failure in result.failures:
-        print(failure, file=sys.stderr)
-    print("all promises kept" if result.ok else f"{result.failed} promises broken")
-    raise typer.Exit(not result.ok)
+    task = tasks.get(name, **parse_settings(settings or []))
+    report = check(task, problems, seed)
+    if model is not None:
+        from longjing.learning.difficulty import measure
+
+        engine, tokenizer = load_engine(model, device, dtype, Console(stderr=True))
+        measured = measure(engine, tokenizer, task, groups, group_size, max_tokens, seed)
+        report.findings.append(measured.finding(model))
+    marks = {"ok": "ok", "warning": "WARNING", "failed": "FAILED"}
+    show_table(
+        name, [(marks[finding.status], finding.check, finding.says) for finding in report.findings], Console()
+    )
+    count = {status: sum(finding.status == status for finding in report.findings) for status in marks}
+    print(f"{count['failed']} failed, {count['warning']} warnings, {count['ok']} ok")
+    raise typer.Exit(not report.ok)

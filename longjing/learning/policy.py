@@ -53,11 +53,21 @@ from longjing.text.tokenizer import Tokenizer
 
 
 class TaskSettings(BaseModel):
-    """A task by name; everything else is a setting of the task itself."""
+    """A task by name; everything else is a setting of the task itself. A name alone may stand for it.
+
+    Of a task in a file its SHA-256 is noted, so that nobody goes on with another.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        given = {"name": given} if isinstance(given, str) else given
+        name = given.get("name") if isinstance(given, dict) else None
+        return tasks.pinned(name) | given if isinstance(name, str) else given
 
     def make(self) -> Task:
         """The task. Raises UserError for what it can't honour."""

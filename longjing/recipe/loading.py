@@ -214,7 +214,12 @@ def _parse_change(text: str, recipe: Recipe) -> Change:
     if not equals or not first or not all(rest):
         example = f"{recipe.stages[0].name}.steps=9"
         raise UserError(f"--set {text}: write KEY=VALUE, for example --set seed=1 or --set {example}")
-    return Change(f"--set {text}", _paths(f"--set {text}", first, rest, recipe), parse_value(value))
+    paths, parsed = _paths(f"--set {text}", first, rest, recipe), parse_value(value)
+    # `--set task=NAME`, which `--set task.SETTING=VALUE` may follow.
+    named = (
+        {"name": parsed} if isinstance(parsed, str) and all(path[-1] == "task" for path in paths) else parsed
+    )
+    return Change(f"--set {text}", paths, named)
 
 
 def _paths(origin: str, first: str, rest: list[str], recipe: Recipe) -> list[tuple[str | int, ...]]:

@@ -196,7 +196,8 @@ def _charge_measurement(bill: Bill, phase: str, row: dict[str, Any]) -> None:
 
 def task_of(name_or_path: str) -> Task | None:
     """What a model has learned to do: of a run the task of its last reinforcement stage, of a shipped model all that
-    the models of the package have learned; None for what is neither."""
+    the models of the package have learned; None for what is neither. None, too, for a task whose code isn't the
+    package's, or whose file is gone: a run may come from anywhere, and to look at it is not to run what it names."""
     path = Path(name_or_path)
     if resolve(name_or_path).parent == SHIPPED:
         return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in tasks.EVERYDAY])
@@ -204,4 +205,11 @@ def task_of(name_or_path: str) -> Task | None:
         return None
     stages = RunDirectory(path).recipe()["stages"]
     settings = [stage["task"] for stage in stages if stage["kind"] == "reinforce"]
-    return tasks.get(**settings[-1]) if settings else None
+    if not settings or tasks.runs_code(settings[-1]["name"]):
+        return None
+    try:
+        return tasks.get(**settings[-1])
+    except UserError:
+        if tasks.pinned(settings[-1]["name"]) == {"sha256": settings[-1].get("sha256")}:
+            raise
+        return None

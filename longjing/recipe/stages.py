@@ -105,7 +105,7 @@ class Finetune(Stage, FinetuningSettings):
 
     @property
     def measured(self) -> list[str]:
-        return [task.name for task in self.evaluation.tasks]
+        return [task.make().name for task in self.evaluation.tasks]
 
 
 class RewardModel(Stage, PreferenceSettings):
@@ -126,7 +126,7 @@ class Reinforce(Stage, ReinforcementSettings):
 
     @property
     def measured(self) -> list[str]:
-        return [self.task.name]
+        return [self.task.make().name]
 
 
 class Distill(Stage, DistillationSettings):
@@ -136,7 +136,7 @@ class Distill(Stage, DistillationSettings):
 
     @property
     def measured(self) -> list[str]:
-        return [self.task.name]
+        return [self.task.make().name]
 
 
 @contextmanager

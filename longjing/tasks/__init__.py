@@ -1,13 +1,21 @@
 """Tasks whose answers can be checked: problems, verdicts, rewards.
 
-`get(name, **settings)` gives a task, `names()` those that stand alone and know the right answers. Beside them are
-`conversation`, prompts without a right answer, and `mixture`, several tasks as one. To add one, subclass
-`base.GeneratedTask` (see there what it needs) and enter it below.
+`get(name, **settings)` gives a task, `names()` those of the package that stand alone and know the right answers. Beside
+them are `conversation`, prompts without a right answer, and `mixture`, several tasks as one. Others are named by where
+they are:
+
+    problems.jsonl (.json, .csv, .parquet)   rows with a prompt and an answer, judged by a verifier
+    my_task.py, package.module:Name          Python of one's own
+    gym:NAME                                 a data set of reasoning-gym
+    verifiers:NAME                           an environment of the `verifiers` package
+
+To add one to the package, subclass `base.GeneratedTask` (see there what it needs) and enter it below.
 """
 
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
 from longjing.tasks.arithmetic import Arithmetic
@@ -17,12 +25,20 @@ from longjing.tasks.code import Code
 from longjing.tasks.complaints import complaint, nearest
 from longjing.tasks.conversation import Conversation
 from longjing.tasks.countdown import Countdown
+from longjing.tasks.environments import ENVIRONMENT, environment
 from longjing.tasks.equations import Equations
+from longjing.tasks.gym import GYM, Gym
+from longjing.tasks.imported import is_imported, python_file, task_class
+from longjing.tasks.listed import FileTask, fingerprint
 from longjing.tasks.mixture import Mixture
+from longjing.tasks.rows import READERS
 from longjing.tasks.stream_of_search import StreamOfSearch
 from longjing.tasks.word_problems import WordProblems
 
-__all__ = ["EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "get", "names", "split_of"]
+__all__ = [
+    "EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "elsewhere", "get", "names", "pinned", "runs_code",
+    "split_of",
+]  # fmt: skip
 
 _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
     task.name: task
@@ -38,20 +54,88 @@ def names() -> list[str]:
 
 
 def get(name: str, **settings: Any) -> Task:
-    """The task of that name. `difficulty` (1 to 5) sets the defaults of the settings that are not given.
+    """The task of that name. `difficulty` (1 to 5) sets the defaults of the settings that are not given, if the task is
+    one of the package.
 
-    A mixture takes `parts=[{"name": ..., "weight": 1, ...}, ...]`, with the settings of each part. Raises
-    UserError for an unknown task and for an unknown or impossible setting, naming it.
+    A mixture takes `parts=[{"name": ..., "weight": 1, ...}, ...]`, with the settings of each part. Of a file `sha256`
+    may be given, and another content is refused. Raises UserError for an unknown task and for an unknown or impossible
+    setting, naming it.
     """
     known: dict[str, Any] = {**_TASKS, Conversation.name: Conversation, Mixture.name: Mixture}
     if name not in known:
-        raise UserError(f"no task {name!r}{nearest(name, list(known))}; the tasks are: {', '.join(known)}")
-    task = known[name]
-    try:
-        options = task.settings_type(**settings)
-    except ValidationError as error:
-        raise UserError(f"task {name!r}: {complaint(error, task.settings_type)}") from None
-    if task is Mixture:
-        return Mixture([(get(part.name, **part.model_extra), part.weight) for part in options.parts])
-    made: Task = task(options)
+        return _elsewhere(name, settings, list(known))
+    options = _options(name, known[name].settings_type, settings)
+    if isinstance(options, Mixture.settings_type):
+        return Mixture([(get(part.name, **(part.model_extra or {})), part.weight) for part in options.parts])
+    made: Task = known[name](options)
     return made
+
+
+def _elsewhere(name: str, settings: dict[str, Any], known: list[str]) -> Task:
+    """A task that is named by where it is."""
+    if (file := _file_of(name)) is not None and (wanted := settings.get("sha256")) is not None:
+        if (found := fingerprint(file)) != wanted:
+            raise UserError(
+                f"{file} has changed: its SHA-256 is {found}, not {wanted}; bring the old file back, or begin anew"
+            )
+        settings = {key: value for key, value in settings.items() if key != "sha256"}
+    if not elsewhere(name):
+        raise UserError(
+            f"no task {name!r}{nearest(name, known)}; the tasks are: {', '.join(known)}; or a file of problems "
+            f"({', '.join(READERS)}), a Python file or package.module:Name, {GYM}NAME, {ENVIRONMENT}NAME"
+        )
+    if name.startswith(GYM):
+        return Gym(name, _options(name, Gym.settings_type, settings))
+    if name.startswith(ENVIRONMENT):
+        return environment(name, settings)
+    if is_imported(name):
+        return _python(name, settings)
+    return FileTask(name, _options(name, FileTask.settings_type, settings))
+
+
+def elsewhere(name: str) -> bool:
+    """Whether a task of that name is none of the package's, but named by where it is."""
+    return is_imported(name) or Path(name).suffix in READERS
+
+
+def _python(name: str, settings: dict[str, Any]) -> Task:
+    """A class with a `settings_type` takes its settings as one, any other by keyword."""
+    task = task_class(name)
+    settings_type = getattr(task, "settings_type", None)
+    if isinstance(settings_type, type) and issubclass(settings_type, BaseModel):
+        made: Task = task(_options(name, settings_type, settings))
+        return made
+    try:
+        made = task(**settings)
+    except TypeError as error:
+        raise UserError(f"task {name!r} can't be made with {settings or 'no settings'}: {error}") from error
+    return made
+
+
+def _options(name: str, settings_type: Any, settings: dict[str, Any]) -> Any:
+    try:
+        return settings_type(**settings)
+    except ValidationError as error:
+        raise UserError(f"task {name!r}: {complaint(error, settings_type)}") from None
+
+
+def _file_of(name: str) -> str | None:
+    """The file that a task of that name is in, if it is in one."""
+    if name.startswith((GYM, ENVIRONMENT)):
+        return None
+    return name if Path(name).suffix in READERS else python_file(name)
+
+
+def pinned(name: str) -> dict[str, str]:
+    """What settings should say of the file that the task is in, so that a run goes on with no other: its SHA-256."""
+    file = _file_of(name)
+    return {"sha256": fingerprint(file)} if file is not None and Path(file).is_file() else {}
+
+
+def runs_code(name: str) -> bool:
+    """Whether making the task runs code that isn't the package's or a known library's."""
+    return (
+        name not in names()
+        and not name.startswith(GYM)
+        and (is_imported(name) or name.startswith(ENVIRONMENT))
+    )

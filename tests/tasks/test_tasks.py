@@ -30,35 +30,10 @@ def sample(task: Task, split: Any = "train", seed: int = 0, count: int = 20) -> 
 
 
 @every
-def test_check_finds_every_promise_kept(name: str, difficulty: int) -> None:
+def test_every_check_passes(name: str, difficulty: int) -> None:
     report = check(tasks.get(name, difficulty=difficulty), problems=20)
-    assert report.ok, report.failures
-    total = sum(report.problems.values())
-    assert report.solved == report.gold_correct == report.empty_found == total
-    assert report.wrong_found == report.wrong_tried > total / 2
-
-
-class Broken:
-    """A task that judges everything correct and whose splits are all the same."""
-
-    def __init__(self, task: Task) -> None:
-        self.task, self.name, self.settings = task, task.name, task.settings
-
-    def problems(self, split: Any, seed: int) -> Any:
-        return self.task.problems("train", seed)
-
-    def judge(self, problem: Problem, completion: Completion) -> tasks.Verdict:
-        return tasks.Verdict("correct", {"accuracy": 1.0, "format": 1.0}, "")
-
-    def solve(self, problem: Problem) -> str:
-        return self.task.solve(problem)
-
-
-def test_check_finds_broken_promises() -> None:
-    report = check(Broken(tasks.get("arithmetic")), problems=10)
-    assert not report.ok
-    assert report.empty_found == report.wrong_found == 0
-    assert any("two splits" in line for line in report.failures)
+    assert report.problems == {"train": 20, "validation": 20, "test": 20}
+    assert {finding.status for finding in report.findings} == {"ok"}, report.findings
 
 
 @settings(max_examples=20, deadline=None)

@@ -22,7 +22,7 @@ from longjing.tasks.verifiers.numbers import Expression, Number
 from longjing.tasks.verifiers.structures import Json
 from longjing.tasks.verifiers.texts import Exact, MultipleChoice, Regex
 
-__all__ = ["Judgement", "Rubric", "Verifier", "get", "names"]
+__all__ = ["Given", "Judgement", "Rubric", "Verifier", "get", "names"]
 
 _VERIFIERS: dict[str, type[Verifier[Any]]] = {
     verifier.name: verifier

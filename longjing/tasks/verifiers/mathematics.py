@@ -42,6 +42,10 @@ _MIXED = re.compile(
 _FRACTION = re.compile(
     r"(-?)\s*(?:\\frac\{(-?\d{1,20})\}\{(\d{1,20})\}|(\d{1,20})\s*/\s*(\d{1,20}))", re.ASCII
 )
+# Words beside an answer, which algebra would leave out; functions may be written without a backslash.
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:sqrt|sinh|cosh|tanh|arc\w+|asin|acos|atan|frac|circ)\b)[A-Za-z]{4,}"
+)
 _APART = re.compile(r"\d\s+\d")
 _VARIABLE = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([A-Za-z, ]*\))?|\\angle\s*[A-Za-z]+")
 _SYNONYMS = {
@@ -149,6 +153,8 @@ def _by_rule(gold: str, answer: str) -> bool | None:
     one, other = _quantity(gold), _quantity(answer)
     if one is not None and other is not None:
         return _same_quantity(one, other, answer)
+    if _PROSE.search(answer) and not _PROSE.search(gold) and "\\text" not in answer:
+        return False  # `5 or something else`
     if _APART.search(re.sub(r"\\frac\s*\d\s*\d", "", answer)) and _mixed(answer) is None:
         return False  # two numbers beside each other, which algebra would add or multiply
     a_set = (

@@ -98,6 +98,8 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
+            # Some data sets are drawn in the order of a set of words: the same in every process.
+            env={**os.environ, "PYTHONHASHSEED": "0"},
         )
 
     def ask(self, line: str, seconds: float) -> Any:

@@ -1,0 +1,72 @@
+"""How hard a task is for a model: whether reinforcement would have something to learn from."""
+
+from dataclasses import dataclass
+
+import torch
+
+from longjing.engine.request import Generator
+from longjing.learning.advantages import has_signal
+from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
+from longjing.tasks.base import Task
+from longjing.tasks.check import Finding, Status
+from longjing.text.tokenizer import Tokenizer
+
+_FEW = 0.2  # share of groups with a signal, below which most of what is sampled would be for nothing
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Shares, of `groups` problems with `group_size` samples each: of samples that are correct, were cut off, or got no
+    verdict, and of groups whose rewards differ, so that they teach something (`signal`)."""
+
+    groups: int
+    group_size: int
+    correct: float
+    truncated: float
+    unjudged: float
+    signal: float
+
+    def finding(self, model: str) -> Finding:
+        """What that means for a run that begins with this model."""
+        share = f"{self.signal:.0%} of {self.groups} groups of {self.group_size} have a signal"
+        cut = f"{self.truncated:.0%} of samples are cut off"
+        says = f"{model} solves {self.correct:.0%} at temperature 1; {share}; {cut}"
+        if self.signal >= _FEW:
+            return Finding("difficulty", "ok", says)
+        if self.correct < 0.5:
+            advice = "too hard: take easier problems, larger groups, a better model, or fine-tune on examples first"
+        else:
+            advice = "too easy: take harder problems"
+        status: Status = "warning" if self.signal else "failed"
+        return Finding(
+            "difficulty", status, f"{says}; {advice}" + (" (or more tokens)" if self.truncated > 0.5 else "")
+        )
+
+
+def measure(
+    engine: Generator,
+    tokenizer: Tokenizer,
+    task: Task,
+    groups: int,
+    group_size: int,
+    max_tokens: int,
+    seed: int,
+) -> Difficulty:
+    """Sample groups of training problems at temperature 1, as reinforcement would."""
+    problems = draw_problems(task, groups, seed, 0, 0)
+    sampling = {"temperature": 1.0, "max_tokens": max_tokens}
+    asked = [(task, problem) for problem in problems]
+    sampled = sample_groups(engine, tokenizer, asked, group_size, sampling, seed, 0, 0)
+    found = [judge_group(task, *pair) for pair in zip(problems, sampled, strict=True)]
+    rewards = torch.tensor([group.rewards({"accuracy": 1.0, "format": 1.0}) for group in found])
+    signal = has_signal(rewards, torch.tensor([group.judged for group in found]))
+    outcomes = [verdict.outcome for group in found for verdict in group.verdicts]
+    cut = [completion.truncated for group in found for completion in group.completions]
+    return Difficulty(
+        groups=groups,
+        group_size=group_size,
+        correct=outcomes.count("correct") / len(outcomes),
+        truncated=sum(cut) / len(cut),
+        unjudged=outcomes.count("unjudged") / len(outcomes),
+        signal=signal.float().mean().item(),
+    )

@@ -1,0 +1,195 @@
+"""A task whose problems are listed, each with its right answer, and judged by a verifier: rows of a file, or of Python.
+
+from longjing.tasks.listed import ListedTask
+
+class Squares(ListedTask):
+    name = "squares"
+    verifier = "number"
+
+    def rows(self):
+        for number in range(1, 1000):
+            yield {"prompt": f"What is {number} times {number}?", "answer": number * number}
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from hashlib import blake2b, sha256
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from longjing.errors import UserError
+from longjing.tasks.base import Completion, Problem, Split, Verdict, split_of
+from longjing.tasks.rows import Placed, placed_rows
+from longjing.tasks.verifiers import Given, Rubric, Verifier
+
+
+class ListedSettings(BaseModel):
+    """What every task of rows may be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    verifier: str | dict[str, float | dict[str, Any]] | None = Field(
+        None, description="how answers are judged: a name, or by name a weight or settings"
+    )
+    template: str = Field("{prompt}", description="what is asked, with the gap {prompt}")
+    language: str = Field("en", description="of the prompts, its ISO 639-1 code")
+
+    @field_validator("template")
+    @classmethod
+    def _asks(cls, template: str) -> str:
+        if "{prompt}" not in template:
+            raise ValueError("has no gap {prompt}")
+        return template
+
+
+class ListedTask(ABC):
+    """A `Task` (see `base.Task`) of a list of problems. A subclass gives a `name`, the `rows` and how they are judged.
+
+    `verifier`: what `Rubric` takes, or a `Verifier` of one's own. A problem's split follows from the hash of its
+    prompt, whatever list it stands in. Raises UserError for a row that is no problem, naming its place.
+    """
+
+    name: str = ""
+    settings_type: ClassVar[type[ListedSettings]] = ListedSettings
+    verifier: Given | Verifier[Any] | None = None
+
+    def __init__(self, settings: ListedSettings) -> None:
+        self.options = settings
+        self.name = self.name or type(self).__name__
+        given = self.verifier if settings.verifier is None else settings.verifier
+        if given is None:
+            raise UserError(f"task {self.name!r}: say how answers are judged, for example verifier=math")
+        self.rubric = Rubric.single(given.name, given) if isinstance(given, Verifier) else Rubric(given)
+        self._problems = self._listed()
+
+    @abstractmethod
+    def rows(self) -> Iterable[Mapping[str, Any]]:
+        """Problems: a `prompt` and its `answer` (which may be left out if the verifier needs none), and whatever else
+        the verifier reads in `Problem.data`."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        given = self.options.model_dump(mode="json")
+        return given | (
+            {}
+            if self.options.verifier or isinstance(self.verifier, Verifier)
+            else {"verifier": self.verifier}
+        )
+
+    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
+        """See `Task`. Raises UserError if no row belongs to the split."""
+        found = [problem for problem, home in self._problems if home == split]
+        if not found:
+            raise UserError(
+                f"task {self.name!r} has no {split} problems: of its {len(self._problems)} prompts none hashes to "
+                "that split, which takes one in twenty (train: nine in ten); give more"
+            )
+        random = Random(f"{self.name} {split} {seed}")
+        while True:
+            random.shuffle(found)
+            yield from found
+            if split != "train":
+                return
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        """See `Task`."""
+        return self.rubric.judge(problem, completion)
+
+    def solve(self, problem: Problem) -> str:
+        """The answer that the list gives."""
+        return problem.answer
+
+    def placed(self) -> Iterable[Placed]:
+        """The rows, each with the place that a message names."""
+        return ((f"row {number}", dict(row)) for number, row in enumerate(self.rows(), 1))
+
+    def _listed(self) -> list[tuple[Problem, Split]]:
+        found: dict[str, tuple[str, Problem]] = {}
+        for place, row in self.placed():
+            problem = self._problem(place, dict(row))
+            first, known = found.setdefault(problem.id, (place, problem))
+            if known.answer != problem.answer:
+                raise UserError(
+                    f"{self.name}, {place}: the prompt of {first} again, but with another answer: "
+                    f"{problem.answer[:60]!r}, not {known.answer[:60]!r}"
+                )
+        return [(problem, split_of(f"listed {problem.id}")) for _, problem in found.values()]
+
+    def _problem(self, place: str, row: dict[str, Any]) -> Problem:
+        prompt, answer = (_text(row.pop(column, None)) for column in ("prompt", "answer"))
+        if not prompt.strip() or (self.rubric.needs_answer and not answer.strip()):
+            missing = "answer" if prompt.strip() else "prompt"
+            raise UserError(f"{self.name}, {place}: no {missing}")
+        # The key isn't the list's: the same question in two files is one problem, in one split.
+        key = " ".join(prompt.split()).casefold()
+        id = blake2b(f"listed {key}".encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        asked = self.options.template.replace("{prompt}", prompt)
+        data = json.loads(json.dumps(row, default=str))
+        return Problem(self.name, id, asked, answer.strip(), data, self.options.language)
+
+
+class FileSettings(ListedSettings):
+    """Where in the rows of a file prompt and answer are; what the other columns hold, a verifier may read."""
+
+    prompt: str = Field("prompt", description="the column of the prompts")
+    answer: str = Field("answer", description="the column of the right answers")
+    sha256: str | None = Field(None, description="of the file; another is refused")
+
+
+class FileTask(ListedTask):
+    """The rows of a .jsonl, .json, .csv or .parquet file; its name is the path."""
+
+    settings_type = FileSettings
+    options: FileSettings
+
+    def __init__(self, path: str, settings: FileSettings) -> None:
+        self.name = path
+        super().__init__(settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return super().settings | {"sha256": fingerprint(self.name)}
+
+    def rows(self) -> Iterable[Mapping[str, Any]]:
+        return (row for _, row in self.placed())
+
+    def placed(self) -> Iterable[Placed]:
+        columns = {self.options.prompt: "prompt", self.options.answer: "answer"}
+        wanted = [self.options.prompt, *([self.options.answer] if self.rubric.needs_answer else [])]
+        for place, row in _rows(self.name, fingerprint(self.name)):
+            if absent := [column for column in wanted if column not in row]:
+                raise UserError(
+                    f"{self.name}, {place}: no column {absent[0]!r}; there are {', '.join(map(str, row))}; another is "
+                    f"named by prompt=COLUMN or answer=COLUMN"
+                )
+            yield place, {columns.get(column, column): value for column, value in row.items()}
+
+
+def fingerprint(path: str) -> str:
+    """The SHA-256 of a file. Raises UserError if it can't be read."""
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+@lru_cache(maxsize=4)
+def _rows(path: str, content: str) -> list[Placed]:
+    """The file's rows, read once for each content."""
+    return placed_rows(Path(path))
+
+
+def _text(value: Any) -> str:
+    """A cell as text: what isn't text as JSON has it."""
+    return (
+        ""
+        if value is None
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )

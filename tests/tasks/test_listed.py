@@ -1,0 +1,184 @@
+"""Tasks that are named by where they are: files of rows, Python of one's own, and how a recipe takes them."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longjing import tasks
+from longjing.errors import UserError
+from longjing.recipe import loading
+from longjing.tasks import Completion, Problem
+from longjing.tasks.rows import READERS
+
+ROWS = [
+    {"prompt": f"What is {number} plus 7?", "answer": number + 7, "source": f"book {number}"}
+    for number in range(300)
+]
+TASK = """
+from longjing.tasks.listed import ListedTask
+
+class Sums(ListedTask):
+    name = "sums"
+    verifier = {"number": 1.0, "format": 0.1}
+
+    def rows(self):
+        for number in range(300):
+            yield {"prompt": f"What is {number} plus 7?", "answer": number + 7}
+"""
+
+
+def said(answer: str) -> Completion:
+    return Completion.parse(f"so\n</think>\n\n\\boxed{{{answer}}}")
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> str:
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".csv":
+        path.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]))
+    else:
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = pytest.importorskip("pyarrow").Table.from_pylist(rows)
+        parquet.write_table(table, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", list(READERS))
+def test_a_file_of_rows_is_a_task(tmp_path: Path, ending: str) -> None:
+    task = tasks.get(written(tmp_path / f"sums{ending}", ROWS), verifier="number")
+    held_out = [problem for split in ("validation", "test") for problem in task.problems(split, 0)]
+    train = list(islice(task.problems("train", 0), 600))
+    assert len({problem.id for problem in [*held_out, *train]}) == 300 and len(held_out) < 60
+    assert {problem.id for problem in held_out}.isdisjoint(problem.id for problem in train)
+    assert (
+        train == list(islice(task.problems("train", 0), 600)) != list(islice(task.problems("train", 1), 600))
+    )
+    first = train[0]
+    assert first.data["source"].startswith("book ") and first.task == task.name
+    assert task.judge(first, said(task.solve(first))).outcome == "correct"
+    assert task.judge(first, said("-1")).rewards == {"number": 0.0, "accuracy": 0.0, "format": 1.0}
+
+
+def test_a_problem_is_in_the_same_split_in_whatever_file_it_stands(tmp_path: Path) -> None:
+    one = tasks.get(written(tmp_path / "one.jsonl", ROWS), verifier="number")
+    other = tasks.get(
+        written(tmp_path / "other.csv", ROWS[::-1]), verifier="exact", template="{prompt} Think."
+    )
+    assert {p.id for p in one.problems("test", 0)} == {p.id for p in other.problems("test", 0)}
+
+
+def test_columns_by_other_names_and_rewards_by_weight(tmp_path: Path) -> None:
+    path = written(tmp_path / "q.jsonl", [{"q": f"{row['prompt']}", "a": row["answer"]} for row in ROWS])
+    task = tasks.get(path, prompt="q", answer="a", verifier={"number": 1.0, "format": 0.25})
+    problem = next(task.problems("test", 0))
+    assert task.judge(problem, said(problem.answer)).rewards["accuracy"] == 1.25
+    assert tasks.get(path, **task.settings).settings == task.settings
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "said_of_it"),
+    [
+        ([{"prompt": "a", "answer": 1}], {}, "verifier=math"),
+        ([{"prompt": "a", "answer": 1}], {"verifier": "maht"}, "did you mean 'math'"),
+        ([{"question": "a", "answer": 1}], {"verifier": "number"}, "line 1: no column 'prompt'"),
+        ([{"prompt": "a"}], {"verifier": "number"}, "no column 'answer'"),
+        ([{"prompt": "a", "answer": None}], {"verifier": "number"}, "line 1: no answer"),
+        ([{"prompt": " ", "answer": 1}], {"verifier": "number"}, "line 1: no prompt"),
+        ([{"prompt": "a", "answer": 1}, {"prompt": "A ", "answer": 2}], {"verifier": "exact"}, "line 2: the prompt of"),
+        ([{"prompt": "a", "answer": 1}], {"verifier": "number", "promt": "a"}, "did you mean 'prompt'"),
+        ([{"prompt": "a", "answer": 1}], {"verifier": "number", "template": "ask"}, "no gap"),
+        ([{"prompt": "a", "answer": 1}], {"verifier": "number", "sha256": "0"}, "has changed"),
+        ([], {"verifier": "number"}, "no rows"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_no_problems_are_refused_by_their_place(
+    tmp_path: Path, rows: list[dict[str, Any]], given: dict[str, Any], said_of_it: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        tasks.get(written(tmp_path / "rows.jsonl", rows), **given)
+    assert said_of_it in str(raised.value)
+
+
+def test_a_split_without_problems_says_so(tmp_path: Path) -> None:
+    task = tasks.get(written(tmp_path / "few.jsonl", ROWS[:2]), verifier="number")
+    with pytest.raises(UserError, match="has no (test|validation) problems"):
+        for split in ("validation", "test"):
+            next(task.problems(split, 0))
+
+
+def test_a_python_file_is_a_task(tmp_path: Path) -> None:
+    path = tmp_path / "sums.py"
+    path.write_text(TASK)
+    for name in (str(path), f"{path}:Sums"):
+        task = tasks.get(name)
+        problem = next(task.problems("test", 0))
+        assert (task.name, problem.task) == ("sums", "sums")
+        assert task.judge(problem, said(problem.answer)).rewards["accuracy"] == 1.1
+    with pytest.raises(UserError, match="has changed"):
+        tasks.get(str(path), sha256="0" * 64)
+
+
+def test_a_class_of_ones_own_in_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tasks.get("tests.tiny:Letters", settings={"problems": 3})
+    assert task.judge(Problem("letters", "", "", "", {}, "en"), said("7")).outcome == "correct"
+    with pytest.raises(UserError, match="can't be made"):
+        tasks.get("tests.tiny:Letters", setings={})
+    with pytest.raises(UserError, match="did you mean 'Letters'"):
+        tasks.get("tests.tiny:Leters")
+
+
+@pytest.mark.parametrize(
+    ("source", "said_of_it"),
+    [
+        ("x = 1", "no task"), ("def f(:", "line 1: SyntaxError"), ("\nraise ValueError('no')", "line 2: ValueError"),
+        (TASK + "\nclass Others(Sums): pass", "several tasks"), ("import nothing_of_the_kind", "nothing_of_the_kind"),
+        (TASK.replace('"answer"', '"anser"'), "row 1: no answer"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said_with_its_line(
+    tmp_path: Path, source: str, said_of_it: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    with pytest.raises(UserError) as raised:
+        tasks.get(str(path))
+    assert said_of_it in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["missing.py", "missing.jsonl", "no_module_here:Task", "countdow", "x:y"])
+def test_what_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        tasks.get(name)
+
+
+def test_a_recipe_takes_it_by_name_and_pins_what_it_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "sums.jsonl", ROWS)
+    recipe = loading.load("r1-zero", [f"task={path}", "task.verifier=number"])
+    (stage,) = recipe.to_dict()["stages"]
+    assert stage["task"] == {"name": path, "verifier": "number", "sha256": tasks.pinned(path)["sha256"]}
+    assert loading.load("r1-zero", ["task=equations"]).to_dict()["stages"][0]["task"] == {"name": "equations"}
+    with pytest.raises(UserError, match="verifier=math"):
+        loading.load("r1-zero", [f"task={path}"])
+    recipe.stages[0].task.make()
+    written(Path(path), ROWS[:-1])
+    with pytest.raises(UserError, match="has changed"):
+        recipe.stages[0].task.make()
+
+
+def test_looking_at_a_run_runs_no_code_that_it_names(tmp_path: Path) -> None:
+    from longjing.recipe.running import task_of
+
+    run, path = tmp_path / "run", tmp_path / "mine.py"
+    run.mkdir()
+    (run / "config.json").touch()
+    path.write_text("raise SystemExit('this ran')")
+    for name in (str(path), "tests.tiny:Letters", "verifiers:anything"):
+        (run / "recipe.yaml").write_text(
+            json.dumps({"stages": [{"kind": "reinforce", "task": {"name": name}}]})
+        )
+        assert task_of(str(run)) is None
