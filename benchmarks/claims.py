@@ -151,6 +151,10 @@ CLAIMS = [
         ("pass@1", "majority of 4"), "accuracy", "higher", _majority,
     ),
     Claim(
+        "code", "So does it where answers are programs, and rewards the verdicts of hidden tests",
+        "stated, without the base's figure", _REINFORCED, "pass@1", "higher", before_and_after("r1-zero", "pass_at_1"),
+    ),
+    Claim(
         "cold-start", "The cold start makes R1-Zero's language consistent", "stated, without a figure",
         ("R1-Zero", "cold start"), "share of the problem's language", "higher",
         checkpoints("countdown", "language", "*r1-zero", "cold-start"),

@@ -4,6 +4,7 @@ import json
 import platform
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -24,13 +25,28 @@ from longjing.model.files import load_model
 from longjing.planning.machine import Machine, measure
 from longjing.runs import RunDirectory
 
-# The size of the model that is shipped; its speed doesn't depend on what it has learned.
-SHIPPED_SIZE = ModelConfig(
-    "deepseek_v3", vocab_size=1024, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
-    num_attention_heads=4, num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16,
-    v_head_dim=32, first_k_dense_replace=1, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
-    moe_intermediate_size=96, num_nextn_predict_layers=1,
-)  # fmt: skip
+# Shapes whose speed is measured with random weights, since it doesn't depend on what a model has learned.
+SIZES = {
+    "shipped": ModelConfig(
+        "deepseek_v3", vocab_size=1024, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16,
+        v_head_dim=32, first_k_dense_replace=1, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
+        moe_intermediate_size=96, num_nextn_predict_layers=1,
+    ),
+    # DeepSeek-V3's shape, 0.6 billion parameters of which 0.2 work on a token: for GPUs.
+    "mixture": ModelConfig(
+        "deepseek_v3", vocab_size=32768, hidden_size=1024, intermediate_size=2816, num_hidden_layers=12,
+        num_attention_heads=16, num_key_value_heads=16, q_lora_rank=512, kv_lora_rank=256, qk_nope_head_dim=64,
+        qk_rope_head_dim=32, v_head_dim=64, first_k_dense_replace=1, n_routed_experts=32, n_shared_experts=1,
+        num_experts_per_tok=4, moe_intermediate_size=448,
+    ),
+    # Qwen2.5-0.5B.
+    "qwen2.5-0.5b": ModelConfig(
+        "qwen2", vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
+        num_attention_heads=14, num_key_value_heads=2, attention_bias=True, tie_word_embeddings=True,
+        rope={"rope_type": "default", "rope_theta": 1_000_000.0},
+    ),
+}  # fmt: skip
 
 
 def run_recipe(recipe: str, seed: int, out: Path, changes: Sequence[str] = ()) -> RunDirectory:
@@ -47,8 +63,9 @@ def parser(description: str | None) -> ArgumentParser:
     """The options that all benchmarks take."""
     options = ArgumentParser(description=description)
     options.add_argument(
-        "--model", help="a directory or a shipped name; default: random weights, shipped size"
+        "--model", help="a directory or a shipped name; without it, random weights of a --size"
     )
+    options.add_argument("--size", default="shipped", choices=list(SIZES))
     options.add_argument("--device", default="cpu")
     options.add_argument("--dtype", default="float32", choices=list(DTYPES))
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -66,10 +83,10 @@ def place(options: Namespace) -> tuple[torch.device, torch.dtype]:
 
 
 def build_model(options: Namespace, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """The model asked for, or one of the shipped size with random weights."""
+    """The model asked for, or one of the size asked for with random weights."""
     if options.model:
         return load_model(options.model, device, dtype)
-    return Decoder(SHIPPED_SIZE).initialise(options.seed).to(device, dtype).eval()
+    return Decoder(SIZES[options.size]).initialise(options.seed).to(device, dtype).eval()
 
 
 def fastest(before: Machine, after: Machine) -> Machine:
@@ -120,6 +137,9 @@ def report(name: str, options: Namespace, machine: Machine, results: Any) -> Non
 
 
 def _commit() -> str:
+    if shutil.which("git") is None:
+        return "none"
+
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -15,7 +15,7 @@ FLOORS = {
     "evaluation": 3, "planning": 3,
     "learning": 4,
     "recipe": 5, "serving": 5, "chat": 5,
-    "cli": 6, "__init__": 6,
+    "cli": 6, "__init__": 6, "__main__": 7,
 }  # fmt: skip
 
 

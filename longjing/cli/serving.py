@@ -10,6 +10,9 @@ from longjing.cli.models import Device, Dtype
 from longjing.cli.printing import say
 from longjing.errors import UserError
 
+# Parameters below which more threads gain the engine little, and take a core from those who bring it work.
+SMALL = 20_000_000
+
 
 def serve(
     models: Annotated[
@@ -48,6 +51,12 @@ def serve(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="of the CPU, for the models; default: one for small models, else all cores but one"
+        ),
+    ] = None,
 ) -> None:
     """Serve models: an OpenAI-compatible API under /v1, and a page at the root to chat, compare and watch runs.
 
@@ -72,6 +81,8 @@ def serve(
     except ImportError as error:
         raise UserError(f"serving needs more packages ({error}): pip install 'longjing[serve]'") from error
 
+    import torch
+
     console = Console()
     bound = listen(host, port)
     where = address(bound)
@@ -84,6 +95,8 @@ def serve(
             f"{served.name}: {served.parameters / 1e6:.1f} million parameters, context {served.length}",
             "dim",
         )
+    largest = max(served.parameters for served in service.models.values())
+    torch.set_num_threads(threads or (1 if largest < SMALL else max(1, torch.get_num_threads() - 1)))
     app = build(service, Rules(api_key, timeout, max_request_mb << 20, tuple(cors or ())))
     if page:
         mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from longjing.model.moe import FEWEST_ROWS
-
 
 class RectangleCache:
     """Memory for `area` tokens in every layer, cut into rows of equal length.
@@ -14,7 +12,7 @@ class RectangleCache:
     Rows, not pages: attention reads a row as it lies, where gathering pages would cost three times the
     traffic. The area is fixed; `fit` cuts it anew, into more and shorter rows or fewer and longer ones.
     Rows in use are 0 to n-1. Whoever runs the model says beforehand where the next entries go: `at_start`
-    (a prompt, whole rows) or `at` (a few columns of every row, when decoding).
+    (a prompt, whole rows) or `at` (a few columns of each row, when decoding).
 
     A further layer of int16 keeps the experts that each token took: `routes` are (mixture layers, experts per
     token), or nought for none.
@@ -33,6 +31,7 @@ class RectangleCache:
         self._flat = [torch.empty(area * width, dtype=kind, device=device) for width, kind in kinds]
         self._width = [width for width, _ in kinds]
         self._clean = 0
+        self._target: tuple[Tensor, Tensor] | None = None
         self._cut(rows=1, columns=1)
 
     def _cut(self, rows: int, columns: int) -> None:
@@ -79,26 +78,21 @@ class RectangleCache:
 
     def at_start(self, first_row: int) -> None:
         """The next entries are those of whole prompts, for consecutive rows from `first_row` on."""
-        self._first_row: int | None = first_row
+        self._first_row, self._target = first_row, None
 
-    def at(self, rows: Tensor, columns: Tensor, longest: int) -> None:
-        """The next entries go to `rows` `[n, 1]`, `columns` `[n, length]`; `longest` columns come back.
-
-        Rows are 0 to n-1, or a few with the last one repeated.
-        """
-        self._first_row, self._target, self._longest = None, (rows, columns), longest
+    def at(self, columns: Tensor, longest: int, first_row: int = 0) -> None:
+        """The next entries go to `columns` `[n, length]` of the rows from `first_row` on; `longest` come back."""
+        rows = torch.arange(first_row, first_row + len(columns), device=columns.device)[:, None]
+        self._first_row, self._target, self._longest = first_row, (rows, columns), longest
 
     def update(self, layer: int, entries: Tensor) -> Tensor:
         """Store `entries` `[batch, length, width]` where told; return the rows' `[batch, longest, width]`."""
         view = self._views[layer]
-        if self._first_row is not None:
-            stored = view[self._first_row : self._first_row + len(entries), : entries.shape[1]]
-            return stored.copy_(entries)
-        rows, _ = self._target
+        rows = view[self._first_row : self._first_row + len(entries)]
+        if self._target is None:
+            return rows[:, : entries.shape[1]].copy_(entries)
         view[self._target] = entries.to(view.dtype)
-        if len(rows) <= FEWEST_ROWS:  # there may be repeated ones
-            return view[rows[:, 0], : self._longest]
-        return view[: len(entries), : self._longest]
+        return rows[:, : self._longest]
 
     def store_routes(self, routes: Sequence[Tensor]) -> None:
         """Store the experts taken, one `[batch, length, experts per token]` per mixture layer."""

@@ -196,6 +196,11 @@ class Engine:
         return len(self._waiting) + len(self._running)
 
     @property
+    def capacity(self) -> int:
+        """Tokens that the cache holds: of the longest prompt and its completion together."""
+        return self._cache.area
+
+    @property
     def memory_in_use(self) -> int:
         """Tokens in the cache."""
         return sum(sequence.stored for sequence in self._running)
@@ -395,10 +400,12 @@ class Engine:
             text = ""
             if sequence.stream:
                 text, sequence.seen = sequence.stream.text[sequence.seen :], len(sequence.stream.text)
+            whole = sequence.generation
             chunk = Chunk(
-                text, sequence.tokens[before:], reason, sequence.logprobs[before:], sequence.top[before:]
-            )
-            events.append(Event(sequence.id, chunk, sequence.generation))
+                text, sequence.tokens[before:], whole.finish_reason if whole else None,
+                sequence.logprobs[before:], sequence.top[before:],
+            )  # fmt: skip
+            events.append(Event(sequence.id, chunk, whole))
             self.stats.tokens_sampled += len(sequence.tokens) - before
         if ended:
             self._release(ended)
@@ -408,7 +415,8 @@ class Engine:
         """Make the generation of what there is. `row`: where it runs, None if it waits."""
         tokens, text = sequence.tokens, ""
         if sequence.stream:
-            sequence.stream.finish()
+            if sequence.stream.finish() and reason == "length":
+                reason = "stop"  # what the last token left unfinished completes a stop string
             text = sequence.stream.text
         elif self.tokenizer:
             ended = bool(tokens) and tokens[-1] in self.end_tokens

@@ -8,8 +8,8 @@ from torch import Tensor
 from longjing.engine.batch import Batch
 from longjing.engine.cache import RectangleCache
 
-# (rows, pending tokens, stored columns, columns to read) -> logits `[rows, vocabulary]`
-Forward = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+# (pending tokens, stored columns, columns to read) -> logits `[rows, vocabulary]`
+Forward = Callable[[Tensor, Tensor, int], Tensor]
 
 COLUMNS = 256  # the context is padded to a multiple
 
@@ -45,18 +45,18 @@ class Graphs:
         return known[2]()[:count]
 
     def _capture(self, pending: Tensor, stored: Tensor, columns: int) -> Callable[[], Tensor]:
-        rows = torch.arange(len(pending), device=pending.device)
+        # The graph reads by address: what it is given must live as long as it does. All else `forward` makes itself.
         if pending.device.type != "cuda":
-            return lambda: self._forward(rows, pending, stored, columns)
+            return lambda: self._forward(pending, stored, columns)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         # Libraries set themselves up at the first call, which can't be captured.
         with torch.cuda.stream(side):
-            self._forward(rows, pending, stored, columns)
+            self._forward(pending, stored, columns)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            logits = self._forward(rows, pending, stored, columns)
+            logits = self._forward(pending, stored, columns)
 
         def replay() -> Tensor:
             graph.replay()

@@ -67,7 +67,8 @@ class Guide(Protocol):
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
         """What to add to the next token's logits, `[vocabulary]`, given the completion's tokens so far. Minus infinity
-        forbids, though not all of them; None is for nothing to say. Asked for each token in its turn."""
+        forbids, though not all of them; None is for nothing to say. Asked for each token in its turn. Whoever is the
+        guide of a turn's answer may raise UserError: it can't go on."""
         ...
 
 
@@ -76,13 +77,17 @@ class Request:
     """One completion wanted. The samples of a group are requests with the same prompt and different seeds.
 
     `keep`: how many of its first tokens, prompt and completion, are worth keeping when it has ended, because a later
-    prompt may begin with them (`Engine`'s `prefix_bytes`).
+    prompt may begin with them (`Engine`'s `prefix_bytes`). Raises UserError if that is negative.
     """
 
     prompt: Sequence[int]
     sampling: Sampling = Sampling()
     guide: Guide | None = None
     keep: int = 0
+
+    def __post_init__(self) -> None:
+        if self.keep < 0:
+            raise UserError(f"keep = {self.keep}: tokens to keep are 0 or more")
 
 
 @dataclass(frozen=True)

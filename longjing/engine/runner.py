@@ -12,7 +12,7 @@ from longjing.engine.cache import RectangleCache
 from longjing.engine.graphs import Graphs
 from longjing.engine.sampling import Draw
 from longjing.model.decoder import Decoder
-from longjing.model.moe import FEWEST_ROWS
+from longjing.model.moe import Experts
 
 _PART = 512  # tokens of a text that is read on, in one pass
 
@@ -51,8 +51,11 @@ class Runner:
     def __init__(self, model: Decoder, cache: RectangleCache, drafts: bool, records: bool) -> None:
         self.model, self.cache, self.drafts, self.records = model, cache, drafts, records
         self._device = model.embed_tokens.weight.device
-        # Experts are run by the counts of their tokens, which a graph can't wait for.
-        graphs = self._device.type == "cuda" and not model.config.n_routed_experts
+        # Without `groups`, experts are run by the counts of their tokens, which a graph can't wait for.
+        experts = (module for module in model.layers.modules() if isinstance(module, Experts))
+        graphs = self._device.type == "cuda" and all(
+            e.groups(model.embed_tokens.weight.dtype) for e in experts
+        )
         self._graphs = Graphs(self._logits, cache) if graphs else None
 
     def read(self, sequences: Sequence[Running], first_row: int) -> int:
@@ -86,7 +89,7 @@ class Runner:
             end = min(start + _PART, sequence.stored)
             columns = torch.arange(start, end, device=self._device)[None]
             mask = torch.arange(end, device=self._device) <= columns[..., None]
-            self.cache.at(torch.tensor([[row]], device=self._device), columns, end)
+            self.cache.at(columns, end, row)
             context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
             hidden = self.model.hidden(text[:, start:end], context)
             if self.drafts:
@@ -99,25 +102,16 @@ class Runner:
         if self._graphs:
             logits = self._graphs.logits(batch, longest)
         else:
-            rows, pending, stored = map(self._filled, (batch.rows, batch.pending, batch.stored))
-            logits = self._logits(rows, pending, stored, longest + 1)[: len(batch.rows)]
+            logits = self._logits(batch.pending, batch.stored, longest + 1)
         draw = batch.sampler.draw(logits, batch.positions, bias)
         batch.advance(draw.tokens, 1)
         return Drawn.of([draw], [1] * len(draw.tokens))
 
-    def _filled(self, column: Tensor) -> Tensor:
-        """`column` `[rows]` with the last row repeated until rounding doesn't show how few they are: where the
-        trainer's results are to be met exactly (see `Decoder.context`)."""
-        missing = FEWEST_ROWS - len(column)
-        if missing <= 0 or self._device.type != "cpu" or not self.model.config.is_latent:
-            return column
-        return torch.cat((column, column[-1:].expand(missing)))
-
-    def _logits(self, rows: Tensor, pending: Tensor, stored: Tensor, longest: int) -> Tensor:
+    def _logits(self, pending: Tensor, stored: Tensor, longest: int) -> Tensor:
         """Logits `[rows, vocabulary]` after reading `pending`, whose entries go to columns `stored`."""
         columns = stored[:, None]
         mask = torch.arange(longest, device=self._device) <= columns[..., None]
-        self.cache.at(rows[:, None], columns, longest)
+        self.cache.at(columns, longest)
         context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
         hidden = self.model.hidden(pending[:, None], context)
         if self.records:
@@ -136,7 +130,7 @@ class Runner:
         columns = batch.stored[:, None] + torch.arange(2, device=self._device)
         places = torch.arange(longest + 2, device=self._device)
         mask = places <= columns[..., None]
-        self.cache.at(batch.rows[:, None], columns, longest + 2)
+        self.cache.at(columns, longest + 2)
         context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
         hidden = self.model.hidden(torch.stack((batch.pending, batch.draft), dim=1), context)
         if self.records:

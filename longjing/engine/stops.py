@@ -8,16 +8,20 @@ from longjing.text.tokenizer import Detokenizer, Tokenizer
 class Stops:
     """Watches a text that comes in pieces for strings that end it.
 
-    `text` grows by what is certain: the beginning of a stop string waits until it turns out to be none.
+    `text` grows by what is certain: the beginning of a stop string waits until it turns out to be none. `stopped`: one
+    came, and `text` ends before it.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self.text = ""
+        self.stopped = False
         self._held = ""
 
     def add(self, piece: str) -> bool:
-        """Take in a piece; True if it completed a stop string, which `text` then ends before."""
+        """Take in a piece, unless it has stopped; returns whether it has now."""
+        if self.stopped:
+            return True
         if not self._stops:
             self.text += piece
             return False
@@ -25,6 +29,7 @@ class Stops:
         found = [at for at in map(self._held.find, self._stops) if at >= 0]
         if found:
             self.text, self._held = self.text + self._held[: min(found)], ""
+            self.stopped = True
             return True
         keep = max(overlap(self._held, stop) for stop in self._stops)
         certain = len(self._held) - keep
@@ -32,7 +37,7 @@ class Stops:
         return False
 
     def finish(self) -> None:
-        """No more comes, and no stop string did: what was held back is text."""
+        """No more comes: what was held back is text."""
         self.text, self._held = self.text + self._held, ""
 
 
@@ -53,10 +58,11 @@ class TextStream:
         return self._stops.text
 
     def add(self, token: int) -> bool:
-        """Take in a token; True if it completed a stop string, which `text` then ends before."""
+        """Take in a token; returns whether a stop string has come, which `text` then ends before."""
         return self._stops.add(self._detokenizer.add(token))
 
-    def finish(self) -> None:
-        """No more tokens come, and no stop string did."""
+    def finish(self) -> bool:
+        """No more tokens come; returns whether a stop string has, if only with an unfinished character."""
         self._stops.add(self._detokenizer.flush())
         self._stops.finish()
+        return self._stops.stopped

@@ -11,7 +11,7 @@ from longjing.model.config import ModelConfig
 from longjing.model.documents import Documents
 from longjing.model.rope import rotate
 
-_CHUNK, _FEWEST = 128, 16
+_CHUNK, _FEWEST, _FEWEST_ROWS = 128, 32, 2
 _SHORT = 512  # tokens: beyond, writing scores out is no faster even where the fused kernels are slow
 
 
@@ -35,7 +35,10 @@ class Context:
     tokens given, which is not enough for whoever reads a cache. With a `cache`, new entries are stored in it;
     `reads_cache` says whether tokens also look at what was there before (decoding) or only at each other
     (the first chunk of a prompt). `documents`: tokens look at what precedes them in their own document, and there
-    is no mask. `absorbed`: latent attention takes its decoding path; see `Decoder.context`.
+    is no mask. `in_parts`: the scores are written out and summed up in an order that the batch doesn't change, which
+    latent attention also does without expanding its latents; see `Decoder.context`.
+    `filled`: so many times each row's last token is computed again, which nobody sees: products of few rows
+    round differently.
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
     `routes` and `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
     """
@@ -46,10 +49,19 @@ class Context:
     documents: Documents | None = None
     cache: Cache | None = None
     reads_cache: bool = False
-    absorbed: bool = False
+    in_parts: bool = False
+    filled: int = 0
     replay: Tensor | None = None
     routes: list[Tensor] = field(default_factory=list)
     balance: list[Tensor] | None = None
+
+    def fill(self, x: Tensor) -> Tensor:
+        """`x` `[batch, length, ...]` with its last token repeated `filled` times."""
+        return torch.cat((x, x[:, -1:].expand(-1, self.filled, *x.shape[2:])), dim=1) if self.filled else x
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The inverse of `fill`."""
+        return x[:, : x.shape[1] - self.filled]
 
 
 class RMSNorm(nn.RMSNorm):
@@ -108,6 +120,66 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
     return torch.bmm(scores.softmax(dim=-1), v).unflatten(0, (batch, heads)).transpose(1, 2)
 
 
+def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, context: Context, scale: float) -> Tensor:
+    """`attend` with the same bits for a token whatever is computed beside it, in float32 on one thread of a CPU.
+
+    Shapes as in `attend`. A whole text goes by `_CHUNK` tokens, each part with what precedes its end: the rest
+    is masked. The context's mask must be there, in numbers; tokens that are filled up take what the last one takes.
+    """
+    assert context.mask is not None, "attention in parts needs a mask of numbers"
+    q = context.cut(q)
+    if not context.reads_cache:
+        k, v = context.cut(k), context.cut(v)
+    (batch, length, heads, _), groups = q.shape, k.shape[2]
+    q = (q * scale).unflatten(2, (groups, heads // groups)).transpose(1, 2)
+    k, v, mask = k.transpose(1, 2), v.transpose(1, 2), context.mask.expand(batch, groups, -1, -1)
+    # What a cache holds is no batch of matrices at even distances: either its rows are, or the heads of a row.
+    axis = 0 if batch <= groups else 1
+    outs = []
+    for one in zip(*(x.unbind(axis) for x in (q, k, v, mask)), strict=True):
+        if context.reads_cache:
+            outs.append(_part(*one))
+            continue
+        queries, keys, values, masks = one
+        ends = [*range(_CHUNK, length, _CHUNK), length]
+        parts = zip(queries.split(_CHUNK, dim=1), masks.split(_CHUNK, dim=1), ends, strict=True)
+        outs.append(
+            torch.cat(
+                [_part(q, keys[:, :end], values[:, :end], mask[..., :end]) for q, mask, end in parts], 1
+            )
+        )
+    return context.fill(torch.stack(outs, axis).transpose(1, 2).flatten(2, 3))
+
+
+def _part(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """What queries take: q `[N, L, G, D]`, scaled, k `[N, T, D]`, v `[N, T, V]`, mask `[N, L, T]` -> `[N, L, G, V]`.
+
+    Each number has to be one sum of fused products, from the first to the last: then masked columns change
+    nothing. BLAS adds up so, but for sums longer than `_CHUNK`, for the smallest products and for few rows of
+    long queries. The first are cut, the second filled up, and the last turned round.
+    """
+    (_, length, heads, width), columns = q.shape, k.shape[1]
+    q = q.flatten(1, 2)
+    rows = q.shape[1]
+    if rows < _FEWEST_ROWS:
+        q = q.expand(-1, _FEWEST_ROWS, -1)
+    if (missing := _FEWEST - columns) > 0:
+        k, mask = F.pad(k, (0, 0, 0, missing)), F.pad(mask, (0, missing), value=float("-inf"))
+        v = F.pad(v, (0, 0, 0, missing))
+    scores = torch.bmm(q, k.mT) if width <= 16 * q.shape[1] else torch.bmm(k, q.mT).mT
+    scores = (scores.unflatten(1, (length, -1)) + mask[:, :, None]).flatten(1, 2)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+    size = _CHUNK if q.device.type == "cpu" else v.shape[1]
+    out: Tensor | None = None
+    for weight, value in zip(weights.split(size, dim=2), v.split(size, dim=1), strict=True):
+        if (missing := _FEWEST - value.shape[1]) > 0:
+            weight, value = F.pad(weight, (0, missing)), F.pad(value, (0, 0, 0, missing))
+        product = torch.bmm(weight, value)
+        out = product if out is None else out + product
+    assert out is not None
+    return out[:, :rows].unflatten(1, (length, heads))
+
+
 class LatentAttention(nn.Module):
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1; DeepSeek-V3, section 2.1.1).
 
@@ -147,9 +219,9 @@ class LatentAttention(nn.Module):
 
         entries = torch.cat((latent, k_rope[:, :, 0]), dim=-1)
         if context.cache is not None:
-            cached = context.cache.update(self.layer, entries)
+            cached = context.cache.update(self.layer, context.cut(entries))
             entries = cached if context.reads_cache else entries
-        if context.absorbed:
+        if context.in_parts:
             out = self._absorbed(q_nope, q_rope, entries, context)
         else:
             k_nope, v = (
@@ -162,43 +234,14 @@ class LatentAttention(nn.Module):
         return self.o_proj(out.flatten(2))
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, cached: Tensor, context: Context) -> Tensor:
-        """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention.
-
-        A whole text goes by `_CHUNK` tokens, each part with what precedes its end: the rest is masked.
-        """
-        assert context.mask is not None, "the absorbed path needs a mask of numbers"
+        """Attention over latents `[B, T, rank + rope]`: all heads share them, as in multi-query attention."""
         w = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         w_key, w_value = w.split((self.nope, self.value), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).to(cached.dtype)
-        length = q.shape[1]
-        size = length if context.reads_cache else _CHUNK
-        ends = [cached.shape[1]] if context.reads_cache else [*range(_CHUNK, length, _CHUNK), length]
-        parts = zip(q.split(size, dim=1), context.mask.split(size, dim=2), ends, strict=True)
-        out = torch.cat([self._latents(q, cached[:, :end], mask[..., :end]) for q, mask, end in parts], dim=1)
+        keys = cached[:, :, None]
+        out = attend_in_parts(q, keys, keys[..., : self.rank], context, self.scale)
         return torch.einsum("blhr,hvr->blhv", out.to(q_latent.dtype), w_value)
-
-    def _latents(self, q: Tensor, cached: Tensor, mask: Tensor) -> Tensor:
-        """What each query `[B, L, H, rank + rope]` takes of the latents: `[B, L, H, rank]`; `mask` in numbers.
-
-        A token's result must not depend, not by a bit, on how much context its neighbours have. So the sum
-        over latents goes by `_CHUNK` columns, since a longer product would be cut by its length, and a few
-        columns are filled up, since the smallest products round differently.
-        """
-        if 0 < (last := cached.shape[1] % _CHUNK) < _FEWEST:
-            cached = F.pad(cached, (0, 0, 0, _FEWEST - last))
-            mask = F.pad(mask, (0, _FEWEST - last), value=float("-inf"))
-        batch, length = q.shape[:2]
-        # For one new token a row, the heads' masks are one, and the product adds it as it writes.
-        bias = mask.transpose(1, 2).expand(-1, -1, self.heads, -1).flatten(1, 2).to(q.dtype)
-        scores = torch.baddbmm(bias, q.flatten(1, 2), cached.transpose(1, 2), alpha=self.scale)
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
-        latents = cached[..., : self.rank]
-        parts = zip(weights.split(_CHUNK, dim=2), latents.split(_CHUNK, dim=1), strict=True)
-        out = torch.bmm(*next(parts))
-        for part in parts:
-            out = out + torch.bmm(*part)
-        return out.view(batch, length, self.heads, self.rank)
 
 
 class GroupedQueryAttention(nn.Module):
@@ -226,8 +269,8 @@ class GroupedQueryAttention(nn.Module):
         )
         v = self.v_proj(x).view(batch, length, self.kv_heads, self.dim)
         if context.cache is not None:
-            cached = context.cache.update(self.layer, torch.cat((k, v), dim=2).flatten(2))
+            cached = context.cache.update(self.layer, context.cut(torch.cat((k, v), dim=2).flatten(2)))
             if context.reads_cache:
                 k, v = cached.view(batch, -1, 2 * self.kv_heads, self.dim).chunk(2, dim=2)
-        out = attend(q.to(k.dtype), k, v, context, self.scale)
-        return self.o_proj(out.flatten(2).to(x.dtype))
+        how = attend_in_parts if context.in_parts else attend
+        return self.o_proj(how(q.to(k.dtype), k, v, context, self.scale).flatten(2).to(x.dtype))

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from longjing.model.attention import Cache, Context, GroupedQueryAttention, LatentAttention, RMSNorm
 from longjing.model.config import ModelConfig
 from longjing.model.documents import Documents
-from longjing.model.moe import MLP, Experts, MixtureOfExperts, Router
+from longjing.model.moe import FEWEST_ROWS, MLP, Experts, MixtureOfExperts, Router
 from longjing.model.rope import inverse_frequencies
 
 
@@ -112,38 +113,58 @@ class Decoder(nn.Module):
         `segments` `[batch, length]` packs several documents in a row: tokens see only their own segment.
 
         `exact` asks for the results of decoding the same tokens one by one, in whatever batch, bit for bit but
-        for rare roundings. It is meant for latent attention in float32 on the CPU, where whole texts then take
-        the absorbed path too, at the price of writing out the scores; elsewhere it changes nothing.
+        for rare roundings, at the price of writing out the scores. It is meant for float32 on the CPU (`is_exact`),
+        where decoding is always so; elsewhere it changes nothing.
         """
-        angles = positions[..., None, None].float() * self.inverse_frequencies
         dtype = self.embed_tokens.weight.dtype
-        cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
-        exact = exact and dtype == torch.float32 and positions.device.type == "cpu"
-        absorbed = self.config.is_latent and (reads_cache or exact)
-        if absorbed and segments is not None:
+        exact = (exact or reads_cache) and self.is_exact
+        if self.config.is_latent:
+            in_parts = exact or reads_cache
+        else:
+            in_parts = exact and not torch.is_autocast_enabled(positions.device.type)
+        if in_parts and segments is not None:
             raise ValueError("packed rows are read at once and not exactly: decoding has no segments")
-        if mask is None and absorbed:
+        if mask is None and in_parts:
             length = positions.shape[1]
             mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=positions.device).tril()
-        if mask is not None and (reads_cache or absorbed):  # as numbers, once for all layers
+        if mask is not None and (reads_cache or in_parts):  # as numbers, once for all layers
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
         documents = None if segments is None else Documents.of(segments)
-        return Context(cos.to(dtype), sin.to(dtype), mask, documents, cache, reads_cache, absorbed, replay)
+        rows, length = positions.shape
+        filled = max(0, -(-FEWEST_ROWS // rows) - length) if exact and in_parts else 0
+        angles = positions[..., None, None].float() * self.inverse_frequencies
+        positions = torch.cat((positions, positions[:, -1:].expand(-1, filled)), dim=1)
+        angles = positions[..., None, None].float() * self.inverse_frequencies
+        cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
+        return Context(
+            cos.to(dtype), sin.to(dtype), mask, documents, cache, reads_cache, in_parts, filled, replay
+        )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a token's results can be made independent of its batch: in float32 on the CPU."""
+        weight = self.embed_tokens.weight
+        return weight.dtype == torch.float32 and weight.device.type == "cpu"
 
     def hidden(self, tokens: Tensor, context: Context) -> Tensor:
         """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""
-        x = self.embed_tokens(tokens)
+        x = context.fill(self.embed_tokens(tokens))
         for layer in self.layers:
             x = layer(x, context)
-        return self.norm(x)
+        return context.cut(self.norm(x))
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., vocabulary]` of hidden states `[..., hidden]`, the decoder's or an MTP module's."""
-        return self.lm_head(hidden)
+        rows = hidden.shape[:-1].numel()
+        if not self.is_exact or rows >= FEWEST_ROWS:
+            return self.lm_head(hidden)
+        few = F.pad(hidden.reshape(rows, -1), (0, 0, 0, FEWEST_ROWS - rows))
+        return self.lm_head(few)[:rows].view(*hidden.shape[:-1], -1)
 
     def next_hidden(self, depth: int, next_tokens: Tensor, hidden: Tensor, context: Context) -> Tensor:
         """The MTP module at `depth` (0-based): `hidden` of positions i with the tokens that follow each."""
-        return self.mtp[depth](self.embed_tokens(next_tokens), hidden, context)
+        embedded = context.fill(self.embed_tokens(next_tokens))
+        return context.cut(self.mtp[depth](embedded, context.fill(hidden), context))
 
     def forward(
         self,

@@ -8,8 +8,8 @@ from longjing.model.attention import Context
 from longjing.model.config import ModelConfig
 
 # With fewer rows than this a CPU may multiply by another kernel, which rounds differently: a token's result would
-# depend on how many others are with it. One thread does so below 4 rows, two threads below 12, since they share them.
-FEWEST_ROWS = 12
+# depend on how many others are with it. The longer the rows, the sooner it does so.
+FEWEST_ROWS = 16
 
 
 class MLP(nn.Module):
@@ -44,7 +44,8 @@ class Router(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """Affinity of each token to each expert, in float32 whatever `x` is: `[tokens, experts]`."""
-        logits = F.linear(x.float(), self.weight.float())
+        with torch.autocast(x.device.type, enabled=False):
+            logits = F.linear(x.float(), self.weight.float())
         if self.config.scoring_func == "softmax":
             return logits.softmax(dim=-1)
         if x.device.type == "cpu":
@@ -94,16 +95,43 @@ class Experts(nn.Module):
         """
         order = chosen.flatten().argsort(stable=True)
         rows = order // chosen.shape[1]
-        counts = torch.bincount(chosen.flatten(), minlength=len(self.down_proj)).tolist()
+        products = self.grouped if self.groups(x.dtype) else self.one_by_one
+        outputs = products(x[rows], chosen.flatten()[order])
+        weighted = outputs * weights.flatten()[order, None].to(x.dtype)
+        return torch.zeros_like(x).index_add(0, rows, weighted.to(x.dtype))
+
+    def one_by_one(self, x: Tensor, experts: Tensor) -> Tensor:
+        """`x` `[rows, hidden]` through the expert of each, which `experts` `[rows]` name in order.
+
+        A GPU waits here until it is known how many rows each has.
+        """
+        counts = torch.bincount(experts, minlength=len(self.down_proj)).tolist()
         outputs = []
-        for part, gate_up, down in zip(x[rows].split(counts), self.gate_up_proj, self.down_proj, strict=True):
+        for part, gate_up, down in zip(x.split(counts), self.gate_up_proj, self.down_proj, strict=True):
             count = len(part)
             if 0 < count < FEWEST_ROWS and x.device.type == "cpu":
                 part = F.pad(part, (0, 0, 0, FEWEST_ROWS - count))
             gate, up = F.linear(part, gate_up).chunk(2, dim=-1)
             outputs.append(F.linear(F.silu(gate) * up, down)[:count])
-        weighted = torch.cat(outputs) * weights.flatten()[order, None].to(x.dtype)
-        return torch.zeros_like(x).index_add(0, rows, weighted.to(x.dtype))
+        return torch.cat(outputs)
+
+    def grouped(self, x: Tensor, experts: Tensor) -> Tensor:
+        """As `one_by_one`, all experts in one launch, which finds on the device where each one's rows end."""
+        numbers = torch.arange(len(self.down_proj), device=x.device)
+        ends = torch.searchsorted(experts, numbers, right=True, out_int32=True)
+        gate, up = F.grouped_mm(x, self.gate_up_proj.to(x.dtype).mT, offs=ends).chunk(2, dim=-1)
+        return F.grouped_mm(F.silu(gate) * up, self.down_proj.to(x.dtype).mT, offs=ends)
+
+    def groups(self, dtype: torch.dtype) -> bool:
+        """Whether `grouped` is one launch here: PyTorch has it in bfloat16 for Hopper and datacentre Blackwell, for
+        rows of whole 16 bytes. Elsewhere it would wait and take the experts one by one, too."""
+        weight = self.down_proj
+        return (
+            dtype == torch.bfloat16
+            and weight.is_cuda
+            and all(size % 8 == 0 for size in weight.shape[1:])
+            and torch.cuda.get_device_capability(weight.device)[0] in (9, 10)
+        )
 
 
 class MixtureOfExperts(nn.Module):
@@ -122,10 +150,11 @@ class MixtureOfExperts(nn.Module):
         if context.replay is None:
             chosen = self.gate.choose(scores)
         else:
-            chosen = context.replay[:, :, len(context.routes)].flatten(0, 1)
-        context.routes.append(chosen.view(*x.shape[:2], -1))
+            chosen = context.fill(context.replay[:, :, len(context.routes)]).flatten(0, 1)
+        context.routes.append(context.cut(chosen.view(*x.shape[:2], -1)))
         if self.training:
-            self.gate.load += torch.bincount(chosen.flatten(), minlength=len(self.gate.load))
+            ones = torch.ones_like(chosen, dtype=self.gate.load.dtype)
+            self.gate.load.scatter_add_(0, chosen.flatten(), ones.flatten())
         if context.balance is not None:
             context.balance.append(balance_loss(scores.view(*x.shape[:2], -1), context.routes[-1]))
         routed = self.experts(tokens, chosen, self.gate.weigh(scores, chosen))

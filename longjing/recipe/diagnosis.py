@@ -15,7 +15,7 @@ WINDOW = 10
 _EARLY = 3  # steps before anything is said
 EXACT = 1e-5  # nats by which engine and trainer may differ in float32 on the CPU
 _ROUNDING = {("cpu", "float32"): EXACT, ("cuda", "float32"): 1e-3, ("mps", "float32"): 1e-3}
-_COARSE = 1.0  # in bfloat16, whose eight bits leave little to compare
+_COARSE = 3.0  # in bfloat16, whose eight bits leave little to compare: the worst of ten million tokens was off by 1.7
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from longjing.serving.completions import CompletionReply
 from longjing.serving.errors import Busy, Closed, Refused
 from longjing.serving.http import Counting, Doorkeeper, EventStream, Gone, error, error_body, unless_gone
 from longjing.serving.metrics import Metrics
-from longjing.serving.responses import ResponsesReply, ResponsesRequest
+from longjing.serving.responses import ResponsesReply
+from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
 from longjing.serving.service import Served, Service
 from longjing.serving.worker import Job, Mailbox
@@ -68,6 +69,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         400: "it can't be honoured; `param` is to blame",
         401: "no key, or a wrong one",
         404: "no such model",
+        408: "it didn't come in time",
         413: "larger than the server takes",
         429: "the queue is full; see Retry-After",
         503: "the server is about to leave, or broke",
@@ -88,11 +90,12 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     )  # fmt: skip
     metrics = Metrics(lambda: _gauges(service))
     service.on_end = metrics.ended
-    app.add_middleware(Doorkeeper, key=rules.key, most=rules.request_bytes)
+    app.add_middleware(Doorkeeper, key=rules.key, most=rules.request_bytes, seconds=rules.seconds)
     if rules.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=rules.origins, allow_methods=["*"], allow_headers=["*"]
-        )
+            CORSMiddleware, allow_origins=rules.origins, allow_methods=["*"], allow_headers=["*"],
+            expose_headers=["Retry-After"],
+        )  # fmt: skip
     app.state.open_requests = 0
     app.add_middleware(Counting, note=lambda path, status: metrics.requests.labels(path, status).inc())
     _explain_errors(app, rules)
@@ -109,7 +112,7 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
         mailbox = served.worker.submit(jobs)
         if stream:
             named = isinstance(reply, ResponsesReply)
-            return EventStream(_guarded(reply.events(mailbox), served, mailbox, rules.seconds), named)
+            return EventStream(_guarded(reply, served, mailbox, rules.seconds), named)
         try:
             async with asyncio.timeout(rules.seconds):
                 pieces = await unless_gone(request, mailbox.whole())
@@ -171,11 +174,18 @@ class _NotFound(Exception):
 
 
 async def _guarded(
-    events: AsyncIterator[Any], served: Served, mailbox: Mailbox, seconds: float
-) -> AsyncIterator[Any]:
+    reply: Any, served: Served, mailbox: Mailbox, seconds: float
+) -> AsyncIterator[dict[str, Any] | str]:
     """The events; when it takes too long, or something breaks, an error in their place. However it ends, no job goes
     on that nobody reads."""
-    deadline = time.monotonic() + seconds
+
+    def broken(status: int, message: str) -> dict[str, Any]:
+        body = error_body(status, message)
+        if isinstance(reply, ResponsesReply):
+            return reply.numbered(body | {"type": "error", "message": message, "code": None, "param": None})
+        return body | {"type": "error"}
+
+    events, deadline = reply.events(mailbox), time.monotonic() + seconds
     try:
         while True:
             async with asyncio.timeout(deadline - time.monotonic()):
@@ -184,11 +194,11 @@ async def _guarded(
     except StopAsyncIteration:
         pass
     except TimeoutError:
-        yield error_body(504, _slow(seconds)) | {"type": "error"}
+        yield broken(504, _slow(seconds))
     except Closed as problem:
-        yield error_body(503, str(problem)) | {"type": "error"}
+        yield broken(503, str(problem))
     except Exception as problem:
-        yield error_body(500, f"the engine broke: {problem}") | {"type": "error"}
+        yield broken(500, f"the engine broke: {problem}")
     finally:
         served.worker.cancel(mailbox.jobs)
 
@@ -230,8 +240,13 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, problem: RequestValidationError) -> Response:
-        first = problem.errors()[0]
-        place = [str(part) for part in first["loc"][1:]]
+        first, *others = problem.errors()
+        same = [other for other in others if other["loc"][:2] == first["loc"][:2]]
+        first = max(
+            [first, *same], key=lambda one: len(one["loc"])
+        )  # of several forms the one that is nearest
+        place = [str(part)[:64] for part in first["loc"][1:]]
+        place = [part for part in place if part.isidentifier() or part.isdigit()] or place[:1]
         text = first["msg"].removeprefix("Value error, ")
         if first["type"] == "value_error" and not place:  # our own, which begins with the field's name
             place = [text.partition(":")[0]]

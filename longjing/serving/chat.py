@@ -9,17 +9,16 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from longjing.engine.stops import overlap
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.service import Served
-from longjing.serving.tools import OPEN, Call, take_calls
+from longjing.serving.tools import Call, CallStream
 from longjing.serving.worker import Mailbox, Piece, Token
 
 
-def usage(mailbox: Mailbox) -> dict[str, Any]:
-    """Tokens read and sampled so far. One prompt is counted once, however many completions it has."""
-    prompts = {tuple(job.request.prompt): job for job in mailbox.jobs}
-    read, reused = sum(map(len, prompts)), sum(job.reused for job in prompts.values())
+def usage(mailbox: Mailbox, n: int | None = None) -> dict[str, Any]:
+    """Tokens read and sampled so far. A prompt is counted once, though it has `n` completions."""
+    prompts = mailbox.jobs[:: n or 1]
+    read, reused = sum(len(job.request.prompt) for job in prompts), sum(job.reused for job in prompts)
     sampled = sum(job.count for job in mailbox.jobs)
     reasoning = sum(job.turn.reasoning_tokens for job in mailbox.jobs if job.turn)
     return {
@@ -44,47 +43,39 @@ class ChatReply:
     def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
         """All of it, when it is there."""
         choices = [self._choice(number, piece) for number, piece in enumerate(pieces)]
-        return self._head("chat.completion") | {"choices": choices, "usage": usage(mailbox)}
+        return self._head("chat.completion") | {"choices": choices, "usage": usage(mailbox, self._asked.n)}
 
     async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
         """It in pieces: first the roles, at last what is asked for of usage."""
         for number in range(len(mailbox.jobs)):
             yield self._chunk(number, {"role": "assistant", "content": ""}, None)
-        held = [""] * len(mailbox.jobs)  # of an answer that may be a call of a tool
-        called = [False] * len(mailbox.jobs)
+        answers = [self._calls() for _ in mailbox.jobs]
         async for number, piece in mailbox.pieces():
             delta: dict[str, Any] = _reasoning(piece.reasoning) if self._reasons and piece.reasoning else {}
-            said = piece.answer
-            if self._calls:
-                said, held[number] = _until_call(held[number] + said)
-                if piece.finish_reason:
-                    rest, calls = self._take_calls(held[number])
-                    said, called[number] = said + rest, bool(calls)
-                    if calls:
-                        delta["tool_calls"] = _tool_calls(calls, indexed=True)
+            said, calls = answers[number].take(piece)
+            if calls:
+                delta["tool_calls"] = tool_calls(calls, indexed=True)
             if said:
                 delta["content"] = said
             logprobs = self._logprobs(piece)
-            if delta or logprobs:
+            if delta or (logprobs and any(logprobs.values())):
                 yield self._chunk(number, delta, None, logprobs)
             if piece.finish_reason:
-                reason = "tool_calls" if called[number] else piece.finish_reason
-                yield self._chunk(number, {}, reason, notices=piece.notices)
+                notices = (*piece.notices, *answers[number].notices)
+                yield self._chunk(number, {}, finish_reason(piece, calls), notices=notices)
         if self._asked.wants_usage:
-            yield self._head("chat.completion.chunk") | {"choices": [], "usage": usage(mailbox)}
+            yield self._head("chat.completion.chunk") | {
+                "choices": [],
+                "usage": usage(mailbox, self._asked.n),
+            }
         yield "[DONE]"
 
     @property
     def _reasons(self) -> bool:
         return self._asked.include_reasoning is not False
 
-    @property
-    def _calls(self) -> bool:
-        return bool(self._asked.tools) and self._asked.tool_choice != "none"
-
-    def _take_calls(self, text: str) -> tuple[str, list[Call]]:
-        said, calls = take_calls(text)
-        return said, calls[:1] if self._asked.parallel_tool_calls is False else calls
+    def _calls(self) -> CallStream:
+        return CallStream(bool(self._asked.offered), self._asked.parallel_tool_calls is not False)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
@@ -92,16 +83,17 @@ class ChatReply:
         }  # fmt: skip
 
     def _choice(self, number: int, piece: Piece) -> dict[str, Any]:
-        said, calls = self._take_calls(piece.answer) if self._calls else (piece.answer, [])
-        message: dict[str, Any] = {"role": "assistant", "content": said.rstrip() or (None if calls else "")}
+        answer = self._calls()
+        said, calls = answer.take(piece)
+        message: dict[str, Any] = {"role": "assistant", "content": said or (None if calls else "")}
         message["refusal"] = None
         if self._reasons:
-            message |= _reasoning(piece.reasoning.rstrip() or None)
+            message |= _reasoning(piece.reasoning or None)
         if calls:
-            message["tool_calls"] = _tool_calls(calls)
+            message["tool_calls"] = tool_calls(calls)
         return {
             "index": number, "message": message, "logprobs": self._logprobs(piece),
-            "finish_reason": "tool_calls" if calls else piece.finish_reason, "notices": piece.notices,
+            "finish_reason": finish_reason(piece, calls), "notices": (*piece.notices, *answer.notices),
         }  # fmt: skip
 
     def _chunk(
@@ -122,11 +114,10 @@ class ChatReply:
             return None
         ends = self._served.engine.end_tokens
         shown = [token for token in piece.tokens if token.id not in ends]
-        return {
-            "content": [self._token(token) for token in shown if not token.reasoned],
-            "reasoning_content": [self._token(token) for token in shown if token.reasoned],
-            "refusal": None,
-        }
+        answer = {"content": [self._token(token) for token in shown if not token.reasoned], "refusal": None}
+        if not self._reasons:  # its tokens would tell what is not to be shown
+            return answer
+        return answer | {"reasoning_content": [self._token(token) for token in shown if token.reasoned]}
 
     def _token(self, token: Token) -> dict[str, Any]:
         top = [self._entry(id, logprob) for id, logprob in token.top]
@@ -143,17 +134,15 @@ def _reasoning(text: str | None) -> dict[str, Any]:
     return {"reasoning_content": text, "reasoning": text}
 
 
-def _tool_calls(calls: Sequence[Call], indexed: bool = False) -> list[dict[str, Any]]:
+def finish_reason(piece: Piece, calls: Sequence[Call]) -> str | None:
+    """As OpenAI has it. Where something was cut off, that is what a client has to know."""
+    return "tool_calls" if calls and piece.finish_reason == "stop" else piece.finish_reason
+
+
+def tool_calls(calls: Sequence[Call], indexed: bool = False) -> list[dict[str, Any]]:
+    """As a message has them; `indexed`: as a delta."""
     return [
         ({"index": number} if indexed else {})
         | {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
         for number, call in enumerate(calls)
     ]
-
-
-def _until_call(text: str) -> tuple[str, str]:
-    """What is certainly no call of a tool, and what may be one."""
-    cut = text.find(OPEN)
-    if cut < 0:
-        cut = len(text) - overlap(text, OPEN)
-    return text[:cut], text[cut:]

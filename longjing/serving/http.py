@@ -62,10 +62,10 @@ class Counting:
 
 
 class Doorkeeper:
-    """Lets requests to /v1 in if they have the key and are no larger than `most` bytes."""
+    """Lets requests to /v1 in if they have the key, are no larger than `most` bytes, and come within `seconds`."""
 
-    def __init__(self, app: ASGIApp, key: str | None, most: int) -> None:
-        self._app, self._key, self._most = app, key, most
+    def __init__(self, app: ASGIApp, key: str | None, most: int, seconds: float) -> None:
+        self._app, self._key, self._most, self._seconds = app, key, most, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1"):
@@ -83,15 +83,22 @@ class Doorkeeper:
         if not length.isdigit() or int(length) > self._most:
             return await self._too_large(scope, receive, send)
         body = bytearray()  # read whole here, for a length can be missing
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if len(body) > self._most:
-                return await self._too_large(scope, receive, send)
-            if not message.get("more_body"):
-                break
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    body += message.get("body", b"")
+                    if len(body) > self._most or not message.get("more_body"):
+                        break
+        except TimeoutError:
+            refusal = error(
+                408, f"the request didn't come within {self._seconds:g} s", headers={"Connection": "close"}
+            )
+            return await refusal(scope, receive, send)
+        if len(body) > self._most:
+            return await self._too_large(scope, receive, send)
         return await self._app(scope, _again(bytes(body), receive), send)
 
     async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:

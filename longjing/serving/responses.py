@@ -1,171 +1,144 @@
-"""POST /v1/responses: OpenAI's newer form, as far as text and reasoning go. Nothing is stored.
+"""POST /v1/responses: OpenAI's newer form, as far as text, reasoning and tools go. Nothing is stored.
 
-The reasoning is an item of its own before the message, with its text in full.
+The reasoning is an item of its own before the message, with its text in full; calls of tools follow.
 """
 
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import ConfigDict, Field
-
-from longjing.serving.errors import Refused
-from longjing.serving.schemas import (
-    ChatMessage,
-    ChatRequest,
-    Effort,
-    JsonFormat,
-    JsonSchema,
-    SamplingFields,
-    SchemaFormat,
-    Strict,
-    Text,
-    TextFormat,
-)
+from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.service import Served
+from longjing.serving.tools import Call, CallStream
 from longjing.serving.worker import Mailbox, Piece
 
-
-class Part(Strict):
-    """A piece of a message's content."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)  # of an answer: annotations, logprobs
-
-    type: Literal["input_text", "output_text", "text"]
-    text: Text
-
-
-class Message(Strict):
-    """A message, given or sent back as it came."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    type: Literal["message"] = "message"
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Part]
-
-
-class ReasoningItem(Strict):
-    """Reasoning sent back: accepted, and never read again."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    type: Literal["reasoning"]
-
-
-class FlatSchema(Strict):
-    """A JSON schema as this endpoint takes it: its fields not one level down."""
-
-    type: Literal["json_schema"]
-    name: str
-    schema_: dict[str, Any] = Field(alias="schema")
-    description: str | None = None
-    strict: bool | None = None
-
-
-class TextSettings(Strict):
-    format: Annotated[TextFormat | JsonFormat | FlatSchema, Field(discriminator="type")] | None = None
-
-
-class Reasoning(Strict):
-    effort: Effort | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None  # the text is given in full
-    generate_summary: Literal["auto", "concise", "detailed"] | None = None
-
-
-class ResponsesRequest(SamplingFields):
-    """POST /v1/responses."""
-
-    input: Text | Annotated[list[Message | ReasoningItem], Field(min_length=1)]
-    instructions: Text | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    reasoning: Reasoning | None = None
-    text: TextSettings | None = None
-    thinking_budget: Annotated[int, Field(ge=0)] | None = None
-    include: Annotated[list[Literal["reasoning.encrypted_content"]], Field(max_length=0)] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
-    truncation: Literal["disabled"] | None = None
-    background: Literal[False] | None = None
-    store: bool | None = Field(None, description="nothing is stored, whatever it says")
-
-    def as_chat(self) -> ChatRequest:
-        """The same as a chat. Raises Refused if it holds no message."""
-        messages = (
-            [] if self.instructions is None else [ChatMessage(role="system", content=self.instructions)]
-        )
-        if isinstance(self.input, str):
-            messages.append(ChatMessage(role="user", content=self.input))
-        else:
-            given = (item for item in self.input if isinstance(item, Message))
-            messages += [ChatMessage(role=item.role, content=_text(item.content)) for item in given]
-        if not messages:
-            raise Refused("input: it holds no message", "input")
-        shared = {name: getattr(self, name) for name in SamplingFields.model_fields}
-        return ChatRequest(
-            **shared, messages=messages, max_completion_tokens=self.max_output_tokens,
-            reasoning_effort=self.reasoning.effort if self.reasoning else None,
-            thinking_budget=self.thinking_budget, response_format=self._format(),
-        )  # fmt: skip
-
-    @contextmanager
-    def in_own_names(self) -> Iterator[None]:
-        """What is refused as a chat is refused by the names of this endpoint."""
-        try:
-            yield
-        except Refused as problem:
-            own = _NAMES.get(problem.parameter or "", problem.parameter)
-            raise Refused(str(problem), own, problem.code) from problem
-
-    def _format(self) -> TextFormat | JsonFormat | SchemaFormat | None:
-        wanted = self.text.format if self.text else None
-        if isinstance(wanted, FlatSchema):
-            schema = JsonSchema(name=wanted.name, schema=wanted.schema_)
-            return SchemaFormat(type="json_schema", json_schema=schema)
-        return wanted
-
-
-_NAMES = {"messages": "input", "response_format": "text", "reasoning_effort": "reasoning"}
-
-
-def _text(content: str | list[Part]) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
+Event = dict[str, Any]
 
 
 class ResponsesReply:
-    """Writes the replies to one request."""
+    """Writes the reply to one request."""
 
     def __init__(self, asked: ResponsesRequest, served: Served) -> None:
         self._asked, self._served, self._created = asked, served, time.time()
         self._id, self._reasoning, self._message = (
             f"{kind}_{secrets.token_hex(12)}" for kind in ("resp", "rs", "msg")
         )
+        self._events = 0
 
     def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
-        """All of it, when it is there; the head of it before."""
-        piece = pieces[0]
-        ended = piece.finish_reason is not None
-        cut = piece.finish_reason == "length"
-        status = "in_progress" if not ended else "incomplete" if cut else "completed"
+        """All of it, when it is there."""
+        (piece,) = pieces
+        answer = self._calls()
+        said, calls = answer.take(piece)
+        status = _status(piece)
         output = []
         if piece.reasoning:
-            output.append(
-                self._reasoning_item(piece, "completed" if piece.answer or not cut else "incomplete")
-            )
-        if ended:
-            output.append(self._message_item(piece, status))
-        job = mailbox.jobs[0]
-        read, sampled, asked = len(job.request.prompt), job.count, self._asked
-        sampling = job.request.sampling
+            output.append(self._reasoning_item(piece.reasoning, "completed" if said or calls else status))
+        if said or not calls:
+            output.append(self._message_item(said, status))
+        return self._response(mailbox, piece, [*output, *map(_call_item, calls)], answer.notices)
+
+    async def events(self, mailbox: Mailbox) -> AsyncIterator[Event]:
+        """It in pieces, each event with its number."""
+        async for event in self._stream(mailbox):
+            yield self.numbered(event)
+
+    def _calls(self) -> CallStream:
+        asked = self._asked
+        return CallStream(
+            bool(asked.tools) and asked.tool_choice != "none", asked.parallel_tool_calls is not False
+        )
+
+    def numbered(self, event: Event) -> Event:
+        """The event with its place in the stream."""
+        self._events += 1
+        return event | {"sequence_number": self._events - 1}
+
+    async def _stream(self, mailbox: Mailbox) -> AsyncIterator[Event]:
+        whole, answer, said, calls = Piece(), self._calls(), "", list[Call]()
+        for kind in ("created", "in_progress"):
+            yield {"type": f"response.{kind}", "response": self._response(mailbox, whole, [])}
+        items = list[Event]()  # in the order of their beginnings; a text before the reasoning is possible
+        thought, message = (_Item(self._reasoning, "reasoning_text"), _Item(self._message, "output_text"))
+
+        def begin(item: _Item, form: Event) -> Iterator[Event]:
+            item.place = len(items)
+            items.append(form)
+            yield {
+                "type": "response.output_item.added",
+                "output_index": item.place,
+                "item": form | {"content": []},
+            }
+            yield {"type": "response.content_part.added", "part": item.part(""), **item.where}
+
+        def end(item: _Item, form: Event) -> Iterator[Event]:
+            (part,) = form["content"]
+            more: Event = {"logprobs": []} if item is message else {}
+            yield {"type": f"response.{item.kind}.done", "text": part["text"], **more, **item.where}
+            yield {"type": "response.content_part.done", "part": part, **item.where}
+            yield self._done(items, item.place, form)
+
+        async for _, piece in mailbox.pieces():
+            whole += piece
+            new, calls = answer.take(piece)
+            said += new
+            if piece.reasoning:
+                if thought.place < 0:
+                    for event in begin(thought, self._reasoning_item("", "in_progress")):
+                        yield event
+                yield {"type": "response.reasoning_text.delta", "delta": piece.reasoning, **thought.where}
+            ended = piece.finish_reason is not None
+            if thought.place >= 0 and not thought.closed and (new or ended):
+                thought.closed = True
+                status = "completed" if new or calls else _status(whole)
+                for event in end(thought, self._reasoning_item(whole.reasoning, status)):
+                    yield event
+            if message.place < 0 and (new or (ended and not calls)):
+                for event in begin(message, self._message_item("", "in_progress")):
+                    yield event
+            if new:
+                yield {"type": "response.output_text.delta", "delta": new, "logprobs": [], **message.where}
+        if message.place >= 0:
+            for event in end(message, self._message_item(said, _status(whole))):
+                yield event
+        for call in calls:
+            for event in self._called(items, call):
+                yield event
+        response = self._response(mailbox, whole, items, answer.notices)
+        yield {"type": f"response.{response['status']}", "response": response}
+
+    def _called(self, items: list[Event], call: Call) -> Iterator[Event]:
+        form, place = _call_item(call), len(items)
+        items.append(form)
+        where = {"item_id": form["id"], "output_index": place}
+        begun = form | {"arguments": "", "status": "in_progress"}
+        yield {"type": "response.output_item.added", "output_index": place, "item": begun}
+        kind = "response.function_call_arguments"
+        yield {"type": f"{kind}.delta", "delta": call.arguments, **where}
+        yield {"type": f"{kind}.done", "name": call.name, "arguments": call.arguments, **where}
+        yield self._done(items, place, form)
+
+    def _done(self, items: list[Event], place: int, form: Event) -> Event:
+        items[place] = form
+        return {"type": "response.output_item.done", "output_index": place, "item": form}
+
+    def _response(
+        self, mailbox: Mailbox, piece: Piece, output: list[Event], notices: Sequence[str] = ()
+    ) -> Event:
+        """The response as far as it has come, with what it consists of."""
+        ended, status = piece.finish_reason is not None, _status(piece)
+        job, asked = mailbox.jobs[0], self._asked
+        read, sampled, sampling = len(job.request.prompt), job.count, job.request.sampling
+        choice = asked.tool_choice or "auto"
         return {
             "id": self._id, "object": "response", "created_at": self._created, "model": self._served.name,
-            "status": status, "output": output if ended else [], "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-            "instructions": asked.instructions, "metadata": asked.metadata or {}, "tools": [],
-            "tool_choice": asked.tool_choice or "auto", "parallel_tool_calls": bool(asked.parallel_tool_calls),
+            "status": status, "output": output, "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "instructions": asked.instructions, "metadata": asked.metadata or {},
+            "tools": [tool.model_dump() | {"strict": bool(tool.strict)} for tool in asked.tools or ()],
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
+            "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "temperature": sampling.temperature, "top_p": sampling.top_p, "truncation": "disabled",
             "max_output_tokens": asked.max_output_tokens, "previous_response_id": None, "store": False,
             "reasoning": asked.reasoning.model_dump() if asked.reasoning else None,
@@ -176,71 +149,45 @@ class ResponsesReply:
                 "output_tokens": sampled, "total_tokens": read + sampled,
                 "output_tokens_details": {"reasoning_tokens": job.turn.reasoning_tokens if job.turn else 0},
             },
-            "notices": piece.notices,
+            "notices": (*piece.notices, *notices),
         }  # fmt: skip
 
-    async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
-        """It in pieces, each event with its number."""
-        number = 0
-        async for event in self._events(mailbox):
-            yield event | {"sequence_number": number}
-            number += 1
-
-    async def _events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any]]:
-        whole = Piece()
-        for kind in ("created", "in_progress"):
-            yield {"type": f"response.{kind}", "response": self.whole(mailbox, [whole])}
-        thinking = answering = False
-        async for _, piece in mailbox.pieces():
-            if piece.reasoning:
-                if not thinking:
-                    thinking = True
-                    item = self._reasoning_item(Piece(), "in_progress")
-                    yield {"type": "response.output_item.added", "output_index": 0, "item": item}
-                where = {"item_id": self._reasoning, "output_index": 0, "content_index": 0}
-                yield {"type": "response.reasoning_text.delta", "delta": piece.reasoning, **where}
-            whole += piece
-            where = {"item_id": self._message, "output_index": int(thinking), "content_index": 0}
-            if not answering and (piece.answer or piece.finish_reason):
-                answering = True
-                if thinking:
-                    for event in self._reasoned(whole):
-                        yield event
-                item = self._message_item(None, "in_progress")
-                yield {"type": "response.output_item.added", "output_index": int(thinking), "item": item}
-                yield {"type": "response.content_part.added", "part": _part(""), **where}
-            if piece.answer:
-                yield {"type": "response.output_text.delta", "delta": piece.answer, "logprobs": [], **where}
-        yield {"type": "response.output_text.done", "text": whole.answer, "logprobs": [], **where}
-        yield {"type": "response.content_part.done", "part": _part(whole.answer), **where}
-        response = self.whole(mailbox, [whole])
-        yield {
-            "type": "response.output_item.done",
-            "output_index": int(thinking),
-            "item": response["output"][-1],
-        }
-        yield {"type": f"response.{response['status']}", "response": response}
-
-    def _reasoned(self, whole: Piece) -> list[dict[str, Any]]:
-        where = {"item_id": self._reasoning, "output_index": 0, "content_index": 0}
-        item = self._reasoning_item(whole, "completed")
-        return [
-            {"type": "response.reasoning_text.done", "text": whole.reasoning, **where},
-            {"type": "response.output_item.done", "output_index": 0, "item": item},
-        ]
-
-    def _reasoning_item(self, piece: Piece, status: str) -> dict[str, Any]:
-        content = [{"type": "reasoning_text", "text": piece.reasoning}] if piece.reasoning else []
+    def _reasoning_item(self, text: str, status: str) -> Event:
+        content = [{"type": "reasoning_text", "text": text}]
         return {
             "id": self._reasoning, "type": "reasoning", "summary": [], "content": content, "status": status
         }  # fmt: skip
 
-    def _message_item(self, piece: Piece | None, status: str) -> dict[str, Any]:
-        content = [] if piece is None else [_part(piece.answer)]
+    def _message_item(self, text: str, status: str) -> Event:
         return {
-            "id": self._message, "type": "message", "role": "assistant", "status": status, "content": content
+            "id": self._message, "type": "message", "role": "assistant", "status": status,
+            "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
         }  # fmt: skip
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+class _Item:
+    """One with a text that grows. `place`: its index in the output, once it has begun."""
+
+    def __init__(self, id: str, kind: str) -> None:
+        self._id, self.kind, self.place, self.closed = id, kind, -1, False
+
+    @property
+    def where(self) -> Event:
+        return {"item_id": self._id, "output_index": self.place, "content_index": 0}
+
+    def part(self, text: str) -> Event:
+        more: Event = {"annotations": [], "logprobs": []} if self.kind == "output_text" else {}
+        return {"type": self.kind, "text": text, **more}
+
+
+def _status(piece: Piece) -> str:
+    if piece.finish_reason is None:
+        return "in_progress"
+    return "incomplete" if piece.finish_reason == "length" else "completed"
+
+
+def _call_item(call: Call) -> Event:
+    return {
+        "id": f"fc_{secrets.token_hex(12)}", "type": "function_call", "call_id": call.id, "name": call.name,
+        "arguments": call.arguments, "status": "completed",
+    }  # fmt: skip

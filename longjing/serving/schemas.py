@@ -4,6 +4,7 @@ What is unknown or can't be honoured is refused with its name. A parameter that 
 such as `user`, is accepted and has no effect.
 """
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +12,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Text = Annotated[str, Field(max_length=10_000_000)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+def _sendable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as problem:
+        raise ValueError("no JSON that could be written again") from problem
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 
 
 class Strict(BaseModel):
@@ -59,7 +71,7 @@ class ChatMessage(BaseModel):
 class JsonSchema(Strict):
     name: str = "answer"
     description: str | None = None
-    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    schema_: JsonObject = Field(default_factory=dict, alias="schema")
     strict: bool | None = None
 
 
@@ -82,13 +94,24 @@ ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discrim
 class Function(Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
 
 class Tool(Strict):
     type: Literal["function"]
     function: Function
+
+
+class FunctionName(Strict):
+    name: str
+
+
+class NamedTool(Strict):
+    """The one tool that is to be called."""
+
+    type: Literal["function"]
+    function: FunctionName
 
 
 class TemplateSettings(Strict):
@@ -122,7 +145,13 @@ class SamplingFields(Strict):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     # Without any effect on what is written.
     user: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+            Field(max_length=16),
+        ]
+        | None
+    ) = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
@@ -175,8 +204,8 @@ class ChatRequest(CompletionFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Effort | None = None
     chat_template_kwargs: TemplateSettings | None = None
@@ -201,9 +230,21 @@ class ChatRequest(CompletionFields):
             raise ValueError("chat_template_kwargs: enable_thinking and thinking differ")
         if len({settings.thinking_budget, self.thinking_budget} - {None}) > 1:
             raise ValueError("thinking_budget: given twice, and differently")
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("tools: two have one name")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError(f"tool_choice: no tool is named {self.tool_choice.function.name!r}")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: required, and there are no tools")
         if self.thinking is True and self.reasoning_effort == "none":
             raise ValueError("reasoning_effort: none, though enable_thinking is true")
         return self
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools that may be called."""
+        return self.tools if self.tools and self.tool_choice != "none" else []
 
     @property
     def longest(self) -> int | None:

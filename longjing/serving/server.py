@@ -1,9 +1,11 @@
 """One process that listens: the API, the page, and leaving in good order."""
 
 import asyncio
+import math
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,6 +15,8 @@ from fastapi import FastAPI
 
 from longjing.errors import UserError
 from longjing.serving.service import Service
+
+_PARTING = 2  # seconds in which those are told who are broken off
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -41,17 +45,14 @@ def address(bound: socket.socket) -> str:
 def run(
     app: FastAPI, service: Service, bound: socket.socket, grace: float, ready: Callable[["Server"], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then take nothing new, finish what runs within `grace` seconds, and return.
+    """Serve until SIGTERM or SIGINT; then take nothing new, send away who waits, finish what runs within `grace`
+    seconds, and return.
 
     A second SIGINT doesn't wait. `ready` is called when requests are taken; who is in another thread can set the
     server's `should_exit`.
     """
-    config = uvicorn.Config(
-        app, log_level="error", access_log=False, timeout_graceful_shutdown=max(1, round(grace)),
-        timeout_keep_alive=75, server_header=False,
-    )  # fmt: skip
     try:
-        Server(config, app, service, ready).run(sockets=[bound])
+        Server(app, service, grace, ready).run(sockets=[bound])
     finally:
         service.close()
 
@@ -60,10 +61,14 @@ class Server(uvicorn.Server):
     """Uvicorn's, which leaves as `run` says."""
 
     def __init__(
-        self, config: uvicorn.Config, app: FastAPI, service: Service, ready: Callable[["Server"], None]
+        self, app: FastAPI, service: Service, grace: float, ready: Callable[["Server"], None]
     ) -> None:
+        config = uvicorn.Config(
+            app, log_level="error", access_log=False, timeout_keep_alive=75, server_header=False,
+            timeout_graceful_shutdown=math.ceil(grace) + _PARTING,
+        )  # fmt: skip
         super().__init__(config)
-        self._app, self._service, self._ready = app, service, ready
+        self._app, self._service, self._grace, self._ready = app, service, grace, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -85,9 +90,16 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open pages hold connections that never end by themselves: they aren't waited for."""
+        """Who waits is told to come back, at last also who is still being answered. Open pages hold connections that
+        never end by themselves: they aren't waited for."""
 
         async def until_answered() -> None:
+            self._service.refuse()
+            self._service.dismiss()
+            deadline = time.monotonic() + self._grace
+            while self._app.state.open_requests and time.monotonic() < deadline:
+                await asyncio.sleep(0.05)
+            self._service.break_off()
             while self._app.state.open_requests:
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.2)  # until what was written is on its way

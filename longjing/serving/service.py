@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from longjing.planning.bill import Prices
 from longjing.serving.errors import Refused
 from longjing.serving.grammar import Grammar, Grammars
 from longjing.serving.schemas import ChatRequest, CompletionRequest, Effort, JsonFormat, SchemaFormat
-from longjing.serving.tools import knows_tools, template_messages
+from longjing.serving.tools import bound_tools, knows_tools, refuse_marks, template_messages
 from longjing.serving.worker import Job, Worker
 from longjing.text import Tokenizer
 
@@ -51,34 +51,39 @@ class Served:
 
     def __post_init__(self) -> None:
         self._grammars: Grammars | None = None
-        self.length = self.engine.model.config.max_position_embeddings
+        self.length = min(self.engine.model.config.max_position_embeddings, self.engine.capacity)
         self.parameters = flops.parameters(self.engine.model.config)
 
     def chat(self, asked: ChatRequest) -> list[Job]:
         """The `n` completions of a chat, not submitted yet. Raises Refused."""
+        self._refuse_too_many(asked.n or 1, "n")
         thinking, budget = self._effort(asked)
         told = self._told(asked)
-        prompt = self._prompt(*told, thinking)
+        prompt, keep = self._prompt(*told, thinking)
         longest = self._longest(len(prompt), asked.longest)
         if thinking and asked.thinking is None and not room_to_think(longest) and self._can_switch_off:
             thinking = False  # what room there is belongs to the answer
-            prompt = self._prompt(*told, thinking)
+            prompt, keep = self._prompt(*told, thinking)
             longest = self._longest(len(prompt), asked.longest)
+        grammar = self._grammar(asked)
         everywhere = bool(asked.stop_in_reasoning)
-        # A turn's reasoning is dropped from the history: what follows the question is no prefix of a later prompt.
-        keep = len(self._prompt(*told, thinking, generation=False)) if self._reasons else self.length
+        if everywhere and grammar and asked.budget:
+            text = "thinking_budget: with stop_in_reasoning the grammar binds the reasoning, which can't be closed then"
+            raise Refused(text, "thinking_budget")
         jobs = []
         for seed in self._seeds(asked.seed, asked.n):
             sampling = self._sampling(asked, longest, seed, asked.top_logprobs or 0)
             turn = Turn(
                 self.tokenizer, prompt, longest, self.engine.end_tokens, budget=budget, stops=asked.stops,
-                answer=self._grammar(asked), everywhere=everywhere,
+                answer=grammar and grammar.copy(), everywhere=everywhere,
             )  # fmt: skip
             jobs.append(Job(Request(prompt, sampling, turn, keep), turn))
         return jobs
 
     def complete(self, asked: CompletionRequest) -> list[Job]:
         """`n` completions of each prompt, not submitted yet. Raises Refused."""
+        many = len(asked.prompts) > 1
+        self._refuse_too_many(len(asked.prompts) * (asked.n or 1), "prompt" if many else "n")
         jobs = []
         for number, prompt in enumerate(asked.prompts):
             tokens = self._encode(prompt, "prompt") if isinstance(prompt, str) else prompt
@@ -90,6 +95,12 @@ class Served:
                 sampling = self._sampling(asked, longest, seed, asked.logprobs or 0, asked.stops)
                 jobs.append(Job(Request(tokens, sampling, keep=len(tokens) + longest), None))
         return jobs
+
+    def _refuse_too_many(self, replies: int, parameter: str) -> None:
+        """Those that could never wait all at once: for them no queue is ever empty enough."""
+        if replies > self.worker.most:
+            text = f"{parameter}: {replies} replies at once, and this server takes {self.worker.most}"
+            raise Refused(text, parameter)
 
     def _effort(self, asked: ChatRequest) -> tuple[bool, int | None]:
         """Whether it thinks, and for how many tokens at most; None for as many as there is room for."""
@@ -119,23 +130,29 @@ class Served:
 
     def _told(self, asked: ChatRequest) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Messages and tools as the template takes them."""
-        offered = asked.tools if asked.tools and asked.tool_choice != "none" else []
-        if offered and not knows_tools(self.tokenizer.template):
+        if asked.offered and not knows_tools(self.tokenizer.template):
             raise Refused("tools: this model's chat template knows none", "tools")
-        tools = [tool.model_dump(exclude_none=True) for tool in offered]
+        tools = [tool.model_dump(exclude_none=True) for tool in asked.offered]
+        refuse_marks(tools, self.tokenizer, "tools", "one of them")
         return template_messages(asked.messages, self.tokenizer), tools
 
     def _prompt(
-        self,
-        messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]],
-        thinking: bool,
-        generation: bool = True,
-    ) -> list[int]:
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], thinking: bool
+    ) -> tuple[list[int], int]:
+        """It, and how much of this turn is worth keeping for the next."""
+        tokenizer = self.tokenizer
         try:
-            return self.tokenizer.encode_chat(messages, generation, thinking, tools or None)
-        except UserError as error:
-            raise Refused(f"messages: {error}", "messages") from error
+            text = tokenizer.render(messages, True, thinking, tools or None)
+            if not self._reasons:
+                return tokenizer.encode(text), self.length
+            # A turn's reasoning is dropped from the history: what follows the question begins no later prompt.
+            return tokenizer.encode_marking(
+                text, len(tokenizer.render(messages, False, thinking, tools or None))
+            )
+        except UserError as error:  # where the model lies is nobody's business
+            raise Refused(
+                f"messages: {str(error).removeprefix(f'{tokenizer.origin}: ')}", "messages"
+            ) from error
 
     def _encode(self, text: str, parameter: str) -> list[int]:
         try:
@@ -181,20 +198,28 @@ class Served:
         )  # fmt: skip
 
     def _grammar(self, asked: ChatRequest) -> Grammar | None:
+        """What binds the answer: a schema, or tools that are strict or have to be called."""
+        schema: dict[str, Any] | None = None
         match asked.response_format:
             case JsonFormat():
-                schema: dict[str, Any] = {"type": "object"}
+                schema = {"type": "object"}
             case SchemaFormat(json_schema=given):
                 schema = given.schema_
-            case _:
-                return None
+        forced = asked.tool_choice not in (None, "auto", "none")
+        binding = forced or any(tool.function.strict for tool in asked.offered)
+        if schema is None and not binding:
+            return None
         if self._grammars is None:
             vocabulary = self.engine.model.config.vocab_size
             self._grammars = Grammars(self.tokenizer, vocabulary, sorted(self.engine.end_tokens))
         try:
-            return self._grammars.json(schema)
+            if schema is not None and not asked.offered:
+                return self._grammars.json(schema)
+            several = asked.parallel_tool_calls is not False
+            return self._grammars.calls(bound_tools(asked), schema, forced, several)
         except UserError as error:
-            raise Refused(f"response_format: {error}", "response_format") from error
+            name = "tools" if schema is None else "response_format"
+            raise Refused(f"{name}: {error}", name) from error
 
 
 class Service:
@@ -203,7 +228,8 @@ class Service:
     def __init__(self, device: str = "auto", dtype: str = "float32", limits: Limits | None = None) -> None:
         self._device, self._dtype, self._limits = device, dtype, limits or Limits()
         self.on_end: Callable[[str, Job], None] = lambda name, job: None  # in an engine's thread
-        self.models: dict[str, Served] = {}
+        self.models: Mapping[str, Served] = {}  # another one each time, for others may be reading it
+        self._refusing = False
         self._loading = threading.Lock()
         self.prices = Prices()
 
@@ -224,7 +250,9 @@ class Service:
             prefix_bytes=limits.prefix_bytes,
         )  # fmt: skip
         worker = Worker(engine, limits.queue, lambda job: self.on_end(name, job))
-        self.models[name] = Served(name, engine, tokenizer, worker)
+        if self._refusing:
+            worker.refuse()
+        self.models = {**self.models, name: Served(name, engine, tokenizer, worker)}
         return self.models[name]
 
     def find(self, name: str | None) -> Served | None:
@@ -235,8 +263,19 @@ class Service:
 
     def refuse(self) -> None:
         """Take no more requests."""
+        self._refusing = True
         for served in self.models.values():
             served.worker.refuse()
+
+    def dismiss(self) -> None:
+        """Tell those that they come too late whose requests haven't begun to run."""
+        for served in self.models.values():
+            served.worker.dismiss()
+
+    def break_off(self) -> None:
+        """Tell everybody else that what runs won't be finished."""
+        for served in self.models.values():
+            served.worker.break_off()
 
     def close(self) -> None:
         """Take no more requests, break off what runs, leave."""

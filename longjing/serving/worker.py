@@ -71,10 +71,11 @@ class Job:
             turn, before = self.turn, self.count - len(chunk.token_ids)
             turn.extend(chunk.token_ids)
             reasoned = turn.reasoned[before:]
-            if turn.stopped:
+            if reason or turn.stopped:
+                turn.finish()
+            if turn.stopped:  # perhaps by what was held back to the end
                 reason = "stop"
             if reason:
-                turn.finish()
                 notices = turn.notices(reason)
             delta = turn.take()
             reasoning, answer = delta.reasoning, delta.answer
@@ -133,7 +134,7 @@ class Worker:
 
     def __init__(self, engine: Engine, queue: int, on_end: Callable[[Job], None] = lambda job: None) -> None:
         self.engine, self._on_end = engine, on_end
-        self._limit = engine.max_batch + queue
+        self.most = engine.max_batch + queue  # requests at once
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._jobs: dict[int, tuple[Job, Mailbox, asyncio.AbstractEventLoop]] = {}
         self._open: set[Job] = set()  # submitted and not ended
@@ -161,7 +162,7 @@ class Worker:
                 raise Closed("the server is about to leave")
             if self.failure is not None:
                 raise Closed("the engine broke; see the server's log")
-            if len(self._open) + len(jobs) > self._limit:
+            if len(self._open) + len(jobs) > self.most:
                 ahead = 1 + len(self._open) // self.engine.max_batch
                 raise Busy(min(60, max(1, round(self._seconds * ahead))))
             self._open.update(jobs)
@@ -179,6 +180,14 @@ class Worker:
     def refuse(self) -> None:
         """Take no more requests. Without the lock: a signal may interrupt whoever has it."""
         self._closed = True
+
+    def dismiss(self) -> None:
+        """Tell those who wait that they come too late; what has begun to run goes on. After `refuse`."""
+        self._inbox.put(self._dismiss)
+
+    def break_off(self) -> None:
+        """Tell everybody that nothing more comes, and leave, without waiting for it."""
+        self._inbox.put(self._leave)
 
     def close(self, grace: float = 0.0) -> None:
         """Take no more requests, finish what runs for up to `grace` seconds, then cancel the rest and leave."""
@@ -220,6 +229,13 @@ class Worker:
                 self.engine.cancel(id)
                 self._end(id)
         self._open.discard(job)
+
+    def _dismiss(self) -> None:
+        for id, (job, mailbox, loop) in list(self._jobs.items()):
+            if all(other.first is None for other in mailbox.jobs):
+                _tell(loop, [(mailbox, job, Closed("the server is about to leave"))])
+                self.engine.cancel(id)
+                self._end(id)
 
     def _distribute(self, events: Sequence[Event]) -> None:
         news: dict[asyncio.AbstractEventLoop, list[_News]] = defaultdict(list)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from longjing.errors import UserError
@@ -45,8 +45,8 @@ _BYTES = _byte_letters()
 class Tokenizer:
     """Byte-level BPE with its chat template: our own, or that of DeepSeek-R1, Qwen2 or Llama 3.
 
-    `bos_id` is None where the model knows no such token (Qwen2), and so are `think_id` and `end_think_id`.
-    A tokenizer without padding pads with its end token, as R1's does.
+    `origin` is what messages call it. `bos_id` is None where the model knows no such token (Qwen2), and so are
+    `think_id` and `end_think_id`. A tokenizer without padding pads with its end token, as R1's does.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Tokenizer:
         self.pad_id: int = ids.get("pad_token", self.eos_id)
         self.think_id: int | None = backend.token_to_id("<think>")
         self.end_think_id: int | None = backend.token_to_id("</think>")
-        self._backend, self._config, self._origin = backend, config, origin
+        self._backend, self._config, self.origin = backend, config, origin
         self._template = None if template is None else ChatTemplate(template, origin, tokens)
 
     @classmethod
@@ -199,11 +199,19 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids. Special tokens written in the text are recognised; none is added."""
+        return self._encoding(text).ids
+
+    def encode_marking(self, text: str, place: int) -> tuple[list[int], int]:
+        """The ids of `text`, and how many of them end before its character `place`."""
+        encoding = self._encoding(text)
+        return encoding.ids, sum(end <= place for _, end in encoding.offsets)
+
+    def _encoding(self, text: str) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"character {error.start} of the text is half of a surrogate pair") from error
-        return self._backend.encode(text, add_special_tokens=False).ids
+        return self._backend.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text. Bytes that are no UTF-8 become U+FFFD."""
@@ -228,7 +236,7 @@ class Tokenizer:
         messages that the template refuses, a setting that it can't honour, or a tokenizer without a template.
         """
         if self._template is None:
-            raise UserError(f"{self._origin}: no chat template; add chat_template.jinja, or prompt in text")
+            raise UserError(f"{self.origin}: no chat template; add chat_template.jinja, or prompt in text")
         return self._template.render(messages, add_generation_prompt, thinking, tools)
 
     def encode_chat(

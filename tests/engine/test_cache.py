@@ -36,8 +36,7 @@ def test_entries_go_where_they_are_sent():
     cache.at_start(1)
     cache.update(0, torch.ones(2, 4, 2))
     cache.store_routes([torch.tensor([[[5, 6]] * 4, [[7, 8]] * 4])])
-    rows = torch.arange(3)[:, None]
-    cache.at(rows, torch.tensor([[0], [4], [2]]), 5)
+    cache.at(torch.tensor([[0], [4], [2]]), 5)
     context = cache.update(0, torch.full((3, 1, 2), 2.0))
     assert context[..., 0].tolist() == [[2, 0, 0, 0, 0], [1, 1, 1, 1, 2], [1, 1, 2, 1, 0]]
     assert cache.routes(2, 3).tolist() == [[[7, 8]]] * 3

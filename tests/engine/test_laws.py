@@ -220,6 +220,8 @@ def test_what_cannot_run_is_refused_at_the_door(request_, message):
         with pytest.raises(UserError, match=message):
             call(request_)
     assert engine.unfinished == 0
+    with pytest.raises(UserError, match="keep = -1"):
+        Request([3], keep=-1)
 
 
 def test_an_engine_that_cannot_be_is_refused():

@@ -49,6 +49,14 @@ def test_stop_strings_end_the_text_wherever_tokens_are_cut(pieces, stops):
         assert stream.text == text
 
 
+def test_a_stop_string_that_the_last_token_completes_with_half_a_character():
+    stream = TextStream(Bytes(), ("\ufffd",))
+    assert not stream.add(ord("a")) and not stream.add(0xE7)
+    assert stream.finish() and stream.text == "a"
+    stream = TextStream(Bytes(), ("a",))
+    assert stream.add(ord("a")) and stream.add(0xE7) and stream.finish() and stream.text == ""
+
+
 @given(st.text(max_size=20))
 def test_half_characters_wait(text):
     stream, seen = TextStream(Bytes(), ()), ""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from longjing.engine import Engine, Request, Sampling
 from longjing.engine.turn import Turn, room_to_think
+from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.files import resolve
 from longjing.text.reasoning import parse
@@ -118,6 +119,54 @@ def test_stops_know_the_answer_only_unless_told_otherwise():
     guide = turn(stops=("STOP",), everywhere=True)
     guide.read(said)
     assert guide.stopped and guide.reasoning == "so " and guide.answer == ""
+    guide = turn(stops=("I",))
+    guide.read(said)
+    guide.finish()
+    assert guide.stopped and guide.answer == "" and "stop string" in " ".join(guide.notices("stop"))
+
+
+TAGGED = st.lists(st.sampled_from(["a", "<", "</think>", "<think>", "\n", "STOP", "ST", "</th"])).map("".join)
+
+
+@given(TAGGED, st.sampled_from(["STOP", "</think>", "\n</think>\na", "k>a", "<"]), st.booleans())
+def test_stops_everywhere_see_the_text_as_it_is_written_tags_too(text, stop, prefilled):
+    prompt = PROMPT if prefilled else TOKENIZER.encode("<｜Assistant｜>")
+    guide, taken = turn(prompt=prompt, stops=(stop,), everywhere=True), ["", ""]
+    for token in TOKENIZER.encode(text):
+        guide.extend([token])
+        grown = guide.take()
+        taken = [taken[0] + grown.reasoning, taken[1] + grown.answer]
+        if guide.stopped:
+            break
+    guide.finish()
+    grown = guide.take()
+    whole = parse(text.partition(stop)[0], prefilled)
+    assert [taken[0] + grown.reasoning, taken[1] + grown.answer] == [whole.reasoning, whole.answer]
+    assert guide.stopped == (stop in text)
+
+
+def test_stops_everywhere_leave_the_rules_on():
+    circle = TOKENIZER.encode("1+2=3 no\n") * 40
+    for more, flag in (({"budget": 5}, "exhausted"), ({}, "circled")):
+        guide, said = turn(stops=("STOP",), everywhere=True, **more), []
+        while (forced := only(guide.bias(said, SIZE))) is None and len(said) < len(circle):
+            said.append(circle[len(said)])
+        assert forced == CLOSING[0] and getattr(guide, flag)
+    assert guide.bias([*said, *CLOSING], SIZE)[END] == float("-inf")
+
+
+@given(st.lists(st.sampled_from(["a ", "\n", " ", "b", "</think>", "<", "等"])).map("".join), st.data())
+def test_the_pieces_are_the_whole_without_white_space_at_its_ends(text, data):
+    tokens, parts, place = TOKENIZER.encode(text), ["", ""], 0
+    guide = turn()
+    while place < len(tokens):
+        step = data.draw(st.integers(1, 3))
+        guide.extend(tokens[place : place + step])
+        grown, place = guide.take(), place + step
+        parts = [parts[0] + grown.reasoning, parts[1] + grown.answer]
+    guide.finish()
+    grown, whole = guide.take(), parse(text)
+    assert [parts[0] + grown.reasoning, parts[1] + grown.answer] == [whole.reasoning, whole.answer]
 
 
 def test_a_grammar_begins_where_the_answer_does():
@@ -136,6 +185,40 @@ def test_a_grammar_begins_where_the_answer_does():
         assert grammar.told[-1] == [seven]
     grammar = OnlyToken(seven)
     assert only(turn(answer=grammar, everywhere=True).bias([], SIZE)) == seven
+
+
+class Allows:
+    """A guide that allows some tokens, others from some place on."""
+
+    def __init__(self, first: str, later: str, place: int, end: bool = False) -> None:
+        self.allowed, self.place = [TOKENIZER.encode(first), TOKENIZER.encode(later) + [END] * end], place
+
+    def bias(self, tokens, vocabulary):
+        bias = torch.full((vocabulary,), float("-inf"))
+        bias[self.allowed[len(tokens) >= self.place]] = 0
+        return bias
+
+
+@pytest.mark.parametrize(("later", "end", "way"), [("1}", False, "}"), ('1"', False, '"'), ("1", True, None)])
+def test_an_answer_in_circles_ends_as_soon_as_its_grammar_allows(later, end, way):
+    guide = turn(prompt=SWITCHED_OFF, answer=Allows("1", later, 100, end))
+    (one,) = TOKENIZER.encode("1")
+    for length in range(120):
+        bias = guide.bias([one] * length, SIZE)
+        assert bias[one].isfinite() == (length < 100) and bias.isfinite().any()
+    assert only(bias) == (TOKENIZER.encode(way)[0] if way else END) and guide.ended
+
+
+def test_a_grammar_that_fails_ends_the_answer_and_is_told():
+    class Fails:
+        def bias(self, tokens, vocabulary):
+            raise UserError("too large")
+
+    guide = turn(prompt=SWITCHED_OFF, answer=Fails())
+    assert only(guide.bias([], SIZE)) == END
+    guide.read([*TOKENIZER.encode("1"), END])
+    guide.finish()
+    assert guide.answer == "1" and "too large" in " ".join(guide.notices("stop"))
 
 
 def test_a_grammar_opens_the_reasoning_that_the_prompt_did_not():

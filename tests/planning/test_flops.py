@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from longjing.engine import runner
-from longjing.model import attention, moe
+from longjing.model import attention, decoder, moe
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.planning import flops
@@ -78,7 +77,8 @@ def nothing_filled_up():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moe, "FEWEST_ROWS", 1)
         patch.setattr(attention, "_FEWEST", 1)
-        patch.setattr(runner, "FEWEST_ROWS", 1)
+        patch.setattr(attention, "_FEWEST_ROWS", 1)
+        patch.setattr(decoder, "FEWEST_ROWS", 1)
         yield
 
 

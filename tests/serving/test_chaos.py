@@ -87,11 +87,11 @@ def _started(grace: float) -> tuple[subprocess.Popen[str], str]:
 
 
 def test_told_to_stop_it_finishes_what_runs():
-    process, url = _started(grace=20)
+    process, url = _started(grace=60)
     ends, begun = [], threading.Semaphore(0)
 
     def ask() -> None:
-        with httpx.stream("POST", f"{url}/v1/completions", json=STREAMED, timeout=30) as reply:
+        with httpx.stream("POST", f"{url}/v1/completions", json=STREAMED, timeout=60) as reply:
             lines = reply.iter_lines()
             next(lines)
             begun.release()
@@ -101,13 +101,45 @@ def test_told_to_stop_it_finishes_what_runs():
     for thread in threads:
         thread.start()
     for _ in threads:
-        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=60)
     process.send_signal(signal.SIGTERM)
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=60)
     assert ends == ["data: [DONE]"] * 8
     assert process.wait(timeout=10) == 0
     assert process.stdout is not None and process.stdout.read().strip() == "left"
+
+
+def test_told_to_stop_it_sends_away_who_waits_and_tells_who_is_broken_off():
+    process, url = _started(grace=2)
+    ends = {}
+
+    def ask(name: str, **fields: object) -> None:
+        reply = httpx.post(f"{url}/v1/completions", json=ENDLESS | fields, timeout=30)
+        ends[name] = reply.status_code, reply.headers.get("Retry-After")
+
+    def stream(lines: object) -> None:
+        ends["stream"] = list(lines)[-2]
+
+    slow = ENDLESS | {"n": 16, "max_tokens": 500}
+    with httpx.stream(
+        "POST", f"{url}/v1/completions", json=slow | {"stream": True, "prompt": ["ab"] * 4}, timeout=30
+    ) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        threads = [
+            threading.Thread(target=ask, args=("waits",)),
+            threading.Thread(target=stream, args=(lines,)),
+        ]
+        threads[0].start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        threads[1].start()
+        began = time.monotonic()
+        threads[0].join(timeout=20)
+        assert ends["waits"] == (503, "5") and time.monotonic() - began < 2
+        threads[1].join(timeout=20)
+    assert "server_error" in ends["stream"] and process.wait(timeout=10) == 0
 
 
 def test_told_to_stop_it_leaves_after_the_grace():

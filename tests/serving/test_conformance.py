@@ -156,6 +156,9 @@ def test_text_continued(client):
         assert [token for one in mine for token in one.logprobs.tokens] == choice.logprobs.tokens
         assert [offset for one in mine for offset in one.logprobs.text_offset] == choice.logprobs.text_offset
         assert mine[-1].finish_reason == choice.finish_reason
+    twice = client.completions.create(model="r1", prompt=["2+3="] * 2, max_tokens=1, n=2)
+    once = client.completions.create(model="r1", prompt="2+3=", max_tokens=1)
+    assert twice.usage.prompt_tokens == 2 * once.usage.prompt_tokens
     echoed = client.completions.create(model="r1", prompt="2+3=", max_tokens=2, echo=True)
     assert echoed.choices[0].text.startswith("2+3=")
 

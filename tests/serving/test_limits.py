@@ -1,6 +1,7 @@
 """Keys, sizes, times, queues, other people's pages; and what the server says of itself."""
 
 import contextlib
+import socket
 import threading
 import time
 
@@ -54,12 +55,21 @@ def test_times():
         with httpx.stream("POST", url, json=ENDLESS | {"stream": True}) as stream:
             assert '"error"' in "".join(stream.iter_text())
         settled(running)
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            assert b" 408 " in connection.recv(1000)  # and not for as long as the client likes
 
 
 def test_a_full_queue():
     with serving(small(Limits(rows=2, queue=1))) as running:
         url = f"{running.url}/v1/completions"
-        assert httpx.post(url, json=ENDLESS | {"n": 4}).status_code == 429
+        for name, fields in (("n", {"n": 4}), ("prompt", {"prompt": ["ab"] * 2, "n": 2})):
+            never = httpx.post(url, json=ENDLESS | fields)  # however long one waits
+            assert never.status_code == 400 and never.json()["error"]["param"] == name
+        asked = {"messages": [{"role": "user", "content": "x"}], "n": 4}
+        never = httpx.post(f"{running.url}/v1/chat/completions", json=asked)
+        assert never.status_code == 400 and never.json()["error"]["param"] == "n"
         with contextlib.ExitStack() as streams:
             for _ in range(3):
                 reply = streams.enter_context(httpx.stream("POST", url, json=ENDLESS | {"stream": True}))
@@ -82,6 +92,28 @@ def test_other_pages(allowed):
         }
         reply = httpx.options(f"{running.url}/v1/completions", headers=asks)
         assert (reply.headers.get("access-control-allow-origin") == origin) == allowed
+        reply = httpx.get(f"{running.url}/v1/models", headers={"Origin": origin, "Authorization": "Bearer k"})
+        assert (reply.headers.get("access-control-expose-headers") == "Retry-After") == allowed
+
+
+def test_the_context_is_what_the_cache_can_hold():
+    with serving(small(Limits(rows=2, cache_bytes=50_000))) as running:
+        length = running.served.length
+        assert length == running.served.engine.capacity < 512
+        assert httpx.get(f"{running.url}/v1/models").json()["data"][0]["max_model_len"] == length
+        url, prompt = f"{running.url}/v1/completions", [5] * 10
+        reply = httpx.post(url, json={"prompt": prompt, "max_tokens": length - 9})
+        assert reply.status_code == 400 and reply.json()["error"]["code"] == "context_length_exceeded"
+        assert httpx.post(url, json={"prompt": prompt, "max_tokens": length - 10}).status_code == 200
+
+
+def test_a_model_can_come_while_others_are_told_of():
+    service = small()
+    seen = iter(service.models.values())
+    tiny_served = next(seen)
+    service.serve("other", tiny_served.engine.model, tiny_served.tokenizer)
+    assert list(seen) == [] and list(service.models) == ["tiny", "other"]
+    service.close()
 
 
 def test_metrics_move(tiny_server):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 
 import pytest
+import tiny
+from test_runs_page import completion, metrics, rollout, stage_of
 
 from longjing.serving.api import build
 from longjing.serving.page import mount
@@ -30,11 +32,20 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page that serves r1, with an empty folder of runs."""
+    """The address of a page that serves r1, with one run, which has finished."""
     service = Service("cpu")
     service.load("r1")
     app = build(service)
-    mount(app, service, tmp_path_factory.mktemp("runs"), key=None, endpoints=True)
+    folder = tmp_path_factory.mktemp("runs")
+    tiny.save_base(folder / "base", "llama")
+    stage = stage_of(folder / "learned", model=str(folder / "base"))
+    right = completion("2+2=4\n</think>\n\n4", "correct", advantage=0.5, reward=2.0)
+    right["logprobs"] = [-0.5 * place for place in range(len(right["tokens"]))]
+    for step in range(10):
+        stage.metrics.append(metrics(step))
+        stage.rollouts.append(rollout(step, "p", "And 2+2?", completion("2+2=5\n</think>\n\n5"), right))
+    stage.finish({})
+    mount(app, service, folder, key=None, endpoints=True)
     bound = listen("127.0.0.1", 0)
     url = address(bound)
     up: SimpleQueue[Server] = SimpleQueue()
@@ -142,6 +153,7 @@ def test_stop(page, monkeypatch):
     page.get_by_text("Thinking", exact=True).wait_for()
     page.locator("button.stop-button").click()
     page.locator("button.submit-button").wait_for()
+    page.get_by_placeholder("Ask, then Enter").wait_for()
 
 
 @browser_tests
@@ -175,6 +187,44 @@ def test_compare_blind_and_vote(page):
     better.click()
     page.get_by_text(re.compile("Left was")).wait_for()
     page.get_by_text(re.compile(r"\d+% \(\d+% to \d+%\)")).wait_for()
+
+
+@browser_tests
+def test_look_at_a_finished_run(page):
+    page.get_by_role("tab", name="Runs").click()
+    page.get_by_text("finished", exact=True).wait_for()
+    reward = page.locator("figure", has_text="Reward").first
+    drawn = re.findall(r"[\d.]+ [\d.]+", reward.locator("g path").last.get_attribute("d"))
+    assert len(drawn) == 10  # a point for each step
+    reward.locator("svg").hover()
+    reward.locator(".tip").get_by_text(re.compile(r"^step \d+")).wait_for()
+    card = page.locator("article.correct")
+    card.wait_for()
+    assert "And 2+2?" in page.locator(".prompt").inner_text() and "2+2=4" in card.inner_text()
+
+    def colours() -> set[str]:
+        return set(card.evaluate("card => [...card.querySelectorAll('[data-facts]')].map("
+                                 "token => getComputedStyle(token).backgroundColor)"))  # fmt: skip
+
+    by_logprob = colours()
+    assert len(by_logprob) > 2
+    page.get_by_label("advantage").click()
+    page.locator("article.correct .up").first.wait_for()
+    assert colours() != by_logprob
+    card.locator("[data-facts]").first.hover()
+    page.locator("#token-tip", has_text="log-probability").wait_for()
+
+
+@browser_tests
+def test_the_box_says_what_it_is_for_after_an_answer_too(page):
+    for question in ("What is 2 + 3?", "What is 3 + 4?"):
+        ask(page, question)
+        page.get_by_text(re.compile(r"tokens/s")).last.wait_for()
+        page.get_by_placeholder("Ask, then Enter").wait_for()
+    page.get_by_label("Retry").last.click()
+    page.wait_for_timeout(300)
+    settled(page)
+    page.get_by_placeholder("Ask, then Enter").wait_for()
 
 
 def test_the_model_hears_questions_and_answers_only():

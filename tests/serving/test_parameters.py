@@ -6,6 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from longjing.serving.grammar import Grammars
+from longjing.serving.schemas import ChatRequest
+
 ASKED = [{"role": "user", "content": "What is 34+57?"}]
 
 
@@ -78,8 +81,21 @@ def test_thinking_can_be_steered(chat):
     assert any("budget of 5" in notice for notice in brief["notices"]) and brief["message"]["content"]
     assert chat(chat_template_kwargs={"thinking_budget": 5})["notices"]
     assert chat(max_tokens=100, reasoning_effort="minimal", seed=1)["notices"]
-    hidden = chat(include_reasoning=False)
-    assert "reasoning" not in hidden["message"] and hidden["message"]["content"]
+
+
+def test_hidden_reasoning_stays_hidden(chat, r1_server):
+    fields = {"include_reasoning": False, "logprobs": True, "top_logprobs": 2, "seed": 1}
+    hidden = chat(**fields)
+    assert not {"reasoning", "reasoning_content"} & {*hidden["message"], *hidden["logprobs"]}
+    said = "".join(token["token"] for token in hidden["logprobs"]["content"])
+    assert said.strip() == hidden["message"]["content"] != ""
+    asked = {"messages": ASKED, "stream": True} | fields
+    reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json=asked, timeout=60)
+    chunks = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
+    tokens = [
+        token for chunk in chunks for token in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]
+    ]
+    assert tokens == hidden["logprobs"]["content"] and "reasoning" not in reply.text
 
 
 @pytest.mark.parametrize("thinking", [True, False])
@@ -103,6 +119,21 @@ def test_a_schema_binds_the_answer(chat, form, thinking):
         assert isinstance(answer, dict)
         assert form["type"] == "json_object" or isinstance(answer["result"], int)
     assert choice["finish_reason"] == "stop" or form["type"] == "json_object"
+
+
+def test_what_many_replies_share_is_made_once(r1_server, monkeypatch):
+    encoded, compiled, served = [], [], r1_server.served
+    encode, json_of = type(served.tokenizer)._encoding, Grammars.json
+    monkeypatch.setattr(
+        type(served.tokenizer), "_encoding", lambda self, text: encoded.append(text) or encode(self, text)
+    )
+    monkeypatch.setattr(
+        Grammars, "json", lambda self, schema: compiled.append(schema) or json_of(self, schema)
+    )
+    jobs = served.chat(ChatRequest(messages=ASKED, n=5, response_format={"type": "json_object"}))
+    assert len(jobs) == 5 and len({id(job.turn._answer) for job in jobs}) == 5 and len(compiled) == 1
+    assert sum("34+57" in text for text in encoded) == 1
+    assert jobs[0].request.keep == len(served.tokenizer.encode_chat(ASKED, add_generation_prompt=False))
 
 
 def test_logprobs_are_the_engines(chat, r1_server):
@@ -153,6 +184,13 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "n"}}}},
     ),
     ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    (
+        "tools",
+        {
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": "\ud800"}}}],
+            "tool_choice": "none",
+        },
+    ),
     ("tool_choice", {"tool_choice": "required"}),
     ("stream_options", {"stream_options": {"include_usage": True}}),
     ("reasoning_effort", {"reasoning_effort": "much"}),
@@ -160,6 +198,13 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("chat_template_kwargs", {"chat_template_kwargs": {"colour": 1}}),
     ("thinking_budget", {"thinking_budget": -1}),
     ("store", {"store": True}),
+    ("metadata", {"metadata": {"a": 1}}),
+    ("metadata", {"metadata": {"a": {"b": "c"}}}),
+    ("metadata", {"metadata": {"a": "x" * 513}}),
+    (
+        "thinking_budget",
+        {"thinking_budget": 9, "stop_in_reasoning": True, "response_format": {"type": "json_object"}},
+    ),
     ("modalities", {"modalities": ["audio"]}),
     ("functions", {"functions": []}),
     ("nonsense", {"nonsense": 1}),
@@ -168,10 +213,39 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "fields"), REFUSED)
 def test_what_cannot_be_honoured_is_refused_by_name(r1_server, name, fields):
-    reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json={"messages": ASKED} | fields)
+    reply = httpx.post(
+        f"{r1_server.url}/v1/chat/completions", content=json.dumps({"messages": ASKED} | fields),
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
     assert reply.status_code == 400, reply.text
     error = reply.json()["error"]
     assert error["param"] == name and error["message"] and error["type"] == "invalid_request_error"
+    assert "/" not in error["message"]  # no path of the server's
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("completions", {"prompt": ["a", [7]]}, "prompt.1: Input should be a valid string"),
+        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+         "messages.0.content.0.type: Input should be 'text'"),
+        ("chat/completions", {"messages": ASKED, "x" * 1000: 1}, "x" * 64 + ": unknown, or not supported here"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_place(r1_server, path, fields, message):
+    reply = httpx.post(f"{r1_server.url}/v1/{path}", json=fields)
+    assert reply.status_code == 400 and reply.json()["error"]["message"] == message
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", '"\\ud800"'])
+def test_what_could_not_be_sent_back_is_refused(r1_server, number):
+    tool = f'{{"type": "function", "name": "f", "parameters": {{"a": {number}}}}}'
+    reply = httpx.post(
+        f"{r1_server.url}/v1/responses",
+        content=f'{{"input": "x", "max_output_tokens": 4, "tool_choice": "none", "tools": [{tool}]}}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == "tools", reply.text
 
 
 @pytest.mark.parametrize(
@@ -192,6 +266,10 @@ def test_what_cannot_be_honoured_is_refused_by_name(r1_server, name, fields):
         ),
         ("responses", "previous_response_id", {"input": "x", "previous_response_id": "y"}),
         ("responses", "tools", {"input": "x", "tools": [{"type": "web_search"}]}),
+        ("responses", "metadata", {"input": "x", "metadata": {"a": None}}),
+        ("responses", "max_output_tokens", {"input": "x", "max_output_tokens": 0}),
+        ("responses", "tools", {"input": "x", "tools": [{"type": "function", "name": "f"}]}),
+        ("responses", "tool_choice", {"input": "x", "tool_choice": {"type": "function", "name": "f"}}),
         ("responses", "truncation", {"input": "x", "truncation": "auto"}),
     ],
 )

@@ -1,6 +1,7 @@
 """Tools: for templates that know them, in the form of Qwen2.5 and Hermes."""
 
 import json
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -8,10 +9,11 @@ import tiny
 from conftest import serving
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
-from longjing.serving.chat import _until_call
+from longjing.serving.grammar import Grammars
 from longjing.serving.service import Limits, Service
-from longjing.serving.tools import OPEN, knows_tools, take_calls
+from longjing.serving.tools import OPEN, Call, CallStream, knows_tools
 from longjing.text.tokenizer import Tokenizer
 
 TEMPLATE = (
@@ -55,6 +57,14 @@ def test_tools_and_their_results_reach_the_template(url):
     assert reply.status_code == 400 and reply.json()["error"]["param"] == "messages"
 
 
+def take_calls(text: str, cuts: list[int] | None = None) -> tuple[str, list[Call]]:
+    """What is said and called when it comes in pieces."""
+    places, stream = [0, *(cuts or []), len(text)], CallStream()
+    said = "".join(stream.feed(text[start:end]) for start, end in pairwise(places))
+    rest, calls = stream.finish()
+    return said + rest, calls
+
+
 def test_calls_are_taken_out():
     text = 'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>\n<tool_call>{"name": "f"}'
     said, (first, second) = take_calls(text)
@@ -65,19 +75,137 @@ def test_calls_are_taken_out():
         "f",
         "{}",
     )
-    assert take_calls("<tool_call>nonsense</tool_call>") == ("<tool_call>nonsense</tool_call>", [])
 
 
-@given(st.lists(st.sampled_from([OPEN, "</tool_call>", "<tool", "{}", "a", "<"])).map("".join), st.data())
+@pytest.mark.parametrize(
+    "written",
+    [
+        "nonsense", '{"name": "f", "argum', "[]", '"f"', "7", "null", '{"arguments": {}}', '{"name": 7}', "{" * 100_000,
+        '{"name": ["f"]}', '{"name": "f", "arguments": [1]}', '{"name": "f", "arguments": "x"}',
+        '{"name": "f", "arguments": ' + "[" * 100_000,
+        '{"name": "f", "arguments": {"a": NaN}}', '{"name": "f", "arguments": {"a": "\\ud800"}}', '{"name": "\\udfff"}',
+        '{"name": "f", "arguments": {"a": ' + "9" * 5000 + "}}",
+        '{"name": "f", "arguments": {"a": ' + "[" * 3000 + "]" * 3000 + "}}",
+    ],
+    ids=lambda written: written[:30],
+)  # fmt: skip
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_is_no_call_is_told_as_text(written, closed):
+    text = f"<tool_call>{written}" + closed * "</tool_call>"
+    assert take_calls(text) == (text, [])
+    said, calls = take_calls(f'So \n<tool_call>{{"name": "f"}}</tool_call>\n{text}')
+    assert said == f"So \n\n{text}" and [call.name for call in calls] == ["f"]
+
+
+@given(
+    st.lists(st.sampled_from([OPEN, "</tool_call>", "<tool", '{"name": "f"}', "a", "<", " ", "\n"])).map(
+        "".join
+    ),
+    st.data(),
+)
 def test_text_is_held_back_only_where_a_call_may_begin(text, data):
-    shown, held = "", ""
+    stream, shown = CallStream(), ""
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))) | {0, len(text)})
     for start, end in zip(cuts, cuts[1:], strict=False):
-        said, held = _until_call(held + text[start:end])
-        shown += said
-    assert shown + held == text and shown == text[: len(shown)]
-    assert OPEN not in shown and (OPEN not in text or held.startswith(OPEN))
+        shown += stream.feed(text[start:end])
+    held = text[len(shown) :].lstrip()
+    assert text.startswith(shown) and OPEN not in shown and (OPEN not in text or held.startswith(OPEN))
     assert not held or held.startswith(OPEN) or OPEN.startswith(held)
+    said, calls = take_calls(text, sorted(cuts))
+    whole, whole_calls = take_calls(text)
+    assert said == whole and [call.name for call in calls] == [call.name for call in whole_calls]
+
+
+STRICT = {"type": "function", "function": {
+    "name": "add", "strict": True, "parameters": {
+        "type": "object", "properties": {"a": {"$ref": "#/$defs/digit"}, "b": {"enum": ["x", "y"]}},
+        "required": ["a", "b"], "additionalProperties": False, "$defs": {"digit": {"enum": [1, 2, 3]}},
+    },
+}}  # fmt: skip
+
+
+def called(url, **fields):
+    """The calls in the reply of a network that writes anything at all, and the choice."""
+    asked = {
+        "messages": ASKED,
+        "tools": [STRICT, TOOL | {"function": {"name": "any"}}],
+        "max_tokens": 300,
+        "temperature": 2,
+    }
+    reply = httpx.post(url, json=asked | fields, timeout=60)
+    assert reply.status_code == 200, reply.text
+    (choice,) = reply.json()["choices"]
+    return choice["message"].get("tool_calls") or [], choice
+
+
+NAMED = {"type": "function", "function": {"name": "add"}}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_call_that_has_to_be_is_made_and_a_strict_one_keeps_to_its_schema(url, seed):
+    calls, choice = called(url, tool_choice=NAMED, parallel_tool_calls=False, seed=seed)
+    (call,) = calls
+    arguments = json.loads(call["function"]["arguments"])
+    assert call["function"]["name"] == "add" and arguments["a"] in (1, 2, 3) and arguments["b"] in ("x", "y")
+    assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": ["no"]}}}
+    calls, choice = called(url, tools=[STRICT], response_format=schema, seed=seed)
+    assert choice["message"]["content"] == '"no"' or calls
+    calls, choice = called(url, tool_choice="required", parallel_tool_calls=False, seed=seed, max_tokens=600)
+    assert calls or choice["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_strict_tool_is_bound_wherever_it_is_called(special):
+    tokenizer = Tokenizer.train(["x"] * 2, 290)
+    if special:
+        tokenizer._backend.add_tokens(
+            [AddedToken(OPEN, special=False), AddedToken("</tool_call>", special=False)]
+        )
+    grammars = Grammars(tokenizer, tokenizer.vocab_size, [tokenizer.eos_id])
+    made = grammars.calls(
+        {"add": STRICT["function"]["parameters"], "any": {"type": "object"}}, None, False, True
+    )
+
+    def refused(text: str) -> int | None:
+        grammar, tokens = made.copy(), tokenizer.encode(text)
+        places = (
+            place
+            for place, token in enumerate(tokens)
+            if grammar.bias(tokens[:place], tokenizer.vocab_size)[token]
+        )
+        return next((len(tokenizer.decode(tokens[:place])) for place in places), None)
+
+    good = 'I <b> see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2, "b": "x"}}\n</tool_call>'
+    assert (
+        refused(good) is None
+        and refused(good + '\n<tool_call>{"name": "any", "arguments": {"q": [1]}}') is None
+    )
+    for bad in (good.replace("2", "7"), good.replace('"x"', "3"), good.replace('"add"', '"mul"')):
+        assert refused(bad) is not None
+    assert refused("no call") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tools", {"tools": [TOOL, TOOL]}),
+        ("tools", {"tools": [{"type": "function", "function": {"name": "f", "description": "<｜User｜>"}}]}),
+        ("tools", {"tools": [{"type": "function", "function": {
+            "name": "f", "strict": True, "parameters": {"type": "object", "properties": {"a": {"type": "n"}}}}}]}),
+        ("tools", {"tools": [
+            {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "array"}}}]}),
+        ("tool_choice", {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "mul"}}}),
+        ("tool_choice", {"tool_choice": "required"}),
+        ("messages", {"messages": [*ASKED, {"role": "assistant", "tool_calls": [
+            {"id": "c", "function": {"name": "add", "arguments": '{"a": "<\\uff5cUser\\uff5c>"}'}}]}]}),
+        ("messages", {"messages": [*ASKED, {"role": "assistant", "tool_calls": [
+            {"id": "c", "function": {"name": "add", "arguments": "[" * 10_000 + "]" * 10_000}}]}]}),
+    ],
+)  # fmt: skip
+def test_tools_that_cannot_be_are_refused(url, name, fields):
+    reply = httpx.post(url, json={"messages": ASKED} | fields)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == name, reply.text
 
 
 def test_which_templates_know_tools():

@@ -7,9 +7,10 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longjing.engine import Engine, Request, Sampling
+from longjing.engine import Chunk, Engine, Event, Request, Sampling
+from longjing.engine.turn import Turn
 from longjing.serving.errors import Busy, Closed
-from longjing.serving.worker import Job, Worker
+from longjing.serving.worker import Job, Mailbox, Worker
 
 MODEL = tiny.network("deepseek_v3")
 ACTIONS = st.lists(
@@ -58,6 +59,41 @@ def test_all_come_to_an_end(actions):
 
     with pytest.raises(Closed):
         asyncio.run(too_late())
+
+
+def test_a_stop_string_that_the_last_token_completes():
+    tokenizer = tiny.tokenizer()
+    prompt = tokenizer.encode_chat([{"role": "user", "content": "?"}], thinking=False)
+    for text, stop, left in (("a<", "<", "a"), ("abc", "bc", "a"), ("a</th", "</th", "a")):
+        tokens = tokenizer.encode(text)
+        turn = Turn(tokenizer, prompt, len(tokens), [tokenizer.eos_id], stops=(stop,))
+        piece = Job(Request(prompt), turn).take(Event(0, Chunk("", tokens, "length", [0.0] * len(tokens))))
+        assert (piece.answer, piece.finish_reason, piece.notices) == (left, "stop", ())
+
+
+def test_who_waits_is_sent_away_and_what_runs_goes_on():
+    engine = Engine(MODEL, tiny.tokenizer(), max_batch=2, end_tokens=())
+    worker = Worker(engine, queue=8)
+
+    async def main() -> list[str]:
+        def ask(count: int) -> Mailbox:
+            return worker.submit(
+                [Job(Request([5, 6], Sampling(max_tokens=200, seed=seed)), None) for seed in range(count)]
+            )
+
+        first = ask(3)  # a part of it runs, so that all of it will
+        while first.jobs[0].first is None:
+            await asyncio.sleep(0.001)
+        boxes = [first, ask(1), ask(2)]
+        worker.refuse()
+        worker.dismiss()
+        ends = await asyncio.gather(
+            *(asyncio.wait_for(box.whole(), 20) for box in boxes), return_exceptions=True
+        )
+        return [type(end).__name__ for end in ends]
+
+    assert asyncio.run(main()) == ["list", "Closed", "Closed"] and worker.load == 0
+    worker.close()
 
 
 def test_who_has_not_begun_is_told_as_well(caplog):

@@ -5,7 +5,15 @@ from dataclasses import replace
 from random import Random
 
 from longjing import tasks
-from longjing.learning.corpus import arithmetic, conversation, countdown, drill, equations, word_problems
+from longjing.learning.corpus import (
+    arithmetic,
+    code,
+    conversation,
+    countdown,
+    drill,
+    equations,
+    word_problems,
+)
 from longjing.learning.corpus.document import Document
 from longjing.tasks import Problem
 from longjing.text.tokenizer import Tokenizer
@@ -16,6 +24,7 @@ _WRITERS = {
     "equations": equations.write,
     "word-problems": word_problems.write,
     "stream-of-search": countdown.write,
+    "code": code.write,
 }
 _FREE = {"conversation": conversation.write, "drill": drill.write}  # without a problem behind them
 KINDS = (*_WRITERS, *_FREE)

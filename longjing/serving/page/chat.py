@@ -24,6 +24,7 @@ EXAMPLES = [
     "Who are you?",
 ]
 
+_ASK = "Ask, then Enter"
 _WELCOME = "### Ask something whose answer can be checked\nIt thinks before it answers; open the thought to read along."
 
 
@@ -67,7 +68,7 @@ def chat_tab(service: Service, choices: Choices) -> None:
             feedback_options=None, allow_tags=False, placeholder=_WELCOME,
         ),
         textbox=gr.Textbox(
-            placeholder="Ask, then Enter", show_label=False, container=False, autofocus=True, max_length=20_000,
+            placeholder=_ASK, show_label=False, container=False, autofocus=True, max_length=20_000,
             submit_btn=True, stop_btn=True,
         ),
         additional_inputs=settings,
@@ -80,6 +81,12 @@ def chat_tab(service: Service, choices: Choices) -> None:
     model.focus(
         lambda: gr.Dropdown(choices.names()), None, model, show_progress="hidden", api_visibility="private"
     )
+    # Gradio takes the placeholder away while a model answers, and doesn't bring it back.
+    for event in (interface.saved_conversations.change, interface.textbox.stop):
+        event(
+            lambda: gr.Textbox(placeholder=_ASK), None, interface.textbox,
+            queue=False, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
     # Else a restarted server couldn't read what a browser keeps of the one before.
     interface.saved_conversations.secret = interface.saved_conversations.storage_key = "longjing-chats"
 

@@ -3,7 +3,7 @@
 `run_tests` judges a program by tests whose expected results never enter. `docs/sandbox.md` says what stops what.
 """
 
-from longjing.tasks.sandbox.code import CallTest, StdioTest, TestOutcome, run_tests
+from longjing.tasks.sandbox.code import CallTest, StdioTest, TestOutcome, judge_program, run_tests
 from longjing.tasks.sandbox.outcome import Limits, Outcome, Runner, SandboxError, printable
 from longjing.tasks.sandbox.probe import Layer, layers
 from longjing.tasks.sandbox.sandbox import Sandbox
@@ -11,5 +11,5 @@ from longjing.tasks.sandbox.unsafe import Unsafe
 
 __all__ = [
     "CallTest", "Layer", "Limits", "Outcome", "Runner", "Sandbox", "SandboxError", "StdioTest", "TestOutcome", "Unsafe",
-    "layers", "printable", "run_tests",
+    "judge_program", "layers", "printable", "run_tests",
 ]  # fmt: skip

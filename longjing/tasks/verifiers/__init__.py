@@ -14,6 +14,7 @@ from longjing.tasks.answer import format_reward
 from longjing.tasks.base import Completion, Problem, Verdict
 from longjing.tasks.complaints import complaint, nearest
 from longjing.tasks.verifiers.base import Given, Judgement, Verifier
+from longjing.tasks.verifiers.code import Code
 from longjing.tasks.verifiers.forms import Format, Language, Length
 from longjing.tasks.verifiers.judge import Judge
 from longjing.tasks.verifiers.mathematics import Math
@@ -26,7 +27,7 @@ __all__ = ["Judgement", "Rubric", "Verifier", "get", "names"]
 _VERIFIERS: dict[str, type[Verifier[Any]]] = {
     verifier.name: verifier
     for verifier in (
-        Exact, Number, Expression, Math, MultipleChoice, Json, Regex, Format, Language, Length, Judge,
+        Exact, Number, Expression, Math, MultipleChoice, Json, Regex, Code, Format, Language, Length, Judge,
     )
 }  # fmt: skip
 

@@ -1,0 +1,5 @@
+"""`python -m longjing` is `longjing`."""
+
+from longjing.cli import main
+
+main()

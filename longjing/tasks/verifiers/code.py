@@ -1,0 +1,131 @@
+"""Programs that have to pass tests: run in the sandbox, judged here.
+
+A problem's tests stand in its data under `tests`, a list or a text of JSON that is one: `{"stdin": ..., "stdout": ...}`
+and `{"function": ..., "arguments": [...], "returns": ...}`.
+"""
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from math import ceil
+from typing import Any, Literal
+
+from pydantic import Field
+
+from longjing.tasks.base import Problem
+from longjing.tasks.sandbox import (
+    CallTest,
+    Limits,
+    Runner,
+    Sandbox,
+    StdioTest,
+    judge_program,
+)
+from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
+from longjing.tasks.verifiers.pool import VerifierError
+
+Tests = Sequence[StdioTest | CallTest]
+
+_REMEMBERED = 20_000  # programs with their tests; many samples are the same
+_MOST = 200  # tests of a problem
+_FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)```", re.DOTALL)
+_FORMS = ({"stdin", "stdout"}, {"function", "arguments", "returns"})
+
+
+class Programs:
+    """Judges programs in one sandbox, which is kept warm. Any number of threads may ask.
+
+    Raises UserError where programs can't be isolated: no isolation, no execution.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._known: OrderedDict[tuple[str, str], list[str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def mistakes(self, program: str, tests: Tests) -> list[str]:
+        """What went wrong in each test, "" where nothing did. Raises VerifierError if nobody knows."""
+        asked = (program, repr(tests))
+        with self._lock:
+            known = self._known.get(asked)
+        if known is None:
+            outcomes = judge_program(self._runner, program, tests)
+            unknown = next((outcome.reason for outcome in outcomes if outcome.verdict == "unjudged"), None)
+            if unknown is not None:
+                raise VerifierError(unknown)  # and it isn't remembered: the next time may go well
+            known = ["" if outcome.verdict == "correct" else outcome.reason for outcome in outcomes]
+            with self._lock:
+                self._known[asked] = known
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        return known
+
+
+@cache
+def programs(seconds: float, megabytes: int) -> Programs:
+    """The one of this process with these limits of each run. Raises UserError where programs can't be isolated."""
+    limits = Limits(wall_seconds=seconds, cpu_seconds=ceil(seconds), memory_megabytes=megabytes)
+    return Programs(Sandbox(limits))
+
+
+class CodeSettings(AnswerSettings):
+    final: Literal["box", "text"] = Field(
+        "text", description="where the program is: in the one box, or in all after the reasoning"
+    )
+    seconds: float = Field(5.0, gt=0, le=600, description="that a run may take")
+    megabytes: int = Field(512, ge=64, description="of memory that a run may take")
+    partial: bool = Field(False, description="pay the share of the tests that are passed, too")
+
+
+class Code(AnswerVerifier[CodeSettings]):
+    """A Python program: all of the answer, or the one code fence in it, and it passes all tests.
+
+    Tests by standard input have a run each; all tests by function share one, and end with the first that fails.
+    """
+
+    name = "code"
+    settings_type = CodeSettings
+    needs_answer = False
+
+    def __init__(self, settings: CodeSettings) -> None:
+        super().__init__(settings)
+        self._programs = programs(settings.seconds, settings.megabytes)
+
+    def compare(self, problem: Problem, answer: str) -> Judgement:
+        tests = read_tests(problem.data.get("tests"))
+        fences = _FENCE.findall(answer)
+        if len(fences) > 1 or ("```" in answer and not fences):
+            return Judgement("wrong", 0.0, f"{len(fences) or 'half a'} code fences, not one")
+        mistakes = self._programs.mistakes(fences[0] if fences else answer, tests)
+        wrong = [mistake for mistake in mistakes if mistake]
+        if not wrong:
+            return Judgement("correct", 1.0, "correct")
+        passed = len(mistakes) - len(wrong)
+        score = passed / len(mistakes) if self.options.partial else 0.0
+        return Judgement("wrong", score, f"{passed} of {len(mistakes)} tests passed; {wrong[0]}")
+
+
+def read_tests(given: Any) -> list[StdioTest | CallTest]:
+    """The tests of a problem. Raises VerifierError if they are none: that is no fault of a program's."""
+    try:
+        rows = json.loads(given) if isinstance(given, str) else given
+        if not isinstance(rows, list) or not 0 < len(rows) <= _MOST:
+            raise ValueError(f"not a list of 1 to {_MOST}")
+        return [_read_test(row) for row in rows]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise VerifierError(f"the problem has no `tests` that can be read: {error}") from None
+
+
+def _read_test(row: Any) -> StdioTest | CallTest:
+    if not isinstance(row, Mapping) or row.keys() not in _FORMS:
+        raise ValueError("a test has stdin and stdout, or function, arguments and returns")
+    if "stdin" in row:
+        if not all(isinstance(row[side], str) for side in ("stdin", "stdout")):
+            raise TypeError("stdin and stdout must be texts")
+        return StdioTest(row["stdin"], row["stdout"])
+    if not isinstance(row["function"], str) or not isinstance(row["arguments"], list):
+        raise TypeError("a function has a name, and a list of arguments")
+    return CallTest(row["function"], row["arguments"], row["returns"])
