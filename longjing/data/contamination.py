@@ -20,6 +20,7 @@ from longjing.tasks.rows import Row, placed_rows
 SIZE = 13
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 _MEANING = re.compile(r"[^\s${}\\_~`\"]+")
+_DELIMITER = re.compile(r"\\[()\[\],;:! ]")
 _COLUMNS = ("problem", "question", "Question", "prompt")
 
 
@@ -28,8 +29,8 @@ def words(text: str) -> list[str]:
 
 
 def whole(text: str) -> str:
-    """All that says something, without spaces and what ends a sentence."""
-    return "".join(_MEANING.findall(_plain(text))).strip(".,;:?!")
+    """All that says something, without spaces, LaTeX's delimiters, and what ends a sentence."""
+    return "".join(_MEANING.findall(_DELIMITER.sub("", _plain(text)))).strip(".,;:?!")
 
 
 def _plain(text: str) -> str:
