@@ -1,6 +1,7 @@
-"""Does reinforcement learning teach the shipped base anything? The recipe `r1-zero`, over several seeds.
+"""Does reinforcement learning teach a base anything? The recipe `r1-zero`, or another of one stage, over several seeds.
 
     python benchmarks/learning.py --seeds 0 1 2 --out benchmarks/results/learning.json
+    python benchmarks/learning.py --recipe benchmarks/reproduction/code.yaml --out benchmarks/results/code.json
 
 Runs are resumed or reused if they are there. Accuracy is on the recipe's held-out test problems, several samples
 each, with 95% intervals over problems; the rise is paired by problem. Before a claim, every seed's rise must lie
@@ -29,7 +30,7 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     found = [
-        run(given.recipe, seed, Path(f"{given.runs}/{given.recipe}-{seed}"), given.changes)
+        run(given.recipe, seed, Path(f"{given.runs}/{Path(given.recipe).stem}-{seed}"), given.changes)
         for seed in given.seeds
     ]
     for row in found:

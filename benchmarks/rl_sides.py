@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from common import peak_bytes
 
-from longjing.engine.request import Generation
+from longjing.engine.dialogue import Dialogue
+from longjing.engine.request import Generation, Sampling
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import draw_problems, judge_group
 from longjing.model.device import DTYPES, keep_freed_memory
 from longjing.model.files import save_model
 from longjing.planning.machine import synchronise
 from longjing.tasks.base import Completion, Problem, Split, Task, Verdict
+from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
 
@@ -140,6 +142,7 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
     prompts = [tokenizer.encode(text) for text in texts]
     if theirs(texts)["input_ids"] != prompts:
         raise RuntimeError("the two sides read the same prompts as different tokens")
+    opened = ReasoningStream.after(texts[0]).in_reasoning
     seen: dict[str, Any] = {}
 
     def reward(
@@ -147,16 +150,17 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
     ) -> list[float]:
         """The same judge, from the same ids. Notes what this step sampled."""
         began = perf_counter()
-        generations = [
-            Generation([], ids, [], "stop", tokenizer.decode(ids[:-1]))
-            if ids[-1] == end
-            else Generation([], ids, [], "length", tokenizer.decode(ids))
-            for ids in completion_ids
-        ]
+        dialogues = [Dialogue(tokenizer, [], opened, Sampling()) for _ in completion_ids]
+        for dialogue, ids in zip(dialogues, completion_ids, strict=True):
+            dialogue.add(
+                Generation([], ids, [], "stop", tokenizer.decode(ids[:-1]))
+                if ids[-1] == end
+                else Generation([], ids, [], "length", tokenizer.decode(ids))
+            )
         size = stage.group_size
         groups = [
-            judge_group(setting.task, tokenizer, problems[place[first]], generations[first : first + size])
-            for first in range(0, len(generations), size)
+            judge_group(setting.task, problems[place[first]], dialogues[first : first + size])
+            for first in range(0, len(dialogues), size)
         ]
         rewards = [group.rewards(stage.rewards) for group in groups]
         seen["prompts"] = [lengths[number] for number in place[::size]]

@@ -33,5 +33,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task of `tiny`, under the name `letters`."""
+    """The tasks of `tiny`, under the names `letters` and `talks`."""
     monkeypatch.setitem(tasks._TASKS, "letters", tiny.Letters)
+    monkeypatch.setitem(tasks._TASKS, "talks", tiny.Talks)

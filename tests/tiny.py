@@ -8,10 +8,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from longjing.engine.dialogue import Dialogue
+from longjing.engine.request import Generation, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.files import save_model
 from longjing.tasks.base import Completion, Problem, Split, Verdict
+from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
 SHARED = {
@@ -39,6 +42,15 @@ def network(family: str, seed: int = 0, **settings: Any) -> Decoder:
     ids = tokenizer()
     given = {"vocab_size": ids.vocab_size, "bos_token_id": ids.bos_id, "eos_token_id": ids.eos_id}
     return Decoder(ModelConfig.from_dict(FAMILIES[family] | given | settings)).initialise(seed).eval()
+
+
+def dialogue(generation: Generation, ids: Tokenizer | None = None) -> Dialogue:
+    """A conversation of one turn."""
+    ids = ids or tokenizer()
+    opened = ReasoningStream.after(ids.render([{"role": "user", "content": "?"}])).in_reasoning
+    said = Dialogue(ids, generation.prompt, opened, Sampling())
+    said.add(generation)
+    return said
 
 
 def save_base(directory: Path, family: str) -> None:
@@ -74,3 +86,19 @@ class Letters:
 
     def solve(self, problem: Problem) -> str:
         return "7"
+
+
+@dataclass(frozen=True)
+class Talks(Letters):
+    """Answers every completion, with what was written in it. `turns`: how many the model gets."""
+
+    name = "talks"
+
+    @property
+    def max_turns(self) -> int:
+        turns: int = self.settings.get("turns", 4)
+        return turns
+
+    def reply(self, problem: Problem, completion: Completion) -> str | None:
+        said = completion.reasoning + completion.answer
+        return None if said.endswith("e") else f"{len(completion.earlier)}: {said[:9]}等"

@@ -30,6 +30,10 @@ class Running:
     gap: tuple[int, int] = (0, 0)  # those in between, which were decoded without it
     top: list[list[tuple[int, float]]] = field(default_factory=list)
     reused: int = 0  # tokens of the prompt that were not read
+    keeps: bool = False  # when it ends, what the cache has of it
+    entries: list[Tensor] = field(
+        default_factory=list
+    )  # kept: at first, what is known of the prompt's beginning
     generation: Generation | None = None
     guides: list[Guide] = field(init=False)
 

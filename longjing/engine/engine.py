@@ -16,7 +16,7 @@ from longjing.engine.batch import Batch, Running
 from longjing.engine.cache import RectangleCache
 from longjing.engine.guides import agree
 from longjing.engine.prefixes import PrefixStore
-from longjing.engine.request import Chunk, Event, FinishReason, Generation, Request
+from longjing.engine.request import Chunk, Event, FinishReason, Follow, Generation, Request
 from longjing.engine.runner import Drawn, Runner
 from longjing.engine.speculative import Pace
 from longjing.engine.stops import TextStream
@@ -121,22 +121,34 @@ class Engine:
     # What others call
 
     def generate(
-        self, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
+        self,
+        requests: Sequence[Request],
+        on_step: Callable[[int, int], None] | None = None,
+        follow: Follow | None = None,
     ) -> list[Generation]:
-        """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress."""
+        """See `Generator`. What follows a request is read from where that ended, and goes before those that wait."""
         for request in requests:
             self.check(request)
         sequences = [self._add(request, streams=False) for request in requests]
-        finished, tokens = 0, 0
-        ours = {sequence.id for sequence in sequences}
+        for sequence in sequences:
+            sequence.keeps = follow is not None
+        tokens, places = 0, {sequence.id: place for place, sequence in enumerate(sequences)}
         try:
             with self._evaluating():
-                while finished < len(ours):
-                    events = [event for event in self.step() if event.id in ours]
-                    finished += sum(event.generation is not None for event in events)
-                    tokens += sum(len(event.chunk.token_ids) for event in events)
+                while places:
+                    for event in [event for event in self.step() if event.id in places]:
+                        tokens += len(event.chunk.token_ids)
+                        if event.generation is None:
+                            continue
+                        place = places.pop(event.id)
+                        ended = sequences[place]
+                        following = follow(place, event.generation) if follow else None
+                        if following is not None:
+                            sequences[place] = self._follow(ended, following)
+                            places[sequences[place].id] = place
+                        ended.entries = []
                     if on_step:
-                        on_step(finished, tokens)
+                        on_step(len(sequences) - len(places), tokens)
         finally:  # an interrupt must not leave rows behind
             for sequence in sequences:
                 self.cancel(sequence.id)
@@ -240,6 +252,17 @@ class Engine:
         self._waiting.append(sequence)
         return sequence
 
+    def _follow(self, ended: Running, request: Request) -> Running:
+        """Queue what goes on from an ended request, at the head: the memory that it left is taken up again at once."""
+        self.check(request)
+        sequence = self._add(request, streams=False)
+        self._waiting.rotate(1)
+        sequence.keeps = True
+        text = [*ended.prompt, *ended.tokens]
+        if request.prompt[: len(text)] == text:
+            sequence.entries = ended.entries
+        return sequence
+
     def _stream(self, request: Request) -> Iterator[Chunk]:
         sequence = self._add(request, streams=True)
         tokens = text = 0
@@ -297,26 +320,33 @@ class Engine:
         others are copied."""
         rows = {sequence.prompt: row for row, sequence in enumerate(self._running)}
         resumed, fresh, followers = [], [], []
-        begun: list[tuple[Running, int, list[Tensor]]] = []
+        begun: list[tuple[Running, int]] = []
         for sequence in newcomers:
             if sequence.tokens:
                 resumed.append(sequence)
+            elif sequence.entries:  # with the experts that were taken, which another's might not be
+                begun.append((sequence, len(sequence.entries[0])))
             elif sequence.prompt in rows:
                 followers.append(sequence)
             else:
                 rows[sequence.prompt] = -1
-                length, entries = self._prefixes.find(sequence.prompt)
+                length, sequence.entries = self._prefixes.find(sequence.prompt)
                 if length:
                     # The prediction module's last entry is of the token that follows, and that may be another.
-                    begun.append((sequence, min(length - 1, sequence.stored), entries))
+                    begun.append((sequence, min(length - 1, sequence.stored)))
                 else:
                     fresh.append(sequence)
-        for sequence, known, entries in begun:
-            row, sequence.reused = len(self._running), known
-            self._cache.put(row, known, entries)
-            self.stats.tokens_prefilled += self._runner.read_on(sequence, row, known)
-            self.stats.tokens_reused += known
-            self._running.append(sequence)
+        while begun:
+            first, unread = len(self._running), max(sequence.stored - known for sequence, known in begun)
+            few = begun[: max(1, PREFILL_TOKENS // max(1, unread))]
+            for row, (sequence, known) in enumerate(few, first):
+                self._cache.put(row, known, sequence.entries)
+                sequence.reused, sequence.entries = known, []
+                self.stats.tokens_reused += known
+            newly, known_columns = zip(*few, strict=True)
+            self.stats.tokens_prefilled += self._runner.read_on(newly, known_columns, first)
+            self._running += newly
+            del begun[: len(few)]
         for kind in (resumed, fresh):  # apart, since only what is resumed replays its experts
             kind.sort(key=lambda sequence: sequence.stored)
             while kind:
@@ -432,6 +462,8 @@ class Engine:
             sequence.top,
             sequence.reused,
         )
+        if row is not None and sequence.keeps:
+            sequence.entries = self._cache.take(row, sequence.stored)
         if row is not None and (kept := min(sequence.request.keep, sequence.stored)):
             self._prefixes.keep([*sequence.prompt, *tokens][:kept], partial(self._cache.take, row, kept))
 

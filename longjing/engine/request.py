@@ -100,6 +100,9 @@ class Generation:
     likeliest tokens under the same distribution with their log-probabilities, as many as asked for. `routes`
     int16 `[len(prompt) + len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token
     that was read, if the engine records. `reused`: tokens of the prompt that an earlier request had read.
+
+    A conversation of several turns can be one generation (`dialogue.py`): `given` then says which parts of `tokens`
+    nobody sampled, as pairs of start and end; they have no log-probability.
     """
 
     prompt: list[int]
@@ -110,6 +113,20 @@ class Generation:
     routes: Tensor | None = None
     top: list[list[tuple[int, float]]] = field(default_factory=list)
     reused: int = 0
+    given: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def length(self) -> int:
+        """How many of the tokens were sampled."""
+        return len(self.tokens) - sum(end - start for start, end in self.given)
+
+    @property
+    def sampled(self) -> list[bool]:
+        """Of each token, whether it was sampled."""
+        mask = [True] * len(self.tokens)
+        for start, end in self.given:
+            mask[start:end] = [False] * (end - start)
+        return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +149,22 @@ class Event:
     generation: Generation | None = None
 
 
+# Asked of each request that has ended, by its place, for one that goes on from it, if any does.
+Follow = Callable[[int, Generation], Request | None]
+
+
 class Generator(Protocol):
     """Whatever completes prompts: the native engine, or an external one behind an adapter."""
 
     def generate(
-        self, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
+        self,
+        requests: Sequence[Request],
+        on_step: Callable[[int, int], None] | None = None,
+        follow: Follow | None = None,
     ) -> list[Generation]:
-        """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress."""
+        """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress.
+
+        `follow` may put another request in the place of one that has ended, while the others run; then the last one's
+        completion is returned.
+        """
         ...

@@ -82,19 +82,28 @@ class Runner:
             self.model.next_hidden(0, tokens[:, 1:], hidden, replace(context, replay=None, routes=[]))
         return sum(sequence.stored for sequence in sequences)
 
-    def read_on(self, sequence: Running, row: int, known: int) -> int:
-        """As `read`, for one sequence whose first `known` columns are there; returns how many tokens were read."""
-        text = torch.tensor([[*sequence.prompt, *sequence.tokens]], device=self._device)
-        for start in range(known, sequence.stored, _PART):
-            end = min(start + _PART, sequence.stored)
-            columns = torch.arange(start, end, device=self._device)[None]
-            mask = torch.arange(end, device=self._device) <= columns[..., None]
-            self.cache.at(columns, end, row)
+    def read_on(self, sequences: Sequence[Running], known: Sequence[int], first_row: int) -> int:
+        """As `read`, for sequences of which the first `known` columns are there.
+
+        Who has less to read than others reads its last token again and again, which changes nothing.
+        """
+        padded = pad_sequence([torch.tensor([*s.prompt, *s.tokens]) for s in sequences], batch_first=True)
+        text = padded.to(self._device)
+        starts, ends = torch.tensor([known, [s.stored for s in sequences]], device=self._device)[..., None]
+        length = max(1, int((ends - starts).max()))
+        for part in torch.arange(length, device=self._device).split(_PART):
+            columns = torch.minimum(starts + part, ends - 1)
+            longest = int(columns.max()) + 1
+            mask = torch.arange(longest, device=self._device) <= columns[..., None]
+            self.cache.at(columns, longest, first_row)
             context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
-            hidden = self.model.hidden(text[:, start:end], context)
+            hidden = self.model.hidden(text.gather(1, columns), context)
+            if self.records:
+                self.cache.store_routes(context.routes)
             if self.drafts:
-                self.model.next_hidden(0, text[:, start + 1 : end + 1], hidden, replace(context, routes=[]))
-        return sequence.stored - known
+                following = text.gather(1, columns + 1)
+                self.model.next_hidden(0, following, hidden, replace(context, routes=[]))
+        return int((ends - starts).sum())
 
     def decode(self, batch: Batch, longest: int, bias: Tensor | None = None) -> Drawn:
         """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use; `bias`

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from longjing.engine.dialogue import Spoken
 from longjing.errors import UserError
 from longjing.evaluation.respondents import Answer
 from longjing.runs.files import disk_errors
@@ -43,15 +44,18 @@ class Reply(BaseModel):
     tokens: int
     reasoning_tokens: int
 
+    @property
+    def turn(self) -> Spoken:
+        return turn_of(self.text, truncated=self.finish_reason != "stop")
+
     def answer(self) -> Answer:
-        completion = take_apart(self.text, truncated=self.finish_reason != "stop")
-        return Answer(self.text, completion, self.tokens, self.reasoning_tokens)
+        return Answer(self.text, Completion.of([self.turn]), self.tokens, self.reasoning_tokens)
 
 
-def take_apart(text: str, truncated: bool = False) -> Completion:
+def turn_of(text: str, truncated: bool = False) -> Spoken:
     """The prompt is out of sight here: where reasoning is closed that the text didn't open, the prompt did."""
     prefilled = "</think>" in text and "<think>" not in text
-    return Completion.parse(text, prefilled, truncated)
+    return Spoken(text, prefilled, truncated)
 
 
 class AnswerLog:

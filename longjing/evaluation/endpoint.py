@@ -12,6 +12,7 @@ import random
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from email.message import Message
 from itertools import count
 from pathlib import Path
@@ -22,10 +23,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
+from longjing.engine.dialogue import Spoken
 from longjing.engine.request import Sampling
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, take_apart
-from longjing.evaluation.respondents import Answers, Progress, Question
+from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, turn_of
+from longjing.evaluation.respondents import Answer, Answers, Progress, Question
+from longjing.tasks.base import Completion
+from longjing.text.template import Message as Chat
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST = 1_000_000  # seconds; sockets count some 2,000,000
@@ -72,32 +76,43 @@ class Endpoint:
         self._opener = urllib.request.build_opener(_AsItIs)
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        """See `Respondent`. Asks only what the file of answers doesn't hold yet."""
-        asks = [self._ask(question, sampling) for question in questions for sampling in question.samplings]
-        with AnswerLog.opened(self.answers, self.base_url) as log:
-            known = [ask.key for ask in asks if ask.key in log.replies]
-            missing = [ask for ask in asks if ask.key not in log.replies]
-            tokens = sum(log.replies[key].tokens for key in known)
-            before = sum(log.seconds[key] for key in known)
-            last = perf_counter()
-            for done, (ask, reply) in enumerate(self._replies(missing), len(known) + 1):
-                now = perf_counter()
-                log.add(ask, reply, now - last)
-                last = now
-                tokens += reply.tokens
-                if on_progress is not None:
-                    on_progress(done, tokens)
-            replies = [log.replies[ask.key] for ask in asks]
-        drawn = iter(replies)
-        groups = [[next(drawn).answer() for _ in question.samplings] for question in questions]
-        return Answers(groups, sum(reply.prompt_tokens for reply in replies), seconds_before=before)
+        """See `Respondent`. Asks only what the file of answers doesn't hold yet.
 
-    def _ask(self, question: Question, sampling: Sampling) -> Ask:
+        Conversations go turn by turn: when all have had one, those that were answered go on.
+        """
+        groups = [[_Conversation(question, each) for each in question.samplings] for question in questions]
+        speaking = [conversation for group in groups for conversation in group]
+        total, tokens, before = len(speaking), 0, 0.0
+        with AnswerLog.opened(self.answers, self.base_url) as log:
+            last = perf_counter()
+            while speaking:
+                asks = [self._ask(conversation.messages, conversation.sampling) for conversation in speaking]
+                known = [ask.key for ask in asks if ask.key in log.replies]
+                missing = [ask for ask in asks if ask.key not in log.replies]
+                tokens += sum(log.replies[key].tokens for key in known)
+                before += sum(log.seconds[key] for key in known)
+                finished = total - len(missing)
+                for done, (ask, reply) in enumerate(self._replies(missing), finished + 1):
+                    now = perf_counter()
+                    log.add(ask, reply, now - last)
+                    last = now
+                    tokens += reply.tokens
+                    if on_progress is not None:
+                        on_progress(done, tokens)
+                pairs = zip(speaking, asks, strict=True)
+                speaking = [each for each, ask in pairs if each.goes_on(log.replies[ask.key])]
+        return Answers(
+            [[conversation.answer() for conversation in group] for group in groups],
+            sum(reply.prompt_tokens for group in groups for each in group for reply in each.replies),
+            seconds_before=before,
+        )
+
+    def _ask(self, messages: Sequence[Chat], sampling: Sampling) -> Ask:
         if sampling.top_k or sampling.min_p:
             raise UserError("an OpenAI-compatible endpoint knows no top_k and no min_p: leave them off")
         fields = {
             "model": self.model,
-            "messages": [dict(message) for message in question.messages],
+            "messages": [dict(message) for message in messages],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
@@ -192,6 +207,41 @@ class Endpoint:
         return UserError(f"{self.base_url} refuses with status {status}: {said} ({mend})")
 
 
+class _Conversation:
+    """A question and one of its samplings, with what was said so far. The model is sent its own answers without the
+    reasoning, as such APIs want it."""
+
+    def __init__(self, question: Question, sampling: Sampling) -> None:
+        self.messages, self.sampling = list(question.messages), sampling
+        self.replies: list[Reply] = []
+        self._turns: list[Spoken] = []
+        self._reply = question.reply
+
+    def goes_on(self, reply: Reply) -> bool:
+        """Take in the model's reply; True if something was said to it, and the model is to be asked again."""
+        self.replies.append(reply)
+        self._turns.append(reply.turn)
+        completion = Completion.of(self._turns)
+        message = self._reply(completion) if self._reply else None
+        if message is None:
+            return False
+        if (left := self.sampling.max_tokens - reply.tokens) < 1:
+            self._turns[-1] = replace(reply.turn, truncated=True)
+            return False
+        self._turns[-1] = replace(reply.turn, reply=message)
+        self.messages += [{"role": "assistant", "content": completion.answer}, message]
+        self.sampling = replace(self.sampling, max_tokens=left)
+        return True
+
+    def answer(self) -> Answer:
+        return Answer(
+            self.replies[-1].text,
+            Completion.of(self._turns),
+            sum(reply.tokens for reply in self.replies),
+            sum(reply.reasoning_tokens for reply in self.replies),
+        )
+
+
 class _PassingTroubleError(Exception):
     """Asking again may help, `seconds` from now at the earliest."""
 
@@ -258,7 +308,7 @@ def _read(response: bytes) -> Reply:
     text = answer
     if reasoning:  # cut off before it was closed, it stays open
         text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{answer}" if answer or finish == "stop" else "")
-    parts = take_apart(text)
+    parts = Completion.of([turn_of(text)])
     details = usage.completion_tokens_details
     spent = details.reasoning_tokens if details is not None else None
     if spent is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +13,7 @@ from longjing.errors import UserError
 from longjing.evaluation.respondents import Answer, CountFlops, Local, Progress, Question, Respondent
 from longjing.evaluation.result import Evaluation, Price, Record
 from longjing.tasks.answer import boxed
-from longjing.tasks.base import Completion, Problem, Split, Task, Verdict
+from longjing.tasks.base import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
 from longjing.tasks.expression import ExpressionError, parse_number, plain
 from longjing.text.tokenizer import Tokenizer
 
@@ -108,6 +109,7 @@ def measure(
         Question(
             [{"role": "user", "content": problem.prompt}],
             [procedure.sampling(problem.id, sample) for sample in range(procedure.samples)],
+            partial(reply_to, task, problem) if max_turns(task) > 1 else None,
         )
         for problem in chosen
     ]
@@ -158,6 +160,10 @@ def _record(task: Task, problem: Problem, group: Sequence[Answer]) -> Record:
         well_formed=[completion.well_formed for completion in completions],
         text=group[0].text,
         prefilled=completions[0].prefilled,
+        earlier=[
+            {"text": each.text, "prefilled": each.completion.prefilled, "reply": dict(each.reply)}
+            for each in completions[0].earlier
+        ],
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from longjing.engine.request import Generator, Request, Sampling
+from longjing.engine.dialogue import Spoken, converse
+from longjing.engine.request import Generator, Sampling
 from longjing.tasks.base import Completion
-from longjing.text.reasoning import ReasoningStream
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 
@@ -16,15 +16,17 @@ CountFlops = Callable[[int, Sequence[int]], int]
 
 @dataclass(frozen=True)
 class Question:
-    """A chat that ends in the user's message, to be answered once for each of `samplings`."""
+    """A chat that ends in the user's message, to be answered once for each of `samplings`. `reply`: what is said to an
+    answer, so that it is gone on with; None ends the conversation, of which an answer is then the whole."""
 
     messages: Sequence[Message]
     samplings: Sequence[Sampling]
+    reply: Callable[[Completion], Message | None] | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One sample, whole and in its parts. Lengths are in tokens."""
+    """One sample, whole and in its parts; of a conversation the last turn. Lengths are in tokens, and of all turns."""
 
     text: str
     completion: Completion
@@ -62,29 +64,26 @@ class Local:
     flops: CountFlops | None = None
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        prompts = [self.tokenizer.encode_chat(question.messages) for question in questions]
-        requests = [
-            Request(prompt, sampling)
-            for question, prompt in zip(questions, prompts, strict=True)
-            for sampling in question.samplings
-        ]
-        generations = iter(self.generator.generate(requests, on_progress))
-        groups = []
-        for question in questions:
-            # The template says whether the prompt opens the reasoning.
-            opened = ReasoningStream.after(self.tokenizer.render(question.messages)).in_reasoning
+        def reply(place: int, turns: Sequence[Spoken]) -> Message | None:
+            said = questions[place].reply
+            return said(Completion.of(turns)) if said else None
+
+        groups: list[list[Answer]] = []
+        read, flops = 0, 0
+        openings = [(question.messages, question.samplings) for question in questions]
+        replying = any(question.reply for question in questions)
+        for dialogues in converse(
+            self.generator, self.tokenizer, openings, reply if replying else None, on_progress
+        ):
             group = []
-            for _ in question.samplings:
-                generation = next(generations)
-                cut = generation.finish_reason != "stop"
-                completion = Completion.parse(generation.text, opened, truncated=cut)
-                reasoning = len(self.tokenizer.encode(completion.reasoning))
-                group.append(Answer(generation.text, completion, len(generation.tokens), reasoning))
+            for dialogue in dialogues:
+                completion, generation = Completion.of(dialogue.turns), dialogue.generation
+                reasoning = len(self.tokenizer.encode(completion.all_reasoning))
+                group.append(Answer(generation.text, completion, generation.length, reasoning))
+                read += len(generation.tokens) - generation.length
             groups.append(group)
-        flops = None
-        if self.flops is not None:
-            lengths = [[answer.length for answer in group] for group in groups]
-            flops = sum(
-                self.flops(len(prompt), drawn) for prompt, drawn in zip(prompts, lengths, strict=True)
-            )
-        return Answers(groups, sum(map(len, prompts)), flops)
+            generations = [dialogue.generation for dialogue in dialogues]
+            read += len(generations[0].prompt)
+            if self.flops is not None:
+                flops += self.flops(len(generations[0].prompt), [len(each.tokens) for each in generations])
+        return Answers(groups, read, None if self.flops is None else flops)

@@ -1,7 +1,7 @@
 """What was sampled, how it was judged, and every figure that follows from it."""
 
 import json
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -27,7 +27,8 @@ _SCORE = {"correct": 1.0, "wrong": 0.0, "unjudged": np.nan}
 @dataclass(frozen=True)
 class Record:
     """One problem and its samples. Lengths are in tokens; `text` is the first sample, whole, and `prefilled` whether
-    its prompt had opened the reasoning.
+    its prompt had opened the reasoning. Of a conversation it is the last turn, and `earlier` are those before it, each
+    with `text`, `prefilled` and the task's `reply`.
 
     `answers` are in the form in which they vote, None where there is no final answer.
     """
@@ -44,6 +45,7 @@ class Record:
     well_formed: list[bool]
     text: str
     prefilled: bool = True
+    earlier: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def parts(self) -> Parsed:
@@ -226,6 +228,7 @@ class Evaluation:
                 "prompt": r.prompt,
                 "text": r.text,
                 "prefilled": r.prefilled,
+                **({"earlier": r.earlier} if r.earlier else {}),
                 "outcome": r.outcomes[0],
             }
             for r in self.records[:count]

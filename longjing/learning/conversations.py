@@ -6,7 +6,9 @@ A file has one conversation a line:
                   {"role": "assistant", "reasoning_content": "2+3=5", "content": "\\\\boxed{5}"}]}
 
 The reasoning may be left out, or stand in the content as `<think>...</think>`. `"thinking": false` beside the
-messages says that the model was asked with thinking off. Other keys are ignored.
+messages says that the model was asked with thinking off. `"keep_reasoning": true` says that the conversation is one
+text that only grew, as a task that replies makes it (`engine/dialogue.py`): no template took the reasoning out of
+earlier turns. Other keys are ignored.
 """
 
 import re
@@ -18,14 +20,14 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from longjing.engine.dialogue import between
 from longjing.errors import UserError
 from longjing.learning.packing import Example
 from longjing.text.reasoning import ReasoningStream, parse
-from longjing.text.tokenizer import Tokenizer
+from longjing.text.tokenizer import MARK, Tokenizer
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _TAGS = ("<think>", "</think>")
-_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 
 
 class Message(BaseModel):
@@ -33,7 +35,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
     reasoning_content: str | None = None
 
@@ -67,6 +69,7 @@ class Conversation(BaseModel):
 
     messages: list[Message] = Field(min_length=2)
     thinking: bool = True
+    keep_reasoning: bool = False
 
     @model_validator(mode="after")
     def _learnable(self) -> "Conversation":
@@ -76,15 +79,26 @@ class Conversation(BaseModel):
         if self.messages[-1].role != "assistant":
             raise ValueError("the last message isn't the assistant's; there is nothing to learn after it")
         for place, (before, message) in enumerate(pairwise(self.messages), 1):
-            if message.role == "assistant" and before.role != "user":
+            if message.role == "assistant" and before.role not in ("user", "tool"):
                 raise ValueError(
                     f"message {place} is the assistant's and follows one of the {before.role}; a user has to ask"
+                )
+            if self.keep_reasoning and before.role != "assistant" != message.role and place > self.first:
+                raise ValueError(
+                    f"message {place} follows one of the {before.role}; with keep_reasoning turns alternate"
                 )
         if not all(message.content for message in said):
             raise ValueError("the assistant gives an empty answer")
         if not self.thinking and any(message.reasoning for message in said):
             raise ValueError("thinking is false, yet the assistant reasons")
+        if self.keep_reasoning and not self.thinking:
+            raise ValueError("there is no reasoning to keep: leave out keep_reasoning, or thinking")
         return self
+
+    @property
+    def first(self) -> int:
+        """Where the assistant speaks first."""
+        return next(place for place, message in enumerate(self.messages) if message.role == "assistant")
 
 
 def read_conversations(path: str | Path, control: Collection[str] = ()) -> list[Conversation]:
@@ -143,6 +157,8 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
     reasoning of earlier turns, the turn begins an example of its own, in which the earlier ones are only read.
     """
     messages = [message.model_dump(exclude_none=True) for message in conversation.messages]
+    if conversation.keep_reasoning:
+        return [_one_text(tokenizer, conversation, messages)]
     runs: list[tuple[list[int], list[bool]]] = []
     text, end = None, _end_token(tokenizer, messages)
     for place, message in enumerate(conversation.messages):
@@ -164,6 +180,23 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
     return [Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(learns)) for tokens, learns in runs]
 
 
+def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[dict[str, Any]]) -> Example:
+    """A conversation with `keep_reasoning`, put together as `engine.dialogue` does."""
+    first, end = conversation.first, _end_token(tokenizer, messages)
+    text = tokenizer.render(messages[:first])
+    tokens = tokenizer.encode(text)
+    learns = [False] * len(tokens)
+    for place in range(first, len(messages), 2):
+        if place > first:
+            text, said = between(tokenizer, messages[place - 1], end)
+            tokens += said
+            learns += [False] * len(said)
+        turn = [*tokenizer.encode(_completion(text, conversation.messages[place])), end]
+        tokens += turn
+        learns += [True] * len(turn)
+    return Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(learns))
+
+
 def _completion(prompt: str, message: Message) -> str:
     """What the model writes behind the prompt, up to its end token."""
     reasoning, answer = message.reasoning, message.content
@@ -176,7 +209,7 @@ def _completion(prompt: str, message: Message) -> str:
 def _end_token(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> int:
     """The special token that the template writes behind an answer; the tokenizer's where it writes none."""
     place = next(place for place, message in enumerate(messages) if message["role"] == "assistant")
-    marked = [*messages[:place], {"role": "assistant", "content": _MARK}]
-    _, mark, tail = tokenizer.render(marked, add_generation_prompt=False).rpartition(_MARK)
+    marked = [*messages[:place], {"role": "assistant", "content": MARK}]
+    _, mark, tail = tokenizer.render(marked, add_generation_prompt=False).rpartition(MARK)
     first = tokenizer.encode(tail)[:1] if mark else []
     return first[0] if first and not tokenizer.decode(first, skip_special_tokens=True) else tokenizer.eos_id

@@ -9,7 +9,7 @@ words by a few sentence patterns. The rules judge every sample; no model does.
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from random import Random
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from longjing.engine.engine import Engine
 from longjing.engine.random import sample_seed
 from longjing.errors import UserError
 from longjing.learning.corpus import conversation
-from longjing.learning.policy import TaskSettings
+from longjing.learning.policy import TaskSettings, earlier_turns
 from longjing.learning.readable import repetition, written_answer
 from longjing.learning.rollouts import Group, judge_group, sample_groups
 from longjing.model.files import load_model, resolve
@@ -111,7 +111,7 @@ def sift(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> lis
     for number in range(len(group.generations)):
         reason = _flaw(group, number, keep, control)
         completion = group.completions[number]
-        text = " ".join((completion.reasoning or completion.answer).split())
+        text = " ".join((completion.all_reasoning or completion.answer).split())
         if reason is None and keep.deduplicate and text in seen:
             reason = "duplicate"
         if reason is None and reasons.count(None) == keep.per_problem:
@@ -129,7 +129,7 @@ def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str
         return "unjudged"
     if completion.truncated:
         return "truncated"
-    parts = [part for part in (completion.reasoning, completion.answer) if part]
+    parts = [part for turn in completion.turns for part in (turn.reasoning, turn.answer) if part]
     if not verdict.rewards["format"] or any(token in part for token in control for part in parts):
         return "malformed"
     if keep.correct and verdict.outcome != "correct":
@@ -138,7 +138,7 @@ def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str
         return "language"
     if max(map(repetition, parts), default=0.0) > keep.max_repetition:
         return "repetition"
-    if keep.max_length is not None and len(group.generations[number].tokens) > keep.max_length:
+    if keep.max_length is not None and group.generations[number].length > keep.max_length:
         return "long"
     return None
 
@@ -199,16 +199,13 @@ class Curation:
         chunk = self.problems[step * many : (step + 1) * many]
         sampling = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
         sampled = sample_groups(
-            self.engine, self.tokenizer, [problem for _, problem in chunk], self.settings.samples, sampling,
-            self.seed, step, 0,
-        )  # fmt: skip
-        return [
-            judge_group(task, self.tokenizer, *pair) for (task, _), pair in zip(chunk, sampled, strict=True)
-        ]
+            self.engine, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
+        )
+        return [judge_group(*pair, dialogues) for pair, dialogues in zip(chunk, sampled, strict=True)]
 
     def metrics(self, groups: list[Group], reasons: list[list[str | None]]) -> dict[str, Any]:
         """What a step sampled and what of it is kept."""
-        lengths = [[len(generation.tokens) for generation in group.generations] for group in groups]
+        lengths = [[generation.length for generation in group.generations] for group in groups]
         flat = [reason for why in reasons for reason in why]
         kept = [
             sizes[number]
@@ -230,8 +227,12 @@ class Curation:
             "tokens_trained": 0,
             "tokens_kept": sum(kept),
             "flops": sum(
-                flops.generation(self.model.config, len(group.generations[0].prompt), sizes)
-                for group, sizes in zip(groups, lengths, strict=True)
+                flops.generation(
+                    self.model.config,
+                    len(group.generations[0].prompt),
+                    [len(g.tokens) for g in group.generations],
+                )
+                for group in groups
             ),
         }
 
@@ -241,9 +242,12 @@ class Curation:
         answer = completion.answer
         if self.settings.form == "readable" and (result := boxed(answer)):
             answer = written_answer(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
-        said = {"role": "assistant", "reasoning_content": completion.reasoning, "content": answer}
+        messages: list[Mapping[str, Any]] = [{"role": "user", "content": problem.prompt}]
+        for exchange in completion.earlier:
+            messages += [_said(exchange.completion.reasoning, exchange.completion.answer), exchange.reply]
         return {
-            "messages": [{"role": "user", "content": problem.prompt}, said],
+            "messages": [*messages, _said(completion.reasoning, answer)],
+            **({"keep_reasoning": True} if completion.earlier else {}),
             "task": problem.task, "problem": problem.id, "language": problem.language,
         }  # fmt: skip
 
@@ -315,9 +319,9 @@ def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
     problem = group.problem
     completions = [
         {
-            "text": generation.text, "length": len(generation.tokens), "rewards": verdict.rewards,
+            "text": generation.text, "length": generation.length, "rewards": verdict.rewards,
             "outcome": verdict.outcome, "finish_reason": generation.finish_reason, "rejected": reason,
-            "prefilled": completion.prefilled,
+            "prefilled": completion.prefilled, **earlier_turns(completion, generation),
         }
         for generation, completion, verdict, reason in zip(
             group.generations, group.completions, group.verdicts, reasons, strict=True
@@ -327,6 +331,10 @@ def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
         "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
         "answer": problem.answer, "completions": completions,
     }  # fmt: skip
+
+
+def _said(reasoning: str, answer: str) -> dict[str, str]:
+    return {"role": "assistant", "reasoning_content": reasoning, "content": answer}
 
 
 def _key(reason: str) -> str:

@@ -34,6 +34,7 @@ from longjing.learning.policy import (
     Lesson,
     PolicyLearner,
     PolicySettings,
+    aligned,
     learn,
     length_mean,
     record,
@@ -79,7 +80,7 @@ class Distillation(PolicyLearner):
         clock, size = Clock(), self.settings.group_size
         groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, clock)
         lessons = [
-            Lesson(generation, torch.zeros(len(generation.tokens)))  # the teacher fills it in, see `_loss`
+            Lesson(generation, torch.zeros(generation.length))  # the teacher fills it in, see `_loss`
             for group in groups
             for generation in group.generations
         ]
@@ -93,10 +94,10 @@ class Distillation(PolicyLearner):
         scores = [
             {
                 "reward": float(lesson.advantages.mean()),
-                "teacher_logprobs": [
-                    round(own + gain, 4)
-                    for own, gain in zip(lesson.generation.logprobs, lesson.advantages.tolist(), strict=True)
-                ],
+                "teacher_logprobs": aligned(
+                    lesson.generation,
+                    (torch.tensor(lesson.generation.logprobs) + lesson.advantages).tolist(),
+                ),
             }
             for lesson in lessons
         ]
@@ -111,7 +112,7 @@ class Distillation(PolicyLearner):
         with torch.no_grad():
             teacher = self._logits(self.teacher, replace(padded, routes=None))
             gains = self._chosen(teacher, padded) - padded.old_logprobs[padded.sampled]
-        counts = [len(lesson.generation.tokens) for lesson in lessons]
+        counts = [lesson.generation.length for lesson in lessons]
         for lesson, own in zip(lessons, gains.cpu().split(counts), strict=True):
             lesson.advantages.copy_(own)
         loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, gains, weights)

@@ -48,7 +48,7 @@ from longjing.model.decoder import Decoder
 from longjing.model.files import load_model, resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
-from longjing.tasks.base import Split, Task
+from longjing.tasks.base import Completion, Split, Task, max_turns
 from longjing.text.tokenizer import Tokenizer
 
 
@@ -134,7 +134,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A completion to learn from; `advantages`: of each of its tokens `[tokens]`, or one for all `[]`."""
+    """A completion to learn from; `advantages`: of each of its sampled tokens `[tokens]`, or one for all `[]`."""
 
     generation: Generation
     advantages: Tensor
@@ -161,6 +161,7 @@ class PolicyLearner(ABC):
         self.settings, self.preset = settings, preset
         self.seed, self.device, self.dtype = seed, device, dtype
         self.task = settings.task.make()
+        self.replying = max_turns(self.task) > 1
         path = resolve(settings.model)
         self.tokenizer = Tokenizer.from_directory(path)
         self.model = load_model(path, device)
@@ -188,12 +189,13 @@ class PolicyLearner(ABC):
         settings = self.settings
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
         problems = draw_problems(task, count, self.seed, step, turn)
+        asked = [(task, problem) for problem in problems]
         with clock.phase("sampling"):
             sampled = sample_groups(
-                self.engine, self.tokenizer, problems, settings.group_size, sampling, self.seed, step, turn
+                self.engine, self.tokenizer, asked, settings.group_size, sampling, self.seed, step, turn
             )
         with clock.phase("judging"):
-            return [judge_group(task, self.tokenizer, *pair) for pair in sampled]
+            return [judge_group(*pair, group) for pair, group in zip(asked, sampled, strict=True)]
 
     def _update(self, step: int, groups: Sequence[Sequence[Lesson]]) -> Update:
         """Optimiser steps over the groups, in minibatches of whole groups."""
@@ -214,7 +216,7 @@ class PolicyLearner(ABC):
     def _optimise(self, step: int, lessons: Sequence[Lesson]) -> tuple[Statistics, float, int]:
         """One optimiser step: the loss has one denominator over all its microbatches."""
         generations = [lesson.generation for lesson in lessons]
-        counts = torch.tensor([len(generation.tokens) for generation in generations])
+        counts = torch.tensor([generation.length for generation in generations])
         mask = torch.arange(int(counts.max())) < counts[:, None]
         per_token = token_weights(mask, self.preset.aggregation, self.settings.max_tokens)[:, 0]
         statistics = None
@@ -231,7 +233,7 @@ class PolicyLearner(ABC):
 
     def _loss(self, lessons: Sequence[Lesson], padded: Padded, weights: Tensor) -> PolicyLoss:
         """The loss of a microbatch; `weights` `[batch, 1]`, of each token of a completion."""
-        gains = [lesson.advantages.expand(len(lesson.generation.tokens)) for lesson in lessons]
+        gains = [lesson.advantages.expand(lesson.generation.length) for lesson in lessons]
         return self._policy_loss(self._logprobs(self.model, padded), padded, torch.cat(gains), weights)
 
     def _policy_loss(self, logprobs: Tensor, padded: Padded, gains: Tensor, weights: Tensor) -> PolicyLoss:
@@ -279,9 +281,9 @@ class PolicyLearner(ABC):
         verdicts = [verdict for group in groups for verdict in group.verdicts]
         judged = [verdict for verdict in verdicts if verdict.outcome != "unjudged"]
         checked = [verdict.outcome == "correct" for verdict in judged if "accuracy" in verdict.rewards]
-        lengths = [len(generation.tokens) for generation in generations]
+        lengths = [generation.length for generation in generations]
         logprobs = [value for generation in generations for value in generation.logprobs]
-        reasoning = [len(self.tokenizer.encode(completion.reasoning)) for completion in completions]
+        reasoning = [len(self.tokenizer.encode(completion.all_reasoning)) for completion in completions]
         sampled = sum(lengths)
         return {
             "step": step,
@@ -294,7 +296,8 @@ class PolicyLearner(ABC):
             "unjudged": len(verdicts) - len(judged),
             # The mean of -log p over what was sampled from p is an unbiased estimate of its entropy.
             "entropy": -sum(logprobs) / max(1, len(logprobs)),
-            "reflection": mean([reflections(g.text) for g in generations]),
+            "reflection": mean([sum(map(reflections, texts)) for group in groups for texts in group.texts]),
+            **({"turns": mean([len(each.earlier) + 1 for each in completions])} if self.replying else {}),
             **(update.statistics.means() if update.statistics else {}),
             "grad_norm": update.grad_norm,
             "learning_rate": self.settings.learning_rate * self._rate_factor(step),
@@ -373,8 +376,9 @@ def record(step: int, group: Group, scores: Sequence[dict[str, Any]]) -> dict[st
         {
             "text": generation.text,
             "prefilled": completion.prefilled,
+            **earlier_turns(completion, generation),
             "tokens": generation.tokens,
-            "logprobs": [round(value, 4) for value in generation.logprobs],
+            "logprobs": aligned(generation, generation.logprobs),
             "rewards": verdict.rewards,
             **score,
             "outcome": verdict.outcome,
@@ -389,6 +393,24 @@ def record(step: int, group: Group, scores: Sequence[dict[str, Any]]) -> dict[st
         "step": step, "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
         "answer": problem.answer, "completions": completions,
     }  # fmt: skip
+
+
+def earlier_turns(completion: Completion, generation: Generation) -> dict[str, Any]:
+    """For the log, of a conversation: the turns before the last, each with what was said to it, and where among the
+    tokens that was. Of a single turn, nothing."""
+    if not completion.earlier:
+        return {}
+    turns = [
+        {"text": each.text, "prefilled": each.completion.prefilled, "reply": dict(each.reply)}
+        for each in completion.earlier
+    ]
+    return {"earlier": turns, "given": [list(span) for span in generation.given]}
+
+
+def aligned(generation: Generation, values: Sequence[float]) -> list[float | None]:
+    """A value of each sampled token at its place among all tokens, None where a token wasn't sampled; for the log."""
+    given = iter(values)
+    return [round(next(given), 4) if sampled else None for sampled in generation.sampled]
 
 
 def length_mean(groups: Sequence[Group]) -> float:

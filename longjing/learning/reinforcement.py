@@ -33,7 +33,7 @@ from longjing.learning.rollouts import Group, rate_group
 from longjing.learning.state import copy_weights, weights
 from longjing.planning import flops
 from longjing.runs import StageDirectory
-from longjing.tasks.base import Task
+from longjing.tasks.base import Task, max_turns
 from longjing.tasks.mixture import Mixture
 
 __all__ = ["EvaluationSettings", "Reinforcement", "ReinforcementSettings", "TaskSettings", "reinforce"]
@@ -93,6 +93,8 @@ class ReinforcementSettings(PolicySettings):
             raise ValueError(
                 "the rewards weigh nothing: every reward would be 0, and nothing would be learned"
             )
+        if self.preference and self.preference.rates == "all" and max_turns(self.task.make()) > 1:
+            raise ValueError("reward models read single answers, not conversations: leave out `rates: all`")
         return self
 
     def preset(self) -> Preset:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longjing.engine.dialogue import Dialogue, Spoken, converse
 from longjing.engine.random import sample_seed
-from longjing.engine.request import Generation, Generator, Request, Sampling
-from longjing.tasks.base import Completion, Problem, Task, Verdict
+from longjing.engine.request import Generation, Generator, Sampling
+from longjing.tasks.base import Completion, Problem, Task, Verdict, max_turns, reply_to
 from longjing.tasks.language import language_reward
-from longjing.text.reasoning import ReasoningStream
+from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 
 # DeepSeek-R1's own list (Nature 645, supplementary information on the growth of reflection), and its Chinese.
@@ -42,6 +43,14 @@ class Group:
         ]
 
     @property
+    def texts(self) -> list[list[str]]:
+        """All that was sampled for each completion, turn by turn."""
+        return [
+            [*(exchange.text for exchange in completion.earlier), generation.text]
+            for generation, completion in zip(self.generations, self.completions, strict=True)
+        ]
+
+    @property
     def judged(self) -> list[bool]:
         return [verdict.outcome != "unjudged" for verdict in self.verdicts]
 
@@ -52,39 +61,32 @@ def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> li
 
 
 def sample_groups(
-    engine: Generator, tokenizer: Tokenizer, problems: Sequence[Problem], group_size: int,
+    engine: Generator, tokenizer: Tokenizer, problems: Sequence[tuple[Task, Problem]], group_size: int,
     sampling: Mapping[str, Any], seed: int, step: int, turn: int,
-) -> list[tuple[Problem, list[Generation]]]:  # fmt: skip
-    """`group_size` completions of each problem.
+) -> list[list[Dialogue]]:  # fmt: skip
+    """`group_size` completions of each problem; with a task that replies, whole conversations.
 
     Seeds come from (seed, step, problem, sample), and from the turn and the place in which the problem was
     drawn: one that comes twice in a step gets other samples, or its group would count double.
     """
-    requests = []
-    for place, problem in enumerate(problems):
-        prompt = tokenizer.encode_chat(_chat(problem))
-        drawn = f"{problem.id} {turn} {place}"
-        requests += [
-            Request(prompt, Sampling(**sampling, seed=sample_seed(seed, step, drawn, sample)))
-            for sample in range(group_size)
+    openings = []
+    for place, (_, problem) in enumerate(problems):
+        seeds = [
+            sample_seed(seed, step, f"{problem.id} {turn} {place}", sample) for sample in range(group_size)
         ]
-    generations = engine.generate(requests)
-    return [
-        (problem, generations[place * group_size : (place + 1) * group_size])
-        for place, problem in enumerate(problems)
-    ]
+        openings.append((_chat(problem), [Sampling(**sampling, seed=each) for each in seeds]))
+
+    def answer(place: int, turns: Sequence[Spoken]) -> Message | None:
+        return reply_to(*problems[place], Completion.of(turns))
+
+    replying = any(max_turns(task) > 1 for task, _ in problems)
+    return converse(engine, tokenizer, openings, answer if replying else None)
 
 
-def judge_group(task: Task, tokenizer: Tokenizer, problem: Problem, generations: list[Generation]) -> Group:
-    """The task's verdict on each completion, with the reward part `language` (see `language_reward`).
-
-    The template says whether the prompt opens the reasoning.
-    """
-    opened = ReasoningStream.after(tokenizer.render(_chat(problem))).in_reasoning
-    completions = [
-        Completion.parse(generation.text, opened, truncated=generation.finish_reason != "stop")
-        for generation in generations
-    ]
+def judge_group(task: Task, problem: Problem, dialogues: Sequence[Dialogue]) -> Group:
+    """The task's verdict on each completion, with the reward part `language` (see `language_reward`)."""
+    generations = [dialogue.generation for dialogue in dialogues]
+    completions = [Completion.of(dialogue.turns) for dialogue in dialogues]
     verdicts = []
     for completion in completions:
         verdict = task.judge(problem, completion)
@@ -125,8 +127,8 @@ class Padded:
     """Completions behind their prompts, right-padded: what the trainer reads.
 
     `tokens` `[batch, length]`; `sampled` bool `[batch, length - 1]`, True at each position whose next token
-    the policy sampled (its end token too); `old_logprobs` like `sampled`, the engine's; `routes`
-    `[batch, length, mixture layers, experts per token]` or None.
+    the policy sampled (its end token too; not what a task said in between); `old_logprobs` like `sampled`, the
+    engine's; `routes` `[batch, length, mixture layers, experts per token]` or None.
     """
 
     tokens: Tensor
@@ -136,7 +138,7 @@ class Padded:
 
 
 def pad(generations: Sequence[Generation], pad_token: int, device: torch.device) -> Padded:
-    """The generations as one batch. What was sampled is known from the lengths, never from the padding."""
+    """The generations as one batch. What was sampled the generations know; it is never inferred from the padding."""
     length = max(len(g.prompt) + len(g.tokens) for g in generations)
     tokens = torch.full((len(generations), length), pad_token)
     sampled = torch.zeros(len(generations), length - 1, dtype=torch.bool)
@@ -148,8 +150,9 @@ def pad(generations: Sequence[Generation], pad_token: int, device: torch.device)
     for row, generation in enumerate(generations):
         start, end = len(generation.prompt), len(generation.prompt) + len(generation.tokens)
         tokens[row, :end] = torch.tensor([*generation.prompt, *generation.tokens])
-        sampled[row, start - 1 : end - 1] = True
-        old[row, start - 1 : end - 1] = torch.tensor(generation.logprobs)
+        mask = torch.tensor(generation.sampled)
+        sampled[row, start - 1 : end - 1] = mask
+        old[row, start - 1 : end - 1].masked_scatter_(mask, torch.tensor(generation.logprobs))
         if routes is not None and generation.routes is not None:
             routes[row, : end - 1] = generation.routes
     return Padded(tokens.to(device), sampled.to(device), old.to(device), routes)

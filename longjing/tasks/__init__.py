@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from longjing.errors import UserError
 from longjing.tasks.arithmetic import Arithmetic
 from longjing.tasks.base import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
+from longjing.tasks.calculator import Calculator
 from longjing.tasks.code import Code
 from longjing.tasks.complaints import complaint, nearest
 from longjing.tasks.conversation import Conversation
@@ -39,7 +40,8 @@ __all__ = [
 ]  # fmt: skip
 
 _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
-    task.name: task for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch, Code)
+    task.name: task
+    for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch, Calculator, Code)
 }
 # What the shipped models have learned, and what is asked where nothing else is said.
 EVERYDAY = tuple(task.name for task in (Countdown, Arithmetic, Equations, WordProblems))

@@ -7,12 +7,12 @@ differ only in form (the order of the numbers, the names in a story).
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
 from random import Random
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,10 +20,12 @@ from longjing.errors import UserError
 from longjing.tasks.answer import boxed, format_reward
 from longjing.tasks.expression import ExpressionError
 from longjing.text import reasoning
+from longjing.text.template import Message
 
 Split = Literal["train", "validation", "test"]
 Language = Literal["en", "zh"]
 
+MAX_TURNS = 8  # of the model, in a conversation with a task that doesn't say how many
 PATIENCE = 200_000  # draws in a row without a new problem, after which a split counts as exhausted
 _CHINESE_SHARE = 0.3  # of the problems when `language` is "mixed"
 
@@ -43,10 +45,26 @@ class Problem:
     language: str  # its ISO 639-1 code
 
 
+class Spoken(Protocol):
+    """A turn of a model's as text, and what was said to it, if anything was."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def prefilled(self) -> bool: ...
+    @property
+    def truncated(self) -> bool: ...
+    @property
+    def reply(self) -> Message | None: ...
+
+
 @dataclass(frozen=True)
 class Completion:
     """What a model wrote, in its parts. `truncated`: it was cut off before it ended by itself. `prefilled`: the prompt
-    had opened the reasoning."""
+    had opened the reasoning.
+
+    In a conversation (`Replying`) it is the last turn, and `earlier` are those before it; `well_formed` speaks of all.
+    """
 
     reasoning: str
     answer: str
@@ -54,12 +72,49 @@ class Completion:
     well_formed: bool
     truncated: bool
     prefilled: bool = True
+    earlier: tuple["Exchange", ...] = ()
 
     @classmethod
-    def parse(cls, text: str, prefilled: bool = True, truncated: bool = False) -> Self:
+    def parse(
+        cls,
+        text: str,
+        prefilled: bool = True,
+        truncated: bool = False,
+        earlier: tuple["Exchange", ...] = (),
+    ) -> Self:
         """Take sampled text apart. `prefilled`: the prompt already ended in `<think>`."""
         parts = reasoning.parse(text, prefilled=prefilled)
-        return cls(parts.reasoning, parts.answer, parts.closed, parts.well_formed, truncated, prefilled)
+        formed = parts.well_formed and all(exchange.completion.well_formed for exchange in earlier)
+        return cls(parts.reasoning, parts.answer, parts.closed, formed, truncated, prefilled, earlier)
+
+    @classmethod
+    def of(cls, turns: Sequence[Spoken]) -> Self:
+        """The last of a conversation's turns, with those before it."""
+        *before, last = turns
+        earlier: tuple[Exchange, ...] = ()
+        for turn in before:
+            completion = cls.parse(turn.text, turn.prefilled, turn.truncated, earlier)
+            earlier += (Exchange(turn.text, completion, turn.reply or {}),)
+        return cls.parse(last.text, last.prefilled, last.truncated, earlier)
+
+    @property
+    def turns(self) -> list["Completion"]:
+        """The earlier turns, and this one."""
+        return [*(exchange.completion for exchange in self.earlier), self]
+
+    @property
+    def all_reasoning(self) -> str:
+        """The reasoning of all turns."""
+        return "\n\n".join(filter(None, (turn.reasoning for turn in self.turns)))
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A turn of the model's, whole and taken apart, and what the task said to it."""
+
+    text: str
+    completion: Completion
+    reply: Message
 
 
 @dataclass(frozen=True)
@@ -95,6 +150,33 @@ class Task(Protocol):
 
     def solve(self, problem: Problem) -> str:
         """A correct answer (what belongs in the box), found by the task's own solver."""
+
+
+@runtime_checkable
+class Replying(Protocol):
+    """A task that may answer a completion, with a tool's result say; the model then goes on.
+
+    The model gets at most `max_turns` turns, an attribute of the task; without one, `MAX_TURNS`.
+    """
+
+    def reply(self, problem: Problem, completion: Completion) -> str | Message | None:
+        """What to say to a completion: a text, said by the user, or a whole message of the chat template's; None ends
+        the conversation, and `completion` is judged. Of bounded time and length; never raises, whatever the completion
+        says. Nothing but the arguments may count: `completion.earlier` tells of the conversation so far."""
+
+
+def max_turns(task: Any) -> int:
+    """How many turns a model may get: one of a task that doesn't reply."""
+    turns: int = getattr(task, "max_turns", MAX_TURNS) if isinstance(task, Replying) else 1
+    return turns
+
+
+def reply_to(task: Any, problem: Problem, completion: Completion) -> Message | None:
+    """What the task says to a completion that ended by itself; None if that was the last."""
+    if completion.truncated or len(completion.earlier) + 1 >= max_turns(task):
+        return None
+    said = task.reply(problem, completion)
+    return {"role": "user", "content": said} if isinstance(said, str) else said
 
 
 def split_of(key: str) -> Split:

@@ -52,7 +52,7 @@ def language_reward(problem: Problem, completion: Completion) -> float:
 
     Without a chain of thought it is that of the answer, and 0 if there is none either: silence isn't consistent.
     """
-    return consistency(completion.reasoning, completion.answer, problem.language)
+    return consistency(completion.all_reasoning, completion.answer, problem.language)
 
 
 def consistency(reasoning: str, answer: str, language: str) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from longjing.tasks.base import Completion, Problem, Split, Task, Verdict
+from longjing.tasks.base import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
+from longjing.text.template import Message
 
 
 class Part(BaseModel):
@@ -70,6 +71,16 @@ class Mixture:
                 "unjudged", {"accuracy": 0.0, "format": 0.0}, f"no part is called {problem.task!r}"
             )
         return self._judges[problem.task].judge(problem, completion)
+
+    @property
+    def max_turns(self) -> int:
+        """See `Replying`."""
+        return max(max_turns(task) for task, _ in self.parts)
+
+    def reply(self, problem: Problem, completion: Completion) -> Message | None:
+        """See `Replying`."""
+        task = self._judges.get(problem.task)
+        return None if task is None else reply_to(task, problem, completion)
 
     def solve(self, problem: Problem) -> str:
         """See `Task`."""

@@ -15,6 +15,7 @@ from longjing.text.template import ChatTemplate, Message
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
 _SPECIAL = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"]
 _MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
+MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 # Merges stay inside these pieces. An operator, a relation or a bracket stands alone, so that a formula is
@@ -238,6 +239,26 @@ class Tokenizer:
         if self._template is None:
             raise UserError(f"{self.origin}: no chat template; add chat_template.jinja, or prompt in text")
         return self._template.render(messages, add_generation_prompt, thinking, tools)
+
+    def harmless(self, message: Message) -> Message:
+        """The message with spaces for the control tokens in its content: a tool may repeat what a model wrote."""
+        if not isinstance(message.get("content"), str):
+            return message
+        control = "|".join(map(re.escape, sorted(self.control_tokens, reverse=True)))
+        return {**message, "content": re.sub(control, " ", message["content"])}
+
+    def render_reply(self, message: Message) -> str:
+        """What stands between the assistant's turn and its next one, if `message` comes in between: the template's text
+        from the end of the one to the beginning of the other.
+
+        What was sampled is thus never rendered, nor encoded again. The message is made `harmless`. Raises UserError for
+        one that the template refuses.
+        """
+        asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}
+        _, mark, between = self.render([asked, said, self.harmless(message)]).partition(MARK)
+        if not mark:
+            raise UserError(f"{self.origin}: the chat template doesn't show what the assistant said before")
+        return between
 
     def encode_chat(
         self,

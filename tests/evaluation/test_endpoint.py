@@ -19,6 +19,7 @@ from longjing.errors import UserError
 from longjing.evaluation import Endpoint, Evaluation, Price, Procedure, measure
 from longjing.evaluation import endpoint as endpoint_module
 from longjing.evaluation.answer_log import AnswerLog
+from longjing.tasks.base import Completion, Problem
 
 PROCEDURE = Procedure(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
 Respond = Callable[[dict[str, Any], int], Response]
@@ -365,3 +366,41 @@ def test_rows_explain_themselves(tmp_path: Path) -> None:
     assert row["base_url"] == fake.base_url
     assert row["request"] == {key: value for key, value in fake.requests[0].items() if key != "path"}
     assert row["reply"]["tokens"] == 10
+
+
+class Insisting(Doubles):
+    """Asks again, twice."""
+
+    max_turns = 3
+
+    def reply(self, problem: Problem, completion: Completion) -> str | None:
+        return f"Sure of {completion.answer}?"
+
+
+def test_an_endpoint_is_talked_to_turn_by_turn(tmp_path: Path) -> None:
+    def respond(request: dict[str, Any], attempt: int) -> Response:
+        turn = len(request["messages"]) // 2
+        n = number_in(request["messages"][0]["content"])
+        content = f"\\boxed{{{2 * n}}}" if turn == 2 else f"guess {turn}"
+        return completion(content, reasoning_content=f"{n}+{n}", reasoning_tokens=4)
+
+    with FakeEndpoint(respond) as fake:
+        endpoint = Endpoint(fake.base_url, "m", tmp_path / "a.jsonl", pause=0.001)
+        evaluation = measure(endpoint, Insisting(), PROCEDURE)
+        again = measure(endpoint, Insisting(), PROCEDURE)
+    assert len(fake.requests) == 3 * 12 and again.records == evaluation.records
+    last = max(fake.requests, key=lambda request: len(request["messages"]))
+    assert [message["role"] for message in last["messages"]] == ["user", "assistant"] * 2 + ["user"]
+    assert [message["content"] for message in last["messages"]][1:] == [
+        "guess 0", "Sure of guess 0?", "guess 1", "Sure of guess 1?",
+    ]  # fmt: skip
+    assert last["max_tokens"] == 99 - 20, "all turns together"
+    assert evaluation.pass_at_1 == 1.0 and evaluation.records[0].lengths == [30] * 3
+    assert evaluation.records[0].reasoning_lengths == [12] * 3
+    assert [turn["reply"]["content"] for turn in evaluation.examples(1)[0]["earlier"]] == [
+        "Sure of guess 0?", "Sure of guess 1?",
+    ]  # fmt: skip
+    with FakeEndpoint(respond) as fake:
+        endpoint = Endpoint(fake.base_url, "m", tmp_path / "b.jsonl")
+        short = measure(endpoint, Insisting(), replace(PROCEDURE, max_tokens=10))
+    assert short.truncated == 1.0 and short.pass_at_1 == 0.0

@@ -93,7 +93,7 @@ class Speaker:
     def _prompt(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode_chat([{"role": "user", "content": text}]))
 
-    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+    def generate(self, requests: Sequence[Request], on_step: Any = None) -> list[Generation]:
         generations = []
         for request in requests:
             random = Random(request.sampling.seed)

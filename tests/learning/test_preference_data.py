@@ -89,7 +89,7 @@ def test_reasoning_stands_apart_or_between_its_tags(tmp_path: Path) -> None:
             {"chosen": ASKED + say("5"), "rejected": [{"role": "user", "content": "?"}, *say("6")]},
             "differ before their last message",
         ),
-        ({"chosen": [{"role": "tool", "content": ""}], "rejected": "b"}, r"chosen\.0\.role"),
+        ({"chosen": [{"role": "robot", "content": ""}], "rejected": "b"}, r"chosen\.0\.role"),
         ({"prompt": "p", "label": True}, "`messages`, or `prompt` and `completion`"),
         ({"prompt": "p", "completion": "c", "label": "maybe"}, "label"),
         ({"messages": say("5"), "label": True}, "`messages` has an answer and no question"),

@@ -71,7 +71,7 @@ def test_the_language_of_the_reasoning_is_rewarded(text: str, english: float, ch
     generation = Generation([0], [1], [-1.0], "stop", text)
     for language, wanted in (("en", english), ("zh", chinese)):
         task, problem = tasks.get("countdown", difficulty=1), problem_in(language)
-        (verdict,) = judge_group(task, tiny.tokenizer(), problem, [generation]).verdicts
+        (verdict,) = judge_group(task, problem, [tiny.dialogue(generation)]).verdicts
         assert verdict.rewards["language"] == wanted and len(verdict.rewards) == 3
 
 
@@ -211,7 +211,7 @@ def test_what_has_no_answer_or_was_cut_off_is_not_liked() -> None:
     texts = ["so</think>\\boxed{1}", "so", "so</think>", "so</think>\\boxed{1}"]
     reasons: list[Any] = ["stop", "stop", "stop", "length"]
     generations = [Generation([0], [1], [-1.0], *pair) for pair in zip(reasons, texts, strict=True)]
-    group = judge_group(tasks.get("countdown", difficulty=1), tiny.tokenizer(), problem, generations)
+    group = judge_group(tasks.get("countdown", difficulty=1), problem, [*map(tiny.dialogue, generations)])
     rated = rate_group(group, {"helpfulness": lambda prompt, completions: [0.5, 0.6, 0.7, 0.8]})
     assert [v.rewards["helpfulness"] for v in rated.verdicts] == [0.5, 0.0, 0.0, 0.0]
     assert [{**v.rewards, "helpfulness": None} for v in rated.verdicts] == [

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing import tasks
+from longjing.engine.dialogue import Dialogue
 from longjing.engine.request import Generation, Request
 from longjing.learning.rollouts import (
     REFLECTION,
@@ -110,23 +111,23 @@ def test_every_sample_has_its_own_seed_and_its_problem() -> None:
     ids, echo = tiny.tokenizer(), Echo()
     problems = [first, second, first]
     for step, turn in ((0, 0), (0, 1), (1, 0)):
-        groups = sample_groups(echo, ids, problems, 4, {"temperature": 0.7, "max_tokens": 5}, 3, step, turn)
-        assert [problem for problem, _ in groups] == problems
-        for problem, group in groups:
+        asked = [(task, problem) for problem in problems]
+        groups = sample_groups(echo, ids, asked, 4, {"temperature": 0.7, "max_tokens": 5}, 3, step, turn)
+        for problem, group in zip(problems, groups, strict=True):
             prompt = ids.encode_chat([{"role": "user", "content": problem.prompt}])
-            assert [generation.prompt for generation in group] == [prompt] * 4
+            assert [dialogue.generation.prompt for dialogue in group] == [prompt] * 4
     seeds = [request.sampling.seed for request in echo.requests]
     assert len(set(seeds)) == len(seeds) == 36
     assert {(r.sampling.temperature, r.sampling.top_p, r.sampling.top_k) for r in echo.requests} == {
         (0.7, 1.0, 0)
     }
     again = Echo()
-    sample_groups(again, ids, [first], 4, {"temperature": 0.7, "max_tokens": 5}, 3, 0, 0)
+    sample_groups(again, ids, [(task, first)], 4, {"temperature": 0.7, "max_tokens": 5}, 3, 0, 0)
     assert [request.sampling.seed for request in again.requests] == seeds[:4]
 
 
-def said(text: str, reason: str = "stop") -> Generation:
-    return Generation([0], [1], [-1.0], reason, text)  # type: ignore[arg-type]
+def said(text: str, reason: Any = "stop", ids: Tokenizer | None = None) -> Dialogue:
+    return tiny.dialogue(Generation([0], [1], [-1.0], reason, text), ids)
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def problem() -> Problem:
 
 def test_a_prefilled_opening_does_not_make_the_format_reward_a_constant(problem: Problem) -> None:
     """The prompt writes `<think>`, so the completion must not; all else of the format is up to it."""
-    task, ids = tasks.get("countdown", difficulty=1), tiny.tokenizer()
+    task = tasks.get("countdown", difficulty=1)
     box = f"\\boxed{{{task.solve(problem)}}}"
     cases = {
         f"so\n</think>\n\n{box}": (1.0, 1.0),
@@ -147,7 +148,7 @@ def test_a_prefilled_opening_does_not_make_the_format_reward_a_constant(problem:
         f"so</think>{box}</think>": (1.0, 0.0),
         "": (0.0, 0.0),
     }
-    group = judge_group(task, ids, problem, [said(text) for text in cases])
+    group = judge_group(task, problem, [said(text) for text in cases])
     assert [(v.rewards["accuracy"], v.rewards["format"]) for v in group.verdicts] == list(cases.values())
 
 
@@ -159,14 +160,14 @@ def test_a_template_that_leaves_the_opening_to_the_model_is_judged_by_it(problem
     unopened = Tokenizer(ids._backend, ids._config, template.replace("<think>\\n", ""), "unopened")
     box = f"\\boxed{{{task.solve(problem)}}}"
     texts = [f"<think>so</think>{box}", f"so</think>{box}"]
-    group = judge_group(task, unopened, problem, [said(text) for text in texts])
+    group = judge_group(task, problem, [said(text, ids=unopened) for text in texts])
     assert [verdict.rewards["format"] for verdict in group.verdicts] == [1.0, 0.0]
 
 
 def test_what_was_cut_off_earns_nothing_however_it_looks(problem: Problem) -> None:
     task = tasks.get("countdown", difficulty=1)
     text = f"so\n</think>\n\n\\boxed{{{task.solve(problem)}}}"
-    group = judge_group(task, tiny.tokenizer(), problem, [said(text), said(text, "length")])
+    group = judge_group(task, problem, [said(text), said(text, "length")])
     assert group.rewards({"accuracy": 1.0, "format": 1.0}) == [2.0, 0.0]
     assert [completion.truncated for completion in group.completions] == [False, True]
 
@@ -179,7 +180,7 @@ def test_format_does_not_pay_for_length(problem: Problem) -> None:
         "so " * 500 + "</think>\\boxed{1}",
         f"so</think>\\boxed{{{task.solve(problem)}}}",
     ]
-    group = judge_group(task, tiny.tokenizer(), problem, [said(text) for text in texts])
+    group = judge_group(task, problem, [said(text) for text in texts])
     short, long, right = group.rewards({"accuracy": 1.0, "format": 1.0})
     assert short == long < right
 

@@ -188,9 +188,26 @@ def test_an_evaluation_without_a_verdict_is_shown(tmp_path: Path) -> None:
 
 def test_a_completion_is_taken_apart_as_its_prompt_left_it() -> None:
     row = {"text": "\\boxed{1}", "outcome": "correct"}
-    assert Sample.of(row | {"prefilled": False}).text.answer == "\\boxed{1}"
-    assert Sample.of(row | {"prefilled": True}).text.reasoning == "\\boxed{1}"
-    assert Sample.of(row).text.reasoning == "\\boxed{1}", "as in logs that don't say"
+    assert Sample.of(row | {"prefilled": False}).turns[0][0].answer == "\\boxed{1}"
+    assert Sample.of(row | {"prefilled": True}).turns[0][0].reasoning == "\\boxed{1}"
+    assert Sample.of(row).turns[0][0].reasoning == "\\boxed{1}", "as in logs that don't say"
+
+
+def test_the_turns_of_a_conversation_are_shown_with_what_was_said_to_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 3)
+    said = {
+        "text": "1+1</think>call",
+        "prefilled": True,
+        "reply": {"role": "user", "content": "<i>it is 2</i>"},
+    }
+    row = {"text": "so</think>2", "prefilled": True, "earlier": [said], "outcome": "correct"}
+    run.stage("zero").rollouts.append({"step": 3, "problem": "q", "prompt": "?", "completions": [row]})
+    html = render(run)
+    assert '<div class="reply" dir="auto">&lt;i&gt;it is 2&lt;/i&gt;</div>' in html
+    assert [(text.answer, reply) for text, reply in Sample.of(row).turns] == [
+        ("call", "<i>it is 2</i>"),
+        ("2", ""),
+    ]
 
 
 @pytest.mark.parametrize("place", ["", "<think>", "x</think>"])

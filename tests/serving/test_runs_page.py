@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.runs import RunDirectory, StageDirectory
-from longjing.serving.page.groups import earlier, group, groups_of, label, telling
+from longjing.serving.page.groups import card, earlier, group, groups_of, label, telling
 from longjing.serving.page.pieces import Token, parts, shortened
 from longjing.serving.page.runs import Runs
+from longjing.serving.page.runs_tab import _page
 from longjing.text.reasoning import parse
 
 Row = dict[str, Any]
@@ -266,6 +267,39 @@ def test_text_stands_in_where_the_tokens_do_not_say_it(change: Row) -> None:
     reasoning, answer = parts(row, tiny.tokenizer())
     assert all(token.logprob is None for token in reasoning + answer)
     assert parts(completion("so</think>2"), None)[1] == [Token("2", advantage=-0.5)]
+
+
+def test_what_the_task_said_is_told_apart() -> None:
+    """It has no colour, no log-probability and no place in the length: the policy didn't write it."""
+    ids, said = (
+        tiny.tokenizer().encode("1+1</think>call"),
+        tiny.tokenizer().encode("<｜User｜>= 2<｜Assistant｜><think>\n"),
+    )
+    more = tiny.tokenizer().encode("so</think>2")
+    own, rest = [-3.0] * len(ids), [-3.0] * len(more)
+    row = completion("so</think>2", tokens=[*ids, *said, *more], logprobs=[*own, *[None] * len(said), *rest])
+    row |= {
+        "earlier": [
+            {"text": "1+1</think>call", "prefilled": True, "reply": {"role": "user", "content": "<b>= 2"}}
+        ],
+        "given": [[len(ids), len(ids) + len(said)]],
+    }
+    shown = card(row, tiny.tokenizer(), 100)
+    assert ("tokens", str(len(ids) + len(more))) in shown.facts
+    assert [turn.reply for turn in shown.turns] == ["<b>= 2", ""]
+    texts = [
+        "".join(t.text for t in part if not t.mark)
+        for turn in shown.turns
+        for part in (turn.reasoning, turn.answer)
+    ]
+    assert texts == ["1+1", "call", "so", "2"]
+    every = [token for turn in shown.turns for token in turn.reasoning + turn.answer]
+    assert all(token.logprob is not None for token in every)
+    shown_group = group(rollout(1, "p", "What is 1+1?", row), tiny.tokenizer())
+    html = str(_page.cards(shown_group, False))
+    assert '<div class="reply"' in html and "&lt;b&gt;= 2</div>" in html
+    other = card(row | {"tokens": [9]}, tiny.tokenizer(), 100)
+    assert [turn.reply for turn in other.turns] == ["<b>= 2", ""], "where the tokens don't say it"
 
 
 def test_colours_say_how_much() -> None:

@@ -18,18 +18,24 @@ _GROUP = 8  # completions shown of one group
 
 @dataclass(frozen=True)
 class Sample:
-    """One completion of a problem, taken apart. `outcome`: correct, wrong or unjudged."""
+    """One completion of a problem, taken apart. `outcome`: correct, wrong or unjudged. `turns`: the model's, each with
+    what the task said to it, if it did."""
 
-    text: Parsed
+    turns: list[tuple[Parsed, str]]
     outcome: str
     reward: float | None = None
     advantage: float | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Sample":
-        # Logs that don't say are of R1's form: the prompt opens the reasoning, where the text doesn't.
-        prefilled = row.get("prefilled", not row["text"].lstrip().startswith("<think>"))
-        return cls(parse(row["text"], prefilled), row["outcome"], row.get("reward"), row.get("advantage"))
+        turns = [(_parsed(turn), str(turn["reply"].get("content", ""))) for turn in row.get("earlier", [])]
+        return cls([*turns, (_parsed(row), "")], row["outcome"], row.get("reward"), row.get("advantage"))
+
+
+def _parsed(row: Mapping[str, Any]) -> Parsed:
+    # Logs that don't say are of R1's form: the prompt opens the reasoning, where the text doesn't.
+    prefilled = row.get("prefilled", not row["text"].lstrip().startswith("<think>"))
+    return parse(row["text"], prefilled)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,21 @@ from statistics import fmean
 from typing import Any
 
 from longjing.runs.jsonl import Row
-from longjing.serving.page.pieces import Token, parts, shortened
+from longjing.serving.page.pieces import Token, shortened, turns
 from longjing.serving.page.runs import Stage
 from longjing.text.tokenizer import Tokenizer
 
 _SHOWN = 24_000  # tokens of a group that a page holds without getting slow
 _ENDINGS = {"stop": "ended by itself", "length": "cut off"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the model wrote, and what the task said to that, if it did."""
+
+    reasoning: list[Token]
+    answer: list[Token]
+    reply: str
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,7 @@ class Card:
     outcome: str
     ending: str
     facts: list[tuple[str, str]]
-    reasoning: list[Token]
-    answer: list[Token]
+    turns: list[Turn]
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def group(row: Row, tokenizer: Tokenizer | None) -> Group:
     said = [_right(completions) + " right"]
     said += [f"mean reward {fmean(rewards):.2f}"] if rewards else []
     said += [f"mean length {fmean(lengths):.0f}"] if lengths else []
-    every = [token for each in cards for token in (*each.reasoning, *each.answer)]
+    every = [token for each in cards for turn in each.turns for token in (*turn.reasoning, *turn.answer)]
     return Group(
         row["step"], str(row["prompt"]), str(row.get("answer") or ""), cards, " · ".join(said),
         largest=max((abs(token.advantage) for token in every if token.advantage), default=0.0),
@@ -108,14 +116,17 @@ def card(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) 
     ending = _ENDINGS.get(reason, reason)
     if "rejected" in completion:  # by a stage that makes data
         ending += f", not kept: {completion['rejected']}" if completion["rejected"] else ", kept"
-    reasoning, answer = parts(completion, tokenizer)
-    return Card(
-        str(completion["outcome"]), ending, facts, shortened(reasoning, room), shortened(answer, room)
-    )
+    said = [
+        Turn(shortened(reasoning, room), shortened(answer, room), reply)
+        for reasoning, answer, reply in turns(completion, tokenizer)
+    ]
+    return Card(str(completion["outcome"]), ending, facts, said)
 
 
 def _length(completion: Mapping[str, Any]) -> int | None:
-    return len(completion["tokens"]) if "tokens" in completion else completion.get("length")
+    if "tokens" not in completion:
+        return completion.get("length")
+    return len(completion["tokens"]) - sum(end - start for start, end in completion.get("given") or [])
 
 
 def _right(completions: Sequence[Mapping[str, Any]]) -> str:

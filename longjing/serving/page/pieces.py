@@ -1,7 +1,7 @@
 """A completion cut into its tokens, reasoning apart from answer, with what is known of each."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,20 @@ class Token:
             return ""
         facts = f"log-probability {self.logprob:.3f} ({math.exp(min(0.0, self.logprob)):.1%})"
         return facts + (f", advantage {self.advantage:+.3f}" if self.advantage is not None else "")
+
+
+def turns(
+    completion: Mapping[str, Any], tokenizer: Tokenizer | None
+) -> Iterator[tuple[list[Token], list[Token], str]]:
+    """Reasoning and answer of each of the model's turns, and what was said to it; that has no tokens of the model's."""
+    earlier, given = completion.get("earlier") or [], completion.get("given") or []
+    starts = [0, *(end for _, end in given)]
+    ends = [*(start for start, _ in given), None]
+    for turn, start, end in zip([*earlier, {}], starts, ends, strict=True):
+        rows = ("tokens", "logprobs", "teacher_logprobs")
+        cut = {name: completion[name][start:end] for name in rows if completion.get(name)}
+        said = str((turn.get("reply") or {}).get("content") or "")
+        yield (*parts({**completion, **turn, **cut}, tokenizer), said)
 
 
 def parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[list[Token], list[Token]]:
