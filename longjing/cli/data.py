@@ -1,8 +1,9 @@
 """Commands on sets of problems: from the Hub to a file that a task is made of."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -62,7 +63,6 @@ def get(
         longjing data get taco --from downloads/TACO --tests 20 --out taco.jsonl
     """
     from longjing.data.public import open_set
-    from longjing.runs.files import to_json, write_lines
 
     _writable(out, source)
     reading = open_set(name, split, source, revision, tests)
@@ -70,7 +70,7 @@ def get(
         raise UserError(
             f"{reading.origin}: none of {reading.read} rows is a problem: {dict(reading.left_out)}"
         )
-    write_lines(out, (to_json(row) + "\n" for row in rows))
+    _write(out, rows)
     left_out = [(f"left out: {reason}", f"{count:,}") for reason, count in reading.left_out.most_common()]
     facts = [
         ("from", reading.origin),
@@ -114,14 +114,13 @@ def decontaminate(
     """
     from longjing.data.contamination import load, split
     from longjing.evaluation.benchmarks import BENCHMARKS
-    from longjing.runs.files import to_json, write_lines
 
     _writable(out, file)
     evaluations = load(against or list(BENCHMARKS), words)
     found = split(file, evaluations)
     for place, row, match in found.contaminated[:show]:
-        prompt = " ".join(row["prompt"].split())[:200]
-        print(f"{place}: {prompt}\n  shares with {match.evaluation}, {match.place}: {match.shared[:200]}\n")
+        print(f"{place}: {_shown(row['prompt'])}")
+        print(f"  shares with {match.evaluation}, {match.place}: {_shown(match.shared)}\n")
     dropped = {name: 0 for name in evaluations.counts}
     for _, _, match in found.contaminated:
         dropped[match.evaluation] += 1
@@ -133,7 +132,7 @@ def decontaminate(
         raise UserError(
             f"all {len(found.contaminated)} problems of {file} are asked by an evaluation; none is left"
         )
-    write_lines(out, (to_json(row) + "\n" for row in found.clean))
+    _write(out, found.clean)
     total = len(found.clean) + len(found.contaminated)
     show_table(str(out), [("problems", f"{total:,}"), *counts, ("left", f"{len(found.clean):,}")], Console())
 
@@ -182,7 +181,6 @@ def filter_problems(
         longjing data filter big-math.jsonl --by llama8b_solve_rate --at-most 0.5 --out hard.jsonl
     """
     from longjing.data.difficulty import Band, recorded, sieve
-    from longjing.runs.files import to_json, write_lines
 
     band = Band(at_least, at_most)
     _writable(out, Path(file))
@@ -216,7 +214,7 @@ def filter_problems(
     show_table(str(out), facts, Console())
     if not found.kept:
         raise UserError(f"no problem has a rate from {at_least} to {at_most}: {out} was not written")
-    write_lines(out, (to_json(row) + "\n" for row in found.kept))
+    _write(out, found.kept)
 
 
 def _measured(
@@ -229,7 +227,7 @@ def _measured(
     device: str,
     dtype: str,
     base_url: str | None,
-) -> tuple[list[tuple[dict[str, object], float | None]], list[tuple[str, ...]]]:
+) -> tuple[list[tuple[dict[str, Any], float | None]], list[tuple[str, ...]]]:
     """The rows with the model's rates, and what is to be said about them."""
     from longjing import tasks
     from longjing.data.difficulty import fingerprint, measure
@@ -280,3 +278,15 @@ def _writable(out: Path, source: Path | None) -> None:
         part = out.with_name(out.name + ".part")
         part.touch()
         part.unlink()
+
+
+def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Rows as JSON by lines; half a pair of surrogates, which UTF-8 has no bytes for, as JSON's escape."""
+    from longjing.runs.files import to_json, write_lines
+
+    write_lines(out, (to_json(row).encode("utf-8", "backslashreplace").decode() + "\n" for row in rows))
+
+
+def _shown(text: str) -> str:
+    """The beginning of a text that somebody else wrote, with nothing in it that a terminal obeys."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split())[:200])

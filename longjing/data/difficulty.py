@@ -80,12 +80,12 @@ def measure(
     rows: dict[str, tuple[Row, Problem]] = {}
     for place, row in task.placed():
         problem = task.problem(place, row)
-        rows.setdefault(problem.id, (row, problem))
+        rows.setdefault(_key(problem), (row, problem))
     sampling = asdict(procedure)
     del sampling["problems"]
     how = {key: value for key, value in task.settings.items() if key not in ("sha256", "prompt", "answer")}
     log, rates = _opened(kept, {"model": model, "sampling": sampling, "task": how})
-    missing = [problem for id, (_, problem) in rows.items() if id not in rates]
+    missing = [(key, problem) for key, (_, problem) in rows.items() if key not in rates]
     finished, tokens = len(rows) - len(missing), 0
     for start in range(0, len(missing), at_once):
         part = missing[start : start + at_once]
@@ -94,20 +94,26 @@ def measure(
                 [{"role": "user", "content": problem.prompt}],
                 [procedure.sampling(problem.id, sample) for sample in range(procedure.samples)],
             )
-            for problem in part
+            for _, problem in part
         ]
         answers = respondent.answer(questions, _after(on_progress, finished * procedure.samples, tokens))
-        for problem, group in zip(part, answers.groups, strict=True):
+        for (key, problem), group in zip(part, answers.groups, strict=True):
             outcomes = [task.judge(problem, answer.completion).outcome for answer in group]
-            rates[problem.id] = Rate(
+            rates[key] = Rate(
                 outcomes.count("correct"),
                 len(outcomes) - outcomes.count("unjudged"),
                 sum(answer.completion.truncated for answer in group),
             )
-            log.append({"id": problem.id, **asdict(rates[problem.id])})
+            log.append({"problem": key, **asdict(rates[key])})
             tokens += sum(answer.length for answer in group)
         finished += len(part)
-    return [(row, rates[id]) for id, (row, _) in rows.items()]
+    return [(row, rates[key]) for key, (row, _) in rows.items()]
+
+
+def _key(problem: Problem) -> str:
+    """The same for what is asked and judged alike."""
+    judged = json.dumps([problem.id, problem.answer, problem.data], sort_keys=True)
+    return blake2b(judged.encode(), digest_size=12).hexdigest()
 
 
 def _after(on_progress: Progress | None, samples: int, tokens: int) -> Progress | None:
@@ -120,7 +126,7 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
     try:
         with disk_errors(path):
             first, *others = read_jsonl(path) or [header]
-            rates = {row["id"]: Rate(row["correct"], row["judged"], row["truncated"]) for row in others}
+            rates = {row["problem"]: Rate(row["correct"], row["judged"], row["truncated"]) for row in others}
             changed = [key for key in header if first.get(key) != header[key]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(

@@ -126,6 +126,15 @@ def test_the_command_drops_counts_and_shows(tmp_path: Path) -> None:
     )
 
 
+def test_what_strangers_wrote_reaches_neither_terminal_nor_traceback(tmp_path: Path) -> None:
+    exam, out = rows(tmp_path / "exam.jsonl", "problem", LONG), tmp_path / "clean.jsonl"
+    mine = rows(tmp_path / "mine.jsonl", "prompt", f"\x1b[2J\ud800 {LONG}", "\ud83d 2 + 2?")
+    code, said = decontaminate(mine, "--out", out, "--against", exam)
+    assert code == 0, said
+    assert "\ufffd[2J\ufffd A train" in said and "\x1b" not in said
+    assert json.loads(out.read_text("utf-8")) == {"prompt": "\ud83d 2 + 2?"}
+
+
 def test_nothing_passes_that_was_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
 
@@ -140,7 +149,7 @@ def test_nothing_passes_that_was_not_compared(tmp_path: Path, monkeypatch: pytes
     )
     good, answers = ["--against", exam], rows(tmp_path / "answers.jsonl", "reply", "1")
     out = tmp_path / "clean.jsonl"
-    for arguments, expected in [
+    cases: list[tuple[list[object], str]] = [
         ([], "no network"),
         ([*good, "--against", "math-500"], "--against math-500=PATH"),
         ([*good, "--against", "gsm8k=absent.jsonl"], "cannot read absent.jsonl"),
@@ -149,7 +158,8 @@ def test_nothing_passes_that_was_not_compared(tmp_path: Path, monkeypatch: pytes
         (["--against", answers], "no column problem"),
         ([*good, "--words", 1], "shared by everything"),
         (["--against", mine], "none is left"),
-    ]:
+    ]
+    for arguments, expected in cases:
         code, said = decontaminate(mine, "--out", out, *arguments)
         assert (code, expected in said) == (2, True), (arguments, said)
         assert not out.exists()

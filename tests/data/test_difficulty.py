@@ -81,6 +81,18 @@ def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path
     assert measure(Knows(patience=0), task, procedure, {"name": "it"}, kept) == measured
 
 
+def test_a_problem_with_another_answer_is_measured_anew(tmp_path: Path) -> None:
+    task, kept, procedure = listed(tmp_path), tmp_path / "rates.jsonl", Procedure(samples=4)
+    measure(Knows(), task, procedure, {}, kept)
+    rows = [row for _, row in task.placed()]
+    write(tmp_path / "problems.jsonl", [*rows[:3], rows[3] | {"answer": "False"}, rows[4]])
+    changed, again = tasks.get(task.name, verifier="exact"), Knows()
+    assert isinstance(changed, ListedTask)
+    measured = measure(again, changed, procedure, {}, kept)
+    assert again.asked == 1
+    assert measured[3][1].correct == 0
+
+
 def test_rates_of_something_else_are_refused(tmp_path: Path) -> None:
     task, kept = listed(tmp_path), tmp_path / "rates.jsonl"
     measure(Knows(), task, Procedure(samples=4), {"name": "it"}, kept)
@@ -202,7 +214,7 @@ def test_the_command_with_recorded_rates(tmp_path: Path) -> None:
 def test_the_command_refuses_in_plain_words(tmp_path: Path) -> None:
     file = write(tmp_path / "p.jsonl", [{"prompt": "1", "answer": "1", "rate": 2}])
     out = tmp_path / "kept.jsonl"
-    for arguments, expected in [
+    cases: list[tuple[list[object], str]] = [
         ([file], "say whose rates"),
         ([file, "--model", "base", "--by", "rate"], "say whose rates"),
         ([file, "--by", "rat"], "no column 'rat'"),
@@ -213,7 +225,8 @@ def test_the_command_refuses_in_plain_words(tmp_path: Path) -> None:
         ([file, "--model", "base", "--set", "verifier=exact", "--temperature", 0], "at temperature 0"),
         (["countdown", "--model", "base"], "no list of problems"),
         ([tmp_path / "absent.jsonl", "--model", "base", "--set", "verifier=exact"], "cannot read"),
-    ]:
+    ]
+    for arguments, expected in cases:
         code, said = run(*arguments, "--out", out)
         assert (code, expected in said) == (2, True), (arguments, said)
         assert not out.exists()

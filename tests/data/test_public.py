@@ -205,7 +205,7 @@ def test_get_refuses_in_plain_words(tmp_path: Path) -> None:
     write(tmp_path / "part/main/train-00000-of-00002.parquet", [ROWS["gsm8k"]])
     write(tmp_path / "empty.jsonl", [ROWS["deepscaler"] | {"answer": ""}])
     (tmp_path / "broken.parquet").write_text("no parquet")
-    for arguments, expected in [
+    cases: list[tuple[list[object], str]] = [
         (["gsm9k"], "did you mean 'gsm8k'?"),
         (["deepscaler", "--split", "test"], "no split 'test'"),
         (["gsm8k", "--from", good], "no column 'question'; there are problem"),
@@ -216,7 +216,8 @@ def test_get_refuses_in_plain_words(tmp_path: Path) -> None:
         (["deepscaler", "--from", tmp_path / "empty.jsonl"], "none of 1 rows is a problem"),
         (["deepscaler", "--from", good, "--revision", "main"], "--revision is for the Hub"),
         (["deepscaler", "--from", good, "--tests", 0], "1 to 200 tests"),
-    ]:
+    ]
+    for arguments, expected in cases:
         code, said = get(*arguments, "--out", out)
         assert (code, expected in said) == (2, True), (arguments, said)
         assert not out.exists()
