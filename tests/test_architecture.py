@@ -13,7 +13,7 @@ FLOORS = {
     "model": 1, "text": 1,
     "engine": 2, "tasks": 2, "runs": 2,
     "evaluation": 3, "planning": 3,
-    "learning": 4,
+    "learning": 4, "data": 4,
     "recipe": 5, "serving": 5, "chat": 5,
     "cli": 6, "__init__": 6, "__main__": 7,
 }  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from longjing.cli import measuring, models, runs, sandbox, serving, tasks
+from longjing.cli import data, measuring, models, runs, sandbox, serving, tasks
 from longjing.errors import UserError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 for name, command in _COMMANDS.items():
     app.command(name)(command)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(data.app, name="data")
 app.add_typer(sandbox.app, name="sandbox")
 
 

@@ -15,7 +15,7 @@ from longjing import tasks
 from longjing.errors import UserError
 from longjing.evaluation.evaluate import Procedure
 from longjing.evaluation.examination import Choice, Examination, Mathematics
-from longjing.evaluation.sources import download
+from longjing.evaluation.sources import INSTEAD, download
 from longjing.tasks.base import Task
 from longjing.tasks.complaints import nearest
 from longjing.tasks.rows import read_rows
@@ -82,9 +82,15 @@ def load(name: str, file: Any = None, **others: Any) -> Examination:
     benchmark = BENCHMARKS[name]
     if file is None:
         origin = f"{benchmark.repository}@{benchmark.revision}/{benchmark.file}"
-        path = download(benchmark.repository, benchmark.revision, benchmark.file)
+        path = source(name)
     else:
         origin, path = file, Path(file)
     rows = read_rows(path)
     settings = {"source": origin, "sha256": sha256(path.read_bytes()).hexdigest()}
     return benchmark.kind(name, rows, settings, origin)
+
+
+def source(name: str, instead: str = INSTEAD) -> Path:
+    """The benchmark's file, from the Hub. Raises UserError if it can't be had, with what may be done `instead`."""
+    benchmark = BENCHMARKS[name]
+    return download(benchmark.repository, benchmark.revision, benchmark.file, instead)

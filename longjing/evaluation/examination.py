@@ -15,7 +15,7 @@ from longjing.tasks.rows import Row
 from longjing.tasks.verifiers.mathematics import Algebra
 from longjing.tasks.verifiers.pool import VerifierError
 
-_REASON = "Please reason step by step, and put your final answer within \\boxed{}"
+REASON = "Please reason step by step, and put your final answer within \\boxed{}"
 _CHOOSE = (
     "Answer the following multiple choice question. The last line of your response should be of the following "
     "format: 'ANSWER: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering."
@@ -99,7 +99,7 @@ class Mathematics(Examination):
     def read(self, row: Row) -> tuple[str, str]:
         question = _text(row, "question" if "question" in row else "problem")
         answer = _text(row, "answer").rpartition("####")[2].strip()
-        return f"{question}\n\n{_REASON}", answer
+        return f"{question}\n\n{REASON}", answer
 
     def final(self, text: str) -> str | None:
         """What the last box holds: a summary may well name its result twice."""

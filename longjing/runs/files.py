@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,20 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file: a reader sees the old text or the new, never a part."""
+    write_lines(path, [text])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """The same for text that comes bit by bit; each says itself where its lines end."""
     part = path.with_name(path.name + ".part")
     with disk_errors(path):
-        part.write_text(text, encoding="utf-8")
-        sync(part)
-        part.replace(path)
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                file.writelines(lines)
+            sync(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> str:

@@ -111,7 +111,7 @@ class ListedTask(ABC):
     def _listed(self) -> list[tuple[Problem, Split]]:
         found: dict[str, tuple[str, Problem]] = {}
         for place, row in self.placed():
-            problem = self._problem(place, dict(row))
+            problem = self.problem(place, row)
             first, known = found.setdefault(problem.id, (place, problem))
             if known.answer != problem.answer:
                 raise UserError(
@@ -120,7 +120,9 @@ class ListedTask(ABC):
                 )
         return [(problem, split_of(f"listed {problem.id}")) for _, problem in found.values()]
 
-    def _problem(self, place: str, row: dict[str, Any]) -> Problem:
+    def problem(self, place: str, row: Mapping[str, Any]) -> Problem:
+        """The problem that a row of `placed` is. Raises UserError if it is none."""
+        row = dict(row)
         prompt, answer = (_text(row.pop(column, None)) for column in ("prompt", "answer"))
         if not prompt.strip() or (self.rubric.needs_answer and not answer.strip()):
             missing = "answer" if prompt.strip() else "prompt"

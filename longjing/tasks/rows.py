@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,30 @@ def placed_rows(path: Path) -> list[Placed]:
     return rows
 
 
+def streamed_rows(path: Path, columns: Sequence[str]) -> Iterator[Placed]:
+    """The rows of a file, each with its place. A parquet file is read bit by bit, and of its columns only those given.
+    Raises UserError if it can't be read, or holds none."""
+    if path.suffix != ".parquet":
+        yield from placed_rows(path)
+        return
+    number = 0
+    try:
+        with _parquet(path).ParquetFile(path) as file:
+            there = [
+                column for column in columns if column in file.schema_arrow.names
+            ] or file.schema_arrow.names
+            for batch in file.iter_batches(1000, columns=there):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} can't be read as parquet: {error}") from error
+    if not number:
+        raise UserError(f"{path} holds no rows with named columns")
+
+
 def _read_jsonl(path: Path) -> list[Placed]:
     rows = []
     for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
@@ -60,11 +84,15 @@ def _read_csv(path: Path) -> list[Placed]:
 
 
 def _read_parquet(path: Path) -> list[Placed]:
+    return _numbered(_parquet(path).read_table(path).to_pylist())
+
+
+def _parquet(path: Path) -> Any:
     try:
         from pyarrow import parquet
     except ImportError:
         raise UserError(f"{path}: reading parquet needs pyarrow: pip install 'longjing[eval]'") from None
-    return _numbered(parquet.read_table(path).to_pylist())
+    return parquet
 
 
 def _numbered(rows: list[Any]) -> list[Placed]:

@@ -30,7 +30,7 @@ from longjing.tasks.verifiers.pool import VerifierError
 Tests = Sequence[StdioTest | CallTest]
 
 _REMEMBERED = 20_000  # programs with their tests; many samples are the same
-_MOST = 200  # tests of a problem
+MOST_TESTS = 200  # tests of a problem
 _FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)```", re.DOTALL)
 _FORMS = ({"stdin", "stdout"}, {"function", "arguments", "returns"})
 
@@ -112,8 +112,8 @@ def read_tests(given: Any) -> list[StdioTest | CallTest]:
     """The tests of a problem. Raises VerifierError if they are none: that is no fault of a program's."""
     try:
         rows = json.loads(given) if isinstance(given, str) else given
-        if not isinstance(rows, list) or not 0 < len(rows) <= _MOST:
-            raise ValueError(f"not a list of 1 to {_MOST}")
+        if not isinstance(rows, list) or not 0 < len(rows) <= MOST_TESTS:
+            raise ValueError(f"not a list of 1 to {MOST_TESTS}")
         return [_read_test(row) for row in rows]
     except (ValueError, TypeError, RecursionError) as error:
         raise VerifierError(f"the problem has no `tests` that can be read: {error}") from None

@@ -1,0 +1,292 @@
+"""Commands on sets of problems: from the Hub to a file that a task is made of."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from longjing.cli.models import Device, Dtype, load_engine
+from longjing.cli.printing import progress, say, show_table
+from longjing.cli.tasks import Settings
+from longjing.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Problems of public sets, for a model to learn from.\n\n"
+    "Get a set, drop what the evaluations ask too, keep what is as hard as it should be, and learn:\n\n"
+    "    longjing data get gsm8k --out gsm8k.jsonl\n\n"
+    "    longjing data decontaminate gsm8k.jsonl --out clean.jsonl\n\n"
+    "    longjing data filter clean.jsonl --set verifier=math --model MODEL --out kept.jsonl\n\n"
+    "    longjing run r1-zero --set task=kept.jsonl --set task.verifier=math",
+)
+Out = Annotated[Path, typer.Option(help="the .jsonl file to write; it appears whole or not at all")]
+
+
+@app.command(name="list")
+def list_sets() -> None:
+    """List the public sets, each with its name on the Hub, its splits, and the verifier that judges its answers."""
+    from longjing.data.public import PUBLIC
+
+    rows = [
+        (name, known.repository, ", ".join(known.splits), known.verifier) for name, known in PUBLIC.items()
+    ]
+    show_table("public sets", [("set", "on the Hub", "splits", "verifier"), *rows], Console(), header=True)
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="see `longjing data list`; or the set's name on the Hub")],
+    out: Out,
+    split: Annotated[str, typer.Option(help="of the set")] = "train",
+    source: Annotated[
+        Path | None, typer.Option("--from", help="a file or a folder of the same form, instead of the Hub")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="on the Hub; default the one that the reader knows")
+    ] = None,
+    tests: Annotated[int, typer.Option(help="of a program at most, evenly chosen from the set's")] = 200,
+) -> None:
+    """Write the problems of a public set as rows with `prompt`, `answer` and what their verifier reads.
+
+    Rows whose answer can't be checked are left out, and counted by reason. A set that its owners show only to who
+    accepted its terms needs HF_TOKEN.
+
+    Examples:
+
+        longjing data get gsm8k --out gsm8k.jsonl
+
+        longjing data get open-r1/OpenR1-Math-220k --out openr1.jsonl
+
+        longjing data get taco --from downloads/TACO --tests 20 --out taco.jsonl
+    """
+    from longjing.data.public import open_set
+
+    _writable(out, source)
+    reading = open_set(name, split, source, revision, tests)
+    if not (rows := list(reading.rows())):
+        raise UserError(
+            f"{reading.origin}: none of {reading.read} rows is a problem: {dict(reading.left_out)}"
+        )
+    _write(out, rows)
+    left_out = [(f"left out: {reason}", f"{count:,}") for reason, count in reading.left_out.most_common()]
+    facts = [
+        ("from", reading.origin),
+        ("rows", f"{reading.read:,}"),
+        *left_out,
+        ("problems", f"{len(rows):,}"),
+    ]
+    show_table(str(out), facts, Console())
+    say(
+        Console(stderr=True),
+        f"not compared with any evaluation yet: longjing data decontaminate {out}",
+        "dim",
+    )
+
+
+@app.command()
+def decontaminate(
+    file: Annotated[Path, typer.Argument(help="rows with a `prompt`")],
+    out: Out,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME, NAME=FILE or FILE",
+            help="aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k (its test split), as they are on the Hub or in "
+            "a file; or any file with problems; repeat for more; default all five",
+        ),
+    ] = None,
+    words: Annotated[int, typer.Option(help="in a row that no problem may share with an evaluation's")] = 13,
+    show: Annotated[int, typer.Option(min=0, help="examples of what was dropped")] = 3,
+) -> None:
+    """Drop the problems that an evaluation asks too: those that share a run of words with one of its problems.
+
+    Problems of an evaluation with fewer words are compared as a whole. If an evaluation can't be had, nothing is
+    written. What a learner has seen, a measurement on it says nothing about.
+
+    Examples:
+
+        longjing data decontaminate gsm8k.jsonl --out clean.jsonl
+
+        longjing data decontaminate mine.jsonl --against math-500 --against our-exam.csv --out clean.jsonl
+    """
+    from longjing.data.contamination import load, split
+    from longjing.evaluation.benchmarks import BENCHMARKS
+
+    _writable(out, file)
+    evaluations = load(against or list(BENCHMARKS), words)
+    found = split(file, evaluations)
+    for place, row, match in found.contaminated[:show]:
+        print(f"{place}: {_shown(row['prompt'])}")
+        print(f"  shares with {match.evaluation}, {match.place}: {_shown(match.shared)}\n")
+    dropped = {name: 0 for name in evaluations.counts}
+    for _, _, match in found.contaminated:
+        dropped[match.evaluation] += 1
+    counts = [
+        (f"dropped for {name}, of {evaluations.counts[name]:,} problems", f"{count:,}")
+        for name, count in dropped.items()
+    ]
+    if not found.clean:
+        raise UserError(
+            f"all {len(found.contaminated)} problems of {file} are asked by an evaluation; none is left"
+        )
+    _write(out, found.clean)
+    total = len(found.clean) + len(found.contaminated)
+    show_table(str(out), [("problems", f"{total:,}"), *counts, ("left", f"{len(found.clean):,}")], Console())
+
+
+@app.command(name="filter")
+def filter_problems(
+    file: Annotated[
+        str, typer.Argument(help="rows with `prompt` and `answer`; or a task of listed problems")
+    ],
+    out: Out,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="whose answers are judged: a run, a directory, a shipped model, or one behind --base-url"
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="take the rates that this column says; no model is asked"),
+    ] = None,
+    at_least: Annotated[float, typer.Option(help="the lowest share of right answers")] = 0.1,
+    at_most: Annotated[float, typer.Option(help="the highest share of right answers")] = 0.9,
+    samples: Annotated[int, typer.Option(min=1, help="answers to each problem")] = 8,
+    settings: Settings = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="longest answer; what is cut off counts as wrong")
+    ] = 512,
+    temperature: Annotated[float, typer.Option(min=0)] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
+    seed: Annotated[int, typer.Option(help="of the samples")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    base_url: Annotated[
+        str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")
+    ] = None,
+) -> None:
+    """Keep the problems that a model solves sometimes: from those it solves always or never it can't learn.
+
+    Each row kept gets its `pass_rate`. All rates are kept as they come, in OUT.rates.jsonl: the same command goes on
+    where it was stopped, and with another --at-least or --at-most it asks nothing again.
+
+    Examples:
+
+        longjing data filter clean.jsonl --set verifier=math --model MODEL --at-least 0.1 --at-most 0.9 --out kept.jsonl
+
+        longjing data filter big-math.jsonl --by llama8b_solve_rate --at-most 0.5 --out hard.jsonl
+    """
+    from longjing.data.difficulty import Band, recorded, sieve
+
+    band = Band(at_least, at_most)
+    _writable(out, Path(file))
+    if (model is None) == (by is None):
+        raise UserError("say whose rates: --model MODEL measures them, --by COLUMN takes what the file says")
+    if model is None:
+        if settings or base_url:
+            raise UserError(
+                f"{'--set' if settings else '--base-url'} is for measuring a --model, not for --by"
+            )
+        rated = recorded(Path(file), by or "")
+        facts: list[tuple[str, ...]] = []
+    else:
+        rated, facts = _measured(
+            file,
+            out,
+            model,
+            settings or [],
+            samples,
+            (seed, temperature, top_p, max_tokens),
+            device,
+            dtype,
+            base_url,
+        )
+    found = sieve(rated, band)
+    facts = [
+        ("problems", f"{len(rated):,}"), *facts, (f"below {at_least}", f"{found.harder:,}"),
+        (f"above {at_most}", f"{found.easier:,}"), ("without a rate", f"{found.unknown:,}"),
+        ("kept", f"{len(found.kept):,}"),
+    ]  # fmt: skip
+    show_table(str(out), facts, Console())
+    if not found.kept:
+        raise UserError(f"no problem has a rate from {at_least} to {at_most}: {out} was not written")
+    _write(out, found.kept)
+
+
+def _measured(
+    file: str,
+    out: Path,
+    model: str,
+    settings: list[str],
+    samples: int,
+    drawn: tuple[int, float, float, int],
+    device: str,
+    dtype: str,
+    base_url: str | None,
+) -> tuple[list[tuple[dict[str, Any], float | None]], list[tuple[str, ...]]]:
+    """The rows with the model's rates, and what is to be said about them."""
+    from longjing import tasks
+    from longjing.data.difficulty import fingerprint, measure
+    from longjing.evaluation import Endpoint, Local, Procedure, Respondent
+    from longjing.recipe.loading import parse_settings
+    from longjing.tasks.listed import ListedTask
+
+    task = tasks.get(file, **parse_settings(settings))
+    if not isinstance(task, ListedTask):
+        raise UserError(f"{file} has no list of problems to choose from: give a file of them")
+    total = len(list(task.placed()))
+    procedure = Procedure(total, samples, *drawn)
+    console = Console(stderr=True)
+    respondent: Respondent
+    if base_url is None:
+        engine, tokenizer = load_engine(model, device, dtype, console)
+        respondent, whose = Local(engine, tokenizer), {"weights": fingerprint(engine.model)}
+        at_once = 64
+    else:
+        if (device, dtype) != ("auto", "float32"):
+            raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
+        answers = out.with_name(out.name + ".answers.jsonl")
+        respondent = Endpoint(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
+        whose = {"name": model, "base_url": base_url}
+        at_once = total  # it keeps its answers itself
+    rates = out.with_name(out.name + ".rates.jsonl")
+    with progress(total * samples) as advance:
+        measured = measure(respondent, task, procedure, whose, rates, at_once=at_once, on_progress=advance)
+    counted = [rate for _, rate in measured]
+    judged, correct = (sum(getattr(rate, of) for rate in counted) for of in ("judged", "correct"))
+    cut = sum(rate.truncated for rate in counted) / (samples * len(counted))
+    facts: list[tuple[str, ...]] = [
+        ("right answers", f"{correct / judged:.1%}" if judged else "none judged"),
+        ("cut off", f"{cut:.1%}"),
+    ]
+    return [(row, rate.share) for row, rate in measured], facts
+
+
+def _writable(out: Path, source: Path | None) -> None:
+    """What can't be written is refused before the work."""
+    from longjing.runs.files import disk_errors
+
+    if out.suffix != ".jsonl":
+        raise UserError(f"--out {out}: the file is JSON by lines, so call it something.jsonl")
+    if source is not None and out.resolve() == source.resolve():
+        raise UserError(f"{out} would replace what is read: choose another --out")
+    with disk_errors(out):
+        part = out.with_name(out.name + ".part")
+        part.touch()
+        part.unlink()
+
+
+def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Rows as JSON by lines; half a pair of surrogates, which UTF-8 has no bytes for, as JSON's escape."""
+    from longjing.runs.files import to_json, write_lines
+
+    write_lines(out, (to_json(row).encode("utf-8", "backslashreplace").decode() + "\n" for row in rows))
+
+
+def _shown(text: str) -> str:
+    """The beginning of a text that somebody else wrote, with nothing in it that a terminal obeys."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split())[:200])

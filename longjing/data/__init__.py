@@ -1,0 +1,1 @@
+"""Public sets of problems, as files that tasks are made of: without what evaluations ask, and as hard as wanted."""
