@@ -115,7 +115,7 @@ def test_tasks_are_listed_sampled_and_checked(
     assert call(monkeypatch, "tasks", "sample", "countdown", "--count", 4, "--set", "language=en") == 0
     assert capsys.readouterr().out.count("\n=> ") == 4
     assert call(monkeypatch, "tasks", "check", "countdown", "--problems", 10) == 0
-    assert "all promises kept" in capsys.readouterr().out
+    assert "0 failed, 0 warnings" in capsys.readouterr().out
 
 
 def test_a_task_that_breaks_its_promises_fails_its_check(
@@ -124,7 +124,7 @@ def test_a_task_that_breaks_its_promises_fails_its_check(
     monkeypatch.setattr("longjing.tasks.countdown.Countdown.mistake", lambda self, data, answer: "never")
     assert call(monkeypatch, "tasks", "check", "countdown", "--problems", 5) == 1
     output = capsys.readouterr()
-    assert "promises broken" in output.out and "was judged" in output.err
+    assert "FAILED\tgold answers\t15 of 15 are not judged correct" in output.out and "2 failed" in output.out
 
 
 def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,13 +64,15 @@ def find(name: str, **settings: Any) -> tuple[Task, Procedure]:
     A benchmark has one setting: `file`, a local file of the same form. Raises UserError for an unknown name,
     an impossible setting, and problems that can't be had.
     """
-    if name in BENCHMARKS:
-        return load(name, **settings), BENCHMARKS[name].procedure
-    if (near := nearest(name, [*tasks.names(), *BENCHMARKS])) and not tasks.elsewhere(name):
+    if name in tasks.names() or tasks.elsewhere(name):
+        return tasks.get(name, **settings), Procedure(max_tokens=512)
+    if name not in BENCHMARKS:
+        known = [*tasks.names(), *BENCHMARKS]
         raise UserError(
-            f"no task or benchmark {name!r}{near}; there are: {', '.join([*tasks.names(), *BENCHMARKS])}"
+            f"no task or benchmark {name!r}{nearest(name, known)}; there are: {', '.join(known)}; or a task of your "
+            "own, problems.jsonl or my_task.py"
         )
-    return tasks.get(name, **settings), Procedure(max_tokens=512)
+    return load(name, **settings), BENCHMARKS[name].procedure
 
 
 def load(name: str, file: Any = None, **others: Any) -> Examination:
