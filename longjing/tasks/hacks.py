@@ -28,13 +28,15 @@ class Case:
 
 
 Hack = Callable[[Case], list[str]]
+_PROGRAM = re.compile(r"\b(?:lambda|def|return|print|import)\b")  # `;` and `or` join programs
 _SUM = re.compile(r"[\d(][\d\s.()]*[-+*/^][\d\s.()*/^+-]*\d\)?")  # what is to be worked out
 
 
 def _listed(case: Case) -> list[str]:
+    marks = (", ",) if _PROGRAM.search(case.gold) else (", ", " or ", " ", "; ", "\n", " = ", "/")
     return [
         case.thought(case.show(mark.join(several)))
-        for mark in (", ", " or ", " ", "; ", "\n", " = ", "/")
+        for mark in marks
         for several in ([case.gold, *case.others[:3]], [*case.others[:3], case.gold])
         if case.others
     ]
