@@ -130,6 +130,10 @@ class Verdict:
     reason: str
 
 
+class NoProblems(UserError):
+    """A split without a problem."""
+
+
 class Task(Protocol):
     """The contract of every task. Tasks are immutable; any number of iterators may be open at once."""
 
@@ -253,7 +257,7 @@ class GeneratedTask(ABC, Generic[S, D]):
         """What is wrong with a boxed answer, None if nothing is. An ExpressionError is a mistake, too."""
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Raises UserError if these settings admit no problem in this split."""
+        """See `Task`. Raises NoProblems if these settings admit none in this split."""
         random = Random(json.dumps([self.name, self.settings, split, seed], sort_keys=True))
         seen: set[str] = set()
         latest = 0  # the draw that gave the latest problem
@@ -261,7 +265,7 @@ class GeneratedTask(ABC, Generic[S, D]):
             if turn - latest > PATIENCE:
                 if latest:
                     return
-                raise UserError(
+                raise NoProblems(
                     f"task {self.name!r} has no {split} problems with the settings {self.settings}; "
                     "allow more or larger numbers"
                 )

@@ -12,8 +12,7 @@ from random import Random
 from time import perf_counter
 from typing import Any, Literal, get_args
 
-from longjing.errors import UserError
-from longjing.tasks.base import Completion, Problem, Split, Task, Verdict
+from longjing.tasks.base import Completion, NoProblems, Problem, Split, Task, Verdict
 from longjing.tasks.hacks import COSTLY, HACKS, Case
 
 Status = Literal["ok", "warning", "failed"]
@@ -89,17 +88,17 @@ def check(task: Task, problems: int = 200, seed: int = 0) -> Report:
 def _held_out(report: Report, task: Task, split: Any, problems: int, seed: int) -> list[Problem]:
     try:
         return list(islice(task.problems(split, seed), problems))
-    except UserError as error:
+    except NoProblems as error:
         report.add(f"{split} problems", "failed", f"{error}; without them nobody can say what was learned")
         return []
 
 
 def _check_splits(report: Report, sampled: dict[str, list[Problem]]) -> None:
-    """No problem, and no prompt, may be in two splits."""
+    """No problem, and no prompt with its answer, may be in two splits. (A task that replies may ask all the same.)"""
     home: dict[str, str] = {}
     for split, found in sampled.items():
         for problem in found:
-            for key in (problem.id, " ".join(problem.prompt.split())):
+            for key in (problem.id, " ".join([*problem.prompt.split(), problem.answer])):
                 if home.setdefault(key, split) != split:
                     report.add(
                         "splits are disjoint", "failed",

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from longjing.errors import UserError
-from longjing.tasks.base import Completion, Problem, Split, Verdict, split_of
+from longjing.tasks.base import Completion, NoProblems, Problem, Split, Verdict, split_of
 from longjing.tasks.rows import Placed, placed_rows
 from longjing.tasks.verifiers import Given, Rubric, Verifier
 
@@ -82,10 +82,10 @@ class ListedTask(ABC):
         )
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Raises UserError if no row belongs to the split."""
+        """See `Task`. Raises NoProblems if no row belongs to the split."""
         found = [problem for problem, home in self._problems if home == split]
         if not found:
-            raise UserError(
+            raise NoProblems(
                 f"task {self.name!r} has no {split} problems: of its {len(self._problems)} prompts none hashes to "
                 "that split, which takes one in twenty (train: nine in ten); give more"
             )
