@@ -229,6 +229,8 @@ def _paths(origin: str, first: str, rest: list[str], recipe: Recipe) -> list[tup
     stages = {stage.name: index for index, stage in enumerate(recipe.stages)}
     if first in stages and rest:
         return [("stages", stages[first], *rest)]
+    if first == "verifier":  # who brings a file of problems thinks of the two together
+        first, rest = "task", [first, *rest]
     having = [stage for stage in recipe.stages if first in type(stage).model_fields]
     if len({stage.kind for stage in having}) > 1:
         choices = " or ".join(f"{stage.name}.{first}" for stage in having)

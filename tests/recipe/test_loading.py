@@ -257,3 +257,10 @@ def test_a_place_that_is_missing_has_the_line_of_what_holds_it(recipe: Path) -> 
     assert document.line(("stages", 1, "nothing", "here")) == 9
     assert document.line(("stages", 0, "model", "hidden_size")) == 5
     assert document.line(()) == 1
+
+
+def test_a_verifier_is_the_tasks(tmp_path: Path) -> None:
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text('{"prompt": "What is 2+2?", "answer": "4"}\n', "utf-8")
+    stage = load("r1-zero", [f"task={problems}", "verifier=number"]).to_dict()["stages"][0]
+    assert stage["task"]["name"] == str(problems) and stage["task"]["verifier"] == "number"
