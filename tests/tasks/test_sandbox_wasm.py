@@ -1,7 +1,12 @@
 """Programs in WebAssembly: what they are given, what ends them, what they can't reach."""
 
+import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from time import monotonic
@@ -300,3 +305,17 @@ def test_the_kernels_sandbox_is_what_is_used_otherwise(monkeypatch: pytest.Monke
     made: list[Limits | None] = []
     monkeypatch.setattr(Sandbox, "__init__", lambda self, limits: made.append(limits))
     assert isinstance(open_sandbox(SMALL), Sandbox) and made == [SMALL]
+
+
+@there
+@pytest.mark.parametrize("source", ["import time; time.sleep(60)", "while True: pass"])
+def test_a_program_ends_without_anybody_who_ends_it(source: str, tmp_path: Path) -> None:
+    """As when the trainer was killed."""
+    (tmp_path / "program.py").write_text(source)
+    limits = json.dumps(asdict(Limits(wall_seconds=0.5, cpu_seconds=30)))
+    reading, writing = os.pipe()
+    shared = [wasm._compiled().fileno(), writing]
+    ended = subprocess.run(wasm._command("run", *shared, tmp_path, limits), pass_fds=shared, timeout=60)
+    os.close(reading)
+    os.close(writing)
+    assert ended.returncode == -signal.SIGALRM
