@@ -38,7 +38,7 @@ def check_sandbox(sandbox: Choice = "") -> None:
         lost = layer.lost if not layer.required else f"nothing runs; {layer.lost}"
         rows.append((layer.name, here, lost))
     show_table("sandbox", rows, Console(), header=True)
-    say(Console(), f"--sandbox wasm, slower, needs nothing of the kernel: {absent() or 'here'}")
+    say(Console(), f"--sandbox wasm (slower, asks nothing of the kernel): {absent() or 'here'}")
     outcome = open_sandbox(name=sandbox).run("print(sum(range(10)))")
     print(f"a program ran in it: {outcome} after {1000 * outcome.wall_seconds:.0f} ms")
     raise typer.Exit(outcome.stdout != b"45\n")
