@@ -4,7 +4,8 @@
 
 Warm: a child of the process that stays, as tasks use it. Cold: that process is started for each program. The ways take
 turns, some programs each, and the medians count. `verdicts`: one-line programs of the task `code`, each with its tests,
-all different, so that nothing is remembered; in one process each, and with a process for each test.
+all different, so that nothing is remembered; in one process each, and with a process for each test. `wasm`: the slow
+fallback, where its packages are.
 """
 
 import subprocess
@@ -22,7 +23,8 @@ from common import measure_machine, report
 
 from longjing import tasks
 from longjing.tasks.code import CodeData, hidden_tests
-from longjing.tasks.sandbox import CallTest, Sandbox, judge_program, run_tests
+from longjing.tasks.sandbox import CallTest, Sandbox, Wasm, judge_program, run_tests
+from longjing.tasks.sandbox.wasm import absent
 
 PROGRAM = "import json\nprint(json.dumps(sum(n * n for n in range(1000))))"
 PRINTS = b"332833500\n"
@@ -32,7 +34,7 @@ def main() -> None:
     options = ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rounds", type=int, default=7, help="turns of each way, after one to warm up")
     options.add_argument(
-        "--programs", type=int, default=40, help="of a warm turn; a cold or plain one has an eighth"
+        "--programs", type=int, default=40, help="of a warm turn; a cold, plain or wasm one has an eighth"
     )
     options.add_argument("--workers", type=int, default=2, help="threads that ask at once")
     options.add_argument("--out", type=Path)
@@ -48,6 +50,10 @@ def main() -> None:
             "verdicts": (given.programs, lambda n: _passes(judge_program(sandbox, *judged[n]))),
             "verdicts, a process for each test": (few, lambda n: _passes(run_tests(sandbox, *judged[n]))),
         }
+        if not absent():
+            wasm = Wasm()
+            ways["wasm"] = few, lambda _: _right(wasm.run(PROGRAM).stdout)
+            ways["wasm, verdicts"] = few, lambda n: _passes(judge_program(wasm, *judged[n]))
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(given.rounds + 1):
             for name, (programs, run) in ways.items():

@@ -14,18 +14,23 @@ app = typer.Typer(
     no_args_is_help=True, help="Where programs of a model run: what this machine offers, one program."
 )
 
+Choice = Annotated[
+    str, typer.Option(help="kernel or wasm; without it, what LONGJING_SANDBOX says, or kernel")
+]
 _EXIT_CODES = {"timed out": 3, "out of memory": 4, "output too long": 5, "killed": 6}
 
 
 @app.command(name="check")
-def check_sandbox() -> None:
+def check_sandbox(sandbox: Choice = "") -> None:
     """Try each layer of the isolation, and then a program in it. Exit code 2 if programs can't run here.
 
-    Example:
+    Examples:
 
         longjing sandbox check
+        longjing sandbox check --sandbox wasm
     """
-    from longjing.tasks.sandbox import Sandbox, layers
+    from longjing.tasks.sandbox import layers, open_sandbox
+    from longjing.tasks.sandbox.wasm import absent
 
     rows = [("layer", "here", "without it")]
     for layer in layers():
@@ -33,8 +38,8 @@ def check_sandbox() -> None:
         lost = layer.lost if not layer.required else f"nothing runs; {layer.lost}"
         rows.append((layer.name, here, lost))
     show_table("sandbox", rows, Console(), header=True)
-    with Sandbox() as sandbox:
-        outcome = sandbox.run("print(sum(range(10)))")
+    say(Console(), f"--sandbox wasm (slower, asks nothing of the kernel): {absent() or 'here'}")
+    outcome = open_sandbox(name=sandbox).run("print(sum(range(10)))")
     print(f"a program ran in it: {outcome} after {1000 * outcome.wall_seconds:.0f} ms")
     raise typer.Exit(outcome.stdout != b"45\n")
 
@@ -47,6 +52,7 @@ def run_program(
         float, typer.Option(min=0.01, help="it may take, by the clock and of each CPU")
     ] = 10.0,
     memory: Annotated[int, typer.Option(min=64, help="megabytes it may hold")] = 512,
+    sandbox: Choice = "",
     unsafe: Annotated[bool, typer.Option("--unsafe", help="run it WITHOUT isolation, as yourself")] = False,
 ) -> None:
     """Run a Python program in isolation; show its output, what became of it and what it used.
@@ -54,18 +60,22 @@ def run_program(
     Exit code 0 if it ended well, 1 if it ended with an error, 3 if it timed out, 4 if it needed more memory,
     5 if it wrote too much, 6 if it was killed.
 
-    Example:
+    Examples:
 
         longjing sandbox run program.py --stdin input.txt
+        longjing sandbox run program.py --sandbox wasm
     """
-    from longjing.tasks.sandbox import Limits, Runner, Sandbox, SandboxError, Unsafe, printable
+    from longjing.tasks.sandbox import Limits, Runner, SandboxError, Unsafe, open_sandbox, printable
+
+    if unsafe and sandbox:
+        raise UserError(f"--unsafe or --sandbox {sandbox}, not both")
 
     limits = Limits(seconds, max(1, round(seconds)), memory)
     program, given = _read(file).decode("utf-8", errors="surrogateescape"), _read(stdin) if stdin else b""
     errors = Console(stderr=True)
     if unsafe:
         say(errors, "no isolation: this program may do all that you may", "bold red")
-    runner: Runner = Unsafe(limits) if unsafe else Sandbox(limits)
+    runner: Runner = Unsafe(limits) if unsafe else open_sandbox(limits, sandbox)
     try:
         outcome = runner.run(program, given)
     except SandboxError as error:

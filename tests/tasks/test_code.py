@@ -160,7 +160,7 @@ def no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
         raise UserError("this machine can't isolate programs: the user layer is missing")
 
     programs.cache_clear()
-    monkeypatch.setattr("longjing.tasks.verifiers.code.Sandbox", refuse)
+    monkeypatch.setattr("longjing.tasks.verifiers.code.open_sandbox", refuse)
 
 
 @pytest.mark.usefixtures("no_isolation")

@@ -15,12 +15,15 @@ from longjing.tasks.sandbox.outcome import Outcome, Runner, SandboxError, printa
 # Standard output belongs to the result alone; what the program prints goes to standard error.
 _CALLER = """\
 import json, os, sys
-result = os.dup(1)
-os.dup2(2, 1)
+if hasattr(os, "dup2"):
+    result = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+else:  # in WebAssembly
+    result, sys.stdout = sys.stdout, sys.stderr
 given = json.load(sys.stdin)
 sys.argv = ["solution.py"]
 import solution
-with open(result, "w") as file:
+with result as file:
     for function, arguments in given:
         json.dump(getattr(solution, function)(*arguments), file, allow_nan=False)
         file.write("\\n")

@@ -1,6 +1,7 @@
 """What a program may use, what it asks for, and what became of it."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 from longjing.errors import UserError
@@ -37,8 +38,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`finished`: the program ended by itself, with `code`. `killed`: by `signal`, the kernel's or its own.
-    The other statuses name the limit that ended it.
+    """`finished`: the program ended by itself, with `code`. `killed`: by `signal`, the kernel's, its own or a trap of
+    WebAssembly. The other statuses name the limit that ended it.
 
     `stdout` and `stderr` hold what was written, up to the limit; nothing in them is to be trusted. `peak_bytes` is
     the most memory that its largest process, or at one look all together, held, Python's own included.
@@ -65,11 +66,24 @@ class Outcome:
 
 
 class Runner(Protocol):
-    """Whatever runs a program: the sandbox, or what a user has put in its place with `--unsafe`."""
+    """Whatever runs a program: a sandbox, or what a user has put in its place with `--unsafe`."""
 
     def run(
         self, program: str | list[str], stdin: bytes = b"", files: dict[str, bytes] | None = None
     ) -> Outcome: ...
+
+
+def contents(program: str | list[str], files: dict[str, bytes] | None) -> dict[str, bytes]:
+    """All that a working directory holds, the source of a program as `program.py` among it. Raises UserError for a name
+    that would lie elsewhere."""
+    for name in files or {}:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+            raise UserError(
+                f"{name!r} isn't a name for a file of a program; give a relative one, without `..`"
+            )
+    source = {} if isinstance(program, list) else {"program.py": program.encode("utf-8", "surrogatepass")}
+    return {**(files or {}), **source}
 
 
 def printable(output: bytes) -> str:

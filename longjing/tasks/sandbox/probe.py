@@ -40,6 +40,10 @@ _HINT = {
     "kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in a container, a "
     "seccomp profile that allows unshare",
 }
+WAYS_OUT = (
+    "LONGJING_SANDBOX=wasm, or `longjing sandbox run --sandbox wasm`, runs them in WebAssembly, which is slower "
+    "(pip install 'longjing[wasm]'); --unsafe runs programs without isolation"
+)
 
 
 @cache
@@ -68,6 +72,6 @@ def missing() -> list[str]:
             raise UserError(
                 f"this machine can't isolate programs: the {layer.name} layer is missing ({layer.problem}), and "
                 f"without it {layer.lost}. {hint and hint[0].upper() + hint[1:] + '. '}"
-                "`longjing sandbox check` lists all layers; --unsafe runs programs without isolation"
+                f"`longjing sandbox check` lists all layers; {WAYS_OUT}"
             )
     return [layer.name for layer in absent]

@@ -10,14 +10,14 @@ import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
 from longjing.errors import UserError
 from longjing.tasks.sandbox.inside import frames
 from longjing.tasks.sandbox.inside.view import WORK
-from longjing.tasks.sandbox.outcome import Limits, Outcome, SandboxError
-from longjing.tasks.sandbox.probe import missing
+from longjing.tasks.sandbox.outcome import Limits, Outcome, SandboxError, contents
+from longjing.tasks.sandbox.probe import WAYS_OUT, missing
 
 _PYTHON = Path(sys.executable).resolve()
 # The whole environment of a program. Hash seeds are fixed: the same program is to say the same twice.
@@ -70,9 +70,7 @@ class Sandbox:
 
         Raises UserError for a file that wouldn't lie in the working directory; SandboxError if the sandbox failed.
         """
-        files = {name: content for name, content in (files or {}).items() if _inside(name)}
-        if isinstance(program, str):
-            files["program.py"] = program.encode("utf-8", errors="surrogatepass")
+        files = contents(program, files)
         header = {
             "command": None if isinstance(program, str) else program,
             "bounds": asdict(self.limits),
@@ -130,7 +128,7 @@ class Sandbox:
             reason = answer.decode(errors="replace") or said.rpartition("\n")[2] or "no reason given"
             raise UserError(
                 f"the sandbox can't be set up here: {reason}; `longjing sandbox check` says what is missing, "
-                "and --unsafe runs programs without isolation"
+                f"and {WAYS_OUT}"
             )
 
     def _stop(self) -> None:
@@ -143,13 +141,6 @@ def _end(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
     control.close()  # at which it ends, too, if this process is killed
     process.kill()
     process.wait()
-
-
-def _inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-        raise UserError(f"{name!r} isn't a name for a file of a program; give a relative one, without `..`")
-    return True
 
 
 def _view() -> list[str]:

@@ -20,9 +20,9 @@ from longjing.tasks.sandbox import (
     CallTest,
     Limits,
     Runner,
-    Sandbox,
     StdioTest,
     judge_program,
+    open_sandbox,
 )
 from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.tasks.verifiers.pool import VerifierError
@@ -68,7 +68,7 @@ class Programs:
 def programs(seconds: float, megabytes: int) -> Programs:
     """The one of this process with these limits of each run. Raises UserError where programs can't be isolated."""
     limits = Limits(wall_seconds=seconds, cpu_seconds=ceil(seconds), memory_megabytes=megabytes)
-    return Programs(Sandbox(limits))
+    return Programs(open_sandbox(limits))
 
 
 class CodeSettings(AnswerSettings):
