@@ -129,7 +129,7 @@ def report(name: str, options: Namespace, machine: Machine, results: Any) -> Non
         "settings": settings,
         "results": results,
     }
-    text = json.dumps(document, indent=2)
+    text = json.dumps(document, indent=2, default=str)  # paths among the settings
     print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
