@@ -81,6 +81,9 @@ def _file(path: str, content: str) -> ModuleType:
 
 
 def _module(name: str) -> ModuleType:
+    """A module of the packages here or of the working directory, as `python -m` finds it."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,6 +1,7 @@
 """Tasks that are named by where they are: files of rows, Python of one's own, and how a recipe takes them."""
 
 import json
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,14 @@ def test_a_class_of_ones_own_in_a_module(monkeypatch: pytest.MonkeyPatch) -> Non
         tasks.get("tests.tiny:Letters", setings={})
     with pytest.raises(UserError, match="did you mean 'Letters'"):
         tasks.get("tests.tiny:Leters")
+
+
+def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "some_package_of_mine").mkdir()
+    (tmp_path / "some_package_of_mine" / "sums.py").write_text(TASK, "utf-8")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(Path.cwd()))])
+    monkeypatch.chdir(tmp_path)
+    assert tasks.get("some_package_of_mine.sums:Sums")
 
 
 @pytest.mark.parametrize(
