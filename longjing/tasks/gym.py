@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
-from longjing.tasks.base import Completion, Problem, Split, Verdict, split_of
+from longjing.tasks.base import Completion, NoProblems, Problem, Split, Verdict, split_of
 from longjing.tasks.complaints import nearest
 from longjing.tasks.verifiers import Rubric
 from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
@@ -124,7 +124,7 @@ class Gym:
         return self.options.model_dump(mode="json")
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. The hash of the question decides about the split."""
+        """See `Task`. The hash of the question decides about the split. Raises NoProblems if this one has none."""
         seen: set[str] = set()
         patience = _PATIENCE
         for problem, home in self._entries(f"{split} {seed}"):
@@ -137,7 +137,7 @@ class Gym:
             if not patience:
                 if seen:
                     return
-                raise UserError(
+                raise NoProblems(
                     f"task {self.name!r} has no {split} problems with the settings {self.settings}: too few "
                     "different questions; allow more or larger ones"
                 )

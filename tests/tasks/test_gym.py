@@ -16,6 +16,7 @@ pytest.importorskip("reasoning_gym", reason="reasoning-gym isn't installed: pip 
 from longjing import tasks
 from longjing.errors import UserError
 from longjing.tasks import Completion, Problem, Task, gym
+from longjing.tasks.base import NoProblems
 
 NO_ANSWER = {
     "boxnet",
@@ -81,6 +82,14 @@ def test_problems_are_the_same_in_a_process_with_another_hash_seed() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert other.stdout == first
+
+
+def test_a_split_without_problems_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tasks.get("gym:leg_counting")
+    monkeypatch.setattr(task, "_entries", lambda drawn: iter([(None, "train")] * 3))
+    monkeypatch.setattr("longjing.tasks.gym._PATIENCE", 2)
+    with pytest.raises(NoProblems, match="has no test problems"):
+        next(task.problems("test", 0))
 
 
 def test_composites() -> None:
