@@ -28,15 +28,20 @@ def is_imported(name: str) -> bool:
 
 def python_file(name: str) -> str | None:
     """The file that the name names, None if it is a module's."""
-    path, _, attribute = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
-    return path if path.endswith(".py") else None
+    where, _ = _parts(name)
+    return where if where.endswith(".py") else None
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The file or module, and the class in it, "" if the name leaves that open."""
+    where, _, attribute = (name, "", "") if name.endswith(".py") else name.rpartition(":")
+    return where, attribute
 
 
 def task_class(name: str) -> type[Any]:
     """The class that the name names; of a file, its only task. Raises UserError if there is none, or its code fails."""
-    file = python_file(name)
-    where, _, attribute = (name, "", "") if name.endswith(".py") else name.rpartition(":")
-    module = _file(where, fingerprint(where)) if file else _module(where)
+    where, attribute = _parts(name)
+    module = _file(where, fingerprint(where)) if where.endswith(".py") else _module(where)
     tasks = {key: value for key, value in vars(module).items() if _is_task(value)}
     if not attribute:
         own = {key: value for key, value in tasks.items() if value.__module__ == module.__name__}
