@@ -6,11 +6,16 @@ python benchmarks/recipe.py runs/r1 --out benchmarks/results/r1.json
 
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import measure_machine, report
 
 from longjing.runs import RunDirectory
+
+
+def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def main() -> None:
@@ -19,10 +24,7 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     run = RunDirectory(given.run)
-    rows = [
-        {name: value for name, value in row.items() if name not in ("examples", "step")}
-        for row in run.checkpoints.rows()
-    ]
+    rows = [without(row, "examples", "step") for row in run.checkpoints.rows()]
     labels = list(dict.fromkeys(row["label"] for row in rows))
     print("| checkpoint |", " | ".join(labels), "|")
     for name in dict.fromkeys(row["checkpoint"] for row in rows):
@@ -36,6 +38,10 @@ def main() -> None:
         results = {
             "recipe": run.recipe(),
             "checkpoints": rows,
+            "evaluations": {
+                stage.name: [without(row, "examples") for row in stage.evaluations.rows()]
+                for stage in run.stages()
+            },
             "gates": gates,
             "bill": run.read_json("bill.json"),
         }
