@@ -1,6 +1,7 @@
 """Does it hold here? What the papers claim, tried at our size, over several seeds.
 
     python benchmarks/reproduce.py r1-zero --seeds 0 1 2     # run a recipe's claims; runs are resumed or reused
+    python benchmarks/reproduce.py r1-zero --seeds 3 --keep  # add a seed to those that the result has
     python benchmarks/reproduce.py --table                   # put all results into docs/reproduction.md
 
 A verdict looks at the seeds: the mean difference between the two sides of a claim, with Student's 95% interval over
@@ -58,16 +59,26 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--runs", default="runs", help="where the runs lie")
     options.add_argument("--out", type=Path, help="default benchmarks/reproduction/RECIPE.json")
+    options.add_argument("--keep", action="store_true", help="the result's other seeds stay in it")
     options.add_argument("--table", action="store_true", help="write the table of docs/reproduction.md")
     given = options.parse_args()
     if given.recipe:
         given.out = given.out or RECIPES / f"{given.recipe}.json"
         results = [_run(given.recipe, seed, Path(given.runs)) for seed in given.seeds]
+        if given.keep:
+            results = sorted([*_kept(given.out, given.seeds), *results], key=lambda result: result["seed"])
         report("reproduce", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
     if given.table:
         write_table()
     if not (given.recipe or given.table):
         options.error(f"say which recipe, of {', '.join(names)}, or --table")
+
+
+def _kept(path: Path, seeds: list[int]) -> list[dict[str, Any]]:
+    """An earlier result's other seeds, each with the commit and the machine that it is from."""
+    document = json.loads(path.read_text("utf-8"))
+    birth = {"commit": document["commit"], "machine": document["machine"]["name"]}
+    return [birth | result for result in document["results"] if result["seed"] not in seeds]
 
 
 def _run(recipe: str, seed: int, runs: Path) -> dict[str, Any]:

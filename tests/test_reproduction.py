@@ -1,5 +1,6 @@
 """The claims and their recipes: all can be run and read, verdicts follow the intervals, the document is up to date."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from claims import CLAIMS, RECIPES, Claim, recipe_of  # noqa: E402
-from reproduce import judge, rows  # noqa: E402
+from reproduce import _kept, judge, rows  # noqa: E402
 
 from longjing.recipe.loading import load  # noqa: E402
 
@@ -49,6 +50,16 @@ def test_a_verdict_is_that_of_the_interval(pairs: list[tuple[float, float]]) -> 
 def test_the_interval_is_students() -> None:
     outcome = judge(claim("higher"), [(0.0, 1.0), (0.0, 2.0), (0.0, 3.0)])
     assert (outcome.low, outcome.high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
+
+
+def test_earlier_seeds_are_kept_with_where_they_are_from(tmp_path: Path) -> None:
+    results = [{"seed": 0}, {"seed": 1, "commit": "earlier", "machine": "old"}, {"seed": 2}]
+    document = {"commit": "last", "machine": {"name": "new"}, "results": results}
+    (tmp_path / "r.json").write_text(json.dumps(document), encoding="utf-8")
+    assert _kept(tmp_path / "r.json", [2, 3]) == [
+        {"seed": 0, "commit": "last", "machine": "new"},
+        {"seed": 1, "commit": "earlier", "machine": "old"},
+    ]
 
 
 def test_the_document_has_the_table_of_the_results() -> None:

@@ -15,12 +15,12 @@ from random import Random
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
 from longjing.engine.engine import Engine
 from longjing.engine.random import sample_seed
 from longjing.errors import UserError
-from longjing.learning.corpus import conversation
+from longjing.learning.corpus import FREE
 from longjing.learning.policy import TaskSettings, earlier_turns
 from longjing.learning.readable import repetition, written_answer
 from longjing.learning.rollouts import Group, judge_group, sample_groups
@@ -76,7 +76,9 @@ class CurationSettings(BaseModel):
     max_tokens: int = Field(ge=1, description="longest completion")
     keep: KeepSettings = Field(default_factory=lambda: KeepSettings.model_validate({}))
     form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
-    others: float = Field(0.0, ge=0, lt=1, description="share of plain conversations in the data")
+    others: dict[Literal["conversation", "drill", "practice"], PositiveFloat] = Field(
+        default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
+    )
     max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
     cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
 
@@ -91,6 +93,15 @@ class CurationSettings(BaseModel):
         except UserError as error:
             raise ValueError(str(error)) from None
         return task
+
+    @field_validator("others")
+    @classmethod
+    def _some_is_its_own(cls, others: dict[str, float]) -> dict[str, float]:
+        if sum(others.values()) >= 1:
+            raise ValueError(
+                f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left"
+            )
+        return others
 
     @property
     def tasks(self) -> list[Task]:
@@ -252,12 +263,13 @@ class Curation:
         }  # fmt: skip
 
     def other(self, number: int) -> dict[str, Any]:
-        """The plain conversation of this number."""
-        document = conversation.write(Random(f"others {self.seed} {number}"))
-        said = {"role": "assistant", "content": document.answer}
+        """What isn't the model's own, by its number."""
+        random, others = Random(f"others {self.seed} {number}"), self.settings.others
+        (kind,) = random.choices(list(others), list(others.values()))
+        document = FREE[kind](random)
         return {
-            "messages": [{"role": "user", "content": document.prompt}, said],
-            "thinking": document.thinking, "task": "conversation",
+            "messages": [{"role": "user", "content": document.prompt}, _said(document.reasoning, document.answer)],
+            "thinking": document.thinking, "task": kind,
             "language": "en" if document.prompt.isascii() else "zh",
         }  # fmt: skip
 
@@ -292,7 +304,8 @@ def curate(
                 if reason is None:
                     stage.data.append({"step": step, **curation.row(group, number)})
         metrics = curation.metrics(groups, reasons)
-        wanted = round((totals["kept"] + metrics["kept"]) * settings.others / (1 - settings.others))
+        share = sum(settings.others.values())
+        wanted = round((totals["kept"] + metrics["kept"]) * share / (1 - share))
         for number in range(totals["others"], wanted):
             stage.data.append({"step": step, **curation.other(number)})
         metrics["others"] = wanted - totals["others"]

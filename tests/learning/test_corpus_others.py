@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from itertools import islice
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longjing import tasks
-from longjing.learning.corpus import arithmetic, conversation, equations, word_problems
+from longjing.learning.corpus import arithmetic, conversation, drill, equations, practice, word_problems
 from longjing.learning.corpus.arithmetic import STYLES, Solver, evaluate, operate
 from longjing.learning.corpus.document import Document
 from longjing.tasks import Completion, Problem
@@ -138,6 +139,25 @@ def test_a_calculation_ends_in_the_value(a: int, operator: str, b: int, seed: in
 def test_expressions_are_read_as_the_task_reads_them(seed: int) -> None:
     expression = next(tasks.get("arithmetic", difficulty=5).problems("train", seed)).data["expression"]
     assert evaluate(expression, operate) == parse_expression(expression).value
+
+
+@pytest.mark.parametrize("write", [drill.write, practice.write])
+def test_exercises_are_true_short_and_answer_nothing(write: Callable[[Random], Document]) -> None:
+    random = Random(0)
+    documents = [write(random) for _ in range(500)]
+    for document in documents:
+        found = claims(document.reasoning)
+        assert len(found) >= 4 and all(map(true, found)), document
+        assert "boxed" not in document.answer and len(document.reasoning) < 800
+    assert {document.answer for document in documents} == {"Done.", "好了。"}
+
+
+def test_practice_has_long_numbers_and_every_operation() -> None:
+    random = Random(0)
+    lines = [line for _ in range(300) for line in practice.write(random).reasoning.splitlines()]
+    asked = [re.match(r"(-?\d+)([-+*/])(\d+)", line) for line in lines]
+    assert {one[2] for one in asked if one} == set("+-*/") and all(asked)
+    assert sum(len(one[1]) >= 3 for one in asked if one) > len(lines) / 3
 
 
 def test_near_values_are_wrong() -> None:

@@ -141,7 +141,7 @@ def test_every_sample_is_rejected_for_what_is_wrong_with_it(spoken: Spoken, tmp_
 
 
 def test_what_is_counted_adds_up(spoken: Spoken, tmp_path: Path) -> None:
-    stage, speaker = spoken(tmp_path / "run", others=0.25, temperature=0.8, max_tokens=300)
+    stage, speaker = spoken(tmp_path / "run", others={"conversation": 0.25}, temperature=0.8, max_tokens=300)
     assert speaker.asked == {(0.8, 300)}
     rows, result = stage.metrics.rows(), stage.result
     assert result is not None and [row["step"] for row in rows] == [0, 1, 2]
@@ -158,7 +158,7 @@ def test_what_is_counted_adds_up(spoken: Spoken, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["as-is", "readable"])
 def test_the_data_are_right_conversations(spoken: Spoken, form: str, tmp_path: Path) -> None:
-    stage, _ = spoken(tmp_path / "run", form=form, others=0.3, problems=20)
+    stage, _ = spoken(tmp_path / "run", form=form, others={"conversation": 0.3}, problems=20)
     rows, read = stage.data.rows(), read_conversations(stage.data.path)
     problems = {problem.id: problem for _, problem in draw([tasks.get(**ARITHMETIC)], 20, 0)}
     kept = [(row, one) for row, one in zip(rows, read, strict=True) if row["task"] == "arithmetic"]
@@ -175,6 +175,20 @@ def test_the_data_are_right_conversations(spoken: Spoken, form: str, tmp_path: P
     assert {one.thinking for _, one in others} == {True, False}
 
 
+def test_others_come_by_their_shares(spoken: Spoken, tmp_path: Path) -> None:
+    stage, _ = spoken(tmp_path / "run", others={"conversation": 0.2, "practice": 0.6}, problems=30)
+    kinds = Counter(row["task"] for row in stage.data.rows())
+    assert kinds["arithmetic"] / kinds.total() == pytest.approx(0.2, abs=0.01)
+    assert kinds["practice"] > 2 * kinds["conversation"] > 0
+    read = read_conversations(stage.data.path)
+    assert all(one.messages[1].reasoning for one in read if one.messages[1].content in ("Done.", "好了。"))
+
+
+def test_others_leave_room_for_its_own() -> None:
+    with pytest.raises(ValidationError, match="add up to 1"):
+        CurationSettings(task={"name": "arithmetic"}, problems=1, max_tokens=1, others={"drill": 1.0})  # type: ignore[arg-type]
+
+
 def test_a_cap_keeps_the_first(spoken: Spoken, tmp_path: Path) -> None:
     every, _ = spoken(tmp_path / "every", keep={"max_length": 120, "deduplicate": False})
     first, _ = spoken(tmp_path / "first", keep={"max_length": 120, "deduplicate": False, "per_problem": 1})
@@ -186,7 +200,7 @@ def test_a_cap_keeps_the_first(spoken: Spoken, tmp_path: Path) -> None:
 
 
 def test_what_was_kept_can_be_learned(base: Base, spoken: Spoken, tmp_path: Path) -> None:
-    stage, _ = spoken(tmp_path / "run", form="readable", others=0.2)
+    stage, _ = spoken(tmp_path / "run", form="readable", others={"conversation": 0.2})
     taught = stage.run.stage("taught")
     settings = FinetuningSettings(
         model=str(base("llama")),
@@ -339,7 +353,7 @@ def test_resumed_equals_uninterrupted(
     """Broken off before some line of some log is written, in any step."""
     settings = settings_of(
         base, task={"name": "letters", "unreadable": "xyz"}, problems=11, problems_per_step=4, samples=4, max_tokens=60,
-        keep={"min_language": 0, "correct": False}, others=0.2,
+        keep={"min_language": 0, "correct": False}, others={"conversation": 0.2},
     )  # fmt: skip
     whole, stage = stage_in(tmp_path / "whole"), stage_in(tmp_path / "broken")
     run(whole, settings)

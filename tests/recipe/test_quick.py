@@ -82,12 +82,13 @@ def test_reward_models_and_general_prompts_come_in_the_last_quarter_only(run: Ru
     assert {"reward_helpfulness", "reward_safety", "reward_accuracy", "reward_language"} <= last.keys()
 
 
-def test_the_samples_have_plain_conversation_among_them(run: RunDirectory) -> None:
-    for name, share in (("cold-start-data", 0.0), ("samples", 0.25)):
+def test_the_samples_have_others_among_them(run: RunDirectory) -> None:
+    for name, share in (("cold-start-data", 0.0), ("samples", 0.45)):
         rows = [json.loads(line) for line in run.stage(name).data.path.read_text().splitlines()]
-        others = sum(row["task"] == "conversation" for row in rows)
-        assert abs(others / len(rows) - share) < 0.05
-        assert run.stage(name).result["kept"] == len(rows) - others  # type: ignore[index]
+        others = [row["task"] for row in rows if row["task"] in ("conversation", "practice")]
+        assert abs(len(others) / len(rows) - share) < 0.05
+        assert len(set(others)) == 2 * (share > 0)
+        assert run.stage(name).result["kept"] == len(rows) - len(others)  # type: ignore[index]
 
 
 def test_the_policies_learn_what_the_engine_sampled(run: RunDirectory) -> None:

@@ -12,6 +12,8 @@ from longjing.learning.corpus import (
     countdown,
     drill,
     equations,
+    practice,
+    stream_of_search,
     word_problems,
 )
 from longjing.learning.corpus.document import Document
@@ -23,11 +25,15 @@ _WRITERS = {
     "arithmetic": arithmetic.write,
     "equations": equations.write,
     "word-problems": word_problems.write,
-    "stream-of-search": countdown.write,
+    "stream-of-search": stream_of_search.write,
     "code": code.write,
 }
-_FREE = {"conversation": conversation.write, "drill": drill.write}  # without a problem behind them
-KINDS = (*_WRITERS, *_FREE)
+FREE = {  # without a problem behind them
+    "conversation": conversation.write,
+    "drill": drill.write,
+    "practice": practice.write,
+}
+KINDS = (*_WRITERS, *FREE)
 PROMPTS = (*_WRITERS, "conversation")  # kinds whose prompts a person might write
 
 
@@ -67,8 +73,8 @@ def _single(seed: int, shares: Mapping[str, float], settings: Settings) -> Itera
     problems = {kind: _problems(kind, settings.get(kind, {}), seed) for kind in _WRITERS if shares.get(kind)}
     while True:
         (kind,) = random.choices(list(shares), list(shares.values()))
-        if kind in _FREE:
-            yield _FREE[kind](random)
+        if kind in FREE:
+            yield FREE[kind](random)
         else:
             yield _WRITERS[kind](next(problems[kind]), random)
 

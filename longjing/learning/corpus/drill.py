@@ -9,7 +9,7 @@ from random import Random
 from longjing.learning.corpus.arithmetic import claim
 from longjing.learning.corpus.document import Document
 
-_SAYINGS = {
+SAYINGS = {
     "en": (["Practise sums.", "Do a drill.", "Write some sums."], "Done."),
     "zh": (["练习计算。", "做口算练习。", "写一些算式。"], "好了。"),
 }
@@ -18,7 +18,7 @@ _STEPS = (12, 30)  # in one drill
 
 def write(random: Random) -> Document:
     """One drill; nothing was asked, so nothing stands in a box."""
-    sayings, done = _SAYINGS["zh" if random.random() < 0.3 else "en"]
+    sayings, done = SAYINGS["zh" if random.random() < 0.3 else "en"]
     steps = [_step(random) for _ in range(random.randint(*_STEPS))]
     return Document(random.choice(sayings), random.choice(["\n", ", "]).join(steps), done, "drill")
 

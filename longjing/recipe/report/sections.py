@@ -105,7 +105,7 @@ def _facts(kind: str, result: Mapping[str, Any]) -> list[tuple[str, str]]:
                 "not kept",
                 ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count) or "none",
             ),
-            ("plain conversations added", f"{result['others']:,}"),
+            ("documents added", f"{result['others']:,}"),
         ]
     known = ("conversations", "examples", "held_out", "too_long", "judges")
     return [(key.replace("_", " "), str(result[key])) for key in known if key in result]
