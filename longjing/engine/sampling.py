@@ -10,6 +10,8 @@ from torch import Tensor
 from longjing.engine.random import signed, uniform
 from longjing.engine.request import Sampling
 
+_HEAD = 128  # likeliest tokens, among which is nearly always all that top-p leaves
+
 
 class Draw(NamedTuple):
     """Tokens and their log-probabilities, `[rows]` each, and of the likeliest ones values and tokens `[rows, top]`."""
@@ -76,20 +78,57 @@ class Sampler:
     def _filter(self, probabilities: Tensor) -> Tensor:
         """`probabilities` `[rows, vocabulary]`, with zeros for what top-k, top-p and min-p exclude."""
         if self.top_k is not None or self.top_p is not None:
-            ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
-            if self.top_k is not None:
-                rank = torch.arange(ordered.shape[1], device=ordered.device)
-                ordered = ordered.masked_fill((rank >= self.top_k[:, None]) & (self.top_k[:, None] > 0), 0)
-            if self.top_p is not None:
-                before = ordered.cumsum(dim=-1) - ordered
-                least = self.top_p[:, None] * ordered.sum(dim=-1, keepdim=True)
-                # The likeliest stays, even if a tiny top-p rounds to nought.
-                ordered = ordered.masked_fill((before >= least) & (before > 0), 0)
-            probabilities = torch.zeros_like(probabilities).scatter_(1, tokens, ordered)
+            probabilities = self._likeliest(probabilities)
         if self.min_p is not None:
             least = self.min_p[:, None] * probabilities.amax(dim=-1, keepdim=True)
             probabilities = probabilities.masked_fill(probabilities < least, 0)
         return probabilities
+
+    def _likeliest(self, probabilities: Tensor) -> Tensor:
+        """With zeros for what top-k and top-p exclude.
+
+        On a CPU, where sorting a large vocabulary takes longer than a small network does, only those rows are sorted
+        whole whose `_HEAD` likeliest tokens aren't enough. Which they are is up to each row by itself. A GPU sorts
+        fast, and asking it which they are would be waited for.
+        """
+        every, whole = (
+            torch.arange(len(probabilities), device=probabilities.device),
+            probabilities.sum(dim=-1),
+        )
+        size = probabilities.shape[1] if probabilities.device.type != "cpu" else _HEAD
+        if size >= probabilities.shape[1]:
+            ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        else:
+            ordered, tokens = probabilities.topk(size, dim=-1)
+        kept, enough = self._cut(ordered, every, whole)
+        likeliest = torch.zeros_like(probabilities).scatter_(1, tokens, kept)
+        if size < probabilities.shape[1] and len(rest := every[~enough]):
+            ordered, tokens = probabilities[rest].sort(dim=-1, descending=True, stable=True)
+            kept, _ = self._cut(ordered, rest, whole[rest])
+            likeliest[rest] = torch.zeros_like(kept).scatter_(1, tokens, kept)
+        return likeliest
+
+    def _cut(self, ordered: Tensor, rows: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+        """Falling probabilities `[n, tokens]` of some rows, with zeros for what top-k and top-p exclude.
+
+        `whole` `[n]`: each row's sum. Also `[n]`: whether that is known, and nothing that follows would be kept.
+        """
+        enough = unknown = torch.zeros_like(whole, dtype=torch.bool)
+        if self.top_k is not None:
+            top_k, count = self.top_k[rows], ordered.shape[1]
+            rank = torch.arange(count, device=ordered.device)
+            ordered = ordered.masked_fill((rank >= top_k[:, None]) & (top_k[:, None] > 0), 0)
+            enough, unknown = (top_k > 0) & (top_k <= count), top_k > count
+            whole = torch.where(top_k > 0, ordered.sum(dim=-1), whole)
+        if self.top_p is not None:
+            # Sums are rounded, so that a top-p of 1 has to be excepted.
+            least = torch.where(self.top_p[rows] < 1, self.top_p[rows] * whole, float("inf"))
+            sums = ordered.cumsum(dim=-1)
+            before = sums - ordered
+            # The likeliest stays, even if a tiny top-p rounds to nought.
+            ordered = ordered.masked_fill((before >= least[:, None]) & (before > 0), 0)
+            enough = enough | (sums[:, -1] >= least)
+        return ordered, enough & ~unknown
 
 
 def _invert(weights: Tensor, numbers: Tensor) -> Tensor:

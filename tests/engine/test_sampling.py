@@ -56,6 +56,39 @@ def test_filters_keep_their_support_and_its_proportions(settings, support):
     assert ((counts[kept] - expected).abs() < 5 * expected.sqrt() + 1).all()
 
 
+@given(st.integers(0, 2**32), st.floats(0.01, 8), st.data())
+def test_of_a_large_vocabulary_a_row_keeps_what_it_should_whoever_stands_beside_it(seed, spread, data):
+    """Rows whose nucleus is a few tokens, and rows whose is most of the vocabulary: against a plain loop."""
+    size, settings = (
+        300,
+        st.builds(
+            Sampling,
+            top_k=st.sampled_from([0, 1, 20, 128, 129, 300, 500]),
+            top_p=st.sampled_from([0.1, 0.5, 0.95, 1.0]),
+        ),
+    )
+    rows = data.draw(st.lists(settings, min_size=1, max_size=4))
+    logits = torch.randn(len(rows), size, generator=torch.Generator().manual_seed(seed)) * spread
+    probabilities = logits.softmax(-1)
+    kept = Sampler.of(rows, logits.device)._filter(probabilities)
+    for row, asked in enumerate(rows):
+        ordered = sorted(probabilities[row].tolist(), reverse=True)[: asked.top_k or None]
+        before, nucleus = 0.0, 0
+        while nucleus < len(ordered) and (before < asked.top_p * sum(ordered) - 1e-5 or not nucleus):
+            before += ordered[nucleus]
+            nucleus += 1
+        assert torch.equal(kept[row][kept[row] > 0], probabilities[row][kept[row] > 0])
+        assert kept[row].max() == probabilities[row].max()
+        assert kept[row].sum().item() == pytest.approx(
+            sum(ordered[:nucleus]), abs=max(2e-5, ordered[nucleus - 1])
+        )
+        if asked.top_k == 0 and asked.top_p == 1.0:
+            continue
+        assert abs(int((kept[row] > 0).sum()) - nucleus) <= 1 or ordered[nucleus - 1] < 1e-5
+        alone = Sampler.of([asked], logits.device)._filter(probabilities[row : row + 1])
+        assert torch.equal(alone[0], kept[row])
+
+
 @given(
     st.one_of(st.just(0.0), st.floats(1e-4, 1e4)), st.floats(0, 1, exclude_min=True), st.floats(0, 1),
     st.integers(0, 9), st.lists(st.floats(-100, 100), min_size=8, max_size=8), st.integers(0, 99),
