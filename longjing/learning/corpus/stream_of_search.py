@@ -54,9 +54,10 @@ def write(problem: Problem, random: Random) -> Document:
     """One document: the problem's statement, the search, and the answer; a guess where nothing was found."""
     words, target = _WORDS[problem.language], problem.data["target"]
     terms = [Term(value, number(value)) for value in problem.data["numbers"]]
-    lines = [words["start"].format(target)]
+    numbers = sorted(problem.data["numbers"], reverse=True)
+    lines = [words["start"].format(target), _listed(numbers)]
     found = False
-    for look in _looks(sorted(problem.data["numbers"], reverse=True), target, words["pairs"]):
+    for look in _looks(numbers, target, words["pairs"]):
         made = _made(*look.pair)
         steps = _match(look, made, random)
         sides = f"{_listed(look.pair)}: {_listed(made)}; {look.other}: {_listed(look.needed)}"
@@ -77,7 +78,7 @@ def _looks(numbers: list[int], target: int, pairs: str) -> Iterator[Look]:
     """All looks at four numbers, in order."""
     for last, three in _each(numbers):
         for goal, operator in _needed(target, last).items():
-            before = [equation(_made(target, last)[goal])]
+            before = [f"{equation(_made(target, last)[goal])}: {_listed(three)}"]
             for other, pair in _each(three):
                 needed = {v: [(o, other), (operator, last)] for v, o in _needed(goal, other).items()}
                 yield Look(before, [], pair, other, needed)
@@ -86,7 +87,7 @@ def _looks(numbers: list[int], target: int, pairs: str) -> Iterator[Look]:
     for partner, pair in _each(numbers[1:]):
         for other, step in _made(numbers[0], partner).items():
             needed = {v: [(operator, other)] for v, operator in _needed(target, other).items()}
-            yield Look([*before, equation(step)], [step], pair, other, needed)
+            yield Look([*before, f"{equation(step)}: {_listed(pair)}"], [step], pair, other, needed)
             before = []
 
 
