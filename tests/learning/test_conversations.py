@@ -19,16 +19,10 @@ from longjing.learning.conversations import Conversation, encode_conversation, r
 from longjing.learning.packing import Example
 from longjing.text.tokenizer import Tokenizer
 
-# What the templates of Qwen2.5-Instruct, Llama 3 and Qwen3 write, without tools.
-QWEN = r"""
-{%- if messages[0].role != 'system' -%}
-    {{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' -}}
-{%- endif -%}
-{%- for message in messages -%}
-    {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}
-"""
+TEMPLATES = Path(__file__).parent / "templates"  # as published
+QWEN = (TEMPLATES / "qwen2.5-instruct.jinja").read_text("utf-8")
+R1_DISTILL = (TEMPLATES / "deepseek-r1-distill.jinja").read_text("utf-8")
+# What the templates of Llama 3 and Qwen3 write, without tools.
 LLAMA = r"""
 {{- bos_token -}}
 {%- for message in messages -%}
@@ -51,7 +45,8 @@ QWEN3 = r"""
 """
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|end_of_text|>",
-    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>",
+    "<｜User｜>", "<｜Assistant｜>",
 ]  # fmt: skip
 
 
@@ -73,6 +68,7 @@ TOKENIZERS = {
     "qwen2.5": other(QWEN, eos_token="<|im_end|>", pad_token="<|endoftext|>"),
     "qwen2.5 base": other(QWEN, eos_token="<|endoftext|>"),
     "llama 3": other(LLAMA, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>"),
+    "r1-distill": other(R1_DISTILL, bos_token="<｜begin▁of▁sentence｜>", eos_token="<｜end▁of▁sentence｜>"),
     "qwen3": other(QWEN3, eos_token="<|im_end|>", pad_token="<|endoftext|>"),
     "plain": other("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", eos_token="<|endoftext|>"),
 }  # fmt: skip
@@ -128,6 +124,13 @@ def test_ours_learns_the_reasoning_the_answer_and_the_end() -> None:
         f"{first}<think>\n\n</think>\n\n⟦Hello!{EOS}⟧",
         f"{second}<think>\n\n</think>\n\n⟦Bye!{EOS}⟧",
     ]
+
+
+def test_the_distilled_models_of_deepseek_learn_what_ours_learn() -> None:
+    """Their template drops the reasoning of earlier turns too. It can't switch thinking off."""
+    assert encoded("r1-distill", SUM) == encoded("ours", SUM)
+    assert encoded("r1-distill", LONG) == encoded("ours", LONG)
+    assert encoded("r1-distill", TALK) == encoded("ours", TALK)
 
 
 def test_qwen_learns_every_turn_of_a_plain_talk_at_once() -> None:
@@ -202,7 +205,7 @@ def test_every_turn_is_learned_once_behind_the_prompt_that_asks_for_it(
     ]
     for (_, completion), (_, reasoning, answer) in zip(found, turns, strict=True):
         assert completion.endswith(answer) and reasoning in completion
-        assert ("</think>" in completion) == (bool(reasoning) or name == "ours")
+        assert ("</think>" in completion) == (bool(reasoning) or name in ("ours", "r1-distill"))
 
 
 def test_the_form_is_that_in_which_the_base_was_pretrained() -> None:
