@@ -177,12 +177,12 @@ CLAIMS = [
         checkpoints("mixture", "pass_at_1", "without", "with"),
     ),
     Claim(
-        "distillation", "Distilling beats reinforcement on the small model, at no fewer FLOPs",
+        "distillation", "Distilling the large model beats reinforcement on the small one, which had half the FLOPs",
         "AIME 2024, 32B: 72.6% against 47.0%", ("reinforced", "distilled"), "pass@1", "higher",
         checkpoints("mixture", "pass_at_1", "reinforced", "distilled"),
     ),
     Claim(
-        "distillation", "and reinforcement three times as long", "the same",
+        "distillation", "and reinforcement three times as long, with 1.4 times the FLOPs", "the same",
         ("reinforced longer", "distilled"), "pass@1", "higher",
         checkpoints("mixture", "pass_at_1", "reinforced-longer", "distilled"),
     ),
@@ -239,6 +239,13 @@ CLAIMS = [
 
 # What differs from seed to seed beside the seed.
 CHANGES = {"cold-start": ["data.model=runs/r1-zero-{seed}", "readable-before.model=runs/r1-zero-{seed}"]}
+# What has to be there before a recipe's runs, and the command that makes it.
+NEEDS = {
+    "cold-start": ("runs/r1-zero-{seed}", "python benchmarks/reproduce.py r1-zero --seeds {seed}"),
+    "code": ("runs/code-base", "longjing run benchmarks/reproduction/code-base.yaml --out runs/code-base"),
+    "distillation": ("runs/r1/student-base", "longjing run r1 --set threads=1"),
+    "preference": ("runs/r1/helpfulness", "longjing run r1 --set threads=1"),
+}
 RECIPES = Path(__file__).parent / "reproduction"
 
 

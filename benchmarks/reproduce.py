@@ -19,7 +19,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from claims import CHANGES, CLAIMS, RECIPES, Claim, Pair, recipe_of
+from claims import CHANGES, CLAIMS, NEEDS, RECIPES, Claim, Pair, recipe_of
 from common import measure_machine, report, run_recipe
 
 # Student's 97.5% quantile, by degrees of freedom.
@@ -64,6 +64,9 @@ def main() -> None:
     given = options.parse_args()
     if given.recipe:
         given.out = given.out or RECIPES / f"{given.recipe}.json"
+        for seed in given.seeds:
+            if missing := _missing(given.recipe, seed):
+                options.error(f"{given.recipe} needs {missing[0]}, which this makes: {missing[1]}")
         results = [_run(given.recipe, seed, Path(given.runs)) for seed in given.seeds]
         if given.keep:
             results = sorted([*_kept(given.out, given.seeds), *results], key=lambda result: result["seed"])
@@ -79,6 +82,12 @@ def _kept(path: Path, seeds: list[int]) -> list[dict[str, Any]]:
     document = json.loads(path.read_text("utf-8"))
     birth = {"commit": document["commit"], "machine": document["machine"]["name"]}
     return [birth | result for result in document["results"] if result["seed"] not in seeds]
+
+
+def _missing(recipe: str, seed: int) -> tuple[str, str] | None:
+    """The run that has to be there first and isn't, and the command that makes it."""
+    path, command = (text.format(seed=seed) for text in NEEDS.get(recipe, (".", "")))
+    return None if Path(path).exists() else (path, command)
 
 
 def _run(recipe: str, seed: int, runs: Path) -> dict[str, Any]:
@@ -116,7 +125,7 @@ def rows() -> list[str]:
         difference, low, high = (
             f"{value:+{claim.unit}}" for value in (outcome.difference, outcome.low, outcome.high)
         )
-        source = f"[`{claim.recipe}`](../benchmarks/reproduction/{claim.recipe}.json)"
+        source = f"[`reproduce.py {claim.recipe}`](../benchmarks/reproduction/{claim.recipe}.json)"
         cells = (
             claim.says,
             claim.paper,
@@ -133,7 +142,9 @@ def rows() -> list[str]:
 
 def write_table() -> None:
     """Put the table between its two marks in the document."""
-    head = ["| claim | published | here | mean of the seeds | difference (95%) | seeds | recipe | verdict |"]
+    head = [
+        "| claim | published | here | mean of the seeds | difference (95%) | seeds | command, result | verdict |"
+    ]
     table = "\n".join([*head, "|" + " --- |" * 8, *rows()])
     text = _DOCUMENT.read_text("utf-8")
     marked = re.compile(r"(?<=<!-- table -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
