@@ -5,14 +5,15 @@ A file has one conversation a line:
     {"messages": [{"role": "user", "content": "What is 2+3?"},
                   {"role": "assistant", "reasoning_content": "2+3=5", "content": "\\\\boxed{5}"}]}
 
-The reasoning may be left out, or stand in the content as `<think>...</think>`. `"thinking": false` beside the
-messages says that the model was asked with thinking off. `"keep_reasoning": true` says that the conversation is one
-text that only grew, as a task that replies makes it (`engine/dialogue.py`): no template took the reasoning out of
-earlier turns. Other keys are ignored.
+The reasoning may be left out, be called `reasoning`, or stand in the content as `<think>...</think>`. `"weight": 0` on
+a message of the assistant says that it is only read. `"thinking": false` beside the messages says that the model was
+asked with thinking off. `"keep_reasoning": true` says that the conversation is one text that only grew, as a task that
+replies makes it (`engine/dialogue.py`): no template took the reasoning out of earlier turns. Tools and calls are
+refused, since no prompt would have them. Other keys are ignored.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -28,23 +29,50 @@ from longjing.text.tokenizer import MARK, Tokenizer
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _TAGS = ("<think>", "</think>")
+# Keys that aren't read, and without which another text would be learned than the file has.
+_CALLS = "isn't learned: write the call into the content, as the model should, or leave the conversation out"
+_IN_MESSAGE = {
+    "tool_calls": _CALLS,
+    "function_call": _CALLS,
+    "thinking": "in a message isn't read: reasoning is `reasoning_content`, and `thinking` stands beside `messages`",
+}
+_TOOLS = "isn't shown to the model: describe it in a system message, or leave the conversation out"
+_BESIDE_MESSAGES = {"tools": _TOOLS, "functions": _TOOLS}
+
+
+def _refuse(given: Mapping[str, Any], refused: Mapping[str, str]) -> None:
+    """Raises ValueError for a key of `refused` that says something; tables write empty ones into every row."""
+    for key, reason in refused.items():
+        if given.get(key) not in (None, "", [], {}):
+            raise ValueError(f"`{key}` {reason}")
 
 
 class Message(BaseModel):
-    """One turn. Of an assistant's, `content` is the answer alone, whatever way the line was written."""
+    """One turn. Of an assistant's, `content` is the answer alone, whatever way the line was written; with `weight` 0
+    it is only read."""
 
     model_config = ConfigDict(frozen=True)
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     reasoning_content: str | None = None
+    weight: Literal[0, 1] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _split(cls, given: Any) -> Any:
-        """Take reasoning out of the content, and white space from around it."""
-        if not isinstance(given, Mapping) or given.get("role") != "assistant":
+        """Refuse what would be lost; take reasoning out of the content, and white space from around it."""
+        if not isinstance(given, Mapping):
             return given
+        _refuse(given, _IN_MESSAGE)
+        if given.get("role") != "assistant":
+            if given.get("weight"):
+                raise ValueError("only the assistant's messages are learned; leave out the `weight`")
+            return given
+        if given.get("reasoning"):
+            if given.get("reasoning_content") not in (None, "", given["reasoning"]):
+                raise ValueError("reasoning and reasoning_content differ; leave one out")
+            given = {**given, "reasoning_content": given["reasoning"]}
         content = given.get("content")
         if not isinstance(content, str):
             return given
@@ -61,6 +89,10 @@ class Message(BaseModel):
     def reasoning(self) -> str:
         return (self.reasoning_content or "").strip()
 
+    @property
+    def learned(self) -> bool:
+        return self.role == "assistant" and self.weight != 0
+
 
 class Conversation(BaseModel):
     """Messages that end with the assistant's, who is asked before each of its turns and says something in it."""
@@ -70,6 +102,13 @@ class Conversation(BaseModel):
     messages: list[Message] = Field(min_length=2)
     thinking: bool = True
     keep_reasoning: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_tools(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            _refuse(given, _BESIDE_MESSAGES)
+        return given
 
     @model_validator(mode="after")
     def _learnable(self) -> "Conversation":
@@ -89,6 +128,10 @@ class Conversation(BaseModel):
                 )
         if not all(message.content for message in said):
             raise ValueError("the assistant gives an empty answer")
+        if not any(message.learned for message in said):
+            raise ValueError(
+                "each answer has weight 0; there is nothing to learn, so leave the conversation out"
+            )
         if not self.thinking and any(message.reasoning for message in said):
             raise ValueError("thinking is false, yet the assistant reasons")
         if self.keep_reasoning and not self.thinking:
@@ -102,33 +145,38 @@ class Conversation(BaseModel):
 
 
 def read_conversations(path: str | Path, control: Collection[str] = ()) -> list[Conversation]:
-    """All conversations of a file; blank lines are skipped. `control`: tokens that must not stand in the text.
+    """All conversations of a file. See `placed_conversations`."""
+    return [conversation for _, conversation in placed_conversations(path, control)]
+
+
+def placed_conversations(
+    path: str | Path, control: Collection[str] = ()
+) -> Iterator[tuple[str, Conversation]]:
+    """The conversations of a file, each with where it is: `data.jsonl, line 3`; blank lines are skipped. `control`:
+    tokens that must not stand in the text.
 
     Raises UserError that names the file, the line, what is wrong there and what it should be.
     """
-    conversations = []
-    pattern = re.compile("|".join(map(re.escape, sorted(control, reverse=True)))) if control else None
+    pattern, origin = control_pattern(control), None
     try:
         with Path(path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    conversations.append(_read(line, f"{path}, line {number}"))
-                    if pattern is not None:
-                        _refuse_control(conversations[-1], pattern, f"{path}, line {number}")
+                    origin = f"{path}, line {number}"
+                    yield origin, _read(line, origin, pattern)
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror}; give a file of conversations, one a line: {_FORM}"
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error}") from error
-    if not conversations:
+    if origin is None:
         raise UserError(f"{path} has no conversation; write one a line: {_FORM}")
-    return conversations
 
 
-def _read(line: str, origin: str) -> Conversation:
+def _read(line: str, origin: str, control: re.Pattern[str]) -> Conversation:
     try:
-        return Conversation.model_validate_json(line)
+        conversation = Conversation.model_validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -136,16 +184,26 @@ def _read(line: str, origin: str) -> Conversation:
         raise UserError(
             f"{origin}: {place + ': ' if place else ''}{complaint}; the form is {_FORM}"
         ) from None
+    for number, message in enumerate(conversation.messages):
+        try:
+            refuse_control(message, control, f"messages.{number}")
+        except ValueError as error:
+            raise UserError(f"{origin}: {error}") from None
+    return conversation
 
 
-def _refuse_control(conversation: Conversation, pattern: re.Pattern[str], origin: str) -> None:
-    """A token of the template's in the text would end a turn, or begin one, where none does."""
-    for place, message in enumerate(conversation.messages):
-        if (found := pattern.search(f"{message.content} {message.reasoning}")) is not None:
-            raise UserError(
-                f"{origin}: messages.{place} has {found[0]} in its text, which the model would read as the end or the "
-                "beginning of something; take it out"
-            )
+def control_pattern(control: Collection[str]) -> re.Pattern[str]:
+    """What finds any of these tokens in a text."""
+    return re.compile("|".join(map(re.escape, sorted(control, reverse=True))) or "(?!)")
+
+
+def refuse_control(message: Message, control: re.Pattern[str], place: str) -> None:
+    """A token of the template's in the text would end a turn, or begin one, where none does: raises ValueError."""
+    if (found := control.search(f"{message.content} {message.reasoning}")) is not None:
+        raise ValueError(
+            f"{place} has {found[0]} in its text, which the model would read as the end or the beginning of something; "
+            "take it out"
+        )
 
 
 def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> list[Example]:
@@ -155,14 +213,17 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
     should then sample, each encoded by itself, as they are when the model is asked. Where a prompt continues
     the text of the turn before, both are one example. Where it doesn't, as in R1's template, which drops the
     reasoning of earlier turns, the turn begins an example of its own, in which the earlier ones are only read.
+    A turn of weight 0 is a part of the prompts behind it, and nothing else.
     """
-    messages = [message.model_dump(exclude_none=True) for message in conversation.messages]
+    messages = [
+        message.model_dump(exclude_none=True, exclude={"weight"}) for message in conversation.messages
+    ]
     if conversation.keep_reasoning:
         return [_one_text(tokenizer, conversation, messages)]
     runs: list[tuple[list[int], list[bool]]] = []
     text, end = None, _end_token(tokenizer, messages)
     for place, message in enumerate(conversation.messages):
-        if message.role != "assistant":
+        if not message.learned:
             continue
         prompt = tokenizer.render(messages[:place], thinking=conversation.thinking)
         completion = _completion(prompt, message)
@@ -186,14 +247,16 @@ def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[d
     text = tokenizer.render(messages[:first])
     tokens = tokenizer.encode(text)
     learns = [False] * len(tokens)
-    for place in range(first, len(messages), 2):
+    last = max(place for place, message in enumerate(conversation.messages) if message.learned)
+    for place in range(first, last + 1, 2):
         if place > first:
             text, said = between(tokenizer, messages[place - 1], end)
             tokens += said
             learns += [False] * len(said)
-        turn = [*tokenizer.encode(_completion(text, conversation.messages[place])), end]
+        message = conversation.messages[place]
+        turn = [*tokenizer.encode(_completion(text, message)), end]
         tokens += turn
-        learns += [True] * len(turn)
+        learns += [message.learned] * len(turn)
     return Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(learns))
 
 

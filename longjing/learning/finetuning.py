@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from longjing.engine.engine import Engine
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
-from longjing.learning.conversations import encode_conversation, read_conversations
+from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_gradients, muon
 from longjing.learning.packing import lay_out
 from longjing.learning.policy import TaskSettings
@@ -132,8 +132,13 @@ class Finetuning:
         path = resolve(settings.model)
         self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, device).train()
         control = self.tokenizer.control_tokens
-        conversations = [one for path in settings.data for one in read_conversations(path, control)]
-        encoded = [example for one in conversations for example in encode_conversation(self.tokenizer, one)]
+        conversations = [one for path in settings.data for one in placed_conversations(path, control)]
+        encoded = []
+        for origin, one in conversations:
+            try:
+                encoded += encode_conversation(self.tokenizer, one)
+            except UserError as error:  # the template's: it knows messages, and not whose
+                raise UserError(f"{origin}: {error}") from error
         self.examples = [example for example in encoded if len(example) <= settings.row_length]
         if not self.examples:
             raise UserError(

@@ -104,13 +104,17 @@ class Data:
 
 def load_data(settings: PreferenceSettings, tokenizer: Tokenizer, seed: int) -> Data:
     """The stage's data, cut into tokens. Raises UserError for data that can't be read or leave nothing to do."""
-    made, hashes = settings.data, list[str]()
+    made, hashes, differing = settings.data, list[str](), 0
     if isinstance(made, GeneratedSettings):
         name: str = made.generated
         preferences = made.make(seed)
     else:
         name = "+".join(Path(path).stem for path in made)
-        preferences = [preference for path in made for preference in read_preferences(path)]
+        preferences = []
+        for path in made:
+            read, left_out = read_preferences(path, tokenizer.control_tokens)
+            preferences += read
+            differing += left_out
         hashes = [sha256(Path(path).read_bytes()).hexdigest() for path in made]
     pairs = sum(preference.label is None for preference in preferences)
     if pairs not in (0, len(preferences)):
@@ -120,7 +124,10 @@ def load_data(settings: PreferenceSettings, tokenizer: Tokenizer, seed: int) -> 
     judges: Judges = settings.judges or ("answer" if pairs else "everything")
     parts: dict[bool, list[Example]] = {False: [], True: []}
     for preference in preferences:
-        texts = [encode(tokenizer, preference.prompt, text, judges) for text in preference.texts]
+        try:
+            texts = [encode(tokenizer, preference.prompt, text, judges) for text in preference.texts]
+        except UserError as error:  # the template's: it knows messages, and not whose
+            raise UserError(f"{preference.origin or name}: {error}") from error
         example = Example(preference.key, preference.kind, texts, preference.label)
         if example.longest <= settings.max_length:
             parts[held_out(preference, settings.held_out)].append(example)
@@ -136,6 +143,7 @@ def load_data(settings: PreferenceSettings, tokenizer: Tokenizer, seed: int) -> 
         "examples": len(parts[False]),
         "held_out": len(parts[True]),
         "too_long": len(preferences) - used,
+        "prompts_differ": differing,
     }
     return Data(name, judges, parts[False], parts[True], facts)
 

@@ -1,6 +1,6 @@
 """Preference data: which of two answers is better, or whether one is good. Read from files, cut into tokens.
 
-One JSON object a line, in the common forms; other keys are ignored:
+A row each (.jsonl, .json, .csv, .parquet), in the common forms; other keys are ignored:
 
     {"prompt": ..., "chosen": ..., "rejected": ...}     messages, or texts
     {"chosen": ..., "rejected": ...}                    whole conversations: messages, or texts with the turns
@@ -13,7 +13,7 @@ What the assistant wrote last is judged; a message's reasoning may stand apart, 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +23,8 @@ from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
 from longjing.learning.conversations import Message as Said
+from longjing.learning.conversations import control_pattern, refuse_control
+from longjing.tasks.rows import Row, placed_rows
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
@@ -45,13 +47,15 @@ class Text:
 class Preference:
     """An example for a reward model: a pair, the better text first, or one text with its label.
 
-    `label`: whether the text is good; None for a pair. `kind` tells examples apart where their maker knows.
+    `label`: whether the text is good; None for a pair. `kind` tells examples apart where their maker knows; `origin`
+    is the place in a file.
     """
 
     prompt: list[Message]
     texts: tuple[Text, ...]
     label: bool | None = None
     kind: str = field(default="", compare=False)
+    origin: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:
@@ -80,25 +84,29 @@ def encode(tokenizer: Tokenizer, prompt: Sequence[Message], text: Text, judges: 
     return [*tokenizer.encode(asked), *tokenizer.encode(sampled), tokenizer.eos_id]
 
 
-def read_preferences(path: str | Path) -> list[Preference]:
-    """All examples of a file. Raises UserError, naming the file and the line, for what isn't preference data."""
-    path = Path(path)
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; preference data is a file of JSON lines") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error}") from error
-    examples = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                examples.append(_read(line))
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: {error}") from None
+def read_preferences(path: str | Path, control: Collection[str] = ()) -> tuple[list[Preference], int]:
+    """The examples of a file, and how many pairs were left out because their texts answer different conversations.
+
+    `control`: tokens that must not stand in the text. Raises UserError, naming the file and the line, for what isn't
+    preference data.
+    """
+    path, pattern = Path(path), control_pattern(control)
+    examples, differing = [], 0
+    for place, row in placed_rows(path):
+        origin = f"{path}, {place}"
+        try:
+            example = _read(row, origin, pattern)
+        except ValueError as error:
+            raise UserError(f"{origin}: {error}") from None
+        if example is None:
+            differing += 1
+        else:
+            examples.append(example)
     if not examples:
-        raise UserError(f"{path} holds no example")
-    return examples
+        raise UserError(
+            f"{path}: `chosen` and `rejected` of each pair differ before their last message; they must answer the same"
+        )
+    return examples, differing
 
 
 _Side = str | list[Said]
@@ -117,24 +125,17 @@ class _Labelled(BaseModel):
     label: bool
 
 
-def _read(line: str) -> Preference:
-    """Raises ValueError, with what is wrong and what would be right."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(row, dict) or not ({"chosen", "rejected"} <= row.keys() or "label" in row):
+def _read(row: Row, origin: str, control: re.Pattern[str]) -> Preference | None:
+    """None for a pair of answers to different conversations: crowds' data have a few, and nothing compares them.
+    Raises ValueError, with what is wrong and what would be right."""
+    if not ({"chosen", "rejected"} <= row.keys() or "label" in row):
         raise ValueError("an example has `chosen` and `rejected`, or a `label`; this one hasn't")
     try:
         if "chosen" in row:
             pair = _Pair.model_validate(row)
-            prompt, chosen = _conversation(pair.prompt, pair.chosen, "chosen")
-            other, rejected = _conversation(pair.prompt, pair.rejected, "rejected")
-            if prompt != other:
-                raise ValueError(
-                    "`chosen` and `rejected` differ before their last message; they must answer the same"
-                )
-            return Preference(prompt, (chosen, rejected))
+            prompt, chosen = _conversation(pair.prompt, pair.chosen, "chosen", control)
+            other, rejected = _conversation(pair.prompt, pair.rejected, "rejected", control)
+            return Preference(prompt, (chosen, rejected), origin=origin) if prompt == other else None
         labelled = _Labelled.model_validate(row)
     except ValidationError as error:
         raise ValueError(_complaint(error)) from None
@@ -144,8 +145,8 @@ def _read(line: str) -> Preference:
         raise ValueError(
             "a `label` needs the text that it is about: `messages`, or `prompt` and `completion`"
         )
-    prompt, text = _conversation(labelled.prompt, whole, name)
-    return Preference(prompt, (text,), labelled.label)
+    prompt, text = _conversation(labelled.prompt, whole, name, control)
+    return Preference(prompt, (text,), labelled.label, origin=origin)
 
 
 def _complaint(error: ValidationError) -> str:
@@ -156,7 +157,9 @@ def _complaint(error: ValidationError) -> str:
     return f"{place}: {complaint}" if place else complaint
 
 
-def _conversation(prompt: _Side | None, side: _Side, name: str) -> tuple[list[Message], Text]:
+def _conversation(
+    prompt: _Side | None, side: _Side, name: str, control: re.Pattern[str]
+) -> tuple[list[Message], Text]:
     """What was asked, and what the assistant wrote to it. A `side` that begins with the question is whole."""
     said = _messages(side, "assistant")
     if said and said[0].role == "assistant":
@@ -165,6 +168,8 @@ def _conversation(prompt: _Side | None, side: _Side, name: str) -> tuple[list[Me
                 f"`{name}` has an answer and no question: give the whole conversation, or a `prompt`"
             )
         said = [*_messages(prompt, "user"), *said]
+    for message in said:
+        refuse_control(message, control, f"the conversation of `{name}`")
     if len(said) < 2 or said[-1].role != "assistant":
         raise ValueError(f"`{name}` must end in a message of the assistant, which answers another")
     *asked, last = said

@@ -174,6 +174,33 @@ def test_a_template_that_can_write_reasoning_gives_the_same_form() -> None:
     ]
 
 
+def weighed(one: Conversation, *weights: int, **changes: Any) -> Conversation:
+    """The conversation, its answers with these weights."""
+    messages, left = one.model_dump(exclude_none=True)["messages"], iter(weights)
+    for message in messages:
+        if message["role"] == "assistant":
+            message["weight"] = next(left)
+    return Conversation.model_validate({"messages": messages, **changes})
+
+
+def test_a_turn_of_weight_0_is_only_read() -> None:
+    first, second = encoded("ours", LONG)
+    assert encoded("ours", weighed(LONG, 1, 0)) == [first]
+    assert encoded("ours", weighed(LONG, 0, 1)) == [second]
+    assert encoded("ours", weighed(LONG, 1, 1)) == [first, second]
+    (talk,) = encoded("qwen2.5", TALK)
+    assert encoded("qwen2.5", weighed(TALK, 0, 1)) == [talk.replace("⟦Hello!<|im_end|>⟧", "Hello!<|im_end|>")]
+    assert encoded("qwen2.5", weighed(TALK, 1, 0)) == [talk[: talk.index("⟧") + 1]]
+
+
+def test_a_turn_of_weight_0_is_only_read_with_its_reasoning_where_that_is_kept() -> None:
+    (whole,) = encoded("qwen2.5", weighed(LONG, 1, 1, keep_reasoning=True))
+    assert whole.count("⟦") == 2
+    (late,) = encoded("qwen2.5", weighed(LONG, 0, 1, keep_reasoning=True))
+    assert late == whole.replace("⟦", "", 1).replace("⟧", "", 1)
+    assert encoded("qwen2.5", weighed(LONG, 1, 0, keep_reasoning=True)) == [whole[: whole.index("⟧") + 1]]
+
+
 words = st.text("ab12 +=你好\n", min_size=1, max_size=12).map(str.strip).filter(bool)
 
 
@@ -241,11 +268,20 @@ def test_a_file_is_read_in_order_whatever_else_its_lines_hold(tmp_path: Path) ->
         line(ASKED, SAID | {"content": "<think>\n等等\n</think>\n\nhello\n"}),
         line(ASKED, SAID | {"content": "等等</think>hello", "name": "x"}),
         line(ASKED, SAID | {"reasoning_content": None}, thinking=False),
+        line(ASKED, SAID | {"reasoning": " 等等"}),
+        line(ASKED, SAID | {"reasoning": "等等", "reasoning_content": "等等"}),
+        line(  # as a table writes what a row doesn't have
+            ASKED | {"weight": None, "thinking": None, "reasoning": None},
+            SAID
+            | {"tool_calls": [], "function_call": None, "thinking": "", "reasoning": "等等", "weight": 1},
+            tools=None,
+            functions=[],
+        ),
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
     read = read_conversations(path)
-    assert [one.thinking for one in read] == [True, True, True, True, False]
-    assert [one.messages[-1].reasoning for one in read] == ["", "等等", "等等", "等等", ""]
+    assert [one.thinking for one in read] == [True, True, True, True, False, True, True, True]
+    assert [one.messages[-1].reasoning for one in read] == ["", *["等等"] * 3, "", *["等等"] * 3]
     assert {one.messages[-1].content for one in read} == {"hello"}
 
 
@@ -268,6 +304,17 @@ BROKEN = {
     "reasoning twice": (
         line(ASKED, SAID | {"content": "<think>a</think>b", "reasoning_content": "a"}), "leave one out",
     ),
+    "two reasonings": (line(ASKED, SAID | {"reasoning": "a", "reasoning_content": "b"}), "messages.1: .* differ"),
+    "reasoning and tags": (line(ASKED, SAID | {"content": "<think>a</think>b", "reasoning": "a"}), "leave one out"),
+    "half a weight": (line(ASKED, SAID | {"weight": 0.5}), "messages.1.weight: Input should be 0 or 1"),
+    "a user's weight": (line(ASKED | {"weight": 1}, SAID), "messages.0: only the assistant's messages are learned"),
+    "nothing of weight": (line(ASKED, SAID | {"weight": 0}), "each answer has weight 0"),
+    "calls": (line(ASKED, SAID | {"tool_calls": [{"id": "1"}]}), "messages.1: `tool_calls` isn't .*write the call"),
+    "a call": (line(ASKED, SAID | {"function_call": {"name": "f"}}), "messages.1: `function_call` isn't learned"),
+    "thinking in a message": (line(ASKED, SAID | {"thinking": "a"}), "messages.1: `thinking` .*reasoning_content"),
+    "thinking off in a message": (line(ASKED | {"thinking": False}, SAID), "messages.0: `thinking` .*beside"),
+    "tools": (line(ASKED, SAID, tools=[{"type": "function"}]), "`tools` isn't shown to the model: describe it"),
+    "functions": (line(ASKED, SAID, functions=[{"name": "f"}]), "`functions` isn't shown"),
     "thinking turned off": (line(ASKED, SAID | {"reasoning_content": "a"}, thinking=False), "thinking is false"),
 }  # fmt: skip
 

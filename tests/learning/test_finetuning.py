@@ -293,6 +293,16 @@ def test_a_row_that_holds_no_example_is_refused(base: Base, tmp_path: Path) -> N
         run(stage_in(tmp_path / "run"), settings_of(base, data, row_length=16))
 
 
+def test_what_the_template_refuses_is_named_with_its_line(base: Base, data: str, tmp_path: Path) -> None:
+    asked, said = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi!"}
+    path = tmp_path / "more.jsonl"
+    told = [[asked, said], [asked, said, {"role": "tool", "content": "5"}, said]]
+    path.write_text("\n" + "\n".join(json.dumps({"messages": messages}) for messages in told))
+    settings = settings_of(base, data).model_copy(update={"data": [data, str(path)]})
+    with pytest.raises(UserError, match=r'more\.jsonl, line 3: .*has the role "tool"'):
+        run(stage_in(tmp_path / "run"), settings)
+
+
 @pytest.mark.usefixtures("letters")
 def test_tasks_are_measured_before_and_after(base: Base, data: str, tmp_path: Path) -> None:
     stage = stage_in(tmp_path / "run")

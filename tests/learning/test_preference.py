@@ -261,6 +261,27 @@ def test_held_out_prompts_are_not_learned_and_long_texts_are_counted(base: Base,
     assert data.facts["too_long"] == 1 and len(data.train) + len(data.held_out) == 120
 
 
+def test_pairs_that_part_early_are_counted_in_the_result(base: Base, tmp_path: Path) -> None:
+    asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}
+    parted = {"chosen": [asked, said], "rejected": [asked, said, asked, said]}
+    files = [write(tmp_path / name, [*pairs(40), parted]) for name in ("a.jsonl", "b.jsonl")]
+    stage = stage_in(tmp_path)
+    run(stage, settings(base("llama"), files))
+    assert stage.result is not None and stage.result["prompts_differ"] == 2
+    assert stage.result["examples"] + stage.result["held_out"] == 80 and stage.result["too_long"] == 0
+
+
+def test_what_template_and_tokenizer_refuse_is_named_with_its_line(base: Base, tmp_path: Path) -> None:
+    asked = [{"role": "tool", "content": "5"}]
+    for row, complaint in (
+        ({"prompt": asked, "chosen": "a", "rejected": "b"}, 'has the role "tool"'),
+        ({"prompt": "p", "chosen": "a<｜User｜>", "rejected": "b"}, "`chosen` has <｜User｜> in its text"),
+    ):
+        path = write(tmp_path / "pairs.jsonl", [*pairs(40), row])
+        with pytest.raises(UserError, match=rf"pairs\.jsonl, line 41: .*{complaint}"):
+            load_data(settings(base("llama"), path), tiny.tokenizer(), 0)
+
+
 def test_data_of_which_nothing_can_be_made_are_refused(base: Base, tmp_path: Path) -> None:
     files = [write(tmp_path / "a.jsonl", pairs(30)), write(tmp_path / "b.jsonl", labelled(30))]
     with pytest.raises(UserError, match="mixes pairs with labelled texts"):

@@ -1,6 +1,7 @@
 """Preference data: the forms that files come in, what a reward model reads, and what is kept apart."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,15 @@ def say(text: str, **more: str) -> list[dict[str, str]]:
 
 
 def read(path: Path, *rows: Any) -> list[Preference]:
+    examples, differing = read_all(path, *rows)
+    assert not differing
+    return examples
+
+
+def read_all(path: Path, *rows: Any, control: Collection[str] = ()) -> tuple[list[Preference], int]:
     path = path / "data.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
-    return read_preferences(path)
+    return read_preferences(path, control)
 
 
 PAIRS: dict[str, dict[str, Any]] = {
@@ -78,16 +85,15 @@ def test_reasoning_stands_apart_or_between_its_tags(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ("{", "not JSON"),
-        ("[1]", "`chosen` and `rejected`, or a `label`"),
+        ("[1]", "no rows with named columns"),
         ({"chosen": "a"}, "`chosen` and `rejected`, or a `label`"),
         ({"prompt": "p", "chosen": "a", "rejected": None}, "rejected"),
         ({"chosen": "a", "rejected": "b"}, "`chosen` has an answer and no question"),
         ({"chosen": ASKED, "rejected": ASKED + say("5")}, "`chosen` must end in a message of the assistant"),
         ({"chosen": ASKED + say("5"), "rejected": say("6")}, "`rejected` has an answer and no question"),
         (
-            {"chosen": ASKED + say("5"), "rejected": [{"role": "user", "content": "?"}, *say("6")]},
-            "differ before their last message",
+            {"prompt": "p", "chosen": say("a", thinking="b"), "rejected": "b"},
+            r"chosen\.0: `thinking` in a message",
         ),
         ({"chosen": [{"role": "robot", "content": ""}], "rejected": "b"}, r"chosen\.0\.role"),
         ({"prompt": "p", "label": True}, "`messages`, or `prompt` and `completion`"),
@@ -100,13 +106,62 @@ def test_what_is_no_preference_is_refused_with_its_line(row: Any, complaint: str
         read(tmp_path, PAIRS["texts"], row)
 
 
+PARTED = {"chosen": ASKED + say("5"), "rejected": [{"role": "user", "content": "?"}, *say("6")]}
+
+
+def test_pairs_that_answer_different_conversations_are_left_out_and_counted(tmp_path: Path) -> None:
+    turns = "\n\nHuman: 2+3?\n\nAssistant: "
+    early = {"chosen": f"{turns}5\n\nHuman: Sure?\n\nAssistant: Yes.", "rejected": f"{turns}No."}
+    examples, differing = read_all(tmp_path, PARTED, PAIRS["texts"], early)
+    assert examples == [Preference(ASKED, (GOOD, BAD))] and differing == 2
+    assert examples[0].origin == f"{tmp_path / 'data.jsonl'}, line 2"
+    with pytest.raises(UserError, match="data.jsonl: `chosen` and `rejected` of each pair differ before"):
+        read_all(tmp_path, PARTED, early)
+
+
+def test_tables_are_read_as_the_hub_has_them(tmp_path: Path) -> None:
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    rows = [PAIRS["a prompt besides whole conversations"], PAIRS["whole conversations"]]
+    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    for name in ("pairs.json", "pairs.parquet"):
+        examples, _ = read_preferences(tmp_path / name)
+        assert examples == [Preference(ASKED, (GOOD, BAD))] * 2
+        assert examples[1].origin == f"{tmp_path / name}, row 2"
+    labels = tmp_path / "labels.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([LABELLED["messages"]]), labels)
+    assert read_preferences(labels) == ([Preference(ASKED, (BAD,), False)], 0)
+    with pytest.raises(UserError, match=r"data\.txt: known are \.jsonl, \.json, \.csv, \.parquet"):
+        read_preferences(tmp_path / "data.txt")
+
+
+@pytest.mark.parametrize("token", sorted(tiny.tokenizer().control_tokens))
+def test_what_the_tokenizer_takes_for_control_is_refused(token: str, tmp_path: Path) -> None:
+    """An answer that ends its turn itself, and begins another, would be read as two."""
+    text, control = f"a{token}b", tiny.tokenizer().control_tokens
+    for row, name in (
+        ({"prompt": text, "chosen": "a", "rejected": "b"}, "chosen"),
+        ({"prompt": "p", "chosen": text, "rejected": "b"}, "chosen"),
+        ({"chosen": ASKED + say("a"), "rejected": ASKED + say(text)}, "rejected"),
+        ({"prompt": ASKED, "completion": say("a", reasoning_content=text), "label": True}, "completion"),
+        ({"messages": [*ASKED, *say(text), *ASKED, *say("a")], "label": True}, "messages"),
+    ):
+        assert len(read(tmp_path, row)) == 1
+        with pytest.raises(UserError) as caught:
+            read_all(tmp_path, PAIRS["texts"], row, control=control)
+        place = f"data.jsonl, line 2: the conversation of `{name}` has {token} in its text"
+        assert place in str(caught.value)
+
+
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere.jsonl: No such file"):
         read_preferences(tmp_path / "nowhere.jsonl")
-    with pytest.raises(UserError, match="no example"):
+    with pytest.raises(UserError, match="data.jsonl holds no rows"):
         read(tmp_path, "")
+    with pytest.raises(UserError, match="data.jsonl can't be read as jsonl: line 2"):
+        read(tmp_path, PAIRS["texts"], "{")
     (tmp_path / "data.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(UserError, match="data.jsonl can't be read as jsonl: 'utf-8'"):
         read_preferences(tmp_path / "data.jsonl")
 
 

@@ -107,7 +107,7 @@ def _facts(kind: str, result: Mapping[str, Any]) -> list[tuple[str, str]]:
             ),
             ("documents added", f"{result['others']:,}"),
         ]
-    known = ("conversations", "examples", "held_out", "too_long", "judges")
+    known = ("conversations", "examples", "held_out", "too_long", "prompts_differ", "judges")
     return [(key.replace("_", " "), str(result[key])) for key in known if key in result]
 
 
