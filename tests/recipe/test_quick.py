@@ -13,6 +13,7 @@ from longjing.errors import UserError
 from longjing.learning.conversations import read_conversations
 from longjing.model.files import load_model, load_reward_model, resolve
 from longjing.recipe.exporting import export_model
+from longjing.recipe.gates import numbers
 from longjing.recipe.lineage import digest
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe, task_of
@@ -38,6 +39,12 @@ def test_every_stage_finishes_and_passes_its_gate(recipe: Recipe, run: RunDirect
     for stage in run.stages():
         assert stage.result is not None and stage.metrics.rows()
         assert run.read_json(f"{stage.name}/gate.json")["passed"] is True
+
+
+def test_gates_may_ask_for_what_the_logs_hold_and_for_nothing_else(recipe: Recipe, run: RunDirectory) -> None:
+    for stage in recipe.stages:
+        logged = [run.stage(stage.name).result or {}, *run.stage(stage.name).metrics.rows()]
+        assert {*stage.figures} == {key for row in logged for key in numbers(row)}, stage.name
 
 
 def test_every_stage_makes_what_it_says(recipe: Recipe, run: RunDirectory) -> None:
