@@ -36,7 +36,7 @@ from longjing.text.tokenizer import Tokenizer
 REASONS = (
     "unjudged", "truncated", "malformed", "wrong", "language", "repetition", "long", "duplicate", "surplus",
 )  # fmt: skip
-_SUMMED = (
+SUMMED = (
     "problems", "solved", "sampled", "kept", "others", *(f"rejected_{reason}" for reason in REASONS),
     "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
 )  # fmt: skip
@@ -287,7 +287,7 @@ def curate(
     Raises UserError if a task hasn't enough problems, the disk refuses, or nothing was kept.
     """
     saved = stage.load_state()
-    totals: dict[str, Any] = {"step": -1, "time": 0.0, **dict.fromkeys(_SUMMED, 0)}
+    totals: dict[str, Any] = {"step": -1, "time": 0.0, **dict.fromkeys(SUMMED, 0)}
     if saved is not None:
         totals = saved[1]
     stage.status("drawing the problems")
@@ -309,7 +309,7 @@ def curate(
         for number in range(totals["others"], wanted):
             stage.data.append({"step": step, **curation.other(number)})
         metrics["others"] = wanted - totals["others"]
-        for name in _SUMMED:
+        for name in SUMMED:
             totals[name] += metrics[name]
         totals["step"] = step
         totals["time"] += seconds

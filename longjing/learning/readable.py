@@ -39,9 +39,10 @@ _PLAIN = {"en": ["The answer is {box}."], "zh": ["答案是 {box}。"]}
 
 
 def written_answer(problem: Problem, result: str, random: Random) -> str:
-    """One sentence in the problem's language that states the result, in the only `\\boxed{...}`."""
-    sentences = _SENTENCES.get(problem.task, _PLAIN)[problem.language]
-    return random.choice(sentences).format(box=f"\\boxed{{{result}}}", **problem.data)
+    """One sentence in the problem's language that states the result, in the only `\\boxed{...}`; the bare box in a
+    language without patterns."""
+    sentences = _SENTENCES.get(problem.task, _PLAIN).get(problem.language, ["{box}"])
+    return random.choice(sentences).format_map({**problem.data, "box": f"\\boxed{{{result}}}"})
 
 
 def repetition(text: str, size: int = 12) -> float:

@@ -1,23 +1,27 @@
 """The model card: what a model is, how a run made it, what that took, and what it can do, with intervals.
 
-What a person wrote around the facts is kept when a card is written again.
+What a person wrote around the facts is kept when a card is written again. A new card states a licence and languages
+only if nothing but the package went into the model; else they are for the person to fill in.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from longjing import tasks
 from longjing.model.decoder import Decoder
+from longjing.model.files import SHIPPED, shipped
 from longjing.planning.bill import duration, quantity
-from longjing.recipe.lineage import FILE
+from longjing.recipe.lineage import FILE, digest
 from longjing.recipe.report.comparison import Comparison
 from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
 from longjing.runs.files import write_text
+from longjing.tasks.mixture import Mixture
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
 _ABOUT = "A model that Longjing made."
@@ -39,7 +43,23 @@ def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype:
 
 def about(path: Path) -> str:
     """What a card says first, below its title, on one line."""
-    return path.read_text(encoding="utf-8").partition("\n# ")[2].split("\n\n")[1].replace("\n", " ")
+    body = path.read_text(encoding="utf-8").partition("\n---\n")[2]
+    return body.partition("\n# ")[2].split("\n\n")[1].replace("\n", " ")
+
+
+def _all_own(chain: Iterable[Mapping[str, Any]], inputs: Iterable[str]) -> bool:
+    """Whether the stages took nothing but what is the package's: models by their digests, tasks by their names."""
+    shipped_models = {digest(SHIPPED / name) for name in shipped()}
+    names = (name for settings in chain for name in _tasks(settings.get("task", [])))
+    return {*inputs} <= shipped_models and not any(map(tasks.elsewhere, names))
+
+
+def _tasks(given: Any) -> Iterator[str]:
+    """The names of a task, or of several (as plain data), those of a mixture's parts among them."""
+    for task in given if isinstance(given, list) else [given]:
+        yield task["name"]
+        if task["name"] == Mixture.name:
+            yield from _tasks(task["parts"])
 
 
 def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: Path) -> str:
@@ -52,9 +72,12 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     outside = sorted(
         {name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain}
     )
+    own = _all_own(
+        [settings[name] for name in chain], [lineage["inputs"][name]["sha256"] for name in outside]
+    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return environment.get_template("card.md.jinja").render(
-        name=directory.name, about=_ABOUT, begin=_BEGIN, end=_END, path=directory, stage=stage, recipe=recipe,
+        name=directory.name, about=_ABOUT, begin=_BEGIN, end=_END, path=directory, stage=stage, recipe=recipe, own=own,
         config=model.config, parameters=parameters, active=model.active_parameters(), dtype=dtype,
         version=version("longjing"), sha256=made["makes"]["sha256"],
         place=f"{recipe['threads']} thread(s) of a CPU" if recipe["device"] == "cpu" else recipe["device"],

@@ -2,18 +2,18 @@
 
     gate: {metric: pass_at_1, task: countdown, at_least: 0.5, rise_at_least: 0.1}
 
-With a `task`, the metric is one of a measurement on held-out problems: of the recipe's `measure` if that has a
-task of this name, else of the stage's own. Without, it is a figure of the stage's result.json, or else of its
-metrics.jsonl, of which the last ten steps count. A rise is over the model that the stage began with, or over its
-first ten steps.
+A stage has one, or a list of them, all of which must hold. With a `task`, the metric is one of a measurement on
+held-out problems: of the recipe's `measure` if that has a task of this name, else of the stage's own. Without, it is a
+figure of the stage's result.json, or else of its metrics.jsonl, of which the last ten steps count. A rise is over the
+model that the stage began with, or over its first ten steps.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from longjing.errors import UserError
 from longjing.runs import RunDirectory, StageDirectory
@@ -40,6 +40,17 @@ class Gate(BaseModel):
         return self
 
 
+# Told apart by their form, so that what is wrong inside of one is all that is complained of.
+Gates = Annotated[
+    Annotated[Gate, Tag("one")] | Annotated[list[Gate], Field(min_length=1), Tag("several")],
+    Discriminator(lambda given: "several" if isinstance(given, list) else "one"),
+]
+
+
+def listed(gates: Gates | None) -> list[Gate]:
+    return gates if isinstance(gates, list) else [] if gates is None else [gates]
+
+
 class GateClosed(Exception):
     """A stage didn't reach what its gate asks for. The message is for the person."""
 
@@ -63,21 +74,28 @@ class Outcome:
     reading: Reading
 
 
-def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gate: Gate) -> Outcome:
-    """Examine the gate of a finished stage (its settings as plain data), and write RUN/STAGE/gate.json.
+def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
+    """Examine the gates of a finished stage (its settings as plain data), write RUN/STAGE/gate.json, and say how they
+    were passed. Of a list the file has each gate, and whether all were passed.
 
-    Raises GateClosed if the stage has not reached it, UserError if there is no such metric.
+    Raises GateClosed, which names those that the stage has not reached, UserError if there is no such metric.
     """
-    name = stage["name"]
-    outcome = examine(gate, read(gate, run.stage(name), stage.get("model")))
-    run.write_json(f"{name}/gate.json", asdict(outcome) | {"gate": gate.model_dump(exclude_none=True)})
-    if not outcome.passed:
+    name, told, failed = stage["name"], [], []
+    for gate in listed(gates):
+        outcome = examine(gate, read(gate, run.stage(name), stage.get("model")))
+        told.append(asdict(outcome) | {"gate": gate.model_dump(exclude_none=True)})
+        if not outcome.passed:
+            failed.append(outcome.text)
+    text = ".\n".join(failed or [each["text"] for each in told])
+    whole = {"passed": not failed, "text": text, "gates": told} if isinstance(gates, list) else told[0]
+    run.write_json(f"{name}/gate.json", whole)
+    if failed:
         raise GateClosed(
-            f"{name} did not pass its gate: {outcome.text}.\nNo later stage was begun. Look into "
+            f"{name} did not pass its gate: {text}.\nNo later stage was begun. Look into "
             f"{run.path / 'report.html'}; then change its gate, or delete {run.path / name} and change the stage, and "
             "give the same command: what is finished is not done again."
         )
-    return outcome
+    return text
 
 
 def examine(gate: Gate, reading: Reading) -> Outcome:
@@ -108,11 +126,11 @@ def read(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
     if gate.task is not None:
         return _read_measurement(gate, stage, origin)
     result = stage.result or {}
-    if gate.metric in _numbers(result):
+    if gate.metric in numbers(result):
         interval = (result.get("low"), result.get("high")) if gate.metric == "accuracy" else (None, None)
         return Reading(result[gate.metric], None, *interval)
     rows = stage.metrics.rows()
-    values = [row[gate.metric] for row in rows if gate.metric in _numbers(row)]
+    values = [row[gate.metric] for row in rows if gate.metric in numbers(row)]
     if not values:
         raise UserError(_unknown(gate, stage, [result, *rows[-1:]]))
     window = min(_WINDOW, (len(values) + 1) // 2)
@@ -133,13 +151,14 @@ def _read_measurement(gate: Gate, stage: StageDirectory, origin: Any) -> Reading
 
 
 def _unknown(gate: Gate, stage: StageDirectory, rows: list[Row]) -> str:
-    known = sorted({key for row in rows for key in _numbers(row)})
+    known = sorted({key for row in rows for key in numbers(row)})
     on = f" on {gate.task}" if gate.task is not None else ""
     measured = f"measured were {', '.join(known)}" if known else "nothing of the kind was measured"
     return f"the gate of {stage.name} asks for `{gate.metric}`{on}, which it doesn't have; {measured}"
 
 
-def _numbers(row: Row) -> dict[str, float]:
+def numbers(row: Row) -> dict[str, float]:
+    """What of a line of the logs a gate can ask for."""
     return {
         key: value
         for key, value in row.items()

@@ -164,8 +164,9 @@ def _location(detail: Any, data: Any) -> tuple[str | int, ...]:
 
 def _place(document: Document, location: tuple[str | int, ...], changes: list[Change]) -> str:
     for change in changes:
-        if any(location[: len(path)] == path or path[: len(location)] == location for path in change.paths):
-            return change.origin
+        for path in change.paths:  # in which an index is text, as the person wrote it
+            if all(str(part) == str(key) for part, key in zip(location, path, strict=False)):
+                return change.origin
     return f"line {document.line(location)}"
 
 

@@ -95,8 +95,8 @@ class _Runner:
         if makes(stage.kind) == MODEL:
             self._measure(stage.name, directory.model_path, number)
         if stage.gate is not None:
-            outcome = pass_gate(self._run, settings, stage.gate)
-            self._say(f"{stage.name} passed its gate: {outcome.text}")
+            text = pass_gate(self._run, settings, stage.gate)
+            self._say(f"{stage.name} passed its gate: {text}")
         else:  # it may have had one, and lost it
             (directory.path / "gate.json").unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from longjing import tasks
 from longjing.evaluation.result import FIGURES
 from longjing.model.device import choose_device, choose_dtype
 from longjing.planning.bill import Prices
+from longjing.recipe.gates import Gate, listed
 from longjing.recipe.names import nearest, nearest_or_known
 from longjing.recipe.stages import MODEL, AnyStage, makes, one, references, refusals
 from longjing.tasks import Task
@@ -105,18 +106,22 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _gates_ask_for_what_is_measured(self) -> Self:
         for place, stage in enumerate(self.stages):
-            if complaint := self._complaint(stage):
-                setting, reason = complaint
-                raise _refusal(
-                    ("stages", place, "gate", setting), f"the gate of {stage.name} asks for {reason}"
-                )
+            for number, gate in enumerate(listed(stage.gate)):
+                if complaint := self._complaint(stage, gate):
+                    setting, reason = complaint
+                    at = (number, setting) if isinstance(stage.gate, list) else (setting,)
+                    raise _refusal(
+                        ("stages", place, "gate", *at), f"the gate of {stage.name} asks for {reason}"
+                    )
         return self
 
-    def _complaint(self, stage: AnyStage) -> tuple[str, str] | None:
-        """The setting of the stage's gate on a task that can't be honoured, and why; None if all can."""
-        gate = stage.gate
-        if gate is None or (task := gate.task) is None:
-            return None
+    def _complaint(self, stage: AnyStage, gate: Gate) -> tuple[str, str] | None:
+        """The setting of a gate of the stage that can't be honoured, and why; None if all can."""
+        if (task := gate.task) is None:
+            if gate.metric in (figures := stage.figures):
+                return None
+            near = nearest_or_known(gate.metric, figures)
+            return "metric", f"`{gate.metric}` without a task, and the stage logs no such figure{near}"
         table = [] if self.measure is None or makes(stage.kind) != MODEL else list(self.measure.tasks)
         if task not in (known := table + stage.measured):
             near = nearest_or_known(task, known) if known else ""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 from longjing import tasks
 from longjing.errors import UserError
 from longjing.learning import corpus
-from longjing.learning.curation import CurationSettings
+from longjing.learning.curation import SUMMED, CurationSettings
 from longjing.learning.distillation import DistillationSettings
 from longjing.learning.finetuning import FinetuningSettings
 from longjing.learning.policy import TaskSettings
@@ -22,11 +22,22 @@ from longjing.learning.preference import PreferenceSettings
 from longjing.learning.pretraining import PretrainingSettings
 from longjing.learning.reinforcement import ReinforcementSettings
 from longjing.model.config import ModelConfig
-from longjing.recipe.gates import Gate
+from longjing.recipe.gates import Gates
 from longjing.recipe.names import nearest, nearest_or_known
+from longjing.tasks.base import max_turns
 
 MODEL, DATA, REWARD_MODEL = "model", "data", "reward model"
 PREFERENCES = "preference data"  # which no stage makes
+
+# The numbers in what a stage logs of its steps and of its end: of one that reads data, and of one that samples its own.
+_READING = ("step", "time", "tokens", "flops", "loss", "grad_norm", "learning_rate", "tokens_per_second")
+_EPOCHS = ("steps", "epoch", "examples", "too_long")
+_POLICY = (
+    "step", "time", "accuracy", "language", "length_mean", "length_max", "reasoning_length_mean", "truncated",
+    "unjudged", "entropy", "reflection", "loss", "kl", "clip_share", "ratio", "logprob_difference", "grad_norm",
+    "learning_rate", "seconds_sampling", "seconds_judging", "seconds_updating", "tokens_sampled", "tokens_trained",
+    "flops", "tokens_per_second_sampling", "tokens_per_second_updating",
+)  # fmt: skip
 
 StageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="its directory in the run")]
 
@@ -38,12 +49,17 @@ class Stage(BaseModel):
     takes: ClassVar[Mapping[str, str]] = {"model": MODEL}
 
     name: StageName
-    gate: Gate | None = None
+    gate: Gates | None = None
 
     @property
     def measured(self) -> list[str]:
         """The tasks on whose test problems the stage measures by itself what it makes."""
         return []
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The numbers by name that it logs of its steps and of its end: what a gate without a task may ask for."""
+        raise NotImplementedError
 
     @field_validator("task", check_fields=False)
     @classmethod
@@ -58,6 +74,10 @@ class Pretrain(Stage, PretrainingSettings):
     takes = {"tokenizer": MODEL}
 
     name: StageName = "pretrain"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return (*_READING, "mtp_loss", "balance_loss", "load_max")
 
     @field_validator("model")
     @classmethod
@@ -97,6 +117,10 @@ class Sample(Stage, CurationSettings):
 
     name: StageName = "sample"
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return ("step", "time", *SUMMED, "accuracy", "length_mean", "tokens_per_second_sampling")
+
 
 class Finetune(Stage, FinetuningSettings):
     takes = {"model": MODEL, "data": DATA}
@@ -107,12 +131,20 @@ class Finetune(Stage, FinetuningSettings):
     def measured(self) -> list[str]:
         return [task.make().name for task in self.evaluation.tasks]
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return (*_READING, *_EPOCHS, "mtp_loss", "balance_loss", "load_max", "learned", "conversations")
+
 
 class RewardModel(Stage, PreferenceSettings):
     makes = REWARD_MODEL
     takes = {"model": MODEL, "data": PREFERENCES}
 
     name: StageName = "reward-model"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return (*_READING, *_EPOCHS, "accuracy", "low", "high", "margin", "held_out")
 
 
 class Reinforce(Stage, ReinforcementSettings):
@@ -128,6 +160,13 @@ class Reinforce(Stage, ReinforcementSettings):
     def measured(self) -> list[str]:
         return [self.task.make().name]
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        models = [name for name in ("helpfulness", "safety") if getattr(self.preference, name, None)]
+        rewards = (f"reward_{part}" for part in (*self.rewards, *models))
+        own = ("groups_without_signal", "groups_all_wrong", "refills")
+        return (*_policy_figures(self.task), "reward", *rewards, *own)
+
 
 class Distill(Stage, DistillationSettings):
     takes = {"model": MODEL, "teacher": MODEL}
@@ -137,6 +176,14 @@ class Distill(Stage, DistillationSettings):
     @property
     def measured(self) -> list[str]:
         return [self.task.make().name]
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return _policy_figures(self.task)
+
+
+def _policy_figures(task: TaskSettings) -> tuple[str, ...]:
+    return (*_POLICY, "turns") if max_turns(task.make()) > 1 else _POLICY
 
 
 @contextmanager

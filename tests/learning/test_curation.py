@@ -304,6 +304,13 @@ def test_a_written_answer_is_right_and_in_the_language(name: str, language: str)
     assert len(answers) > 1
 
 
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_an_answer_is_written_in_any_language_and_beside_any_column(language: str) -> None:
+    problem = Problem("mine.jsonl", "1", "2+2?", "4", {"box": "red", "self": 1, "result": "no"}, language)
+    answer = written_answer(problem, "4", Random(0))
+    assert answer == {"en": "The answer is \\boxed{4}.", "fr": "\\boxed{4}"}[language]
+
+
 # Drawing
 
 

@@ -111,9 +111,30 @@ def test_a_metric_that_is_not_there_is_refused_with_those_that_are(
 def test_an_outcome_is_written_down_and_a_closed_gate_raises(stage: StageDirectory) -> None:
     stage.finish({"kept": 7})
     settings = {"name": "zero", "model": "base"}
-    assert pass_gate(stage.run, settings, gate("kept", at_least=5)).passed
+    assert pass_gate(stage.run, settings, gate("kept", at_least=5)) == "kept is 7; it must be at least 5"
     with pytest.raises(GateClosed, match="zero did not pass its gate: kept is 7; it must be at least 8"):
         pass_gate(stage.run, settings, gate("kept", at_least=8))
     written = json.loads((stage.path / "gate.json").read_text())
     assert written["passed"] is False and written["reading"]["value"] == 7
     assert written["gate"] == {"metric": "kept", "at_least": 8.0}
+
+
+def test_of_several_gates_all_must_hold_and_those_that_do_not_are_named(stage: StageDirectory) -> None:
+    stage.finish({"kept": 7, "sampled": 9})
+    settings, kept, few = (
+        {"name": "zero", "model": "base"},
+        gate("kept", at_least=5),
+        gate("sampled", at_most=8),
+    )
+    assert pass_gate(stage.run, settings, [kept, kept]).count("kept is 7; it must be at least 5") == 2
+    for gates in ([kept, few], [few, kept]):
+        with pytest.raises(
+            GateClosed, match="zero did not pass its gate: sampled is 9; .* at most 8"
+        ) as closed:
+            pass_gate(stage.run, settings, gates)
+        assert "kept" not in str(closed.value)
+        written = json.loads((stage.path / "gate.json").read_text())
+        assert written["passed"] is False and written["text"].startswith("sampled is 9")
+        assert [(each["gate"]["metric"], each["passed"]) for each in written["gates"]] == [
+            (each.metric, each is kept) for each in gates
+        ]

@@ -3,16 +3,20 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from longjing.errors import UserError
 from longjing.learning.conversations import read_conversations
 from longjing.model.files import load_model, load_reward_model, resolve
+from longjing.recipe.card import about
 from longjing.recipe.exporting import export_model
+from longjing.recipe.gates import numbers
 from longjing.recipe.lineage import digest
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe, task_of
@@ -38,6 +42,12 @@ def test_every_stage_finishes_and_passes_its_gate(recipe: Recipe, run: RunDirect
     for stage in run.stages():
         assert stage.result is not None and stage.metrics.rows()
         assert run.read_json(f"{stage.name}/gate.json")["passed"] is True
+
+
+def test_gates_may_ask_for_what_the_logs_hold_and_for_nothing_else(recipe: Recipe, run: RunDirectory) -> None:
+    for stage in recipe.stages:
+        logged = [run.stage(stage.name).result or {}, *run.stage(stage.name).metrics.rows()]
+        assert {*stage.figures} == {key for row in logged for key in numbers(row)}, stage.name
 
 
 def test_every_stage_makes_what_it_says(recipe: Recipe, run: RunDirectory) -> None:
@@ -162,6 +172,34 @@ def test_what_a_person_wrote_on_a_card_stays(run: RunDirectory, tmp_path: Path) 
         card.write_text(own, "utf-8")
         export_model(run, None, card.parent, "float32")
         assert card.read_text("utf-8") == own
+
+
+def test_a_card_states_a_licence_only_of_what_is_all_the_packages_own(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def front(stage: str) -> Any:
+        card = tmp_path / "model" / "README.md"
+        card.unlink(missing_ok=True)
+        export_model(run, stage, card.parent, "float32")
+        assert about(card) == "A model that Longjing made." and "\n## What it can't do\n" in card.read_text()
+        head = card.read_text().split("---\n")[1]
+        assert ("# license, language: fill them in" in head) == ("license: mit" not in head)
+        return yaml.safe_load(head)
+
+    own = {"license": "mit", "language": ["en", "zh"], "tags": ["longjing", "llama", "synthetic"]}
+    assert front("student-base").items() >= own.items()
+    recipe, lineage, read = run.recipe(), run.read_json("lineage.json"), RunDirectory.read_json
+    recipe["stages"][0]["task"]["parts"][0]["name"] = "chat.jsonl"
+    with monkeypatch.context() as patch:  # problems from outside: of what was made from them
+        patch.setattr(RunDirectory, "recipe", lambda _: recipe)
+        assert front("student-base").items() >= own.items()
+        assert front("cold-start").keys() == {"library_name", "pipeline_tag", "tags"}
+        assert front("cold-start")["tags"] == ["longjing", "deepseek_v3"]
+    lineage["inputs"]["base"]["sha256"] = "0" * 64
+    monkeypatch.setattr(
+        RunDirectory, "read_json", lambda self, name: lineage if name == "lineage.json" else read(self, name)
+    )
+    assert front("student-base")["tags"] == ["longjing", "llama"]  # it has somebody's tokenizer
 
 
 @pytest.mark.parametrize("stage", ["rl-3", "helpfulness", "samples"])

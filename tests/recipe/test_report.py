@@ -117,6 +117,11 @@ def test_the_lineage_is_drawn_with_its_gates(tmp_path: Path) -> None:
     for expected in ("model · gate passed", "model · going on", "read → zero", "Gate: loss is 2; it must be"):
         assert expected in page.text, expected
     assert 'class="passed"' in html and 'class="begun"' in html
+    several = [{"passed": True, "text": "loss is 2"}, {"passed": False, "text": "tokens is 7"}]
+    run.write_json("read/gate.json", {"passed": False, "text": "tokens is 7", "gates": several})
+    text = Page(render(run)).text
+    for expected in ("model · gate closed", "Gate passed: loss is 2.", "Gate closed: tokens is 7."):
+        assert expected in text, expected
 
 
 CURVES = {

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from longjing.errors import UserError
+from longjing.recipe.gates import Gate
 from longjing.recipe.loading import load
 from longjing.recipe.schema import MEASURED
 from longjing.recipe.stages import DATA, KINDS, MODEL, REWARD_MODEL, Reference, makes, references
@@ -117,20 +118,30 @@ def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
         (4, {"metric": "money"}, "metric", "`money` on hard"),
         (1, {}, "task", "the task 'hard', on which nothing is measured"),
         (3, {}, "task", "the task 'hard', on which nothing is measured"),
+        (1, {"metric": "kepd", "task": None}, "metric", "`kepd` without a task, .* did you mean `kept`"),
+        (4, {"metric": "reward_helpfulness", "task": None}, "metric", "`reward_helpfulness` without a task"),
+        (
+            4,
+            {"metric": "turns", "task": None},
+            "metric",
+            "`turns` without a task, and the stage logs no such figure",
+        ),
+        (5, {"metric": "reward", "task": None}, "metric", "`reward` without a task"),
         (0, {"rise_at_least": 0.1}, "rise_at_least", "a rise, and the stage begins with no model"),
     ],
 )
+@pytest.mark.parametrize("several", [False, True])
 def test_a_gate_that_cannot_be_honoured_is_refused_with_its_line(
-    tmp_path: Path, place: int, gate: dict[str, Any], setting: str, expected: str
+    tmp_path: Path, place: int, gate: dict[str, Any], setting: str, expected: str, several: bool
 ) -> None:
-    asked = {"metric": "pass_at_1", "task": "hard", "at_least": 0.5} | gate
+    one = {"metric": "pass_at_1", "task": "hard", "at_least": 0.5} | gate
+    asked = [{"at_least": 0, "metric": "step"}, {"at_least": 0, **one}] if several else one
     stages = [*STAGES[:place], {**STAGES[place], "gate": asked}, *STAGES[place + 1 :]]
     path = tmp_path / "all.yaml"
     measure = {"tasks": {"hard": TASK}}
     path.write_text(yaml.safe_dump({"name": "all", "measure": measure, "stages": stages}, sort_keys=False))
     lines = path.read_text().splitlines()
-    begins = lines.index(f"  name: {STAGES[place]['name']}")
-    line = next(n for n, text in enumerate(lines, 1) if n > begins and text.startswith(f"    {setting}: "))
+    line = max(n for n, text in enumerate(lines, 1) if text.startswith(f"    {setting}: "))
     with pytest.raises(
         UserError, match=f"line {line}: the gate of {STAGES[place]['name']} asks for {expected}"
     ):
@@ -143,7 +154,28 @@ def test_a_gate_may_ask_for_whatever_is_measured(tmp_path: Path, metric: str) ->
     path = recipe(tmp_path, [*STAGES[:4], {**STAGES[4], "gate": gate}, STAGES[5]])
     path.write_text(path.read_text() + yaml.safe_dump({"measure": {"tasks": {"countdown": {}}}}))
     read = load(path).stages[4].gate
-    assert read is not None and read.metric == metric
+    assert isinstance(read, Gate) and read.metric == metric
+
+
+def test_a_gate_without_a_task_may_ask_for_what_the_settings_make_the_stage_log(tmp_path: Path) -> None:
+    talking = {"task": {"name": "calculator"}, "rewards": {"accuracy": 1, "language": 0.5}}
+    gates = [
+        {"metric": m, "at_least": 0}
+        for m in ("turns", "reward_language", "reward_safety", "groups_all_wrong")
+    ]
+    path = recipe(tmp_path, [*STAGES[:4], {**STAGES[4], **talking, "gate": gates}])
+    load(path)
+    with pytest.raises(UserError, match="of zero asks for `reward_language` without a task"):
+        load(path, ["zero.rewards={accuracy: 1}"])
+    with pytest.raises(
+        UserError, match="--set zero.gate.1.metric=turn: the gate of zero .*did you mean `turns`"
+    ):
+        load(path, ["zero.gate.1.metric=turn"])
+    for wrong, expected in (("[]", "at least 1 item"), ("[{metric: turns}]", "lets all pass"),
+                            ("[{metric: turns, at_leest: 1, at_most: 2}]", "did you mean `at_least`")):  # fmt: skip
+        with pytest.raises(UserError, match=expected) as caught:
+            load(path, [f"zero.gate={wrong}"])
+        assert str(caught.value).count("\n") == 1, "one mistake is one complaint"
 
 
 @pytest.mark.parametrize(("name", "what"), [("draw", "data"), ("safety", "a reward model")])
