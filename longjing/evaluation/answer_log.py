@@ -18,6 +18,15 @@ from longjing.runs.jsonl import JsonLines, read_jsonl
 from longjing.tasks.base import Completion
 
 _LINE_START = b'{"base_url"'
+# What OpenAI, vLLM, SGLang, TGI, llama.cpp, Mistral, Gemini, Anthropic, DeepSeek and OpenRouter say, in lower case.
+# A filter cuts in mid-word or withholds everything, and an error is no ending: nobody knows what would have come.
+_CUT_OFF = {
+    "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded",
+    "content_filter", "safety", "abort", "error", "insufficient_system_resource",
+}  # fmt: skip
+_ENDED = {
+    "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "tool_use", "function_call", "refusal",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,10 +55,18 @@ class Reply(BaseModel):
 
     @property
     def turn(self) -> Spoken:
-        return turn_of(self.text, truncated=self.finish_reason != "stop")
+        return turn_of(self.text, truncated=is_cut_off(self.finish_reason))
 
     def answer(self) -> Answer:
         return Answer(self.text, Completion.of([self.turn]), self.tokens, self.reasoning_tokens)
+
+
+def is_cut_off(finish_reason: str) -> bool:
+    return finish_reason.lower() in _CUT_OFF
+
+
+def is_known(finish_reason: str) -> bool:
+    return finish_reason.lower() in _CUT_OFF | _ENDED
 
 
 def turn_of(text: str, truncated: bool = False) -> Spoken:

@@ -8,6 +8,7 @@ itself ends the work: replies under way are still written down, then a UserError
 
 import http.client
 import json
+import logging
 import random
 import threading
 import urllib.request
@@ -26,10 +27,12 @@ from pydantic import BaseModel, Field, ValidationError
 from longjing.engine.dialogue import Spoken
 from longjing.engine.request import Sampling
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, turn_of
+from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_cut_off, is_known, turn_of
 from longjing.evaluation.respondents import Answer, Answers, Progress, Question
 from longjing.tasks.base import Completion
 from longjing.text.template import Message as Chat
+
+_log = logging.getLogger(__name__)
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST = 1_000_000  # seconds; sockets count some 2,000,000
@@ -61,6 +64,7 @@ class Endpoint:
         self.base_url, self.model, self.answers = base_url.rstrip("/"), model, answers
         self.concurrency, self.timeout, self.retries, self.pause = concurrency, timeout, retries, pause
         self._key, self._fields = key, dict(fields or {})
+        self._told = set[str]()
         if not _is_address(self.base_url):
             raise UserError(f"{base_url!r} is no address; write it like http://localhost:8000/v1")
         if key is not None and not (key.isascii() and key.isprintable()):
@@ -100,12 +104,24 @@ class Endpoint:
                     if on_progress is not None:
                         on_progress(done, tokens)
                 pairs = zip(speaking, asks, strict=True)
+                self._tell_of({log.replies[ask.key].finish_reason for ask in asks})
                 speaking = [each for each, ask in pairs if each.goes_on(log.replies[ask.key])]
         return Answers(
             [[conversation.answer() for conversation in group] for group in groups],
             sum(reply.prompt_tokens for group in groups for each in group for reply in each.replies),
             seconds_before=before,
         )
+
+    def _tell_of(self, finish_reasons: set[str]) -> None:
+        """Say once of each finish reason that isn't known how its replies are counted."""
+        for reason in sorted(finish_reasons - self._told):
+            if not is_known(reason):
+                _log.warning(
+                    "%s ends replies with the finish reason %r, which isn't known here; they count as ended, not as cut"
+                    " off: look in %s whether that is so",
+                    self.base_url, reason, self.answers,
+                )  # fmt: skip
+        self._told |= finish_reasons
 
     def _ask(self, messages: Sequence[Chat], sampling: Sampling) -> Ask:
         if sampling.top_k or sampling.min_p:
@@ -307,7 +323,9 @@ def _read(response: bytes) -> Reply:
     finish = choice.finish_reason or "unknown"
     text = answer
     if reasoning:  # cut off before it was closed, it stays open
-        text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{answer}" if answer or finish == "stop" else "")
+        text = f"<think>\n{reasoning}" + (
+            f"\n</think>\n\n{answer}" if answer or not is_cut_off(finish) else ""
+        )
     parts = Completion.of([turn_of(text)])
     details = usage.completion_tokens_details
     spent = details.reasoning_tokens if details is not None else None

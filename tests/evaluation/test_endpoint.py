@@ -250,7 +250,9 @@ def test_fields_are_added_and_left_out(tmp_path: Path) -> None:
         (completion("\\boxed{0}"), ("", "\\boxed{0}", False, False, 0)),
         (completion(None, "length", reasoning_content="0+0"), ("0+0", "", False, True, 10)),
         (completion("\\box", "length", reasoning_content="0"), ("0", "\\box", True, True, 2)),
-        (completion("", None), ("", "", False, True, 0)),
+        (completion("\\box", "content_filter"), ("", "\\box", False, True, 0)),
+        (completion("", None), ("", "", False, False, 0)),
+        (completion(None, "end_turn", reasoning_content="0+0"), ("0+0", "", False, False, 10)),
         (completion("0", reasoning_content="0", reasoning_tokens=7), ("0", "0", True, False, 7)),
     ],
 )  # fmt: skip
@@ -266,6 +268,30 @@ def test_a_reply_is_taken_apart_however_the_server_puts_it(
     assert (parts.reasoning, parts.answer, parts.well_formed, parts.truncated) == expected[:4]
     assert answer.reasoning_length == expected[4]
     assert evaluation.truncated == expected[3]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["stop", "STOP", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", None, "finished", "length",
+     "MAX_TOKENS", "content_filter"],
+)  # fmt: skip
+def test_only_what_was_cut_off_counts_as_cut_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, reason: str | None
+) -> None:
+    """Servers have many words for an end. One that nobody knows is an end too, and is told of once."""
+
+    def respond(request: dict[str, Any], attempt: int) -> Response:
+        return completion(good(asked(request)), reason)
+
+    cut = reason in ("length", "MAX_TOKENS", "content_filter")
+    with FakeEndpoint(respond) as fake:
+        endpoint = Endpoint(fake.base_url, "m", tmp_path / "a.jsonl")
+        for _ in range(2):
+            evaluation = measure(endpoint, Doubles(), PROCEDURE)
+            assert (evaluation.truncated, evaluation.pass_at_1) == ((1, 0) if cut else (0, 1))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (reason in (None, "finished"))
+    assert all(f"{reason or 'unknown'!r}" in message and "count as ended" in message for message in told)
 
 
 JSON = st.recursive(
