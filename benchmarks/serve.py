@@ -6,7 +6,8 @@
 Each client asks problems of the tasks, one after the other, and reads the answers as they come. All servers sample at
 temperature 0.6 and top-p 0.95 in float32 with as many threads; they take turns level by level, and whoever isn't asked
 is stopped meanwhile. `engine` is our engine without HTTP, text and guides, kept as full: `share_of_engine` is how much
-of its speed the server reaches. A level is measured after a fifth of its seconds, and no client asks after the last.
+of its speed the server reaches. Servers are asked until they no longer grow; a level is measured after a fifth of its
+seconds, and no client asks after the last.
 
 With `--chaos` clients leave in mid-stream, read slowly and ask for too much, and then the server is told to stop under
 load. With `--cold` the time is measured from the command to the first whole answer, the page included.
@@ -35,7 +36,7 @@ from serve_sides import Answer, Server, engine, llama_cpp, longjing, problems, t
 from longjing.model.files import load_model
 from longjing.planning import flops
 
-WARM = 0.2  # share of a level's seconds: the servers grow, and all clients start at once
+WARM = 0.2  # share of a level's seconds: all clients start at once
 DRAIN = 60.0  # seconds that answers may take beyond a level's
 Result = dict[str, Any]
 
@@ -87,6 +88,16 @@ def summary(answers: Sequence[Answer], began: float, seconds: float) -> Result:
 def spread(values: Sequence[float]) -> dict[str, float]:
     cuts = quantiles(values, n=100, method="inclusive")
     return {"p50": cuts[49], "p99": cuts[98]}
+
+
+def warm_up(server: Server, options: Namespace) -> None:
+    """Until a crowd no longer makes it grow: `transformers` fills its cache's gigabytes as it goes, two minutes at
+    most."""
+    began = perf_counter()
+    while (before := server.resident()) and perf_counter() - began < 120:
+        asyncio.run(crowd(server, max(options.clients), 5, options))
+        if server.resident() < 1.02 * before:
+            break
 
 
 async def load(server: Server, clients: int, seconds: float, options: Namespace) -> Result:
@@ -266,6 +277,7 @@ def main() -> None:
         sides = [(ours, Result()), *found]
         for number, (server, _) in enumerate(sides):
             stack.enter_context(server.running(chosen, folder / f"{number}.log"))
+            warm_up(server, chosen)
             server.process.suspend()
         context = multiprocessing.get_context("spawn")
         pipe, theirs = context.Pipe()

@@ -34,7 +34,7 @@ def main() -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
 
-    # The names of the tokens only: text is cut by the model's own tokenizer.
+    # Of the ways to cut text that llama.cpp knows, Qwen2's gives the tokens that ours gives.
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
     added = {token["id"]: token for token in tokenizer["added_tokens"]}
     names = {id: name for name, id in tokenizer["model"]["vocab"].items()}
@@ -46,13 +46,14 @@ def main() -> None:
         for id in range(config["vocab_size"])
     ]  # fmt: skip
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([names.get(id, f"[unused {id}]") for id in range(config["vocab_size"])])
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_eos_token_id(config["eos_token_id"])
     writer.add_add_bos_token(False)
+    writer.add_chat_template(json.loads((directory / "tokenizer_config.json").read_text())["chat_template"])
 
     mapped = get_tensor_name_map(MODEL_ARCH.LLAMA, layers)
     for name, tensor in load_file(directory / "model.safetensors").items():

@@ -191,15 +191,12 @@ def transformers(model: str, python: Path, max_tokens: int, *, batching: bool) -
 
 
 def llama_cpp(model: str, python: Path, gguf: Path, threads: int) -> Server:
-    """Of a GGUF that is made here, with the tokenizer and the chat template of the model's own files. Raises
-    RuntimeError if that can't be."""
+    """Of a GGUF that is made here. Raises RuntimeError if that can't be."""
     script, directory = Path(__file__).with_name("serve_gguf.py"), resolve(model)
     made = subprocess.run([python, script, directory, gguf], capture_output=True, text=True, check=False)
     if made.returncode:
         raise RuntimeError(f"llama-cpp-python: {made.stderr.strip().splitlines()[-1]}")
     command = [str(python), "-m", "llama_cpp.server", "--model", str(gguf), "--n_ctx", "2048"]
-    command += ["--hf_pretrained_model_name_or_path", str(directory), "--chat_format", "hf-autotokenizer"]
-    command += ["--hf_tokenizer_config_path", str(directory / "tokenizer_config.json")]
     command += ["--n_threads", str(threads), "--interrupt_requests", "false"]
     return Server("llama-cpp-python", command, {"top_k": 0, "min_p": 0, "repeat_penalty": 1.0})
 
