@@ -144,7 +144,7 @@ class RewardModel(Stage, PreferenceSettings):
 
     @property
     def figures(self) -> tuple[str, ...]:
-        return (*_READING, *_EPOCHS, "accuracy", "low", "high", "margin", "held_out")
+        return (*_READING, *_EPOCHS, "accuracy", "low", "high", "margin", "held_out", "prompts_differ")
 
 
 class Reinforce(Stage, ReinforcementSettings):
