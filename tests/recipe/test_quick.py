@@ -206,3 +206,16 @@ def test_a_card_states_a_licence_only_of_what_is_all_the_packages_own(
 def test_what_makes_no_model_is_not_exported(run: RunDirectory, stage: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"no stage '{stage}' that makes a model"):
         export_model(run, stage, tmp_path / "x", "float32")
+
+
+def test_the_student_may_be_of_another_family(run: RunDirectory, tmp_path: Path) -> None:
+    """Llama in the recipe; Qwen2 by a setting, through the same three stages."""
+    changes = [
+        "device=cpu", "threads=1", "student-base.model.model_type=qwen2",
+        f"distilled.data=[{run.stage('samples').data.path}]", f"distilled-on-policy.teacher={run.path / 'rl-2'}",
+    ]  # fmt: skip
+    stages = ["student-base", "distilled", "distilled-on-policy"]
+    run_recipe(load("r1", changes, quick=True, only=stages), tmp_path / "run", Console(file=io.StringIO()))
+    students = [load_model(tmp_path / "run" / stage / "model") for stage in stages]
+    assert {student.config.model_type for student in students} == {"qwen2"}
+    assert all(stage.result for stage in RunDirectory(tmp_path / "run").stages())
