@@ -13,7 +13,6 @@ from longjing.learning.corpus import (
     drill,
     equations,
     practice,
-    stream_of_search,
     word_problems,
 )
 from longjing.learning.corpus.document import Document
@@ -25,7 +24,7 @@ _WRITERS = {
     "arithmetic": arithmetic.write,
     "equations": equations.write,
     "word-problems": word_problems.write,
-    "stream-of-search": stream_of_search.write,
+    "stream-of-search": countdown.write,
     "code": code.write,
 }
 FREE = {  # without a problem behind them
