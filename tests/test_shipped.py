@@ -1,5 +1,6 @@
 """The models that come with the package: small, readable by others, and able to do what their cards say."""
 
+import re
 from functools import cache
 
 import pytest
@@ -12,6 +13,7 @@ from longjing.engine import Engine, Request, Sampling
 from longjing.evaluation import evaluate
 from longjing.model.files import SHIPPED, shipped
 from longjing.recipe.card import about
+from longjing.serving.page.chat import EXAMPLES
 from longjing.text.reasoning import parse
 
 
@@ -25,7 +27,7 @@ def say(name: str, question: str) -> str:
     tokenizer = engine(name).tokenizer
     assert tokenizer is not None
     prompt = tokenizer.encode_chat([{"role": "user", "content": question}])
-    (said,) = engine(name).generate([Request(prompt, Sampling(temperature=0, max_tokens=400))])
+    (said,) = engine(name).generate([Request(prompt, Sampling(temperature=0, max_tokens=512))])
     parsed = parse(said.text)
     assert parsed.closed and said.finish_reason == "stop"
     return parsed.answer
@@ -82,6 +84,12 @@ def test_a_card_says_what_it_is_and_what_it_can_not_do(name: str) -> None:
 def test_r1_answers_as_it_should(question: str, words: list[str]) -> None:
     answer = say("r1", question)
     assert any(word in answer for word in words), answer
+
+
+def test_r1_solves_what_the_page_offers_to_ask() -> None:
+    answers = [r"5\*3|3\*5", "1023", "x=5", r"\{18\}", r"6\*2|2\*6", "Longjing"]
+    for question, answer in zip(EXAMPLES, answers, strict=True):
+        assert re.search(answer, said := say("r1", question)), (question, said)
 
 
 @pytest.mark.parametrize(("name", "least"), [("r1-zero", 0.2), ("r1", 0.2)])

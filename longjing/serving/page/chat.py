@@ -17,9 +17,9 @@ FORMULAS: list[dict[str, str | bool]] = [
 ]  # fmt: skip
 EXAMPLES = [
     "Use 3, 5 and 7 to make 22. Use each number once.",
-    "What is 47 + 38?",
+    "What is 345+678?",
     "Find x: 3x+4=19.",
-    "Tom has 12 apples. He buys 9 more and gives away 5. How many apples does he have?",
+    "Leo buys 10 bags with 2 pears in each. Later 2 of the pears turn out to be bad. How many does Leo have now?",
     "用 2、6 和 9 算出 21，每个数用一次。",
     "Who are you?",
 ]
