@@ -91,22 +91,21 @@ class Sampler:
         whole whose `_HEAD` likeliest tokens aren't enough. Which they are is up to each row by itself. A GPU sorts
         fast, and asking it which they are would be waited for.
         """
-        every, whole = (
-            torch.arange(len(probabilities), device=probabilities.device),
-            probabilities.sum(dim=-1),
-        )
-        size = probabilities.shape[1] if probabilities.device.type != "cpu" else _HEAD
-        if size >= probabilities.shape[1]:
-            ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
-        else:
-            ordered, tokens = probabilities.topk(size, dim=-1)
-        kept, enough = self._cut(ordered, every, whole)
+        rows = torch.arange(len(probabilities), device=probabilities.device)
+        if probabilities.device.type != "cpu" or probabilities.shape[1] <= _HEAD:
+            return self._sorted(probabilities, rows)
+        ordered, tokens = probabilities.topk(_HEAD, dim=-1)
+        kept, enough = self._cut(ordered, rows, probabilities.sum(dim=-1))
         likeliest = torch.zeros_like(probabilities).scatter_(1, tokens, kept)
-        if size < probabilities.shape[1] and len(rest := every[~enough]):
-            ordered, tokens = probabilities[rest].sort(dim=-1, descending=True, stable=True)
-            kept, _ = self._cut(ordered, rest, whole[rest])
-            likeliest[rest] = torch.zeros_like(kept).scatter_(1, tokens, kept)
+        if len(rest := rows[~enough]):
+            likeliest[rest] = self._sorted(probabilities[rest], rest)
         return likeliest
+
+    def _sorted(self, probabilities: Tensor, rows: Tensor) -> Tensor:
+        """As `_likeliest`, of some rows, by sorting each whole."""
+        ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        kept, _ = self._cut(ordered, rows, probabilities.sum(dim=-1))
+        return torch.zeros_like(probabilities).scatter_(1, tokens, kept)
 
     def _cut(self, ordered: Tensor, rows: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
         """Falling probabilities `[n, tokens]` of some rows, with zeros for what top-k and top-p exclude.

@@ -4,6 +4,7 @@ A stage has a name and may have a gate. It makes one thing (a model, data, a rew
 the name of an earlier stage may stand in place of a path.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -57,9 +58,9 @@ class Stage(BaseModel):
         return []
 
     @property
+    @abstractmethod
     def figures(self) -> tuple[str, ...]:
         """The numbers by name that it logs of its steps and of its end: what a gate without a task may ask for."""
-        raise NotImplementedError
 
     @field_validator("task", check_fields=False)
     @classmethod
