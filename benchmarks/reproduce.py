@@ -64,12 +64,12 @@ def main() -> None:
     given = options.parse_args()
     if given.recipe:
         given.out = given.out or RECIPES / f"{given.recipe}.json"
+        kept = _kept(given.out, given.seeds) if given.keep else []
         for seed in given.seeds:
             if missing := _missing(given.recipe, seed):
                 options.error(f"{given.recipe} needs {missing[0]}, which this makes: {missing[1]}")
         results = [_run(given.recipe, seed, Path(given.runs)) for seed in given.seeds]
-        if given.keep:
-            results = sorted([*_kept(given.out, given.seeds), *results], key=lambda result: result["seed"])
+        results = sorted([*kept, *results], key=lambda result: result["seed"])
         report("reproduce", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
     if given.table:
         write_table()
@@ -78,7 +78,9 @@ def main() -> None:
 
 
 def _kept(path: Path, seeds: list[int]) -> list[dict[str, Any]]:
-    """An earlier result's other seeds, each with the commit and the machine that it is from."""
+    """An earlier result's other seeds, each with the commit and the machine that it is from; none without a result."""
+    if not path.exists():
+        return []
     document = json.loads(path.read_text("utf-8"))
     birth = {"commit": document["commit"], "machine": document["machine"]["name"]}
     return [birth | result for result in document["results"] if result["seed"] not in seeds]
