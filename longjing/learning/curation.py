@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 from longjing.engine.engine import Engine
 from longjing.engine.random import sample_seed
 from longjing.errors import UserError
-from longjing.learning.corpus import FREE
+from longjing.learning.corpus import FREE, PROMPTS
 from longjing.learning.policy import TaskSettings, earlier_turns
 from longjing.learning.readable import repetition, written_answer
 from longjing.learning.rollouts import Group, judge_group, sample_groups
+from longjing.learning.wordings import as_typed
 from longjing.model.files import load_model, resolve
 from longjing.planning import flops
 from longjing.runs import StageDirectory
@@ -40,6 +41,8 @@ SUMMED = (
     "problems", "solved", "sampled", "kept", "others", *(f"rejected_{reason}" for reason in REASONS),
     "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
 )  # fmt: skip
+_UNASKED = FREE.keys() - set(PROMPTS)  # kinds of documents that nobody asks for
+_EARLIER = 2  # exchanges that a conversation had before, at most
 _PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
 
 
@@ -78,6 +81,10 @@ class CurationSettings(BaseModel):
     form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
     others: dict[Literal["conversation", "drill", "practice"], PositiveFloat] = Field(
         default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
+    )
+    as_typed: float = Field(0.0, ge=0, le=1, description="share of the prompts put as people type them")
+    follow_ups: float = Field(
+        0.0, ge=0, le=1, description="share of the data that goes on with a conversation"
     )
     max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
     cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
@@ -253,7 +260,8 @@ class Curation:
         answer = completion.answer
         if self.settings.form == "readable" and (result := boxed(answer)):
             answer = written_answer(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
-        messages: list[Mapping[str, Any]] = [{"role": "user", "content": problem.prompt}]
+        prompt = self._typed(problem.prompt, f"{problem.id} {number}", problem)
+        messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}]
         for exchange in completion.earlier:
             messages += [_said(exchange.completion.reasoning, exchange.completion.answer), exchange.reply]
         return {
@@ -262,13 +270,36 @@ class Curation:
             "task": problem.task, "problem": problem.id, "language": problem.language,
         }  # fmt: skip
 
+    def _typed(self, prompt: str, origin: str, problem: Problem | None = None) -> str:
+        """The prompt, or how somebody might have typed it."""
+        random = Random(f"typed {self.seed} {origin}")
+        return as_typed(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
+
+    def rows(
+        self, groups: list[Group], reasons: list[list[str | None]], others: range
+    ) -> list[dict[str, Any]]:
+        """A step's data: the samples that are kept, and `others` by their numbers; some end a conversation."""
+        rows = [
+            self.row(group, number)
+            for group, why in zip(groups, reasons, strict=True)
+            for number, reason in enumerate(why)
+            if reason is None
+        ]
+        rows += map(self.other, others)
+        random = Random(f"follow-ups {self.seed} {others.start} {len(rows)}")
+        return [
+            _behind(row, rows, random) if _asked(row) and random.random() < self.settings.follow_ups else row
+            for row in rows
+        ]
+
     def other(self, number: int) -> dict[str, Any]:
         """What isn't the model's own, by its number."""
         random, others = Random(f"others {self.seed} {number}"), self.settings.others
         (kind,) = random.choices(list(others), list(others.values()))
         document = FREE[kind](random)
+        prompt = self._typed(document.prompt, f"other {number}")
         return {
-            "messages": [{"role": "user", "content": document.prompt}, _said(document.reasoning, document.answer)],
+            "messages": [{"role": "user", "content": prompt}, _said(document.reasoning, document.answer)],
             "thinking": document.thinking, "task": kind,
             "language": "en" if document.prompt.isascii() else "zh",
         }  # fmt: skip
@@ -300,14 +331,11 @@ def curate(
         seconds = time.perf_counter() - began
         for group, why in zip(groups, reasons, strict=True):
             stage.rollouts.append({"step": step, **_record(group, why)})
-            for number, reason in enumerate(why):
-                if reason is None:
-                    stage.data.append({"step": step, **curation.row(group, number)})
         metrics = curation.metrics(groups, reasons)
         share = sum(settings.others.values())
         wanted = round((totals["kept"] + metrics["kept"]) * share / (1 - share))
-        for number in range(totals["others"], wanted):
-            stage.data.append({"step": step, **curation.other(number)})
+        for row in curation.rows(groups, reasons, range(totals["others"], wanted)):
+            stage.data.append({"step": step, **row})
         metrics["others"] = wanted - totals["others"]
         for name in SUMMED:
             totals[name] += metrics[name]
@@ -346,7 +374,26 @@ def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _said(reasoning: str, answer: str) -> dict[str, str]:
+def _asked(row: Mapping[str, Any]) -> bool:
+    """Whether a person might say it in a conversation about anything."""
+    return row["task"] not in _UNASKED and not row.get("keep_reasoning")
+
+
+def _behind(row: dict[str, Any], rows: list[dict[str, Any]], random: Random) -> dict[str, Any]:
+    """The row behind one or two of the others, which are only read; never behind an answer to its own problem."""
+    others = [
+        one for one in rows if _asked(one) and one is not row and one.get("problem", "") != row.get("problem")
+    ]
+    earlier = random.sample(others, min(len(others), random.randint(1, _EARLIER)))
+    messages = [
+        message
+        for question, answer in (one["messages"] for one in earlier)
+        for message in (question, _said("", answer["content"]) | {"weight": 0})
+    ]
+    return row | {"messages": [*messages, *row["messages"]]}
+
+
+def _said(reasoning: str, answer: str) -> dict[str, Any]:
     return {"role": "assistant", "reasoning_content": reasoning, "content": answer}
 
 

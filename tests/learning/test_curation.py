@@ -184,6 +184,28 @@ def test_others_come_by_their_shares(spoken: Spoken, tmp_path: Path) -> None:
     assert all(one.messages[1].reasoning for one in read if one.messages[1].content in ("Done.", "好了。"))
 
 
+def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Path) -> None:
+    plain, _ = spoken(tmp_path / "plain", others={"conversation": 0.3}, problems=20)
+    typed, _ = spoken(
+        tmp_path / "typed", others={"conversation": 0.3}, problems=20, as_typed=0.5, follow_ups=0.4
+    )
+    read = read_conversations(typed.data.path)
+    assert len(read) == len(plain.data.rows())
+    long = [one for one in read if len(one.messages) > 2]
+    assert 0.25 < len(long) / len(read) < 0.55 and {len(one.messages) for one in long} == {4, 6}
+    changed = 0
+    for before, row, one in zip(plain.data.rows(), typed.data.rows(), read, strict=True):
+        *earlier, asked, said = one.messages
+        assert said.content == before["messages"][1]["content"] and said.learned
+        changed += asked.content != before["messages"][0]["content"]
+        for said_before in earlier[
+            1::2
+        ]:  # read only, without its reasoning, and not the answer to the same problem
+            assert not said_before.learned and not said_before.reasoning
+            assert row["task"] == "conversation" or said_before.content != said.content
+    assert 0.2 < changed / len(read) < 0.6
+
+
 def test_others_leave_room_for_its_own() -> None:
     with pytest.raises(ValidationError, match="add up to 1"):
         CurationSettings(task={"name": "arithmetic"}, problems=1, max_tokens=1, others={"drill": 1.0})  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""Prompts as people type them.
+
+A task words its problems with care: no spaces in a formula, a capital, a full stop. People don't, and a small model
+that has read nothing else is lost where they don't.
+"""
+
+import re
+from random import Random
+
+from longjing.tasks.base import Problem
+from longjing.tasks.equations import Equation
+
+# So many of the prompts that have a short form take it, so many of all have each habit, so many the signs of schools.
+_SHORT, _HABIT, _SCHOOL = 0.3, 0.5, 0.15
+_SHORT_FORMS = {
+    "countdown": {
+        "en": ["Make {target} from {numbers}", "{numbers} to {target}", "Numbers {numbers}, target {target}"],
+        "zh": ["用 {numbers} 得到 {target}", "{numbers} 算出 {target}", "数字 {numbers}，目标 {target}"],
+    },
+    "arithmetic": {
+        "en": ["{expression}", "{expression}=", "{expression}=?", "What's {expression}?"],
+        "zh": ["算 {expression}", "{expression}等于几？", "{expression}得多少"],
+    },
+    "equations": {
+        "en": ["{equations}", "Solve {equations}", "{equations}, solve it"],
+        "zh": ["解 {equations}", "{equations}，求解", "{equations} 的解"],
+    },
+}
+# A sign between two numbers, unknowns or parentheses: not the hyphen of a word, nor the + - * / that a prompt lists.
+_SIGN = re.compile(r"(?<=[\dxy)])([-+*/=])(?=[\dxy(-])")
+_SIGNS = str.maketrans("*/", "×÷")
+
+
+def as_typed(prompt: str, random: Random, problem: Problem | None = None) -> str:
+    """The prompt, or a shorter one that asks for the same `problem`, with some of these habits: spaces around signs, no
+    capitals, nothing at the end, × and ÷."""
+    if problem is not None and random.random() < _SHORT:
+        prompt = _short(problem, random) or prompt
+    if random.random() < _HABIT:
+        prompt = _SIGN.sub(r" \1 ", prompt)
+    if random.random() < _HABIT:
+        prompt = prompt.lower()
+    if random.random() < _HABIT:
+        prompt = prompt.rstrip(".?!。？！")
+    if random.random() < _SCHOOL:
+        prompt = prompt.translate(_SIGNS)
+    return prompt
+
+
+def _short(problem: Problem, random: Random) -> str | None:
+    """The problem in few words; None for a task that has none."""
+    forms = _SHORT_FORMS.get(problem.task, {}).get(problem.language)
+    if forms is None:
+        return None
+    data = problem.data
+    fields = {
+        "target": data.get("target"),
+        "numbers": random.choice([" ", ", "]).join(map(str, data.get("numbers", ()))),
+        "expression": data.get("expression"),
+        "equations": ", ".join(str(Equation.model_validate(one)) for one in data.get("equations", ())),
+    }
+    return random.choice(forms).format_map(fields)
