@@ -7,7 +7,6 @@ the paper's; it is measured likewise, with the least k that the paper names.
 """
 
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from longjing.errors import UserError
 from longjing.evaluation.evaluate import Procedure
 from longjing.evaluation.examination import Choice, Examination, Mathematics
 from longjing.evaluation.sources import INSTEAD, download
+from longjing.runs.files import sha256
 from longjing.tasks.base import Task
 from longjing.tasks.complaints import nearest
 from longjing.tasks.rows import read_rows
@@ -88,7 +88,7 @@ def load(name: str, file: Any = None, **others: Any) -> Examination:
     else:
         origin, path = file, Path(file)
     rows = read_rows(path)
-    settings = {"source": origin, "sha256": sha256(path.read_bytes()).hexdigest()}
+    settings = {"source": origin, "sha256": sha256(path)}
     return benchmark.kind(name, rows, settings, origin)
 
 

@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import file_digest
-from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
@@ -33,6 +31,7 @@ from longjing.model.config import ModelConfig
 from longjing.model.files import load_model, resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
+from longjing.runs.files import sha256
 from longjing.text.tokenizer import Tokenizer
 
 _OPEN = 64  # rows that are looked through for room
@@ -231,7 +230,7 @@ def finetune(
     stage.status("reading the conversations")
     learner = Finetuning(settings, seed, device, dtype)
     stage.run.reserve(disk_bytes(learner.model))
-    hashes = [_hash(path) for path in settings.data]
+    hashes = [sha256(path) for path in settings.data]
     facts: dict[str, Any] = {"step": -1, "time": 0.0, "tokens": 0, "flops": 0.0, "data": hashes}
     if saved is None:
         _measure(learner, stage, -1, "before")
@@ -278,8 +277,3 @@ def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
     old = () if known is None else (known,) if isinstance(known, int) else known
     new = (*old, *sorted(ends - {*old}))
     return config if new == old else replace(config, eos_token_id=new[0] if len(new) == 1 else new)
-
-
-def _hash(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@
 A stage has one, or a list of them, all of which must hold. With a `task`, the metric is one of a measurement on
 held-out problems: of the recipe's `measure` if that has a task of this name, else of the stage's own. Without, it is a
 figure of the stage's result.json, or else of its metrics.jsonl, of which the last ten steps count. A rise is over the
-model that the stage began with, or over its first ten steps.
+model that the stage began with, or over its first ten steps, and so of a figure that the steps have.
 """
 
 from collections.abc import Mapping
@@ -126,7 +126,9 @@ def read(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
     if gate.task is not None:
         return _read_measurement(gate, stage, origin)
     result = stage.result or {}
-    if gate.metric in numbers(result):
+    if (
+        gate.metric in numbers(result) and gate.rise_at_least is None
+    ):  # the result has no figure of the beginning
         interval = (result.get("low"), result.get("high")) if gate.metric == "accuracy" else (None, None)
         return Reading(result[gate.metric], None, *interval)
     rows = stage.metrics.rows()
@@ -154,6 +156,8 @@ def _unknown(gate: Gate, stage: StageDirectory, rows: list[Row]) -> str:
     known = sorted({key for row in rows for key in numbers(row)})
     on = f" on {gate.task}" if gate.task is not None else ""
     measured = f"measured were {', '.join(known)}" if known else "nothing of the kind was measured"
+    if gate.metric in known:
+        return f"the gate of {stage.name} asks for a rise of `{gate.metric}`, of which there is only the end"
     return f"the gate of {stage.name} asks for `{gate.metric}`{on}, which it doesn't have; {measured}"
 
 

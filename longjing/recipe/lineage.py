@@ -8,8 +8,8 @@
 `inputs` are what came from outside. A stage is entered once, when it has finished.
 """
 
+import hashlib
 from collections.abc import Mapping
-from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from longjing.model.files import resolve
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, Reference, makes, references
 from longjing.runs import RunDirectory
+from longjing.runs.files import sha256
 
 FILE = "lineage.json"
 _NOTES = ".md"
@@ -28,10 +29,10 @@ def digest(path: Path) -> str:
     ls | grep -v '\\.md$' | LC_ALL=C sort | xargs sha256sum | sha256sum
     """
     if path.is_file():
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
-    return sha256("".join(f"{digest(file)}  {file.name}\n" for file in files).encode()).hexdigest()
+    listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> None:

@@ -1,10 +1,11 @@
-"""Writing files so that they appear whole or not at all, and a disk's refusal reads like a sentence."""
+"""Writing files so that they appear whole or not at all, a disk's refusal that reads like a sentence, and digests."""
 
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     except SafetensorError as error:  # how safetensors words an OSError; wrong tensors raise other types
         raise UserError(f"cannot write {path}: {error}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

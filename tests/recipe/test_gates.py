@@ -61,7 +61,16 @@ def test_a_figure_of_the_result_goes_before_the_steps(stage: StageDirectory) -> 
     assert read(gate("kl"), stage, None) == Reading(24.5, 4.5)
     stage.finish({"accuracy": 0.75, "low": 0.7, "high": 0.8, "kl": 3.0})
     assert read(gate("kl"), stage, None) == Reading(3.0)
+    rise = gate("kl", rise_at_least=20.0)  # which the result alone can't tell
+    assert read(rise, stage, None) == Reading(24.5, 4.5)
     assert read(gate("accuracy"), stage, None) == Reading(0.75, None, 0.7, 0.8)
+
+
+def test_a_rise_of_what_has_no_beginning_is_refused(stage: StageDirectory) -> None:
+    stage.metrics.append(reinforcement_row(0))
+    stage.finish({"kept_in_all": 12.0})
+    with pytest.raises(UserError, match="kept_in_all"):
+        read(gate("kept_in_all", rise_at_least=1.0), stage, None)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
