@@ -42,7 +42,7 @@ SUMMED = (
     "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
 )  # fmt: skip
 _UNASKED = FREE.keys() - set(PROMPTS)  # kinds of documents that nobody asks for
-_EARLIER = 2  # exchanges that a conversation had before, at most
+_EARLIER = 3  # exchanges that a conversation had before, at most
 _PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
 
 
@@ -380,7 +380,7 @@ def _asked(row: Mapping[str, Any]) -> bool:
 
 
 def _behind(row: dict[str, Any], rows: list[dict[str, Any]], random: Random) -> dict[str, Any]:
-    """The row behind one or two of the others, which are only read; never behind an answer to its own problem."""
+    """The row behind one or a few of the others, which are only read; never behind an answer to its own problem."""
     others = [
         one for one in rows if _asked(one) and one is not row and one.get("problem", "") != row.get("problem")
     ]

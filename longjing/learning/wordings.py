@@ -10,8 +10,8 @@ from random import Random
 from longjing.tasks.base import Problem
 from longjing.tasks.equations import Equation
 
-# So many of the prompts that have a short form take it, so many of all have each habit, so many the signs of schools.
-_SHORT, _HABIT, _SCHOOL = 0.3, 0.5, 0.15
+# So many prompts take a short form, if they have one; so many have each habit, the signs of schools, a sum in words.
+_SHORT, _HABIT, _SCHOOL, _SPOKEN = 0.3, 0.5, 0.15, 0.15
 _SHORT_FORMS = {
     "countdown": {
         "en": ["Make {target} from {numbers}", "{numbers} to {target}", "Numbers {numbers}, target {target}"],
@@ -29,13 +29,20 @@ _SHORT_FORMS = {
 # A sign between two numbers, unknowns or parentheses: not the hyphen of a word, nor the + - * / that a prompt lists.
 _SIGN = re.compile(r"(?<=[\dxy)])([-+*/=])(?=[\dxy(-])")
 _SIGNS = str.maketrans("*/", "×÷")
+_WORDS = {
+    "en": {"+": " plus ", "-": " minus ", "*": " times ", "/": " divided by "},
+    "zh": {"+": "加", "-": "减", "*": "乘", "/": "除以"},
+}
 
 
 def as_typed(prompt: str, random: Random, problem: Problem | None = None) -> str:
     """The prompt, or a shorter one that asks for the same `problem`, with some of these habits: spaces around signs, no
-    capitals, nothing at the end, × and ÷."""
+    capitals, nothing at the end, × and ÷, and a sum in words."""
     if problem is not None and random.random() < _SHORT:
         prompt = _short(problem, random) or prompt
+    if problem is not None and problem.task == "arithmetic" and random.random() < _SPOKEN:
+        words = _WORDS[problem.language]
+        prompt = _SIGN.sub(lambda sign: words.get(sign[1], sign[1]), prompt)
     if random.random() < _HABIT:
         prompt = _SIGN.sub(r" \1 ", prompt)
     if random.random() < _HABIT:
