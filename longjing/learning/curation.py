@@ -12,10 +12,10 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from longjing.engine.engine import Engine
 from longjing.engine.random import sample_seed
@@ -24,7 +24,7 @@ from longjing.learning.corpus import FREE, PROMPTS
 from longjing.learning.policy import TaskSettings, earlier_turns
 from longjing.learning.readable import repetition, written_answer
 from longjing.learning.rollouts import Group, judge_group, sample_groups
-from longjing.learning.wordings import as_typed
+from longjing.learning.wordings import TYPED, as_typed
 from longjing.model.files import load_model, resolve
 from longjing.planning import flops
 from longjing.runs import StageDirectory
@@ -82,9 +82,11 @@ class CurationSettings(BaseModel):
     others: dict[Literal["conversation", "drill", "practice"], PositiveFloat] = Field(
         default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
     )
-    as_typed: float = Field(0.0, ge=0, le=1, description="share of the prompts put as people type them")
+    as_typed: float = Field(
+        0.0, ge=0, le=1, description="share of the prompts that are put as people type them"
+    )
     follow_ups: float = Field(
-        0.0, ge=0, le=1, description="share of the data that goes on with a conversation"
+        0.0, ge=0, le=1, description="share of the prompts that come late in a conversation"
     )
     max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
     cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
@@ -109,6 +111,16 @@ class CurationSettings(BaseModel):
                 f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left"
             )
         return others
+
+    @model_validator(mode="after")
+    def _can_be_typed(self) -> Self:
+        for task in self.tasks if self.as_typed else []:
+            if task.name not in TYPED:
+                raise ValueError(
+                    f"as_typed rewords prompts of the tasks {', '.join(TYPED)} only, since in others' a capital or a "
+                    f"sign may be what is asked; leave it out, or the task {task.name}"
+                )
+        return self
 
     @property
     def tasks(self) -> list[Task]:
@@ -286,7 +298,7 @@ class Curation:
             if reason is None
         ]
         rows += map(self.other, others)
-        random = Random(f"follow-ups {self.seed} {others.start} {len(rows)}")
+        random = Random(f"follow-ups {self.seed} {groups[0].problem.id}")
         return [
             _behind(row, rows, random) if _asked(row) and random.random() < self.settings.follow_ups else row
             for row in rows
@@ -297,7 +309,7 @@ class Curation:
         random, others = Random(f"others {self.seed} {number}"), self.settings.others
         (kind,) = random.choices(list(others), list(others.values()))
         document = FREE[kind](random)
-        prompt = self._typed(document.prompt, f"other {number}")
+        prompt = document.prompt if kind in _UNASKED else self._typed(document.prompt, f"other {number}")
         return {
             "messages": [{"role": "user", "content": prompt}, _said(document.reasoning, document.answer)],
             "thinking": document.thinking, "task": kind,

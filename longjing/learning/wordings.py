@@ -1,10 +1,12 @@
 """Prompts as people type them.
 
 A task words its problems with care: no spaces in a formula, a capital, a full stop. People don't, and a small model
-that has read nothing else is lost where they don't.
+that has read nothing else is lost where they don't. All this is about the wordings of a few tasks (`TYPED`): in what
+others say, a capital or a stroke may be what is asked.
 """
 
 import re
+from collections.abc import Mapping
 from random import Random
 
 from longjing.tasks.base import Problem
@@ -12,6 +14,7 @@ from longjing.tasks.equations import Equation
 
 # So many prompts take a short form, if they have one; so many have each habit, the signs of schools, a sum in words.
 _SHORT, _HABIT, _SCHOOL, _SPOKEN = 0.3, 0.5, 0.15, 0.15
+_TRIES = 20
 _SHORT_FORMS = {
     "countdown": {
         "en": ["Make {target} from {numbers}", "{numbers} to {target}", "Numbers {numbers}, target {target}"],
@@ -27,8 +30,9 @@ _SHORT_FORMS = {
     },
 }
 # A sign between two numbers, unknowns or parentheses: not the hyphen of a word, nor the + - * / that a prompt lists.
-_SIGN = re.compile(r"(?<=[\dxy)])([-+*/=])(?=[\dxy(-])")
-_SIGNS = str.maketrans("*/", "×÷")
+_SIGN = re.compile(r"(?<=[\dxy)])([-+*/=×÷])(?=[\dxy(-])")
+_SCHOOL_SIGNS = {"*": "×", "/": "÷"}
+TYPED = ("countdown", "arithmetic", "equations", "word-problems", "conversation")
 _WORDS = {
     "en": {"+": " plus ", "-": " minus ", "*": " times ", "/": " divided by "},
     "zh": {"+": "加", "-": "减", "*": "乘", "/": "除以"},
@@ -36,22 +40,31 @@ _WORDS = {
 
 
 def as_typed(prompt: str, random: Random, problem: Problem | None = None) -> str:
-    """The prompt, or a shorter one that asks for the same `problem`, with some of these habits: spaces around signs, no
-    capitals, nothing at the end, × and ÷, and a sum in words."""
+    """The prompt, or a shorter one that asks for the same `problem`, with one or more of these habits: spaces around
+    signs, no capitals, nothing at the end, × and ÷, a sum in words. It stays as it is only where there is nothing to
+    change. `problem`: of one of the tasks `TYPED`; None in conversation."""
+    tries = (_typed(prompt, random, problem) for _ in range(_TRIES))
+    return next((typed for typed in tries if typed != prompt), prompt)
+
+
+def _typed(prompt: str, random: Random, problem: Problem | None) -> str:
     if problem is not None and random.random() < _SHORT:
         prompt = _short(problem, random) or prompt
     if problem is not None and problem.task == "arithmetic" and random.random() < _SPOKEN:
-        words = _WORDS[problem.language]
-        prompt = _SIGN.sub(lambda sign: words.get(sign[1], sign[1]), prompt)
+        prompt = _with_signs(prompt, _WORDS[problem.language])
+    if random.random() < _SCHOOL:
+        prompt = _with_signs(prompt, _SCHOOL_SIGNS)
     if random.random() < _HABIT:
         prompt = _SIGN.sub(r" \1 ", prompt)
     if random.random() < _HABIT:
         prompt = prompt.lower()
     if random.random() < _HABIT:
         prompt = prompt.rstrip(".?!。？！")
-    if random.random() < _SCHOOL:
-        prompt = prompt.translate(_SIGNS)
     return prompt
+
+
+def _with_signs(prompt: str, signs: Mapping[str, str]) -> str:
+    return _SIGN.sub(lambda sign: signs.get(sign[1], sign[1]), prompt)
 
 
 def _short(problem: Problem, random: Random) -> str | None:

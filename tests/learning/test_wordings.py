@@ -72,6 +72,11 @@ def test_every_habit_is_met() -> None:
     assert any(text.endswith((".", "?")) for text in typed) and any(text[-1].isalnum() for text in typed)
     assert any(text.islower() for text in typed) and any(text[0].isupper() for text in typed)
     assert any(text[0].isdigit() or text[0] in "x-" for text in typed)  # the equation alone
+    assert problem.prompt not in typed
+
+
+def test_what_has_nothing_to_change_stays() -> None:
+    assert as_typed("谢谢", Random(0)) == "谢谢"
 
 
 @pytest.mark.parametrize(
