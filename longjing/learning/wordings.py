@@ -12,8 +12,9 @@ from random import Random
 from longjing.tasks.base import Problem
 from longjing.tasks.equations import Equation
 
-# So many prompts take a short form, if they have one; so many have each habit, the signs of schools, a sum in words.
-_SHORT, _HABIT, _SCHOOL, _SPOKEN = 0.3, 0.5, 0.15, 0.15
+# So many prompts take a short form, if they have one; so many have each habit, the signs of schools, a sum in words; so
+# many that are only talk end in an exclamation.
+_SHORT, _HABIT, _SCHOOL, _SPOKEN, _EAGER = 0.3, 0.5, 0.15, 0.15, 0.3
 _TRIES = 20
 _SHORT_FORMS = {
     "countdown": {
@@ -41,8 +42,8 @@ _WORDS = {
 
 def as_typed(prompt: str, random: Random, problem: Problem | None = None) -> str:
     """The prompt, or a shorter one that asks for the same `problem`, with one or more of these habits: spaces around
-    signs, no capitals, nothing at the end, × and ÷, a sum in words. It stays as it is only where there is nothing to
-    change. `problem`: of one of the tasks `TYPED`; None in conversation."""
+    signs, no capitals, nothing or an exclamation at the end, × and ÷, a sum in words. It stays as it is only where
+    there is nothing to change. `problem`: of one of the tasks `TYPED`; None in conversation."""
     tries = (_typed(prompt, random, problem) for _ in range(_TRIES))
     return next((typed for typed in tries if typed != prompt), prompt)
 
@@ -60,6 +61,8 @@ def _typed(prompt: str, random: Random, problem: Problem | None) -> str:
         prompt = prompt.lower()
     if random.random() < _HABIT:
         prompt = prompt.rstrip(".?!。？！")
+    if problem is None and prompt[-1:].isalpha() and random.random() < _EAGER:
+        prompt += "!" if prompt.isascii() else "！"
     return prompt
 
 

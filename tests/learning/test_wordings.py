@@ -49,7 +49,7 @@ def signed(text: str) -> str:
 @given(st.sampled_from(PROBLEMS), seeds)
 def test_the_prompt_asks_the_same(problem: Problem, seed: int) -> None:
     typed = as_typed(problem.prompt, Random(seed))
-    assert bare(problem.prompt).rstrip(".?。？") == bare(typed).rstrip(".?。？")
+    assert bare(problem.prompt).rstrip(".?。？") == bare(typed).rstrip(".?!。？！")
 
 
 @given(st.sampled_from(PROBLEMS), seeds)
@@ -76,7 +76,9 @@ def test_every_habit_is_met() -> None:
 
 
 def test_what_has_nothing_to_change_stays() -> None:
-    assert as_typed("谢谢", Random(0)) == "谢谢"
+    told = next(problem for problem in PROBLEMS if problem.task == "word-problems")
+    assert as_typed("谢谢", Random(0), told) == "谢谢"
+    assert as_typed("谢谢", Random(0)) == "谢谢！"
 
 
 @pytest.mark.parametrize(
