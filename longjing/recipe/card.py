@@ -15,12 +15,12 @@ from longjing import tasks
 from longjing.model.decoder import Decoder
 from longjing.model.files import SHIPPED, shipped
 from longjing.planning.bill import duration, quantity
-from longjing.recipe.lineage import FILE, digest
+from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import Comparison
 from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
-from longjing.runs.files import write_text
+from longjing.runs.files import digest, write_text
 from longjing.tasks.mixture import Mixture
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"

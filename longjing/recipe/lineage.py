@@ -8,7 +8,6 @@
 `inputs` are what came from outside. A stage is entered once, when it has finished.
 """
 
-import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -17,22 +16,9 @@ from typing import Any
 from longjing.model.files import resolve
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, Reference, makes, references
 from longjing.runs import RunDirectory
-from longjing.runs.files import sha256
+from longjing.runs.files import digest
 
 FILE = "lineage.json"
-_NOTES = ".md"
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file. Of a directory, that of the list of its files' digests, without notes (*.md):
-
-    ls | grep -v '\\.md$' | LC_ALL=C sort | xargs sha256sum | sha256sum
-    """
-    if path.is_file():
-        return sha256(path)
-    files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
-    listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> None:

@@ -1,17 +1,19 @@
 """Writing files so that they appear whole or not at all, a disk's refusal that reads like a sentence, and digests."""
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from longjing.errors import UserError
+
+_NOTES = ".md"
 
 
 @contextmanager
@@ -28,7 +30,19 @@ def disk_errors(path: Path) -> Iterator[None]:
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with Path(path).open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file. Of a directory, that of the list of its files' digests, without notes (*.md):
+
+    ls | grep -v '\\.md$' | LC_ALL=C sort | xargs sha256sum | sha256sum
+    """
+    if path.is_file():
+        return sha256(path)
+    files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
+    listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def sync(path: Path) -> None:

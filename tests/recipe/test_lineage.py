@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from longjing.errors import UserError
-from longjing.recipe.lineage import digest, located, record
+from longjing.recipe.lineage import located, record
 from longjing.recipe.stages import DATA, MODEL, Reference
 from longjing.runs import RunDirectory
+from longjing.runs.files import digest
 
 RECIPE: dict[str, Any] = {
     "seed": 3, "device": "cpu", "dtype": "float32", "threads": 1,

@@ -17,12 +17,12 @@ from longjing.model.files import load_model, load_reward_model, resolve
 from longjing.recipe.card import about
 from longjing.recipe.exporting import export_model
 from longjing.recipe.gates import numbers
-from longjing.recipe.lineage import digest
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, makes
 from longjing.runs import RunDirectory
+from longjing.runs.files import digest
 
 
 @pytest.fixture(scope="module")
