@@ -6,7 +6,7 @@ accuracy. All instructions are in the user's message, none in a system prompt (`
 the paper's; it is measured likewise, with the least k that the paper names.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,9 @@ def find(name: str, **settings: Any) -> tuple[Task, Procedure]:
             f"no task or benchmark {name!r}{nearest(name, known)}; there are: {', '.join(known)}; or a task of your "
             "own, problems.jsonl or my_task.py"
         )
-    return load(name, **settings), BENCHMARKS[name].procedure
+    examination = load(name, **settings)
+    rows = sum(1 for _ in examination.problems("test", 0))  # all, however many a file has
+    return examination, replace(BENCHMARKS[name].procedure, problems=rows)
 
 
 def load(name: str, file: Any = None, **others: Any) -> Examination:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def test_mathematics_is_read_as_published_and_judged(tmp_path: Path, name: str) 
     row = MATHEMATICS[name]
     path = write(tmp_path / f"x{Path(BENCHMARKS[name].file).suffix}", [row, row | {"answer": "7"}])
     task, procedure = find(name, file=str(path))
-    assert procedure == BENCHMARKS[name].procedure
+    assert procedure == replace(BENCHMARKS[name].procedure, problems=2), "all that the file has"
     assert task.settings == {"source": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
     problem, second = task.problems("test", 3)
     question = row.get("question") or row["problem"]
@@ -82,6 +83,14 @@ def test_mathematics_is_read_as_published_and_judged(tmp_path: Path, name: str) 
         assert outcome(task, wrong) == "wrong"
 
 
+@pytest.mark.parametrize("rows", [1, 30, 45])
+def test_a_file_is_measured_whole(tmp_path: Path, rows: int) -> None:
+    row = MATHEMATICS["aime-2024"]
+    path = write(tmp_path / "x.jsonl", [row | {"problem": f"How far is {n}?"} for n in range(rows)])
+    task, procedure = find("aime-2024", file=str(path))
+    assert measure(Says("no box"), task, procedure.changed(samples=1)).problems == procedure.problems == rows
+
+
 def test_what_the_paper_measures_is_written_down() -> None:
     samples = {"aime-2024": 64, "aime-2025": 64, "math-500": 16, "gpqa-diamond": 64, "gsm8k": 4}
     problems = {"aime-2024": 30, "aime-2025": 30, "math-500": 500, "gpqa-diamond": 198, "gsm8k": 1319}
@@ -94,7 +103,8 @@ def test_what_the_paper_measures_is_written_down() -> None:
 def test_multiple_choice_is_read_as_published_and_judged(tmp_path: Path, suffix: str) -> None:
     rows = [CHOICES, *(CHOICES | {"Question": f"Which {n}?"} for n in range(40))]
     path = write(tmp_path / f"x{suffix}", rows)
-    task, _ = find("gpqa-diamond", file=str(path))
+    task, procedure = find("gpqa-diamond", file=str(path))
+    assert procedure.problems == 41
     problems = list(task.problems("test", 0))
     assert {problem.answer for problem in problems} == set("ABCD"), "the right one is anywhere"
     for problem in problems:
