@@ -130,6 +130,10 @@ def _load(kind: type[M], path: str | Path, device: str | torch.device, dtype: to
     config, block = _read_config(directory / _CONFIG)
     with ExitStack() as stack:
         stored = _open(directory, stack)
+        if "score.weight" in stored and not issubclass(kind, RewardModel):
+            raise UserError(
+                f"{directory} holds a reward model, which scores texts and writes none; give a model that talks"
+            )
         config = _without_absent_mtp(config, stored)
         with torch.device("meta"):
             model = kind(config)
