@@ -56,8 +56,9 @@ def training(config: ModelConfig, length: float, *, mtp: bool = False) -> float:
 def generation(config: ModelConfig, prompt: int, lengths: Sequence[int]) -> int:
     """FLOPs of sampling completions of `lengths` tokens from one prompt, which is read once for all of them.
 
-    Reading the prompt gives each completion its first token, and its last is never read. Speculation not
-    counted.
+    Reading the prompt gives each completion its first token, and its last is never read. It is what the tokens that
+    were kept take, whatever was drafted to get at them (speculative decoding): the drafts that were thrown away, and
+    the modules that made them, cost more.
     """
     total = (
         prompt * forward(config, (prompt + 1) / 2, head=False) + 2 * config.hidden_size * config.vocab_size
