@@ -22,12 +22,11 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
-
 from longjing.engine.dialogue import Spoken
 from longjing.engine.request import Sampling
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_cut_off, is_known, turn_of
+from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
+from longjing.evaluation.chat_completions import PassingTroubleError, excerpt, read, seconds_until
 from longjing.evaluation.respondents import Answer, Answers, Progress, Question
 from longjing.tasks.base import Completion
 from longjing.text.template import Message as Chat
@@ -36,7 +35,14 @@ _log = logging.getLogger(__name__)
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST = 1_000_000  # seconds; sockets count some 2,000,000
-_EXCERPT = 300  # characters of a server's complaint
+# Fields of which the result speaks, and what to do instead. Of `_SAMPLING` one may be left out, since some services
+# know no such field.
+_SAMPLING = {
+    "temperature": "use --temperature", "top_p": "use --top-p", "max_tokens": "use --max-tokens", "seed": "use --seed",
+}  # fmt: skip
+_OTHERS = {
+    "model": "name it as MODEL", "messages": "use --task", "n": "use --samples", "stream": "answers are read whole",
+}  # fmt: skip
 
 
 class Endpoint:
@@ -45,7 +51,8 @@ class Endpoint:
     `answers`: the file in which replies are kept. `key`: sent as the bearer token. `concurrency`: requests
     under way at once. `timeout`: seconds of silence after which a request counts as lost. `retries`: further
     attempts at a question, the first after about `pause` seconds. `fields`: more fields of each request, such
-    as `reasoning_effort`; None leaves one out. Raises UserError for what is no address, and no key.
+    as `reasoning_effort`; None leaves one out, and the result says so. Raises UserError for what is no address, no
+    key, and fields that would have the result say what wasn't done.
     """
 
     def __init__(
@@ -65,6 +72,17 @@ class Endpoint:
         self.concurrency, self.timeout, self.retries, self.pause = concurrency, timeout, retries, pause
         self._key, self._fields = key, dict(fields or {})
         self._told = set[str]()
+        for name, value in self._fields.items():
+            if name in _OTHERS or (name in _SAMPLING and value is not None):
+                leave = f", or leave it out: {name}=null" if name in _SAMPLING else ""
+                raise UserError(
+                    f"--request {name} would make the result say what wasn't asked: "
+                    f"{(_OTHERS | _SAMPLING)[name]}{leave}"
+                )
+        if "@" in self.base_url.partition("//")[2].partition("/")[0]:
+            raise UserError(
+                "the address has credentials in it (before the @): put the key in OPENAI_API_KEY instead"
+            )
         if not _is_address(self.base_url):
             raise UserError(f"{base_url!r} is no address; write it like http://localhost:8000/v1")
         if key is not None and not (key.isascii() and key.isprintable()):
@@ -110,7 +128,15 @@ class Endpoint:
             [[conversation.answer() for conversation in group] for group in groups],
             sum(reply.prompt_tokens for group in groups for each in group for reply in each.replies),
             seconds_before=before,
+            sampling=self._otherwise(),
         )
+
+    def _otherwise(self) -> dict[str, Any]:
+        """What `fields` have left to the server, or in `max_completion_tokens` put in another word."""
+        left: dict[str, Any] = {name: None for name in _SAMPLING if name in self._fields}
+        if "max_tokens" in left:
+            left["max_tokens"] = self._fields.get("max_completion_tokens")
+        return left
 
     def _tell_of(self, finish_reasons: set[str]) -> None:
         """Say once of each finish reason that isn't known how its replies are counted."""
@@ -182,15 +208,15 @@ class Endpoint:
         """One reply, after as many attempts as are allowed."""
         for attempt in count(1):
             try:
-                return _read(self._post(ask.request))
-            except _PassingTroubleError as trouble:
+                return read(self._post(ask.request))
+            except PassingTroubleError as trouble:
                 if attempt > self.retries or stop.is_set():
                     raise UserError(
                         f"{self.base_url} gave no answer in {attempt} attempts: {trouble}. "
                         f"What was answered is kept in {self.answers}: the same command goes on"
                     ) from trouble
                 pause = self.pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
-                stop.wait(min(max(pause, trouble.seconds), self.timeout))
+                stop.wait(max(min(pause, self.timeout), trouble.seconds))
         raise AssertionError("unreachable")
 
     def _post(self, fields: Mapping[str, Any]) -> bytes:
@@ -203,16 +229,16 @@ class Endpoint:
             with self._opener.open(request, timeout=self.timeout) as response:
                 status, said, answer = response.status, response.headers, response.read()
         except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
-            raise _PassingTroubleError(str(getattr(error, "reason", error)) or repr(error)) from error
+            raise PassingTroubleError(str(getattr(error, "reason", error)) or repr(error)) from error
         if status != 200:
-            raise self._refusal(status, said, _excerpt(answer))
+            raise self._refusal(status, said, excerpt(answer))
         return answer
 
     def _refusal(self, status: int, headers: Message, said: str) -> Exception:
         """What an HTTP status other than success means."""
         if status in _PASSING:
-            wait = headers.get("Retry-After", "")
-            return _PassingTroubleError(f"status {status}: {said}", float(wait) if wait.isdecimal() else 0.0)
+            wait = seconds_until(headers.get("Retry-After", ""))
+            return PassingTroubleError(f"status {status}: {said}", wait)
         mend = {
             401: "the key in OPENAI_API_KEY is missing or wrong",
             403: "the key in OPENAI_API_KEY may not do this",
@@ -258,14 +284,6 @@ class _Conversation:
         )
 
 
-class _PassingTroubleError(Exception):
-    """Asking again may help, `seconds` from now at the earliest."""
-
-    def __init__(self, reason: str, seconds: float = 0.0) -> None:
-        super().__init__(reason)
-        self.seconds = seconds
-
-
 class _AsItIs(urllib.request.HTTPErrorProcessor):
     """Any status is a response. No redirect is followed: that would hand the key to whoever it leads to."""
 
@@ -275,71 +293,11 @@ class _AsItIs(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
-class _Message(BaseModel):
-    content: str | None = None
-    reasoning_content: str | None = None  # vLLM, SGLang, DeepSeek
-    reasoning: str | None = None  # OpenRouter, later vLLM
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Details(BaseModel):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    completion_tokens_details: _Details | None = None
-
-
-class _Response(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage
-
-
 def _is_address(url: str) -> bool:
     try:
         address = urlsplit(url)
         whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        whole = whole and not address.query and not address.fragment
     except ValueError:  # brackets that don't close, a port that is no number
         return False
     return bool(whole) and url.isascii() and url.isprintable() and " " not in url
-
-
-def _read(response: bytes) -> Reply:
-    """A chat completion as a Reply. Where the server doesn't say how many tokens the reasoning took, its share of
-    the characters does."""
-    try:
-        completion = _Response.model_validate_json(response)
-    except ValidationError as error:  # some servers report their troubles with status 200
-        raise _PassingTroubleError(f"no chat completion with its usage: {_excerpt(response)}") from error
-    choice, usage = completion.choices[0], completion.usage
-    answer = choice.message.content or ""
-    reasoning = choice.message.reasoning_content or choice.message.reasoning or ""
-    finish = choice.finish_reason or "unknown"
-    text = answer
-    if reasoning:  # cut off before it was closed, it stays open
-        text = f"<think>\n{reasoning}" + (
-            f"\n</think>\n\n{answer}" if answer or not is_cut_off(finish) else ""
-        )
-    parts = Completion.of([turn_of(text)])
-    details = usage.completion_tokens_details
-    spent = details.reasoning_tokens if details is not None else None
-    if spent is None:
-        written = len(parts.reasoning) + len(parts.answer)
-        spent = round(usage.completion_tokens * len(parts.reasoning) / max(written, 1))
-    return Reply(
-        text=text,
-        finish_reason=finish,
-        prompt_tokens=usage.prompt_tokens,
-        tokens=usage.completion_tokens,
-        reasoning_tokens=spent,
-    )
-
-
-def _excerpt(text: bytes) -> str:
-    return " ".join(text.decode("utf-8", "replace").split())[:_EXCERPT]

@@ -1,6 +1,6 @@
 """Measures a model on a task: the same problems for everyone, several samples of each, reproducibly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -93,18 +93,17 @@ def measure(
     split: Split = "test",
     model: str = "",
     price: Price | None = None,
+    certificate: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Ask for `samples` answers to each of the first `problems` problems of a split, and judge them.
 
     The problems don't depend on the seed, so that all models and seeds answer the same; a split that has fewer
-    gives what it has. `on_progress(finished samples, tokens so far)` is called as the respondent goes. Raises
-    UserError where the split is empty or the respondent gives up.
+    gives what it has. `model`, `price` and `certificate` as in `Evaluation`. `on_progress(finished samples, tokens so
+    far)` is called as the respondent goes. Raises UserError where the split is empty or the respondent gives up.
     """
     started = perf_counter()
-    chosen = list(islice(task.problems(split, 0), procedure.problems))
-    if not chosen:
-        raise UserError(f"task {task.name} has no {split} problems with the settings {task.settings}")
+    chosen = problems_of(task, procedure, split)
     questions = [
         Question(
             [{"role": "user", "content": problem.prompt}],
@@ -114,7 +113,7 @@ def measure(
         for problem in chosen
     ]
     answers = respondent.answer(questions, on_progress)
-    sampling = asdict(procedure)
+    sampling = asdict(procedure) | dict(answers.sampling)
     del sampling["problems"], sampling["samples"]
     return Evaluation(
         task=task.name,
@@ -127,7 +126,16 @@ def measure(
         prompt_tokens=answers.prompt_tokens,
         model=model,
         price=price,
+        certificate=dict(certificate or {}),
     )
+
+
+def problems_of(task: Task, procedure: Procedure, split: Split = "test") -> list[Problem]:
+    """The problems that are measured. Raises UserError if there are none."""
+    chosen = list(islice(task.problems(split, 0), procedure.problems))
+    if not chosen:
+        raise UserError(f"task {task.name} has no {split} problems with the settings {task.settings}")
+    return chosen
 
 
 def normalise(answer: str) -> str:

@@ -1,6 +1,7 @@
 """What was sampled, how it was judged, and every figure that follows from it."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from longjing.errors import UserError
 from longjing.evaluation import statistics
 from longjing.evaluation.statistics import Interval, Scores
+from longjing.tasks.base import Outcome
 from longjing.text.reasoning import Parsed, parse
 
 # What a measurement says in numbers: properties of `Evaluation`.
@@ -37,7 +40,7 @@ class Record:
     prompt: str
     gold: str
     language: str
-    outcomes: list[str]
+    outcomes: list[Outcome]
     answers: list[str | None]
     lengths: list[int]
     reasoning_lengths: list[int]
@@ -83,7 +86,8 @@ class Evaluation:
 
     `settings` are the task's, `sampling` how the samples were drawn. `seconds`: wall time of sampling and
     judging. `flops`: spent on sampling, None if nobody counted. `prompt_tokens`: as often as they were read.
-    `model` and `price`: as stated by whoever measured. Shares and means are over samples.
+    `model` and `price`: as stated by whoever measured, and so is `certificate`: by which version, where, and of
+    which weights or endpoint it was made. Shares and means are over samples.
     """
 
     task: str
@@ -96,6 +100,7 @@ class Evaluation:
     prompt_tokens: int = 0
     model: str = ""
     price: Price | None = None
+    certificate: dict[str, Any] = field(default_factory=dict)
 
     @property
     def problems(self) -> int:
@@ -135,15 +140,29 @@ class Evaluation:
         return {k: statistics.pass_at_k(self.scores, k) for k in ks}
 
     @cached_property
-    def maj_at_k(self) -> float:
-        """The accuracy of the majority's answer, k being the number of samples; ties and abstentions as in
-        `statistics.majority`. Problems of which nothing was judged are left out."""
+    def pass_at_k_intervals(self) -> dict[int, Interval]:
+        """pass@k with its 95% interval, for the same k."""
+        return {k: statistics.of_problems(statistics.chances_at_k(self.scores, k)) for k in self.pass_at_k}
+
+    @cached_property
+    def majorities(self) -> Scores:
+        """`[problems]`: the accuracy of the majority's answer, ties and abstentions as in `statistics.majority`; NaN
+        where nothing was judged."""
         won = [
-            statistics.majority(record.answers, scores.tolist())
+            np.nan if np.isnan(scores).all() else statistics.majority(record.answers, scores.tolist())
             for record, scores in zip(self.records, self.scores, strict=True)
-            if not np.isnan(scores).all()
         ]
-        return float(np.mean(won)) if won else np.nan
+        return np.array(won)
+
+    @cached_property
+    def majority(self) -> Interval:
+        """maj@k with its 95% interval, k being the number of samples. Problems of which nothing was judged are left
+        out."""
+        return statistics.of_problems(self.majorities[~np.isnan(self.majorities)])
+
+    @property
+    def maj_at_k(self) -> float:
+        return self.majority.mean
 
     @property
     def tokens(self) -> int:
@@ -218,6 +237,9 @@ class Evaluation:
             | {name: _finite(getattr(self, name)) for name in FIGURES}
             | {"interval": self.accuracy.method, "price": self.price and asdict(self.price)}
             | {"pass_at_k": {str(k): _finite(value) for k, value in self.pass_at_k.items()}}
+            | {"maj_at_k_interval": _told(self.majority)}
+            | {"pass_at_k_intervals": {str(k): _told(of) for k, of in self.pass_at_k_intervals.items()}}
+            | ({"certificate": self.certificate} if self.certificate else {})
         )
 
     def examples(self, count: int) -> list[dict[str, Any]]:
@@ -236,15 +258,15 @@ class Evaluation:
 
     def summary_rows(self) -> list[tuple[str, str]]:
         """Label and value of each figure, for a table."""
-        accuracy, k = self.accuracy, self.samples
+        k = self.samples
         flops, money = self.flops_per_solved, self.money_per_solved
         cost = f"{self.price.amount(money)} at {self.price}" if self.price and money is not None else ""
         return [
             ("problems x samples", f"{self.problems} x {k} ({self.split})"),
             ("sampling", ", ".join(f"{name} {value}" for name, value in self.sampling.items())),
-            ("pass@1", f"{accuracy.mean:.1%}  (95%: {accuracy.low:.1%} to {accuracy.high:.1%})"),
-            *((f"pass@{k}", f"{value:.1%}") for k, value in self.pass_at_k.items() if k > 1),
-            (f"maj@{k}", f"{self.maj_at_k:.1%}"),
+            ("pass@1", str(self.accuracy)),
+            *((f"pass@{k}", str(of)) for k, of in self.pass_at_k_intervals.items() if k > 1),
+            (f"maj@{k}", str(self.majority)),
             ("mean length", f"{self.length_mean:.0f} tokens, {self.reasoning_length_mean:.0f} of reasoning"),
             ("truncated", f"{self.truncated:.1%}"),
             ("no final answer", f"{self.unparsed:.1%}"),
@@ -263,14 +285,25 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote. Raises UserError if it isn't that."""
+        none = "not an evaluation, as `longjing eval --json` writes it"
         try:
-            records = [Record(**record) for record in values["records"]]
-            price = Price(**values["price"]) if values.get("price") else None
-            names = ("task", "settings", "split", "sampling", "seconds", "flops")
-            later = {name: values[name] for name in ("prompt_tokens", "model") if name in values}
-            return cls(records=records, price=price, **{name: values[name] for name in names}, **later)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"not an evaluation, as `longjing eval --json` writes it: {error!r}") from error
+            found = TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"{none}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        if (
+            not found.records
+            or not found.samples
+            or {len(each) for each in found._by_sample()} != {found.samples}
+        ):
+            raise UserError(f"{none}: its problems have no samples, or one has more than another")
+        return found
+
+    def _by_sample(self) -> Iterator[Sequence[Any]]:
+        """Of each problem the lists with one item for each sample."""
+        for record in self.records:
+            yield from (record.outcomes, record.answers, record.lengths, record.reasoning_lengths)
+            yield from (record.truncated, record.well_formed)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -281,6 +314,11 @@ class Evaluation:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from error
         except (ValueError, UserError) as error:
             raise UserError(f"{path}: {error}") from error
+
+
+def _told(interval: Interval) -> dict[str, Any]:
+    ends = {"low": _finite(interval.low), "high": _finite(interval.high)}
+    return {**ends, "method": interval.method}
 
 
 def _finite(value: float | int | None) -> float | int | None:

@@ -30,6 +30,9 @@ class Interval:
     high: float
     method: str
 
+    def __str__(self) -> str:
+        return f"{self.mean:.1%}  (95%: {self.low:.1%} to {self.high:.1%})"
+
 
 def problem_means(scores: Scores) -> Scores:
     """The mean score of each problem over its judged samples; problems without any are left out."""
@@ -40,7 +43,12 @@ def problem_means(scores: Scores) -> Scores:
 
 
 def pass_at_1(scores: Scores, seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean over problems of the mean over samples, with its interval.
+    """The mean over problems of the mean over samples, with its interval (`of_problems`)."""
+    return of_problems(problem_means(scores), seed, level)
+
+
+def of_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
+    """The mean of what each problem scores, `[problems]` in [0, 1], with its interval.
 
     The interval is a percentile bootstrap over problems. That collapses to a point when all problems score
     alike, and misses the tail when only a handful differ, so with fewer than five problems ever solved, or
@@ -48,7 +56,6 @@ def pass_at_1(scores: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     trials: wider than needed rather than too narrow, since a score in [0, 1] never varies more than a coin
     with the same mean. Everything is NaN where nothing was judged.
     """
-    means = problem_means(scores)
     if not len(means):
         return Interval(np.nan, np.nan, np.nan, "nothing was judged")
     mean = float(means.mean())
@@ -63,10 +70,16 @@ def pass_at_k(scores: Scores, k: int) -> float:
     Chen et al. 2021 (arXiv 2107.03374, equation 1); n judged samples of a problem, c of them correct.
     Problems with fewer than k judged samples are left out; NaN if none remains.
     """
+    chances = chances_at_k(scores, k)
+    return float(chances.mean()) if len(chances) else np.nan
+
+
+def chances_at_k(scores: Scores, k: int) -> Scores:
+    """See `pass_at_k`: the chance of each problem that isn't left out."""
     judged = (~np.isnan(scores)).sum(axis=1).tolist()
     solved = np.nansum(scores, axis=1).astype(int).tolist()
     chances = [1 - comb(n - c, k) / comb(n, k) for n, c in zip(judged, solved, strict=True) if n >= k]
-    return sum(chances) / len(chances) if chances else np.nan
+    return np.array(chances)
 
 
 def majority(answers: Sequence[Hashable | None], scores: Sequence[float]) -> float:

@@ -117,6 +117,9 @@ class Exchange:
     reply: Message
 
 
+Outcome = Literal["correct", "wrong", "unjudged"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """`unjudged`: the verifier itself failed; such a completion is left out of the loss, and counted.
@@ -125,7 +128,7 @@ class Verdict:
     several verifiers, whose scores then stand beside them by name. `reason` says what is wrong.
     """
 
-    outcome: Literal["correct", "wrong", "unjudged"]
+    outcome: Outcome
     rewards: dict[str, float]
     reason: str
 

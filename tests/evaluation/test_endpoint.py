@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.evaluation import Endpoint, Evaluation, Price, Procedure, measure
-from longjing.evaluation import endpoint as endpoint_module
+from longjing.evaluation import Endpoint, Evaluation, Price, Procedure, chat_completions, measure
 from longjing.evaluation.answer_log import AnswerLog
 from longjing.tasks.base import Completion, Problem
 
@@ -72,6 +72,9 @@ TROUBLES = [
     Response(200, b"<html>"),
     Response(200, {"error": {"code": 502}}),
     Response(200, {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
+    Response(
+        200, {"choices": [{"message": {"content": ""}, "finish_reason": "error", "error": {"code": 502}}]}
+    ),
     Response(200, b'{"choi', {"Content-Length": "99"}),
 ]
 
@@ -305,10 +308,10 @@ JSON = st.recursive(
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_whatever_a_server_says_is_a_reply_or_a_passing_trouble(said: bytes) -> None:
+def test_whatever_a_server_says_is_a_reply_a_passing_trouble_or_refused(said: bytes) -> None:
     try:
-        reply = endpoint_module._read(said)
-    except endpoint_module._PassingTroubleError:
+        reply = chat_completions.read(said)
+    except (chat_completions.PassingTroubleError, UserError):
         return
     assert reply.answer().length == reply.tokens
 
@@ -321,6 +324,83 @@ def test_a_server_that_does_not_count_tokens_is_refused(tmp_path: Path) -> None:
         pytest.raises(UserError, match="no chat completion with its usage"),
     ):
         evaluated(fake, tmp_path / "a.jsonl", retries=1)
+
+
+def parts(*given: Any) -> Response:
+    answer = completion("")
+    answer.body["choices"][0]["message"]["content"] = list(given)
+    return answer
+
+
+TEXT = [{"type": "text", "text": "\\box"}, {"type": "text", "text": "ed{0}"}]
+
+
+@pytest.mark.parametrize(
+    "thought", ["0+0", [{"type": "text", "text": "0+"}, {"type": "text", "text": "0"}], None]
+)
+def test_content_in_parts_is_put_together(tmp_path: Path, thought: Any) -> None:
+    before = [] if thought is None else [{"type": "thinking", "thinking": thought}]
+    with FakeEndpoint(lambda request, attempt: parts(*before, *TEXT)) as fake:
+        evaluation = evaluated(fake, tmp_path / "a.jsonl", Procedure(1, 1))
+    assert evaluation.pass_at_1 == 1.0
+    assert evaluation.records[0].parts.reasoning == ("" if thought is None else "0+0")
+
+
+@pytest.mark.parametrize("content", [[{"type": "image_url"}], [3], {"text": "x"}, 3])
+def test_a_reply_of_an_unknown_form_is_asked_for_once(tmp_path: Path, content: Any) -> None:
+    answer = completion("")
+    answer.body["choices"][0]["message"]["content"] = content
+    with FakeEndpoint(lambda request, attempt: answer) as fake:
+        with pytest.raises(UserError, match=r"content.*\n?.*can't be read|can't be read.*content"):
+            evaluated(fake, tmp_path / "a.jsonl", concurrency=1, retries=5)
+        assert len(fake.requests) == 1
+
+
+@given(st.floats(0, 3600) | st.integers(0, 3600), st.sampled_from([False, True]))
+def test_a_server_says_in_seconds_or_as_a_date_how_long_to_wait(seconds: float, usegmt: bool) -> None:
+    assert chat_completions.seconds_until(str(seconds)) == pytest.approx(seconds)
+    at = formatdate(time.time() + seconds, usegmt=usegmt)
+    assert chat_completions.seconds_until(at) == pytest.approx(seconds, abs=2)
+
+
+@given(st.text() | st.sampled_from(["nan", "inf", "-1", "1e400", "Wed, 21 Oct 99999 07:28:00 GMT", "7200"]))
+def test_no_server_makes_anybody_wait_longer_than_an_hour(said: str) -> None:
+    assert 0 <= chat_completions.seconds_until(said) <= 3600
+
+
+def test_a_short_time_out_does_not_cut_the_wait_that_a_server_asks_for(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def respond(request: dict[str, Any], attempt: int) -> Response:
+        times.append(time.monotonic())
+        return Response(429, {}, {"Retry-After": "0.7"}) if attempt == 1 else right(request)
+
+    with FakeEndpoint(respond) as fake:
+        evaluated(fake, tmp_path / "a.jsonl", Procedure(1, 1), timeout=0.3)
+    assert times[1] - times[0] >= 0.7
+
+
+@pytest.mark.parametrize(
+    ("field", "instead"),
+    [({"model": "x"}, "MODEL"), ({"model": None}, "MODEL"), ({"messages": []}, "--task"), ({"n": 4}, "--samples"),
+     ({"stream": True}, "whole"), ({"temperature": 0}, "--temperature.*temperature=null"),
+     ({"top_p": 1}, "--top-p"), ({"seed": 7}, "--seed"), ({"max_tokens": 100}, "--max-tokens.*max_tokens=null")],
+)  # fmt: skip
+def test_no_field_may_belie_the_result(tmp_path: Path, field: dict[str, Any], instead: str) -> None:
+    with pytest.raises(UserError, match=f"--request {next(iter(field))} .*{instead}"):
+        Endpoint("http://x/v1", "m", tmp_path / "a.jsonl", fields=field)
+
+
+def test_the_result_says_what_was_left_to_the_server(tmp_path: Path) -> None:
+    asked = {"seed": 1, "temperature": 0.6, "top_p": 0.95, "max_tokens": 99}
+    with FakeEndpoint(right) as fake:
+        for fields, sampling in (
+            ({"effort": "low"}, asked),
+            ({"seed": None, "temperature": None}, asked | {"seed": None, "temperature": None}),
+            ({"max_tokens": None}, asked | {"max_tokens": None}),
+            ({"max_tokens": None, "max_completion_tokens": 50}, asked | {"max_tokens": 50}),
+        ):
+            assert evaluated(fake, tmp_path / "a.jsonl", fields=fields).sampling == sampling
 
 
 @pytest.mark.parametrize(
@@ -350,6 +430,7 @@ def test_two_processes_do_not_share_a_file(tmp_path: Path) -> None:
         ("localhost:8000", {}), ("ftp://x/v1", {}), ("http:///v1", {}), ("http://[::1/v1", {}),
         ("http://localhost:abc/v1", {}), ("http://localhost:99999", {}), ("http://local host/v1", {}),
         ("http://localhost/v 1", {}), ("http://localhost/v1\n", {}), ("http://杭州/v1", {}), ("http://:80/v1", {}),
+        ("http://localhost/v1?key=1", {}), ("http://localhost/v1#x", {}),
         *[("http://x", {"timeout": seconds}) for seconds in (0, -1, math.nan, math.inf, 1e300)],
         ("http://x", {"concurrency": 0}), ("http://x", {"retries": -1}),
     ],
@@ -359,6 +440,12 @@ def test_what_cannot_be_an_endpoint_is_refused(
 ) -> None:
     with pytest.raises(UserError):
         Endpoint(base_url, "m", tmp_path / "a.jsonl", **options)
+
+
+def test_a_key_in_the_address_is_refused_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
+        Endpoint("http://me:hidden@x/v1", "m", tmp_path / "a.jsonl")
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["secret\n", "sec\rret", "sécret", "secret龙", "secret\0"])

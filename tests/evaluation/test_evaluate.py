@@ -119,7 +119,8 @@ def test_json_round_trip_keeps_every_figure():
 
     evaluation = evaluate(Scripted(script), Letters(), Doubles(), samples=3)
     assert evaluation.money is None is evaluation.money_per_solved
-    evaluation = replace(evaluation, model="m", price=Price(read=1.0, written=2.0, currency="€"))
+    price, made_by = Price(read=1.0, written=2.0, currency="€"), {"version": "0", "request": {"effort": None}}
+    evaluation = replace(evaluation, model="m", price=price, certificate=made_by)
     written = json.dumps(evaluation.to_dict(), allow_nan=False)
     assert Evaluation.from_dict(json.loads(written)) == evaluation
     assert json.dumps(Evaluation.from_dict(json.loads(written)).to_dict()) == written
@@ -128,7 +129,15 @@ def test_json_round_trip_keeps_every_figure():
 def test_an_evaluation_written_before_there_were_prices_is_read():
     evaluation = evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles())
     values = evaluation.to_dict()
-    for later in ("price", "prompt_tokens", "model", "unparsed", "money"):
+    for later in (
+        "price",
+        "prompt_tokens",
+        "model",
+        "unparsed",
+        "money",
+        "maj_at_k_interval",
+        "pass_at_k_intervals",
+    ):
         del values[later]
     assert Evaluation.from_dict(values) == replace(evaluation, prompt_tokens=0)
 
@@ -229,6 +238,86 @@ def test_compare_pairs_the_problems_and_refuses_others():
     assert gain.low < 0.5 < gain.high
     with pytest.raises(UserError, match="problems"):
         compare(before, run(lambda n, sample: (good(n), "stop"), problems=7))
+
+
+@given(st.data())
+def test_a_result_that_somebody_has_changed_is_read_or_refused(data):
+    values = evaluate(
+        Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles(), samples=2
+    ).to_dict()
+    place = data.draw(st.sampled_from([values, values["records"][0]]))
+    key = data.draw(st.sampled_from(list(place)))
+    place[key] = data.draw(
+        st.none()
+        | st.integers()
+        | st.text()
+        | st.lists(st.sampled_from(["maybe", "correct", 0, None]))
+        | st.just({})
+    )
+    try:
+        found = Evaluation.from_dict(values)
+    except UserError as error:
+        assert "not an evaluation" in str(error)
+        return
+    assert found.summary_rows() and found.summary()
+
+
+def test_an_unknown_outcome_is_refused():
+    values = evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles()).to_dict()
+    values["records"][3]["outcomes"][0] = "maybe"
+    with pytest.raises(UserError, match=r"records\.3\.outcomes\.0.*'unjudged'"):
+        Evaluation.from_dict(values)
+
+
+def test_every_share_has_its_interval():
+    def script(n: int, sample: int):
+        return (good(n) if n % 2 or sample == n % 4 else "x</think>\\boxed{-1}"), "stop"
+
+    evaluation = evaluate(Scripted(script), Letters(), Doubles(), samples=4)
+    intervals = {**evaluation.pass_at_k_intervals, "maj": evaluation.majority}
+    assert intervals[1] == evaluation.accuracy and intervals[4].mean == evaluation.pass_at_k[4]
+    assert intervals["maj"].mean == evaluation.maj_at_k
+    for found in intervals.values():
+        assert found.low <= found.mean <= found.high and found.low < found.high
+    summary, table = evaluation.summary(), dict(evaluation.summary_rows())
+    assert summary["maj_at_k_interval"] == {
+        "low": evaluation.majority.low, "high": evaluation.majority.high, "method": evaluation.majority.method,
+    }  # fmt: skip
+    assert summary["pass_at_k_intervals"].keys() == summary["pass_at_k"].keys()
+    assert all("(95%: " in table[label] for label in ("pass@1", "pass@2", "pass@4", "maj@4"))
+
+
+@given(st.integers(30, 120), st.integers(1, 100))
+def test_prompt_and_answer_stay_within_the_context(context: int, asked: int):
+    class Counted(Scripted):
+        def generate(self, requests, on_step=None):
+            assert all(len(each.prompt) + each.sampling.max_tokens <= context for each in requests)
+            self.bounds = {tuple(each.prompt): each.sampling.max_tokens for each in requests}
+            return super().generate(requests, on_step)
+
+    generator, procedure = Counted(lambda n, sample: (good(n), "stop")), Procedure(8, 2, max_tokens=asked)
+    prompts = [len(Letters().encode_chat([{"content": f"Double {n}!"}])) for n in range(8)]
+    least = context - max(prompts)
+    if least < 1:
+        with pytest.raises(UserError, match=f"a prompt has {max(prompts)} tokens.*the {context} tokens"):
+            measure(Local(generator, Letters(), context=context), Doubles(), procedure)
+        return
+    evaluation = measure(Local(generator, Letters(), context=context), Doubles(), procedure)
+    assert set(generator.bounds.values()) == {min(asked, context - prompt) for prompt in prompts}
+    if asked <= least:
+        assert evaluation.sampling["max_tokens"] == asked and "context" not in evaluation.sampling
+        measure(Local(generator, Letters(), context=context, strict=True), Doubles(), procedure)
+        return
+    assert (evaluation.sampling["max_tokens"], evaluation.sampling["context"]) == (least, context)
+    with pytest.raises(UserError, match=f"--max-tokens {least} at most"):
+        measure(Local(generator, Letters(), context=context, strict=True), Doubles(), procedure)
+
+
+def test_a_bound_that_the_context_makes_is_told_of_once(caplog):
+    local = Local(Scripted(lambda n, sample: (good(n), "stop")), Letters(), context=60)
+    measure(local, Doubles(), Procedure(8, 4, max_tokens=500))
+    (told,) = caplog.messages
+    assert "the 60 tokens" in told and "not 500" in told
 
 
 def test_what_is_no_evaluation_is_refused(tmp_path):

@@ -1,0 +1,134 @@
+"""What an OpenAI-compatible server sends: chat completions of several forms, and how long to wait for the next."""
+
+import json
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from longjing.errors import UserError
+from longjing.evaluation.answer_log import Reply, is_cut_off, turn_of
+from longjing.tasks.base import Completion
+
+_LONGEST_WAIT = 3600.0  # seconds, of what a server may ask for
+_EXCERPT = 300  # characters of a server's complaint
+
+
+class PassingTroubleError(Exception):
+    """Asking again may help, `seconds` from now at the earliest."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class _Part(BaseModel):
+    type: Literal["text", "thinking"]
+    text: str = ""
+    thinking: "str | list[_Part]" = ""  # Mistral
+
+    @property
+    def thought(self) -> str:
+        return (
+            self.thinking if isinstance(self.thinking, str) else "".join(part.text for part in self.thinking)
+        )
+
+
+class _Message(BaseModel):
+    content: str | list[_Part] | None = None
+    reasoning_content: str | None = None  # vLLM, SGLang, DeepSeek
+    reasoning: str | None = None  # OpenRouter, later vLLM
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """Reasoning and answer."""
+        said: list[_Part] = self.content if isinstance(self.content, list) else []
+        answer = self.content if isinstance(self.content, str) else "".join(part.text for part in said)
+        thought = "".join(part.thought for part in said)
+        return self.reasoning_content or self.reasoning or thought, answer
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Details(BaseModel):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    completion_tokens_details: _Details | None = None
+
+
+class _Response(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage
+
+
+def seconds_until(retry_after: str) -> float:
+    """What the header asks for, in seconds (decimals too) or as a date: at most an hour, 0 if it says nothing."""
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(retry_after)
+            seconds = date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else 0.0
+
+
+def _is_completion(response: bytes) -> bool:
+    """Whether it is a chat completion, of whatever form, and no trouble that may pass."""
+    try:
+        said = json.loads(response)
+        choice = said["choices"][0]
+        return isinstance(choice["message"], dict) and "error" not in said and "error" not in choice
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def read(response: bytes) -> Reply:
+    """A chat completion as a Reply. Where the server doesn't say how many tokens the reasoning took, its share of
+    the characters does. Raises UserError for one of a form that isn't known: the next would be no other."""
+    try:
+        completion = _Response.model_validate_json(response)
+    except ValidationError as error:  # some servers report their troubles with status 200
+        trouble = f"no chat completion with its usage: {excerpt(response)}"
+        if not _is_completion(response):
+            raise PassingTroubleError(trouble) from error
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"the endpoint's form of a reply can't be read ({place}: {first['msg']}); {trouble}"
+        ) from error
+    choice, usage = completion.choices[0], completion.usage
+    reasoning, answer = choice.message.parts
+    finish = choice.finish_reason or "unknown"
+    text = answer
+    if reasoning:  # cut off before it was closed, it stays open
+        text = f"<think>\n{reasoning}" + (
+            f"\n</think>\n\n{answer}" if answer or not is_cut_off(finish) else ""
+        )
+    parts = Completion.of([turn_of(text)])
+    details = usage.completion_tokens_details
+    spent = details.reasoning_tokens if details is not None else None
+    if spent is None:
+        written = len(parts.reasoning) + len(parts.answer)
+        spent = round(usage.completion_tokens * len(parts.reasoning) / max(written, 1))
+    return Reply(
+        text=text,
+        finish_reason=finish,
+        prompt_tokens=usage.prompt_tokens,
+        tokens=usage.completion_tokens,
+        reasoning_tokens=spent,
+    )
+
+
+def excerpt(text: bytes) -> str:
+    return " ".join(text.decode("utf-8", "replace").split())[:_EXCERPT]
