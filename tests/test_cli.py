@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from fake_endpoint import FakeEndpoint, completion
 
-from longjing import cli
+from longjing import __version__, cli, load
 from longjing.evaluation import Evaluation, Procedure, Record
-from longjing.model.files import shipped
+from longjing.model.files import SHIPPED, shipped
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
+from longjing.runs.files import digest
 
 RECORD = Record("p", "Make 3.", "1+2", "en", ["correct", "wrong"], ["3", "4"], [9, 8], [5, 4], [False] * 2,
                 [True] * 2, "x")  # fmt: skip
@@ -83,6 +84,10 @@ def test_help_needs_no_torch() -> None:
         (("eval", "base", "--task", "gsm8k", "--set", "file=3"), "`file` is 3"),
         (("eval", "m", "--task", "countdown", "--base-url", "http://[::1/v1"), "http://localhost"),
         (("eval", "m", "--task", "countdown", "--temperature", "0"), "at temperature 0"),
+        (
+            ("eval", "m", "--task", "countdown", "--base-url", "http://x", "--request", "temperature=0"),
+            "--temperature",
+        ),
         (("compare", "base", "r1"), "--task"),
         (("compare", "base", "--task", "countdown"), "two"),
         (("compare", "/nowhere/a.json", "/nowhere/b.json"), "cannot read /nowhere/a.json"),
@@ -225,8 +230,7 @@ def test_eval_prints_a_table_and_writes_json(
         return Evaluation("countdown", {}, "test", {"seed": 1}, [RECORD], 3600.0, price=options["price"])
 
     class Engine:
-        class model:
-            config = None
+        model = load("base")[0]
 
     monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: (Engine, None))
     monkeypatch.setattr("longjing.evaluation.measure", measure)
@@ -234,6 +238,9 @@ def test_eval_prints_a_table_and_writes_json(
     options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
     assert call(monkeypatch, "eval", "base", "--task", "countdown", *options) == 0
     assert given["procedure"] == Procedure(5, 2, 1, 1.0, 1.0, 512)
+    assert given["certificate"] == {
+        "version": __version__, "device": "cpu", "dtype": "float32", "sha256": digest(SHIPPED / "base"),
+    }  # fmt: skip
     assert (given["model"], given["difficulty"]) == ("base", 3)
     text = capsys.readouterr().out
     assert "pass@1\t50.0%" in text and "cost per solved problem\t$0.0195 at $0.0195 per hour" in text
@@ -261,6 +268,10 @@ def test_eval_asks_an_endpoint_and_goes_on_where_it_was(
     result = Evaluation.read(tmp_path / "result.json")
     assert result.model == "lab/m"
     assert result.money == pytest.approx((600 * 1 + 300 * 10) / 1e6)
+    assert result.certificate == {
+        "version": __version__, "base_url": fake.base_url, "request": {"seed": None, "effort": "low"},
+    }  # fmt: skip
+    assert result.sampling["seed"] is None and result.sampling["temperature"] == 1.0
     assert "secret" not in (tmp_path / "result.json").read_text()
 
 
@@ -288,6 +299,57 @@ def test_compare_reads_results_and_measures_models(
     for option in (("--problems", 3), ("--seed", 0), ("--set", "difficulty=3"), ("--task", "arithmetic")):
         assert call(monkeypatch, "compare", result, again, *option) == 2
         assert f"nothing to measure: leave out {option[0]}" in capsys.readouterr().err
+
+
+def test_eval_keeps_to_the_context(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    base: Callable[[str], Path],
+) -> None:
+    command = [
+        "eval",
+        base("llama"),
+        "--task",
+        "arithmetic",
+        "--problems",
+        2,
+        "--samples",
+        1,
+        "--device",
+        "cpu",
+    ]
+    path = tmp_path / "result.json"
+    assert call(monkeypatch, *command, "--json", path) == 0
+    sampling = Evaluation.read(path).sampling
+    assert sampling["context"] == 512 > sampling["max_tokens"]
+    (told,) = caplog.messages
+    assert f"{sampling['max_tokens']} to the answer, not 512" in told
+    assert call(monkeypatch, *command, "--max-tokens", 512) == 2
+    assert f"give --max-tokens {sampling['max_tokens']} at most" in capsys.readouterr().err
+
+
+def test_compare_finds_out_before_it_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: pytest.fail("loaded"))
+    one, two, odd = tmp_path / "one.json", tmp_path / "two.json", tmp_path / "odd.json"
+    one.write_text(json.dumps(Evaluation("countdown", {}, "test", {}, [RECORD], 1.0).to_dict()))
+    two.write_text(one.read_text().replace('"gold": "1+2"', '"gold": "2+2"'))
+    odd.write_text(one.read_text().replace('"correct"', '"maybe"'))
+    for sides, says in (
+        (("base", "nosuch", "--task", "arithmetic"), "no model 'nosuch'"),
+        (
+            (one, "base", "--task", "arithmetic"),
+            "differ in their problems (1 of countdown {}; 200 of arithmetic",
+        ),
+        ((one, two), "right answers"),
+        ((one, two, "base", "--task", "arithmetic"), "right answers"),
+        ((one, odd), f"{odd}: not an evaluation"),
+    ):
+        assert call(monkeypatch, "compare", *sides) == 2
+        assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("old", [None, "{}"])

@@ -1,6 +1,7 @@
 """Commands that measure models: one, or several on the same problems."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,7 +109,7 @@ def evaluate(
     if base_url is None:
         if asking:
             raise UserError(f"--{next(iter(asking))} is for an endpoint: say which with --base-url")
-        respondent = _local(model, device, dtype, console)
+        respondent, made_by = _local(model, device, dtype, max_tokens, console)
         price_hour = _electricity() if price_hour is None else price_hour
     else:
         if (device, dtype) != ("auto", "float32"):
@@ -116,11 +117,12 @@ def evaluate(
         asking["fields"] = parse_settings(asking.pop("request", []))
         kept = asking.pop("answers", Path("answers") / f"{model}-{task}.jsonl".replace("/", "-"))
         respondent = Endpoint(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **asking)
+        made_by = {"base_url": respondent.base_url, "request": asking["fields"]}
         say(console, f"{model} at {base_url}; its answers are kept in {kept}", "dim")
     prices = [price_read, price_written, price_hour]
     stated = any(rate is not None for rate in prices)
     price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
-    evaluation = _measured(respondent, chosen, procedure, model=model, price=price)
+    evaluation = _measured(respondent, chosen, procedure, made_by, model=model, price=price)
     show_table(f"{model} on {task}", evaluation.summary_rows(), console)
     _keep(json, evaluation.to_dict())
 
@@ -153,6 +155,8 @@ def compare(
     """
     from longjing.evaluation import Comparison, Evaluation, Price
     from longjing.evaluation.benchmarks import find
+    from longjing.evaluation.compare import Asked, require_same
+    from longjing.model.files import resolve
     from longjing.recipe.loading import parse_settings
 
     console = Console()
@@ -168,39 +172,58 @@ def compare(
             f"all of {', '.join(sides)} are results, so there is nothing to measure: leave out {', '.join(given)}"
         )
     _claim(json)
+    asked = [Asked.in_result(result) for result in results.values()]
     if task is not None:
+        for model in models:
+            resolve(model)
         chosen, procedure = find(task, **parse_settings(settings or []))
         procedure = procedure.changed(
             problems=problems, samples=samples, seed=seed,
             temperature=temperature, top_p=top_p, max_tokens=max_tokens,
         )  # fmt: skip
+        asked.append(Asked.by(chosen, procedure))
+    for other in asked[1:]:
+        require_same(asked[0], other)
+    if task is not None:
         price = Price(hour=_electricity())
         for model in models:
-            respondent = _local(model, device, dtype, console)
-            results[model] = _measured(respondent, chosen, procedure, model=model, price=price)
+            respondent, made_by = _local(model, device, dtype, max_tokens, console)
+            results[model] = _measured(respondent, chosen, procedure, made_by, model=model, price=price)
     comparison = Comparison.of({side: results[side] for side in sides})
     show_table("measured", comparison.table(), console, header=True)
     show_table("differences", comparison.difference_rows(), console)
     _keep(json, comparison.to_dict())
 
 
-def _local(model: str, device: str, dtype: str, console: Console) -> Any:
-    """The model here as a respondent, its FLOPs counted."""
+def _local(
+    model: str, device: str, dtype: str, max_tokens: int | None, console: Console
+) -> tuple[Any, dict[str, Any]]:
+    """The model here as a respondent, its FLOPs counted, and what the certificate says of it. A `max_tokens` that
+    somebody asked for is kept or refused, the procedure's own gives way to the context."""
     from functools import partial
 
     from longjing.evaluation import Local
+    from longjing.model.files import resolve
     from longjing.planning import flops
+    from longjing.runs.files import digest
 
     engine, tokenizer = load_engine(model, device, dtype, console)
-    return Local(engine, tokenizer, partial(flops.generation, engine.model.config))
+    config, weight = engine.model.config, engine.model.embed_tokens.weight
+    count, context = partial(flops.generation, config), config.max_position_embeddings
+    made_by = {
+        "device": str(weight.device), "dtype": str(weight.dtype).removeprefix("torch."),
+        "sha256": digest(resolve(model)),
+    }  # fmt: skip
+    return Local(engine, tokenizer, count, context, strict=max_tokens is not None), made_by
 
 
-def _measured(respondent: Any, task: Any, procedure: Any, **stated: Any) -> Any:
-    """`evaluation.measure` with a progress bar."""
+def _measured(respondent: Any, task: Any, procedure: Any, made_by: dict[str, Any], **stated: Any) -> Any:
+    """`evaluation.measure` with a progress bar, and a certificate."""
     from longjing.evaluation import measure
 
+    certificate = {"version": version("longjing"), **made_by}
     with progress(procedure.problems * procedure.samples) as advance:
-        return measure(respondent, task, procedure, on_progress=advance, **stated)
+        return measure(respondent, task, procedure, on_progress=advance, certificate=certificate, **stated)
 
 
 def _electricity() -> float:

@@ -1,6 +1,6 @@
 """Evaluations side by side: what each solved and at what price, and how sure one may be of the differences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,8 +8,49 @@ import numpy as np
 
 from longjing.errors import UserError
 from longjing.evaluation import statistics
+from longjing.evaluation.evaluate import Procedure, problems_of
 from longjing.evaluation.result import Evaluation
 from longjing.evaluation.statistics import Interval
+from longjing.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked, or will be: in words, the problems' ids, and their right answers ("" where there is none)."""
+
+    of: str
+    ids: Sequence[str]
+    answers: Sequence[str]
+
+    @classmethod
+    def in_result(cls, result: Evaluation) -> "Asked":
+        records = result.records
+        of = f"{result.problems} of {result.task} {result.settings}"
+        return cls(of, [record.id for record in records], [record.gold for record in records])
+
+    @classmethod
+    def by(cls, task: Task, procedure: Procedure) -> "Asked":
+        """What a measurement will ask."""
+        problems = problems_of(task, procedure)
+        of = f"{len(problems)} of {task.name} {task.settings}"
+        return cls(of, [problem.id for problem in problems], [problem.answer for problem in problems])
+
+
+def require_same(before: Asked, after: Asked) -> None:
+    """Raises UserError unless both ask the same problems, and hold the same answers right."""
+    if before.ids != after.ids:
+        raise UserError(
+            f"the evaluations differ in their problems ({before.of}; {after.of}): "
+            "run both with the same task, settings and number of problems"
+        )
+    pairs = zip(before.answers, after.answers, strict=True)
+    differing = [(one, other) for one, other in pairs if one and other and one != other]
+    if differing:
+        one, other = differing[0]
+        raise UserError(
+            f"the evaluations differ in the right answers to {len(differing)} of their {len(before.ids)} problems "
+            f"({one!r} and {other!r}, for one; {before.of}; {after.of}): run both with the same file or version"
+        )
 
 
 def compare(before: Evaluation, after: Evaluation) -> Interval:
@@ -17,12 +58,7 @@ def compare(before: Evaluation, after: Evaluation) -> Interval:
 
     Raises UserError if the two didn't answer the same problems.
     """
-    if [record.id for record in before.records] != [record.id for record in after.records]:
-        one, other = (f"{side.problems} of {side.task} {side.settings}" for side in (before, after))
-        raise UserError(
-            f"the evaluations differ in their problems ({one}; {other}): "
-            "run both with the same task, settings and number of problems"
-        )
+    require_same(Asked.in_result(before), Asked.in_result(after))
     judged = ~np.isnan(before.scores).all(axis=1) & ~np.isnan(after.scores).all(axis=1)
     if not judged.any():
         raise UserError("no problem was judged in both evaluations: there is nothing to compare")
@@ -30,12 +66,23 @@ def compare(before: Evaluation, after: Evaluation) -> Interval:
     return statistics.paired_difference(first, second)
 
 
+def compare_majorities(before: Evaluation, after: Evaluation) -> Interval | None:
+    """The same for maj@k; None where that says nothing: with other numbers of samples (k), one of them, or no problem
+    that was judged in both."""
+    judged = ~np.isnan(before.majorities) & ~np.isnan(after.majorities)
+    if not before.samples == after.samples > 1 or not judged.any():
+        return None
+    return statistics.paired_difference(before.majorities[judged], after.majorities[judged])
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Evaluations of the same problems by their names; `differences` of the others from the first."""
+    """Evaluations of the same problems by their names; `differences` of the others from the first in pass@1, and those
+    `of_majorities` in maj@k."""
 
     evaluations: Mapping[str, Evaluation]
     differences: Mapping[str, Interval]
+    of_majorities: Mapping[str, Interval]
 
     @classmethod
     def of(cls, evaluations: Mapping[str, Evaluation]) -> "Comparison":
@@ -43,7 +90,10 @@ class Comparison:
         if len(evaluations) < 2:
             raise UserError("a comparison needs two different evaluations at least")
         first, *others = evaluations
-        return cls(evaluations, {name: compare(evaluations[first], evaluations[name]) for name in others})
+        before = evaluations[first]
+        differences = {name: compare(before, evaluations[name]) for name in others}
+        majorities = {name: compare_majorities(before, evaluations[name]) for name in others}
+        return cls(evaluations, differences, {name: of for name, of in majorities.items() if of is not None})
 
     def table(self) -> list[tuple[str, ...]]:
         """One column for each evaluation, one row for each figure; the first row is the header."""
@@ -54,14 +104,16 @@ class Comparison:
 
     def difference_rows(self) -> list[tuple[str, str]]:
         """Label and value of each difference, in percentage points."""
-        first = next(iter(self.evaluations))
+        first, k = next((name, each.samples) for name, each in self.evaluations.items())
+        majorities = {f"{name} - {first}, maj@{k}": found for name, found in self.of_majorities.items()}
+        rows = {f"{name} - {first}": found for name, found in self.differences.items()} | majorities
         return [
             (
-                f"{name} - {first}",
+                label,
                 f"{100 * found.mean:+.1f} points  (95%: {100 * found.low:+.1f} to {100 * found.high:+.1f}; "
                 f"{found.method})",
             )
-            for name, found in self.differences.items()
+            for label, found in rows.items()
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,4 +121,5 @@ class Comparison:
         return {
             "evaluations": {name: evaluation.summary() for name, evaluation in self.evaluations.items()},
             "differences": {name: asdict(interval) for name, interval in self.differences.items()},
+            "differences_maj_at_k": {name: asdict(interval) for name, interval in self.of_majorities.items()},
         }

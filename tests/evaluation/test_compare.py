@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from evaluation_cases import Doubles, good, number_in
 
 from longjing.errors import UserError
 from longjing.evaluation import Comparison, Evaluation, Price, Procedure, measure
+from longjing.evaluation.compare import compare_majorities
 from longjing.evaluation.respondents import Answer, Answers
 from longjing.tasks.base import Completion
 
@@ -27,8 +29,10 @@ class Solves:
         return Answers(groups, 5 * len(questions))
 
 
-def measured(right: Callable[[int], bool], problems: int = 8, length: int = 10, **stated) -> Evaluation:
-    return measure(Solves(right, length), Doubles(), Procedure(problems, 2), **stated)
+def measured(
+    right: Callable[[int], bool], problems: int = 8, length: int = 10, samples: int = 2, **stated
+) -> Evaluation:
+    return measure(Solves(right, length), Doubles(), Procedure(problems, samples), **stated)
 
 
 def test_a_comparison_has_a_row_for_each_and_a_difference_from_the_first():
@@ -49,11 +53,29 @@ def test_a_comparison_has_a_row_for_each_and_a_difference_from_the_first():
         "every": 0.5,
         "none": -0.5,
     }
-    (label, value), _ = comparison.difference_rows()
-    assert label == "every - odd" and value.startswith("+50.0 points")
+    rows = dict(comparison.difference_rows())
+    assert [*rows] == ["every - odd", "none - odd", "every - odd, maj@2", "none - odd, maj@2"]
+    assert all(value.startswith("+50.0 points") for label, value in rows.items() if "every" in label)
     written = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert written["differences"]["every"]["low"] < 0.5 < written["differences"]["every"]["high"]
+    assert written["differences_maj_at_k"]["every"] == written["differences"]["every"], "all samples agree"
     assert written["evaluations"]["none"]["tokens_per_solved"] is None
+
+
+def test_majorities_of_other_sizes_are_not_compared():
+    two, one = measured(lambda n: True), measured(lambda n: False, samples=1)
+    assert compare_majorities(two, one) is None and compare_majorities(one, one) is None
+    assert compare_majorities(two, two).mean == 0
+    assert [label for label, _ in Comparison.of({"two": two, "one": one}).difference_rows()] == ["one - two"]
+
+
+def test_other_right_answers_are_refused_and_missing_ones_are_not():
+    some = measured(lambda n: True)
+    changed = [replace(record, gold="9" if record.gold == "6" else record.gold) for record in some.records]
+    with pytest.raises(UserError, match="right answers to 1 of their 8 problems .'6' and '9'"):
+        Comparison.of({"some": some, "other": replace(some, records=changed)})
+    silent = replace(some, records=[replace(record, gold="") for record in some.records])
+    assert Comparison.of({"some": some, "silent": silent}).differences["silent"].mean == 0
 
 
 def test_one_alone_or_other_problems_are_refused():
