@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from fake_endpoint import FakeEndpoint, completion
+from tiny import network, tokenizer
 
 from longjing import __version__, cli, load
 from longjing.evaluation import Evaluation, Procedure, Record
-from longjing.model.files import SHIPPED, shipped
+from longjing.model.files import SHIPPED, save_model, shipped
+from longjing.model.reward import RewardModel
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
 from longjing.runs.files import digest
@@ -338,8 +340,10 @@ def test_compare_finds_out_before_it_works(
     one.write_text(json.dumps(Evaluation("countdown", {}, "test", {}, [RECORD], 1.0).to_dict()))
     two.write_text(one.read_text().replace('"gold": "1+2"', '"gold": "2+2"'))
     odd.write_text(one.read_text().replace('"correct"', '"maybe"'))
+    save_model(RewardModel.from_decoder(network("llama"), tokenizer().pad_id), tmp_path / "rater")
     for sides, says in (
         (("base", "nosuch", "--task", "arithmetic"), "no model 'nosuch'"),
+        (("base", tmp_path / "rater", "--task", "arithmetic"), "rater holds a reward model"),
         (
             (one, "base", "--task", "arithmetic"),
             "differ in their problems (1 of countdown {}; 200 of arithmetic",

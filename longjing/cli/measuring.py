@@ -156,7 +156,7 @@ def compare(
     from longjing.evaluation import Comparison, Evaluation, Price
     from longjing.evaluation.benchmarks import find
     from longjing.evaluation.compare import Asked, require_same
-    from longjing.model.files import resolve
+    from longjing.model.files import load_model
     from longjing.recipe.loading import parse_settings
 
     console = Console()
@@ -175,7 +175,7 @@ def compare(
     asked = [Asked.in_result(result) for result in results.values()]
     if task is not None:
         for model in models:
-            resolve(model)
+            load_model(model, "meta")  # refused now if it is none, and no memory is taken
         chosen, procedure = find(task, **parse_settings(settings or []))
         procedure = procedure.changed(
             problems=problems, samples=samples, seed=seed,
