@@ -55,7 +55,7 @@ from longjing.text.tokenizer import Tokenizer
 class TaskSettings(BaseModel):
     """A task by name; everything else is a setting of the task itself. A name alone may stand for it.
 
-    Of a task in a file its SHA-256 is noted, so that nobody goes on with another.
+    Of a task in a file, a part of a mixture too, its SHA-256 is noted, so that nobody goes on with another.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -66,8 +66,7 @@ class TaskSettings(BaseModel):
     @classmethod
     def _named(cls, given: Any) -> Any:
         given = {"name": given} if isinstance(given, str) else given
-        name = given.get("name") if isinstance(given, dict) else None
-        return tasks.pinned(name) | given if isinstance(name, str) else given
+        return tasks.pinned(given) if isinstance(given, dict) else given
 
     def make(self) -> Task:
         """The task. Raises UserError for what it can't honour."""

@@ -21,7 +21,6 @@ from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
 from longjing.runs.files import digest, write_text
-from longjing.tasks.mixture import Mixture
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
 _ABOUT = "A model that Longjing made."
@@ -50,16 +49,10 @@ def about(path: Path) -> str:
 def _all_own(chain: Iterable[Mapping[str, Any]], inputs: Iterable[str]) -> bool:
     """Whether the stages took nothing but what is the package's: models by their digests, tasks by their names."""
     shipped_models = {digest(SHIPPED / name) for name in shipped()}
-    names = (name for settings in chain for name in _tasks(settings.get("task", [])))
+    taken = (settings.get("task", []) for settings in chain)
+    listed = (task for given in taken for task in (given if isinstance(given, list) else [given]))
+    names = (leaf["name"] for task in listed for leaf in tasks.leaves(task))
     return {*inputs} <= shipped_models and not any(map(tasks.elsewhere, names))
-
-
-def _tasks(given: Any) -> Iterator[str]:
-    """The names of a task, or of several (as plain data), those of a mixture's parts among them."""
-    for task in given if isinstance(given, list) else [given]:
-        yield task["name"]
-        if task["name"] == Mixture.name:
-            yield from _tasks(task["parts"])
 
 
 def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: Path) -> str:

@@ -39,6 +39,8 @@ class Change:
                     place[key] = {}
                 if depth + 1 == len(path):
                     place[key] = self.value
+                    if key == "name":
+                        place.pop("sha256", None)  # of the file that was named before
                 place = place[key]
 
 

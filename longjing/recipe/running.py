@@ -205,11 +205,13 @@ def task_of(name_or_path: str) -> Task | None:
         return None
     stages = RunDirectory(path).recipe()["stages"]
     settings = [stage["task"] for stage in stages if stage["kind"] == "reinforce"]
-    if not settings or tasks.runs_code(settings[-1]["name"]):
+    if not settings or tasks.runs_code(settings[-1]):
         return None
     try:
         return tasks.get(**settings[-1])
     except UserError:
-        if tasks.pinned(settings[-1]["name"]) == {"sha256": settings[-1].get("sha256")}:
+        files = [leaf for leaf in tasks.leaves(settings[-1]) if "sha256" in leaf]
+        there = [tasks.pinned({"name": leaf["name"]}).get("sha256") == leaf["sha256"] for leaf in files]
+        if files and all(there):
             raise
         return None

@@ -52,18 +52,18 @@ class MeasureSettings(BaseModel):
 
     @field_validator("tasks")
     @classmethod
-    def _tasks_exist(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _tasks_exist(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """With the digests of what is in files, as in `TaskSettings`."""
+        found = {}
         with refusals():
-            for label in settings:
-                cls.task_of(label, settings)
-        return settings
-
-    @staticmethod
-    def task_of(label: str, settings: dict[str, dict[str, Any]]) -> Task:
-        return tasks.get(**({"name": label} | settings[label]))
+            for label, settings in given.items():
+                pinned = tasks.pinned({"name": label} | settings)
+                tasks.get(**pinned)
+                found[label] = {key: pinned[key] for key in pinned if key != "name" or "name" in settings}
+        return found
 
     def task(self, label: str) -> Task:
-        return self.task_of(label, self.tasks)
+        return tasks.get(**({"name": label} | self.tasks[label]))
 
 
 class Recipe(BaseModel):

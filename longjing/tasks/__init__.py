@@ -12,6 +12,7 @@ they are:
 To add one to the package, subclass `base.GeneratedTask` (see there what it needs) and enter it below.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from longjing.tasks.stream_of_search import StreamOfSearch
 from longjing.tasks.word_problems import WordProblems
 
 __all__ = [
-    "EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "elsewhere", "get", "names", "pinned", "runs_code",
-    "split_of",
+    "EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "elsewhere", "get", "leaves", "names", "pinned",
+    "runs_code", "split_of",
 ]  # fmt: skip
 
 _TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
@@ -126,16 +127,32 @@ def _file_of(name: str) -> str | None:
     return name if Path(name).suffix in READERS else python_file(name)
 
 
-def pinned(name: str) -> dict[str, str]:
-    """What settings should say of the file that the task is in, so that a run goes on with no other: its SHA-256."""
-    file = _file_of(name)
-    return {"sha256": fingerprint(file)} if file is not None and Path(file).is_file() else {}
+def leaves(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The tasks that settings (plain data, `name` among them) stand for, each by its own: of a mixture its parts,
+    however deep they lie."""
+    if settings["name"] == Mixture.name:
+        for part in settings.get("parts") or ():
+            yield from leaves(part)
+    else:
+        yield settings
 
 
-def runs_code(name: str) -> bool:
-    """Whether making the task runs code that isn't the package's or a known library's."""
-    return (
+def pinned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, in which every task that is in a file has the file's SHA-256, so that a run goes on with no other.
+    One that is there already stays."""
+    if settings.get("name") == Mixture.name and isinstance(parts := settings.get("parts"), list):
+        return {**settings, "parts": [pinned(part) if isinstance(part, dict) else part for part in parts]}
+    file = _file_of(name) if isinstance(name := settings.get("name"), str) else None
+    if file is None or not Path(file).is_file():
+        return {**settings}
+    return {"sha256": fingerprint(file), **settings}
+
+
+def runs_code(settings: Mapping[str, Any]) -> bool:
+    """Whether making the task, or a part of it, runs code that isn't the package's or a known library's."""
+    return any(
         name not in names()
         and not name.startswith(GYM)
         and (is_imported(name) or name.startswith(ENVIRONMENT))
+        for name in (leaf["name"] for leaf in leaves(settings))
     )

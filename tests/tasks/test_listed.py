@@ -12,6 +12,7 @@ from longjing import tasks
 from longjing.errors import UserError
 from longjing.recipe import loading
 from longjing.tasks import Completion, Problem
+from longjing.tasks.listed import fingerprint
 from longjing.tasks.rows import READERS
 
 ROWS = [
@@ -169,7 +170,7 @@ def test_a_recipe_takes_it_by_name_and_pins_what_it_read(tmp_path: Path) -> None
     path = written(tmp_path / "sums.jsonl", ROWS)
     recipe = loading.load("r1-zero", [f"task={path}", "task.verifier=number"])
     (stage,) = recipe.to_dict()["stages"]
-    assert stage["task"] == {"name": path, "verifier": "number", "sha256": tasks.pinned(path)["sha256"]}
+    assert stage["task"] == {"name": path, "verifier": "number", "sha256": fingerprint(path)}
     assert loading.load("r1-zero", ["task=equations"]).to_dict()["stages"][0]["task"] == {"name": "equations"}
     with pytest.raises(UserError, match="verifier=math"):
         loading.load("r1-zero", [f"task={path}"])
@@ -177,6 +178,36 @@ def test_a_recipe_takes_it_by_name_and_pins_what_it_read(tmp_path: Path) -> None
     written(Path(path), ROWS[:-1])
     with pytest.raises(UserError, match="has changed"):
         recipe.stages[0].task.make()
+
+
+def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) -> None:
+    path = written(tmp_path / "sums.jsonl", ROWS)
+    own = {"name": path, "verifier": "number"}
+    mixture = {"name": "mixture", "parts": [{"name": "mixture", "parts": [own]}, {"name": "countdown"}]}
+    given = {"mine": own, path: {"verifier": "number"}, "both": mixture, "equations": {}}
+    changes = [f"task={json.dumps(mixture)}", f"measure={json.dumps({'tasks': given})}"]
+    recipe = loading.load("r1-zero", changes)
+    plain, pin = recipe.to_dict(), {"sha256": fingerprint(path)}
+    pinned = {
+        "name": "mixture",
+        "parts": [{"name": "mixture", "parts": [own | pin]}, {"name": "countdown"}],
+    }
+    assert plain["stages"][0]["task"] == pinned
+    assert plain["measure"]["tasks"] == {
+        "mine": own | pin, path: {"verifier": "number"} | pin, "both": pinned, "equations": {},
+    }  # fmt: skip
+    assert recipe.measure is not None
+    written(Path(path), ROWS[:-1])
+    for label in ("mine", path, "both"):
+        with pytest.raises(UserError, match="has changed"):
+            recipe.measure.task(label)
+    written(Path(path), ROWS)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(plain))
+    other = written(tmp_path / "others.jsonl", ROWS[1:])
+    changes = [f"task.parts.0.parts.0.name={other}", f"measure.tasks.mine.name={other}"]
+    plain = loading.load(tmp_path / "recipe.yaml", changes).to_dict()  # one file's digest isn't another's
+    assert plain["stages"][0]["task"]["parts"][0]["parts"][0]["sha256"] == fingerprint(other)
+    assert plain["measure"]["tasks"]["mine"]["sha256"] == fingerprint(other)
 
 
 def test_looking_at_a_run_runs_no_code_that_it_names(tmp_path: Path) -> None:
@@ -187,7 +218,8 @@ def test_looking_at_a_run_runs_no_code_that_it_names(tmp_path: Path) -> None:
     (run / "config.json").touch()
     path.write_text("raise SystemExit('this ran')")
     for name in (str(path), "tests.tiny:Letters", "verifiers:anything"):
-        (run / "recipe.yaml").write_text(
-            json.dumps({"stages": [{"kind": "reinforce", "task": {"name": name}}]})
-        )
-        assert task_of(str(run)) is None
+        task: dict[str, Any] = {"name": name}
+        for _ in range(3):  # alone, in a mixture, and in a mixture within one
+            (run / "recipe.yaml").write_text(json.dumps({"stages": [{"kind": "reinforce", "task": task}]}))
+            assert task_of(str(run)) is None
+            task = {"name": "mixture", "parts": [{"name": "countdown"}, task]}
