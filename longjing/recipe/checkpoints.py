@@ -1,6 +1,7 @@
 """Every checkpoint of a run, measured on the same problems of the same tasks: one line each in checkpoints.jsonl."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -9,11 +10,16 @@ from typing import Any
 import torch
 
 from longjing.engine import Engine
+from longjing.errors import UserError
 from longjing.evaluation import Evaluation, Record, evaluate
 from longjing.model.files import load_model
 from longjing.planning import flops
 from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
+from longjing.runs.directory import differences
+from longjing.runs.files import to_json
+from longjing.runs.jsonl import Row
+from longjing.tasks import Task
 from longjing.tasks.language import consistency
 from longjing.text.tokenizer import Tokenizer
 
@@ -32,16 +38,24 @@ def measure(
     dtype: torch.dtype,
     say: Callable[[str], None],
 ) -> None:
-    """Measure the checkpoint on those tasks on which it wasn't yet. `step`: its stage's place in the recipe."""
-    measured = {(row["checkpoint"], row["label"]) for row in run.checkpoints.rows()}
-    missing = [label for label in settings.tasks if (checkpoint, label) not in measured]
-    if not missing:
+    """Measure the checkpoint on those tasks on which it wasn't yet. `step`: its stage's place in the recipe.
+
+    Raises UserError if another checkpoint was measured on other problems.
+    """
+    rows = run.checkpoints.rows()
+    measured = {(row["checkpoint"], row["label"]) for row in rows}
+    tasks = {label: settings.task(label) for label in settings.tasks if (checkpoint, label) not in measured}
+    if not tasks:
         return
+    for label, task in tasks.items():
+        _refuse_other_problems(
+            run, f"{checkpoint} on {label}", task, [row for row in rows if row["label"] == label]
+        )
     network, tokenizer = load_model(model, device), Tokenizer.from_directory(model)
     engine = Engine(network, tokenizer, dtype=dtype)
-    for label in missing:
+    for label, task in tasks.items():
         evaluation = evaluate(
-            engine, tokenizer, settings.task(label), problems=settings.problems, samples=settings.samples,
+            engine, tokenizer, task, problems=settings.problems, samples=settings.samples,
             seed=seed, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
             flops=partial(flops.generation, network.config),
         )  # fmt: skip
@@ -50,6 +64,17 @@ def measure(
         run.checkpoints.append(row)
         score = "nothing judged" if row["pass_at_1"] is None else f"{row['pass_at_1']:.1%} right"
         say(f"{checkpoint} on {label}: {score}")
+
+
+def _refuse_other_problems(run: RunDirectory, what: str, task: Task, rows: Sequence[Row]) -> None:
+    now = {"task": task.name} | json.loads(to_json(task.settings))
+    for row in rows:
+        if changed := differences({"task": row["task"]} | row["settings"], now):
+            raise UserError(
+                f"{what}: {row['checkpoint']} was measured on other problems, and the two can't be compared:\n  "
+                + "\n  ".join(changed)
+                + f"\nbring the old ones back, or delete {run.checkpoints.path}, and all are measured again"
+            )
 
 
 def language(evaluation: Evaluation) -> float:

@@ -222,7 +222,8 @@ def _binding(recipe: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Where two recipes differ, as `dotted.path: old -> new`; stages go by their names."""
+    """Where two recipes differ, as `dotted.path: old -> new`; stages go by their names. A file's digest that wasn't
+    noted then is no difference: whether the file is another, nobody knows."""
     if isinstance(old, list) and isinstance(new, list):
         names, others = _named(old), _named(new)
         if names.keys() == others.keys() and [*names] != [*others]:
@@ -231,7 +232,7 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
             old, new = names, others
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else [f"{at}: {_shown(old)} -> {_shown(new)}"]
-    keys = [*old, *(key for key in new if key not in old)]
+    keys = [*old, *(key for key in new if key not in old and key != "sha256")]
     found = (differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key)) for key in keys)
     return [line for lines in found for line in lines]
 

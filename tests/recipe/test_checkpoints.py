@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from longjing.errors import UserError
 from longjing.recipe.checkpoints import measure
 from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
@@ -14,11 +15,14 @@ from longjing.runs.jsonl import Row
 TASKS = {"letters": {}, "vowels": {"name": "letters", "wanted": "aeiou"}}
 
 
-def rows(run: RunDirectory, model: Path, tasks: dict[str, dict[str, str]]) -> tuple[list[Row], list[str]]:
+def rows(
+    run: RunDirectory, model: Path, tasks: dict[str, dict[str, str]], checkpoint: str = "one"
+) -> tuple[list[Row], list[str]]:
     settings = MeasureSettings(tasks=tasks, problems=3, samples=2, max_tokens=12, temperature=1.0)
     said: list[str] = []
     measure(
-        settings, run, "one", model, step=0, seed=1, device=torch.device("cpu"), dtype=torch.float32, say=said.append
+        settings, run, checkpoint, model,
+        step=0, seed=1, device=torch.device("cpu"), dtype=torch.float32, say=said.append,
     )  # fmt: skip
     return run.checkpoints.rows(), said
 
@@ -41,3 +45,15 @@ def test_what_is_measured_already_is_not_measured_again(base: Callable[[str], Pa
     assert [{key: row[key] for key in row if key != "seconds"} for row in again] == timeless and len(
         said
     ) == 1
+
+
+@pytest.mark.usefixtures("letters")
+def test_what_is_measured_on_other_problems_is_refused(base: Callable[[str], Path], tmp_path: Path) -> None:
+    model, run = base("llama"), RunDirectory(tmp_path)
+    found, _ = rows(run, model, TASKS)
+    others = TASKS | {"vowels": {"name": "letters", "wanted": "xyz"}}
+    with pytest.raises(UserError, match=r'(?s)two on vowels.*wanted: "aeiou" -> "xyz".*checkpoints\.jsonl'):
+        rows(run, model, others, "two")
+    assert run.checkpoints.rows() == found  # nothing is measured before that is known
+    assert rows(run, model, others)[0] == found  # what is done is done
+    assert len(rows(run, model, TASKS, "two")[0]) == 4

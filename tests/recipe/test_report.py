@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from run_cases import (
 )
 
 from longjing.recipe.report import render, write_report
+from longjing.recipe.report.comparison import Comparison
 from longjing.recipe.report.sections import Sample
 from longjing.recipe.running import account
 from longjing.runs import RunDirectory
@@ -97,6 +99,22 @@ def test_checkpoints_stand_side_by_side(tmp_path: Path) -> None:
     side = page.text[page.text.index("answered by each") : page.text.index("Held-out measurements")]
     assert side.count("Make 1.") == 4  # two tasks, each in its summary and below
     assert side.count("\\boxed{1}") == 6
+
+
+def test_answers_are_paired_by_their_problems() -> None:
+    def row(name: str, problems: str) -> dict[str, Any]:
+        examples = [
+            {"problem": one, "prompt": f"prompt {one}", "text": f"{name} {one}", "outcome": "wrong"} for one in problems
+        ]  # fmt: skip
+        sampling = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 64}
+        return evaluation_row(0, "test", 0.5) | {
+            "checkpoint": name, "label": "words", "sampling": sampling, "examples": examples,
+        }  # fmt: skip
+
+    found = Comparison.of([row("one", "abc"), row("two", "cxa")])
+    assert found is not None
+    paired = {each.prompt: [name for name, _ in each.samples] for each in found.answered}
+    assert paired == {"prompt a": ["one", "two"], "prompt b": ["one"], "prompt c": ["one", "two"]}
 
 
 def test_the_bill_is_by_stage_with_a_total(tmp_path: Path) -> None:

@@ -336,6 +336,13 @@ def test_what_differs_in_a_list_is_found_though_names_come_twice() -> None:
     assert directory.differences(stages, stages[::-1], "stages") == ['stages: ["a", "b"] -> ["b", "a"]']
 
 
+def test_a_digest_that_nobody_noted_then_is_no_difference() -> None:
+    old, new = ({"task": {"name": "a.jsonl"} | pin} for pin in ({}, {"sha256": "0"}))
+    assert directory.differences(old, new) == []
+    assert directory.differences(new, old) == ['task.sha256: "0" -> (not set)']
+    assert directory.differences(new, {"task": {"name": "a.jsonl", "sha256": "1"}}) != []
+
+
 def test_what_is_only_asked_of_the_work_may_change(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     with run.writing(RECIPE):

@@ -51,7 +51,12 @@ def _answered(checkpoints: list[str], labels: list[str], cells: dict[tuple[str, 
     for label in labels:
         rows = {name: cells[name, label] for name in checkpoints if (name, label) in cells}
         first = next(iter(rows.values()))
-        for place, example in enumerate(first["examples"]):
-            samples = [(name, Sample.of(row["examples"][place])) for name, row in rows.items()]
+        for example in first["examples"]:
+            samples = [
+                (name, Sample.of(other))
+                for name, row in rows.items()
+                for other in row["examples"]
+                if other["problem"] == example["problem"]
+            ]
             found.append(Answered(label, example["prompt"], samples))
     return found
