@@ -95,6 +95,11 @@ class ReinforcementSettings(PolicySettings):
             )
         if self.preference and self.preference.rates == "all" and max_turns(self.task.make()) > 1:
             raise ValueError("reward models read single answers, not conversations: leave out `rates: all`")
+        if self.preference and self.steps - 1 < self.preference.from_share * self.steps:
+            raise ValueError(
+                f"the reward models would never join: after a share of {self.preference.from_share:g} of the steps "
+                f"({self.steps}) none is left; take more steps, or lower preference.from_share"
+            )
         return self
 
     def preset(self) -> Preset:

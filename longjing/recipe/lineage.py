@@ -5,38 +5,65 @@
                          "takes": {"model": "base"},
                          "makes": {"what": "model", "path": "zero/model", "sha256": ...}}}}
 
-`inputs` are what came from outside. A stage is entered once, when it has finished.
+`inputs` are what came from outside. A stage is entered once, when it has finished. Before its first step the digests of
+what it takes from outside are noted in RUN/STAGE/inputs.json, and asked for whenever it goes on: every loop reads them
+anew. What a name stands for doesn't change within a run.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from longjing.errors import UserError
 from longjing.model.files import resolve
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, Reference, makes, references
-from longjing.runs import RunDirectory
-from longjing.runs.files import digest
+from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs.files import digest, disk_errors
 
-FILE = "lineage.json"
+FILE, INPUTS = "lineage.json", "inputs.json"
+
+
+def begin(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
+    """Note what an unfinished stage takes from outside, before its first step; of one that has begun, hold it against
+    what was noted then. Raises UserError for what has been replaced since, or since another stage took it."""
+    directory, inputs = run.stage(stage["name"]), _entered(run)["inputs"]
+    outside = _outside(recipe, stage)
+    found = {name: digest(located(reference)) for name, reference in outside.items()}
+    noted = run.read_json(f"{directory.name}/{INPUTS}") if directory.begun else None
+    for name, now in found.items():
+        if name in inputs and inputs[name]["sha256"] != now:
+            raise UserError(_replaced_between(run, directory, name, inputs[name]["sha256"], now))
+        if noted is not None and noted.get(name, now) != now:
+            when = datetime.fromtimestamp((directory.path / INPUTS).stat().st_mtime)
+            raise UserError(
+                f"{name} has changed since {when:%Y-%m-%d %H:%M}, when {directory.name} began with it: its SHA-256 was "
+                f"{noted[name]} and is {now}. Put the old one back, or delete {directory.path}, and the stage begins "
+                "again with the new one"
+            )
+    if found and noted is None:
+        with disk_errors(directory.path):
+            directory.path.mkdir(exist_ok=True)
+        run.write_json(f"{directory.name}/{INPUTS}", found)
 
 
 def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
     """Enter a finished stage, unless it is there already."""
-    lineage = run.read_json(FILE) or {"inputs": {}, "stages": {}}
+    lineage = _entered(run)
     if stage["name"] in lineage["stages"]:
         return
-    own = {each["name"] for each in recipe["stages"]}
-    taken = references(stage)
-    for reference in taken:
-        if reference.name not in own | lineage["inputs"].keys():
-            lineage["inputs"][reference.name] = {"sha256": digest(located(reference))}
+    outside = _outside(recipe, stage)
+    noted = run.read_json(f"{stage['name']}/{INPUTS}") or {}  # nothing, in a run of an earlier version
+    for name, reference in outside.items():
+        if name not in lineage["inputs"]:
+            lineage["inputs"][name] = {"sha256": noted.get(name) or digest(located(reference))}
     lineage["stages"][stage["name"]] = {
         "kind": stage["kind"],
         "version": version("longjing"),
         **{key: recipe[key] for key in ("seed", "device", "dtype", "threads")},
         "settings": {key: value for key, value in stage.items() if key not in ("kind", "name", "gate")},
-        "takes": {".".join(map(str, reference.path)): reference.name for reference in taken},
+        "takes": {".".join(map(str, taken.path)): _called(recipe, taken) for taken in references(stage)},
         "makes": _made(run, stage),
     }
     run.write_json(FILE, lineage)
@@ -44,7 +71,7 @@ def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any
 
 def prune(run: RunDirectory) -> None:
     """Take out the stages that aren't finished: somebody deleted them, so that they begin again."""
-    lineage = run.read_json(FILE) or {"inputs": {}, "stages": {}}
+    lineage = _entered(run)
     kept = {name: made for name, made in lineage["stages"].items() if run.stage(name).result is not None}
     if len(kept) < len(lineage["stages"]):
         taken = {name for made in kept.values() for name in made["takes"].values()}
@@ -59,6 +86,33 @@ def located(reference: Reference) -> Path:
         return resolve(reference.name, reward=reference.wanted == REWARD_MODEL)
     path = Path(reference.name)
     return path / "data.jsonl" if reference.wanted == DATA and path.is_dir() else path
+
+
+def _entered(run: RunDirectory) -> dict[str, Any]:
+    return run.read_json(FILE) or {"inputs": {}, "stages": {}}
+
+
+def _outside(recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Reference]:
+    """What the stage takes from outside the run, by what the lineage calls it."""
+    own = {each["name"] for each in recipe["stages"]}
+    return {_called(recipe, taken): taken for taken in references(stage) if taken.name not in own}
+
+
+def _called(recipe: Mapping[str, Any], taken: Reference) -> str:
+    """Its name; but of another run that stands for its model, the reward model goes by its path."""
+    own = any(each["name"] == taken.name for each in recipe["stages"])
+    run = taken.wanted == REWARD_MODEL and not own and (Path(taken.name) / "recipe.yaml").exists()
+    return str(located(taken)) if run else taken.name
+
+
+def _replaced_between(run: RunDirectory, stage: StageDirectory, name: str, was: str, now: str) -> str:
+    took = [each for each, made in _entered(run)["stages"].items() if name in made["takes"].values()]
+    again = [str(run.path / each) for each in took] + ([str(stage.path)] if stage.begun else [])
+    return (
+        f"{stage.name} takes {name}, which has changed since {' and '.join(took)} took it: its SHA-256 was {was} "
+        f"and is {now}. A name stands for one thing in a run: put the old one back, give the new one another name, or delete "
+        f"{' and '.join(again)}, and what is deleted begins again with the new one"
+    )
 
 
 def _made(run: RunDirectory, stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
+from longjing.model.files import shipped
 from longjing.recipe.document import Document, parse_value
 from longjing.recipe.names import nearest, nearest_or_known
 from longjing.recipe.schema import Recipe
-from longjing.recipe.stages import KINDS, one, references
+from longjing.recipe.stages import KINDS, MODEL, one, references
 
 _RECIPES = Path(str(resources.files("longjing.recipe") / "recipes"))
 
@@ -105,9 +106,12 @@ def _reduced(recipe: Recipe, only: Sequence[str]) -> Recipe:
         for reference in references(stage.model_dump()):
             if reference.name in names and reference.name not in only:
                 setting = ".".join(map(str, (stage.name, *reference.path)))
+                mend = f"give another with --set {setting}=PATH"
+                if reference.wanted == MODEL and reference.name in shipped():
+                    mend += f", or the package's model of that name with --set {setting}=longjing-{reference.name}"
                 raise UserError(
                     f"--only {stage.name}: it takes {one(reference.wanted)} from the stage {reference.name}, which is "
-                    f"left out; give another with --set {setting}=PATH"
+                    f"left out; {mend}"
                 )
     final = recipe.final if recipe.final in only else None
     name = "-".join([recipe.name, *(stage.name for stage in stages)])
@@ -127,8 +131,8 @@ def _find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    if (shipped := _RECIPES / f"{name_or_path}.yaml").is_file():
-        return shipped
+    if (own := _RECIPES / f"{name_or_path}.yaml").is_file():
+        return own
     raise UserError(
         f"no recipe {str(name_or_path)!r}{nearest(str(name_or_path), names())}: no such file, "
         f"and the recipes of the package are: {', '.join(names())}"

@@ -83,10 +83,12 @@ class _Runner:
         """What is left of one stage, and of what follows it."""
         number = self._own.index(stage.name)
         settings = self._plain["stages"][number]
+        directory = self._run.stage(stage.name)
+        if directory.result is None:
+            lineage.begin(self._run, self._plain, settings)
         for reference in references(settings):
             if reference.wanted == MODEL and reference.name not in self._own:
                 self._measure(reference.name, resolve(reference.name), -1)
-        directory = self._run.stage(stage.name)
         if directory.result is not None:
             self._say(f"{stage.name}: finished already")
         else:

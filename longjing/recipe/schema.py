@@ -9,6 +9,8 @@ The settings of a stage are those of its loop in `learning/` (`stages.py`). What
 before any work.
 """
 
+from collections.abc import Iterator
+from math import isfinite
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -31,6 +33,17 @@ def _refusal(place: tuple[str | int, ...], reason: str) -> ValidationError:
     """What a validator raises so that it is reported with the line of `place`."""
     error = PydanticCustomError("value_error", reason)
     return ValidationError.from_exception_data("Recipe", [{"type": error, "loc": place, "input": None}])
+
+
+def _infinite(data: Any, *place: str | int) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """The numbers in plain data that are none or not finite, with their places."""
+    if isinstance(data, float) and not isfinite(data):
+        yield place, data
+    items = (
+        data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
+    )
+    for key, value in items:
+        yield from _infinite(value, *place, key)
 
 
 class MeasureSettings(BaseModel):
@@ -71,7 +84,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="also the default directory, runs/NAME")
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="also the default directory, runs/NAME")
     description: str = ""
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")
@@ -84,6 +97,13 @@ class Recipe(BaseModel):
         {}, exclude=True, description="changes, by stage, that make the recipe run in seconds"
     )
     stages: list[Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _numbers_are_finite(self) -> Self:
+        if found := next(_infinite(self.model_dump()), None):
+            place, value = found
+            raise _refusal(place, f"`{place[-1]}` is {value}: a setting has to be a finite number")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -4,6 +4,7 @@
     RUN/bill.json, report.html    what it cost, and what it showed
     RUN/lineage.json              which checkpoint, data and settings made which
     RUN/checkpoints.jsonl         every checkpoint, measured on the same tasks
+    RUN/STAGE/inputs.json         SHA-256 of what it takes from outside the run, noted before its first step
     RUN/STAGE/metrics.jsonl       one line per step
     RUN/STAGE/rollouts.jsonl      what was sampled and what it earned
     RUN/STAGE/evaluations.jsonl   held-out measurements

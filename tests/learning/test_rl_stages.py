@@ -288,6 +288,16 @@ def test_preferences_that_cannot_be_honoured_are_refused(changes: dict[str, Any]
         ReinforcementSettings.model_validate(SETTINGS | {"preference": changes})
 
 
+@given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
+def test_reward_models_join_at_some_step_or_are_refused(steps: int, share: float) -> None:
+    given = SETTINGS | {"steps": steps, "preference": {"safety": "safe", "from_share": share}}
+    if any(step >= share * steps for step in range(steps)):
+        ReinforcementSettings.model_validate(given)
+    else:
+        with pytest.raises(ValidationError, match="take more steps, or lower preference.from_share"):
+            ReinforcementSettings.model_validate(given)
+
+
 def test_the_last_quarter_is_the_paper_s(make: Make) -> None:
     """Of 1,700 steps the last 425; the paper's were the last 400."""
     settings = ReinforcementSettings.model_validate(

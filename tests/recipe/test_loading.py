@@ -97,6 +97,17 @@ def test_one_stage_alone_has_to_be_given_what_it_takes(recipe: Path) -> None:
         load(recipe, only=["zeroo"])
 
 
+def test_a_model_of_the_package_that_is_called_like_a_stage_left_out_has_its_full_name(recipe: Path) -> None:
+    recipe.write_text(TEXT.replace("name: read", "name: base").replace("model: read", "model: base"))
+    with pytest.raises(UserError, match="--set zero.model=PATH, or .* --set zero.model=longjing-base"):
+        load(recipe, ["zero.model=base"], only=["zero"])
+    load(recipe, ["zero.model=longjing-base"], only=["zero"])
+    recipe.write_text(TEXT)
+    with pytest.raises(UserError) as caught:
+        load(recipe, only=["zero"])
+    assert "longjing-" not in str(caught.value)
+
+
 def test_a_resolved_recipe_is_complete_and_reads_back(recipe: Path, tmp_path: Path) -> None:
     resolved = load(recipe).to_dict()
     assert resolved["stages"][1]["group_size"] == 16 and resolved["stages"][1]["learning_rate"] == 3e-6
@@ -147,6 +158,17 @@ def test_a_resolved_recipe_is_complete_and_reads_back(recipe: Path, tmp_path: Pa
         ("steps: 3", "steps: 3\n    steps: 4", "line 9: `steps` is given twice, first in line 8"),
         ("name: small", "name: [small", "line 2: "),
         ("name: small", "name: 2020-13-01", "month"),
+        ("name: small", 'name: ".."', "line 1: `name` is '..'"),
+        ("name: small", 'name: ".small"', "line 1: `name` is '.small'"),
+        ("steps: 3", "steps: 3\n    learning_rate: .inf", "line 9: `learning_rate` is inf"),
+        ("steps: 3", "steps: 3\n    learning_rate: inf", "line 9: `learning_rate` is inf"),  # as text
+        ("{countdown: 1}", "{countdown: .nan}", "line 7: `countdown` is nan"),
+        ("max_tokens: 16", "max_tokens: 16\n    rewards: {accuracy: .inf}", "line 15: `accuracy` is inf"),
+        (
+            "max_tokens: 16",
+            "max_tokens: 16\n    gate: [{metric: reward, at_least: 0}, {metric: kl, at_most: .nan}]",
+            "line 15: `at_most` is nan",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(recipe: Path, old: str, new: str, expected: str) -> None:
@@ -231,6 +253,8 @@ def test_changes_go_where_they_belong(recipe: Path) -> None:
         ("prices.watt=1", "there is no setting `watt`"),
         ("measure.tasks.countdwn={}", "no task 'countdwn'"),
         ("zero.model=zero", "zero takes `model` from zero, which doesn't come before it"),
+        ("zero.gate={metric: reward, at_least: -.inf}", "`at_least` is -inf"),
+        ("prices.watts=.inf", "--set prices.watts=.inf: `watts` is inf"),
         ("final=red", "`final` is 'red', and no stage is; did you mean `read`"),
     ],
 )

@@ -19,6 +19,7 @@ from longjing.recipe.loading import load
 from longjing.recipe.running import account, run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs.files import digest
 
 TEXT = """\
 name: small
@@ -255,11 +256,98 @@ def test_a_stage_that_is_deleted_begins_again_with_other_settings(
 
 def test_what_made_what_is_written_down(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
     start(recipe, tmp_path / "run")
-    lineage = RunDirectory(tmp_path / "run").read_json("lineage.json")
-    assert list(lineage["stages"]) == ["read", "zero"] and lineage["inputs"] == {}
-    assert lineage["stages"]["zero"]["takes"] == {"model": "read"}
-    model = lineage["stages"]["zero"]["makes"]
+    written = RunDirectory(tmp_path / "run").read_json("lineage.json")
+    assert list(written["stages"]) == ["read", "zero"] and written["inputs"] == {}
+    assert written["stages"]["zero"]["takes"] == {"model": "read"}
+    model = written["stages"]["zero"]["makes"]
     assert model["path"] == "zero/model" and len(model["sha256"]) == 64
+
+
+OUTSIDE = """\
+name: outside
+threads: 1
+device: cpu
+stages:
+  - {kind: reinforce, name: one, model: begin, task: {name: countdown}, steps: 4, max_tokens: 16}
+  - {kind: reinforce, name: two, model: begin, task: {name: countdown}, steps: 4, max_tokens: 16}
+"""
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe of two stages that begin with the same model from outside, `begin`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outside.yaml").write_text(OUTSIDE)
+    weigh("1")
+    return load("outside.yaml")
+
+
+def weigh(weights: str) -> str:
+    """Make the model from outside one with these weights; its digest."""
+    Path("begin").mkdir(exist_ok=True)
+    Path("begin/config.json").write_text("{}")
+    Path("begin/model.safetensors").write_text(weights)
+    return digest(Path("begin"))
+
+
+def test_what_was_replaced_since_the_stage_began_is_refused(stages: Stages, outside: Recipe) -> None:
+    run, old = RunDirectory("run"), weigh("1")
+    stages.breaks = ("one", 2, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        start(outside, run.path)
+    assert run.read_json("one/inputs.json") == {"begin": old} and run.read_json("lineage.json") is None
+    stages.breaks, new = None, weigh("2")
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"(?s)begin.* changed since .*{old}.*{new}.*delete run/one"):
+            start(outside, run.path)
+    assert stages.steps == [("one", 0), ("one", 1)]
+    weigh("1")
+    start(outside, run.path)
+    assert stages.steps == [(stage, step) for stage in ("one", "two") for step in range(4)]
+    assert run.read_json("lineage.json")["inputs"] == {"begin": {"sha256": old}}
+
+
+def test_a_stage_that_is_deleted_takes_what_is_there_now(stages: Stages, outside: Recipe) -> None:
+    run = RunDirectory("run")
+    stages.breaks = ("one", 2, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        start(outside, run.path)
+    stages.breaks, new = None, weigh("2")
+    shutil.rmtree(run.path / "one")
+    start(outside, run.path)
+    assert run.read_json("lineage.json")["inputs"] == {"begin": {"sha256": new}}
+
+
+def test_one_name_stands_for_one_thing_in_a_run(stages: Stages, outside: Recipe) -> None:
+    run, old = RunDirectory("run"), weigh("1")
+    stages.breaks = ("two", 0, KeyboardInterrupt())  # before anything of it is saved
+    with pytest.raises(KeyboardInterrupt):
+        start(outside, run.path)
+    stages.breaks, new = None, weigh("2")
+    with pytest.raises(UserError, match=f"(?s)two takes begin.*changed since one took it.*{old}.*{new}"):
+        start(outside, run.path)
+    Path("other").mkdir()
+    for file in Path("begin").iterdir():
+        shutil.copy(file, "other")
+    weigh("1")
+    start(load("outside.yaml", ["two.model=other"]), run.path)
+    assert run.read_json("lineage.json")["inputs"] == {"begin": {"sha256": old}, "other": {"sha256": new}}
+
+
+def test_a_run_from_before_such_notes_goes_on(stages: Stages, outside: Recipe) -> None:
+    run = RunDirectory("run")
+    stages.breaks = ("one", 2, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        start(outside, run.path)
+    (run.path / "one" / "inputs.json").unlink()
+    stages.breaks, new = None, weigh("2")
+    start(outside, run.path)
+    assert stages.steps == [(stage, step) for stage in ("one", "two") for step in range(4)]
+    (run.path / "lineage.json").unlink()
+    for name in ("one", "two"):
+        (run.path / name / "inputs.json").unlink()
+    start(outside, run.path)
+    assert run.read_json("lineage.json")["inputs"] == {"begin": {"sha256": new}}
 
 
 def test_checkpoints_are_measured_where_the_recipe_asks(

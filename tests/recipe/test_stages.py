@@ -21,7 +21,7 @@ STAGES: list[dict[str, Any]] = [
     {"kind": "finetune", "name": "tune", "model": "read", "data": ["draw", "/more.jsonl"]},
     {"kind": "reward-model", "name": "safety", "model": "tune", "data": "safety"},
     {"kind": "reinforce", "name": "zero", "model": "tune", "task": TASK, "steps": 1, "max_tokens": 9,
-     "preference": {"safety": "safety"}},
+     "preference": {"safety": "safety", "from_share": 0.0}},
     {"kind": "distill", "name": "small", "model": "read", "teacher": "zero", "task": TASK, "steps": 1,
      "max_tokens": 9},
 ]  # fmt: skip
@@ -70,7 +70,7 @@ def test_a_stage_before_what_it_takes_is_refused(tmp_path: Path, place: int) -> 
         (4, {"model": "safety"}, "zero takes `model` from safety, which makes a reward model, not a model"),
         (
             4,
-            {"preference": {"safety": "tune"}},
+            {"preference": {"safety": "tune", "from_share": 0.0}},
             "zero takes `preference` from tune, which makes a model, not a r",
         ),
         (3, {"data": ["draw"]}, "safety takes `data` from draw, which makes data, not preference data"),
