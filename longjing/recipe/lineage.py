@@ -110,8 +110,8 @@ def _replaced_between(run: RunDirectory, stage: StageDirectory, name: str, was: 
     again = [str(run.path / each) for each in took] + ([str(stage.path)] if stage.begun else [])
     return (
         f"{stage.name} takes {name}, which has changed since {' and '.join(took)} took it: its SHA-256 was {was} "
-        f"and is {now}. A name stands for one thing in a run: put the old one back, give the new one another name, or delete "
-        f"{' and '.join(again)}, and what is deleted begins again with the new one"
+        f"and is {now}. A name stands for one thing in a run: put the old one back, give the new one another name, "
+        f"or delete {' and '.join(again)}, and what is deleted begins again with the new one"
     )
 
 

@@ -117,10 +117,20 @@ class _Runner:
                     raise UserError(f"{error}\n  give another with --set {setting}=PATH") from None
 
     def forget_what_was_deleted(self) -> None:
-        """A stage whose directory was deleted begins again: nothing that was noted of it holds any more."""
+        """A stage whose directory was deleted begins again: nothing that was noted of it holds any more, nor what was
+        measured of a model from outside that it takes, and no stage that has begun: it may be another now."""
         lineage.prune(self._run)
+        taken: dict[bool, set[str]] = {False: set(), True: set()}
+        for stage in self._plain["stages"]:
+            begun = self._run.stage(stage["name"]).begun
+            taken[begun].update(reference.name for reference in references(stage))
+        anew = taken[False] - taken[True]
         self._run.checkpoints.keep(
-            lambda row: row["step"] < 0 or self._run.stage(row["checkpoint"]).result is not None
+            lambda row: (
+                row["checkpoint"] not in anew
+                if row["step"] < 0
+                else self._run.stage(row["checkpoint"]).result is not None
+            )
         )
 
     def _work(self, stage: AnyStage) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from longjing.errors import UserError
-from longjing.recipe.lineage import located, record
+from longjing.recipe.lineage import begin, located, record
 from longjing.recipe.stages import DATA, MODEL, Reference
 from longjing.runs import RunDirectory
 from longjing.runs.files import digest
@@ -73,6 +73,29 @@ def test_what_was_entered_stays(run: RunDirectory) -> None:
     run.stage("draw").data.append({"step": 1, "messages": []})
     record(run, RECIPE | {"seed": 4}, RECIPE["stages"][0])
     assert (run.path / "lineage.json").read_text() == before
+
+
+def test_a_runs_reward_model_and_its_model_are_two_things(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = {"talk": "finetune", "safe": "reward-model"}
+    for name in kinds:
+        Path("other", name, "model").mkdir(parents=True)
+        Path("other", name, "model", "config.json").write_text(name)
+    others = [{"name": name, "kind": kind} for name, kind in kinds.items()]
+    Path("other/recipe.yaml").write_text(json.dumps({"stages": others}))
+    Path("run/zero/model").mkdir(parents=True)
+    stage = {
+        "kind": "reinforce", "name": "zero", "model": "other", "preference": {"safety": "other", "helpfulness": None},
+    }  # fmt: skip
+    run, recipe = RunDirectory("run"), RECIPE | {"stages": [stage]}
+    begin(run, recipe, stage)
+    record(run, recipe, stage)
+    lineage = json.loads(Path("run/lineage.json").read_text())
+    assert lineage["stages"]["zero"]["takes"] == {"model": "other", "preference.safety": "other/safe/model"}
+    for name, place in (("other", "other/talk/model"), ("other/safe/model", "other/safe/model")):
+        assert lineage["inputs"][name]["sha256"] == digest(Path(place))
 
 
 def test_what_comes_from_outside_is_found_or_refused() -> None:

@@ -318,6 +318,33 @@ def test_a_stage_that_is_deleted_takes_what_is_there_now(stages: Stages, outside
     assert run.read_json("lineage.json")["inputs"] == {"begin": {"sha256": new}}
 
 
+def test_what_was_measured_of_a_model_that_no_stage_takes_any_more_is_forgotten(
+    stages: Stages, outside: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, measured = RunDirectory("run"), list[tuple[str, str]]()
+
+    def measure(
+        settings: Any, run: RunDirectory, checkpoint: str, model: Path, *, step: int, **_: Any
+    ) -> None:
+        if checkpoint not in [row["checkpoint"] for row in run.checkpoints.rows()]:
+            measured.append((checkpoint, digest(model)))
+            sampling = {"temperature": 1, "top_p": 1, "max_tokens": 9}
+            run.checkpoints.append({**evaluation_row(step, "test", 0.5), "checkpoint": checkpoint, "label": "x",
+                                    "language": 1.0, "sampling": sampling})  # fmt: skip
+
+    monkeypatch.setattr(running, "measure", measure)
+    recipe, old = load("outside.yaml", ["measure={tasks: {countdown: {}}}"]), weigh("1")
+    stages.breaks = ("one", 2, KeyboardInterrupt())
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            start(recipe, run.path)
+    assert measured == [("begin", old)]
+    shutil.rmtree(run.path / "one")
+    stages.breaks, new = None, weigh("2")
+    start(recipe, run.path)
+    assert [each for each in measured if each[0] == "begin"] == [("begin", old), ("begin", new)]
+
+
 def test_one_name_stands_for_one_thing_in_a_run(stages: Stages, outside: Recipe) -> None:
     run, old = RunDirectory("run"), weigh("1")
     stages.breaks = ("two", 0, KeyboardInterrupt())  # before anything of it is saved
