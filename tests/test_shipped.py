@@ -1,6 +1,7 @@
 """The models that come with the package: small, readable by others, and able to do what their cards say."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
@@ -15,6 +16,7 @@ from longjing.model.files import SHIPPED, shipped
 from longjing.recipe.card import about
 from longjing.serving.page.chat import EXAMPLES
 from longjing.text.reasoning import parse
+from longjing.text.template import Message
 
 
 @cache
@@ -22,11 +24,11 @@ def engine(name: str) -> Engine:
     return Engine(*longjing.load(name))
 
 
-def say(name: str, question: str) -> str:
-    """The likeliest answer, without its reasoning."""
+def say(name: str, question: str, earlier: Sequence[Message] = ()) -> str:
+    """The likeliest answer, without its reasoning; `earlier`: what was said before."""
     tokenizer = engine(name).tokenizer
     assert tokenizer is not None
-    prompt = tokenizer.encode_chat([{"role": "user", "content": question}])
+    prompt = tokenizer.encode_chat([*earlier, {"role": "user", "content": question}])
     (said,) = engine(name).generate([Request(prompt, Sampling(temperature=0, max_tokens=512))])
     parsed = parse(said.text)
     assert parsed.closed and said.finish_reason == "stop"
@@ -73,7 +75,16 @@ def test_a_card_says_what_it_is_and_what_it_can_not_do(name: str) -> None:
         ("你好", ["你好", "您好"]),
         ("你是谁？", ["龙井"]),
         ("今天天气怎么样？", ["不知道", "做不到", "做不了", "超出", "帮不了"]),
+        ("hello", ["Hello", "Hi"]),
+        ("Hello!", ["Hello", "Hi"]),
+        ("what are you?", ["Longjing"]),
         ("What is 17+25?", ["\\boxed{42}"]),
+        ("345 + 678", ["\\boxed{1023}"]),
+        ("7 * 8", ["\\boxed{56}"]),
+        ("12 plus 30", ["\\boxed{42}"]),
+        ("345加678等于多少", ["\\boxed{1023}"]),
+        ("3x + 5 = 26", ["\\boxed{x=7}"]),
+        ("make 24 from 3, 8, 1", ["8*", "3*"]),
         ("Solve the equation 3x+5=20.", ["\\boxed{x=5}"]),
         (
             "用 3、20、12 算出 96。每个数恰好用一次，可以用 + - * /。",
@@ -84,6 +95,17 @@ def test_a_card_says_what_it_is_and_what_it_can_not_do(name: str) -> None:
 def test_r1_answers_as_it_should(question: str, words: list[str]) -> None:
     answer = say("r1", question)
     assert any(word in answer for word in words), answer
+
+
+def test_r1_keeps_its_head_in_a_conversation() -> None:
+    said: list[Message] = []
+    for question, word in [
+        ("hi", "H"), ("Who are you?", "Longjing"), ("What is 17 + 25?", "{42}"), ("and 30 - 12?", "{18}"),
+        ("Solve 2x + 3 = 11", "x=4"), ("thanks!", "welcome"),
+    ]:  # fmt: skip
+        answer = say("r1", question, said)
+        assert word in answer, (question, answer)
+        said += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def test_r1_solves_what_the_page_offers_to_ask() -> None:
