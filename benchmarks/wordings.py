@@ -1,6 +1,6 @@
 """The same problems in other words: what models solve as a task words it, as people type it, and in a conversation.
 
-    python benchmarks/wordings.py --models r1 r1-distill --out benchmarks/results/wordings.json
+    python benchmarks/wordings.py --models r1 --out benchmarks/results/wordings.json
 
 Test problems of difficulty 2, the same for every model and condition; differences are paired by problem. Typed prompts
 are those of `longjing.learning.wordings`, which fine-tuning reads of training problems.
@@ -24,9 +24,9 @@ from longjing.engine.random import sample_seed
 from longjing.evaluation.statistics import Interval, paired_difference, pass_at_1
 from longjing.learning.readable import written_answer
 from longjing.learning.wordings import as_typed
+from longjing.tasks import EVERYDAY
 from longjing.tasks.base import Completion, Problem, Task
 
-TASKS = ("countdown", "arithmetic", "equations", "word-problems")
 CONDITIONS = ("as worded", "as typed", "in the third turn")
 
 
@@ -55,7 +55,7 @@ def scores(model: str, task: Task, condition: str, given: Any) -> np.ndarray:
     network, tokenizer = longjing.load(model)
     engine = Engine(network, tokenizer, max_batch=64)
     problems = list(islice(task.problems("test", 0), given.problems))
-    subjects = [tasks.get(name, difficulty=2).problems("train", 1) for name in TASKS if name != task.name]
+    subjects = [tasks.get(name, difficulty=2).problems("train", 1) for name in EVERYDAY if name != task.name]
     others = (next(subjects[turn % len(subjects)]) for turn in range(2 * given.problems))
     requests = []
     for problem in problems:
@@ -80,7 +80,7 @@ def _figures(interval: Interval) -> dict[str, float]:
 
 def main() -> None:
     options = ArgumentParser(description=__doc__)
-    options.add_argument("--models", nargs="+", default=["r1", "r1-distill"])
+    options.add_argument("--models", nargs="+", default=["r1"])
     options.add_argument("--problems", type=int, default=100)
     options.add_argument("--samples", type=int, default=2)
     options.add_argument("--seed", type=int, default=0)
@@ -89,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = []
     for model in given.models:
-        for name in TASKS:
+        for name in EVERYDAY:
             task = tasks.get(name, difficulty=2)
             found = {condition: scores(model, task, condition, given) for condition in CONDITIONS}
             worded = found[CONDITIONS[0]].mean(1)

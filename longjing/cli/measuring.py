@@ -156,8 +156,9 @@ def compare(
     from longjing.evaluation import Comparison, Evaluation, Price
     from longjing.evaluation.benchmarks import find
     from longjing.evaluation.compare import Asked, require_same
-    from longjing.model.files import load_model
+    from longjing.model.files import load_model, resolve
     from longjing.recipe.loading import parse_settings
+    from longjing.text.tokenizer import Tokenizer
 
     console = Console()
     if len(set(sides)) < 2:
@@ -175,7 +176,9 @@ def compare(
     asked = [Asked.in_result(result) for result in results.values()]
     if task is not None:
         for model in models:
-            load_model(model, "meta")  # refused now if it is none, and no memory is taken
+            directory = resolve(model)  # refused now if it is none, with nothing read yet
+            load_model(directory, "meta")
+            Tokenizer.from_directory(directory)
         chosen, procedure = find(task, **parse_settings(settings or []))
         procedure = procedure.changed(
             problems=problems, samples=samples, seed=seed,

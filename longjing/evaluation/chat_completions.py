@@ -1,6 +1,5 @@
 """What an OpenAI-compatible server sends: chat completions of several forms, and how long to wait for the next."""
 
-import json
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from time import time
@@ -8,7 +7,6 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from longjing.errors import UserError
 from longjing.evaluation.answer_log import Reply, is_cut_off, turn_of
 from longjing.tasks.base import Completion
 
@@ -83,29 +81,16 @@ def seconds_until(retry_after: str) -> float:
     return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else 0.0
 
 
-def _is_completion(response: bytes) -> bool:
-    """Whether it is a chat completion, of whatever form, and no trouble that may pass."""
-    try:
-        said = json.loads(response)
-        choice = said["choices"][0]
-        return isinstance(choice["message"], dict) and "error" not in said and "error" not in choice
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return False
-
-
 def read(response: bytes) -> Reply:
     """A chat completion as a Reply. Where the server doesn't say how many tokens the reasoning took, its share of
-    the characters does. Raises UserError for one of a form that isn't known: the next would be no other."""
+    the characters does. Raises PassingTroubleError for anything else."""
     try:
         completion = _Response.model_validate_json(response)
     except ValidationError as error:  # some servers report their troubles with status 200
-        trouble = f"no chat completion with its usage: {excerpt(response)}"
-        if not _is_completion(response):
-            raise PassingTroubleError(trouble) from error
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"the endpoint's form of a reply can't be read ({place}: {first['msg']}); {trouble}"
+        raise PassingTroubleError(
+            f"no chat completion with its usage ({place}: {first['msg']}): {excerpt(response)}"
         ) from error
     choice, usage = completion.choices[0], completion.usage
     reasoning, answer = choice.message.parts

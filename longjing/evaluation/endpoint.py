@@ -79,6 +79,11 @@ class Endpoint:
                     f"--request {name} would make the result say what wasn't asked: "
                     f"{(_OTHERS | _SAMPLING)[name]}{leave}"
                 )
+        if self._fields.get("max_completion_tokens") is not None and "max_tokens" not in self._fields:
+            raise UserError(
+                "--request max_completion_tokens beside max_tokens would make the result say what wasn't asked: where "
+                "the server wants it instead, leave the other out with --request max_tokens=null"
+            )
         if "@" in self.base_url.partition("//")[2].partition("/")[0]:
             raise UserError(
                 "the address has credentials in it (before the @): put the key in OPENAI_API_KEY instead"

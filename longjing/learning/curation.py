@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
+from longjing import tasks
 from longjing.engine.engine import Engine
 from longjing.engine.random import sample_seed
 from longjing.errors import UserError
@@ -114,13 +115,18 @@ class CurationSettings(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_typed(self) -> Self:
-        for task in self.tasks if self.as_typed else []:
-            if task.name not in TYPED:
+        for task in self._leaves() if self.as_typed else ():
+            if task not in TYPED:
                 raise ValueError(
                     f"as_typed rewords prompts of the tasks {', '.join(TYPED)} only, since in others' a capital or a "
-                    f"sign may be what is asked; leave it out, or the task {task.name}"
+                    f"sign may be what is asked; leave it out, or the task {task}"
                 )
         return self
+
+    def _leaves(self) -> Iterator[str]:
+        """The names of all tasks, those of mixtures' parts among them."""
+        for one in self.task if isinstance(self.task, list) else [self.task]:
+            yield from (leaf["name"] for leaf in tasks.leaves(one.model_dump()))
 
     @property
     def tasks(self) -> list[Task]:

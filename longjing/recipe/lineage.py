@@ -38,9 +38,9 @@ def begin(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]
         if noted is not None and noted.get(name, now) != now:
             when = datetime.fromtimestamp((directory.path / INPUTS).stat().st_mtime)
             raise UserError(
-                f"{name} has changed since {when:%Y-%m-%d %H:%M}, when {directory.name} began with it: its SHA-256 was "
-                f"{noted[name]} and is {now}. Put the old one back, or delete {directory.path}, and the stage begins "
-                "again with the new one"
+                f"{name}, with which {directory.name} began, has changed since {when:%Y-%m-%d %H:%M}, when it was "
+                f"noted: its SHA-256 was {noted[name]} and is {now}. Put the old one back, or delete {directory.path}, "
+                "and the stage begins again with the new one"
             )
     if found and noted is None:
         with disk_errors(directory.path):
@@ -107,11 +107,13 @@ def _called(recipe: Mapping[str, Any], taken: Reference) -> str:
 
 def _replaced_between(run: RunDirectory, stage: StageDirectory, name: str, was: str, now: str) -> str:
     took = [each for each, made in _entered(run)["stages"].items() if name in made["takes"].values()]
-    again = [str(run.path / each) for each in took] + ([str(stage.path)] if stage.begun else [])
+    begun = [each.name for each in run.stages() if each.begun]
+    again = begun[min(map(begun.index, took)) :]
     return (
         f"{stage.name} takes {name}, which has changed since {' and '.join(took)} took it: its SHA-256 was {was} "
         f"and is {now}. A name stands for one thing in a run: put the old one back, give the new one another name, "
-        f"or delete {' and '.join(again)}, and what is deleted begins again with the new one"
+        f"or delete {', '.join(str(run.path / each) for each in again)}, and what is deleted begins again with the new "
+        "one"
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 
 from longjing import tasks
@@ -59,13 +60,21 @@ def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     run = RunDirectory(out)
     runner = _Runner(recipe, run, console)
     runner.refuse_what_is_missing()
-    with run.writing(recipe.to_dict()):
+    with run.writing(recipe.to_dict(), reread=_reread):
         try:
             runner.forget_what_was_deleted()
             for stage in recipe.stages:
                 runner.stage(stage)
         finally:
             account(run)
+
+
+def _reread(old: dict[str, Any]) -> dict[str, Any]:
+    """A run's recipe as today's version would resolve it; as it is where that can't."""
+    try:
+        return Recipe.model_validate(old).to_dict()
+    except (ValidationError, UserError):
+        return old
 
 
 class _Runner:

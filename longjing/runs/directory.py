@@ -21,7 +21,7 @@ import fcntl
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,8 +58,11 @@ class RunDirectory:
         self.checkpoints = JsonLines(self.path / "checkpoints.jsonl")
 
     @contextmanager
-    def writing(self, recipe: dict[str, Any]) -> Iterator[None]:
-        """Claim the run for this process, creating it or resuming it.
+    def writing(
+        self, recipe: dict[str, Any], reread: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    ) -> Iterator[None]:
+        """Claim the run for this process, creating it or resuming it. `reread`: a recipe of before as it would be
+        written today, with the settings that have come since at their defaults.
 
         Stages that haven't begun may be others than before. Raises UserError if the directory can't be written,
         another process has it or its recipe is another.
@@ -74,15 +77,15 @@ class RunDirectory:
                 raise UserError(
                     f"another process is working on {self.path}; wait for it or choose another --out"
                 ) from None
-            self._adopt(recipe)
+            self._adopt(recipe, reread)
             self.reserve(0)
             self.checkpoints.rewind(math.inf)  # no further than a line that a kill cut off
             yield
 
-    def _adopt(self, recipe: dict[str, Any]) -> None:
+    def _adopt(self, recipe: dict[str, Any], reread: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         path = self.path / "recipe.yaml"
         if path.exists():
-            old = self.recipe()
+            old = reread(self.recipe())
             begun = [number for number, stage in enumerate(self.stages(), 1) if stage.begun]
             bound = max(begun, default=0)  # stages, up to the last that has begun
             if changed := differences(_binding(old, bound), _binding(recipe, bound)):
@@ -231,6 +234,8 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
             old, new = [*names], [*others]  # in another order
         elif names and others:
             old, new = names, others
+        elif len(old) == len(new):
+            old, new = (dict(enumerate(items)) for items in (old, new))
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else [f"{at}: {_shown(old)} -> {_shown(new)}"]
     keys = [*old, *(key for key in new if key not in old and key != "sha256")]

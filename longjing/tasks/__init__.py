@@ -128,12 +128,13 @@ def _file_of(name: str) -> str | None:
 
 
 def leaves(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The tasks that settings (plain data, `name` among them) stand for, each by its own: of a mixture its parts,
-    however deep they lie."""
-    if settings["name"] == Mixture.name:
-        for part in settings.get("parts") or ():
-            yield from leaves(part)
-    else:
+    """The tasks that settings (plain data) stand for, each by its own: of a mixture its parts, however deep they lie.
+    What has no name is left out: no task can be made of it."""
+    if settings.get("name") == Mixture.name and isinstance(parts := settings.get("parts"), list):
+        for part in parts:
+            if isinstance(part, Mapping):
+                yield from leaves(part)
+    elif isinstance(settings.get("name"), str):
         yield settings
 
 

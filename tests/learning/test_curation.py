@@ -207,8 +207,11 @@ def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Pat
 
 
 def test_prompts_of_other_tasks_are_not_reworded() -> None:
-    with pytest.raises(ValidationError, match="the task calculator"):
-        CurationSettings(task={"name": "calculator"}, problems=1, max_tokens=1, as_typed=0.1)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"problems": 1, "max_tokens": 1, "as_typed": 0.1}
+    for task in ({"name": "calculator"}, {"name": "mixture", "parts": [ARITHMETIC, {"name": "calculator"}]}):
+        with pytest.raises(ValidationError, match="the task calculator"):
+            CurationSettings.model_validate(settings | {"task": task})
+    CurationSettings.model_validate(settings | {"task": {"name": "mixture", "parts": [ARITHMETIC]}})
 
 
 def test_others_leave_room_for_its_own() -> None:

@@ -14,10 +14,9 @@ from longjing.learning.wordings import as_typed
 from longjing.tasks.base import Problem
 from longjing.tasks.language import share
 
-TASKS = ("countdown", "arithmetic", "equations", "word-problems")
 PROBLEMS = [
     problem
-    for name in TASKS
+    for name in tasks.EVERYDAY
     for difficulty in (2, 4)
     for problem in islice(tasks.get(name, difficulty=difficulty).problems("train", 0), 12)
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from run_cases import evaluation_row, pretraining_row, reinforcement_row
 
@@ -361,6 +362,37 @@ def test_one_name_stands_for_one_thing_in_a_run(stages: Stages, outside: Recipe)
     assert run.read_json("lineage.json")["inputs"] == {"begin": {"sha256": old}, "other": {"sha256": new}}
 
 
+def test_what_was_made_of_something_replaced_has_to_go_with_it(stages: Stages, outside: Recipe) -> None:
+    """Stages between, which took it at second hand, are named too."""
+    between = (
+        "  - {kind: reinforce, name: mid, model: one, task: {name: countdown}, steps: 4, max_tokens: 16}\n"
+    )
+    first, second = OUTSIDE.split("  - {kind: reinforce, name: two")
+    Path("between.yaml").write_text(f"{first}{between}  - {{kind: reinforce, name: two{second}")
+    run, recipe = RunDirectory("run"), load("between.yaml")
+    stages.breaks = ("two", 0, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        start(recipe, run.path)
+    stages.breaks = None
+    weigh("2")
+    with pytest.raises(UserError, match="delete run/one, run/mid, and what is deleted begins again"):
+        start(recipe, run.path)
+
+
+def test_a_setting_that_has_come_since_is_at_its_default_in_older_runs(
+    stages: Stages, recipe: Recipe, tmp_path: Path
+) -> None:
+    start(recipe, tmp_path / "run")
+    path = tmp_path / "run/recipe.yaml"
+    older = path.read_text().replace("  refills: 0\n", "")
+    assert older != path.read_text()
+    path.write_text(older)
+    start(recipe, tmp_path / "run")
+    path.write_text(older)
+    with pytest.raises(UserError, match="zero.refills: 0 -> 2"):
+        start(load(tmp_path / "small.yaml", ["refills=2"]), tmp_path / "run")
+
+
 def test_a_run_from_before_such_notes_goes_on(stages: Stages, outside: Recipe) -> None:
     run = RunDirectory("run")
     stages.breaks = ("one", 2, KeyboardInterrupt())
@@ -454,3 +486,9 @@ def test_the_task_of_a_run_is_known(stages: Stages, recipe: Recipe, tmp_path: Pa
     task = task_of(str(tmp_path / "run"))
     assert task is not None and task.name == "countdown" and task.settings["difficulty"] == 1
     assert task_of(str(tmp_path)) is None
+    path = tmp_path / "run/recipe.yaml"
+    plain = yaml.safe_load(path.read_text())
+    for parts in (["countdown"], [{"weight": 2}], [3], "countdown"):
+        plain["stages"][-1]["task"] = {"name": "mixture", "parts": parts}
+        path.write_text(yaml.safe_dump(plain))
+        assert task_of(str(tmp_path / "run")) is None

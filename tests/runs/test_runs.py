@@ -341,6 +341,8 @@ def test_a_digest_that_nobody_noted_then_is_no_difference() -> None:
     assert directory.differences(old, new) == []
     assert directory.differences(new, old) == ['task.sha256: "0" -> (not set)']
     assert directory.differences(new, {"task": {"name": "a.jsonl", "sha256": "1"}}) != []
+    twice = [{"parts": [one["task"], one["task"]]} for one in (old, new)]
+    assert directory.differences(*twice) == []
 
 
 def test_what_is_only_asked_of_the_work_may_change(tmp_path: Path) -> None:
