@@ -15,7 +15,7 @@ from longjing.errors import UserError
 from longjing.evaluation.evaluate import Procedure
 from longjing.evaluation.examination import Choice, Examination, Mathematics
 from longjing.evaluation.sources import INSTEAD, download
-from longjing.runs.files import sha256
+from longjing.runs.files import digest
 from longjing.tasks.base import Task
 from longjing.tasks.complaints import nearest
 from longjing.tasks.rows import read_rows
@@ -90,7 +90,7 @@ def load(name: str, file: Any = None, **others: Any) -> Examination:
     else:
         origin, path = file, Path(file)
     rows = read_rows(path)
-    settings = {"source": origin, "sha256": sha256(path)}
+    settings = {"source": origin, "sha256": digest(path)}
     return benchmark.kind(name, rows, settings, origin)
 
 

@@ -134,15 +134,15 @@ class Evaluation:
         return self.accuracy.high
 
     @cached_property
-    def pass_at_k(self) -> dict[int, float]:
-        """For k = 1, 2, 4, ... up to the number of samples."""
+    def pass_at_k_intervals(self) -> dict[int, Interval]:
+        """pass@k with its 95% interval, for k = 1, 2, 4, ... up to the number of samples."""
         ks = [2**power for power in range(self.samples.bit_length())]
         return {k: statistics.pass_at_k(self.scores, k) for k in ks}
 
-    @cached_property
-    def pass_at_k_intervals(self) -> dict[int, Interval]:
-        """pass@k with its 95% interval, for the same k."""
-        return {k: statistics.of_problems(statistics.chances_at_k(self.scores, k)) for k in self.pass_at_k}
+    @property
+    def pass_at_k(self) -> dict[int, float]:
+        """For the same k."""
+        return {k: interval.mean for k, interval in self.pass_at_k_intervals.items()}
 
     @cached_property
     def majorities(self) -> Scores:

@@ -64,22 +64,17 @@ def of_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     return Interval(mean, *bootstrap(means, seed, level), "bootstrap over problems")
 
 
-def pass_at_k(scores: Scores, k: int) -> float:
-    """The chance that at least one of k samples is correct, unbiased: the mean of 1 - C(n - c, k) / C(n, k).
+def pass_at_k(scores: Scores, k: int) -> Interval:
+    """The chance that at least one of k samples is correct, unbiased: the mean of 1 - C(n - c, k) / C(n, k), with its
+    interval (`of_problems`).
 
     Chen et al. 2021 (arXiv 2107.03374, equation 1); n judged samples of a problem, c of them correct.
     Problems with fewer than k judged samples are left out; NaN if none remains.
     """
-    chances = chances_at_k(scores, k)
-    return float(chances.mean()) if len(chances) else np.nan
-
-
-def chances_at_k(scores: Scores, k: int) -> Scores:
-    """See `pass_at_k`: the chance of each problem that isn't left out."""
     judged = (~np.isnan(scores)).sum(axis=1).tolist()
     solved = np.nansum(scores, axis=1).astype(int).tolist()
     chances = [1 - comb(n - c, k) / comb(n, k) for n, c in zip(judged, solved, strict=True) if n >= k]
-    return np.array(chances)
+    return of_problems(np.array(chances))
 
 
 def majority(answers: Sequence[Hashable | None], scores: Sequence[float]) -> float:

@@ -31,7 +31,7 @@ from longjing.model.config import ModelConfig
 from longjing.model.files import load_model, resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
-from longjing.runs.files import sha256
+from longjing.runs.files import digest
 from longjing.text.tokenizer import Tokenizer
 
 _OPEN = 64  # rows that are looked through for room
@@ -230,7 +230,7 @@ def finetune(
     stage.status("reading the conversations")
     learner = Finetuning(settings, seed, device, dtype)
     stage.run.reserve(disk_bytes(learner.model))
-    hashes = [sha256(path) for path in settings.data]
+    hashes = [digest(path) for path in settings.data]
     facts: dict[str, Any] = {"step": -1, "time": 0.0, "tokens": 0, "flops": 0.0, "data": hashes}
     if saved is None:
         _measure(learner, stage, -1, "before")

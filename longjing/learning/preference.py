@@ -31,7 +31,7 @@ from longjing.model.files import load_model, load_reward_model, resolve, save_mo
 from longjing.model.reward import RewardModel
 from longjing.planning import flops
 from longjing.runs import StageDirectory
-from longjing.runs.files import sha256, write_text
+from longjing.runs.files import digest, write_text
 from longjing.tasks.base import Completion
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
@@ -114,7 +114,7 @@ def load_data(settings: PreferenceSettings, tokenizer: Tokenizer, seed: int) -> 
             read, left_out = read_preferences(path, tokenizer.control_tokens)
             preferences += read
             differing += left_out
-        hashes = [sha256(path) for path in made]
+        hashes = [digest(path) for path in made]
     pairs = sum(preference.label is None for preference in preferences)
     if pairs not in (0, len(preferences)):
         raise UserError(

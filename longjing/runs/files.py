@@ -27,21 +27,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error}") from error
 
 
-def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(path: Path) -> str:
+def digest(path: str | Path) -> str:
     """SHA-256 of a file. Of a directory, that of the list of its files' digests, without notes (*.md):
 
     ls | grep -v '\\.md$' | LC_ALL=C sort | xargs sha256sum | sha256sum
     """
-    if path.is_file():
-        return sha256(path)
+    path = Path(path)
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
-    listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    listed = "".join(f"{digest(file)}  {file.name}\n" for file in files)
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
