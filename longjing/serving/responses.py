@@ -83,15 +83,17 @@ class ResponsesReply:
             whole += piece
             new, calls = answer.take(piece)
             said += new
+            thinking = thought.place >= 0
             if piece.reasoning:
-                if thought.place < 0:
+                if not thinking:
                     for event in begin(thought, self._reasoning_item("", "in_progress")):
                         yield event
                 yield {"type": "response.reasoning_text.delta", "delta": piece.reasoning, **thought.where}
             ended = piece.finish_reason is not None
-            if thought.place >= 0 and not thought.closed and (new or ended):
+            # What is said in the very piece in which the reasoning begins may have been said before it.
+            if thought.place >= 0 and not thought.closed and ((new and thinking) or ended):
                 thought.closed = True
-                status = "completed" if new or calls else _status(whole)
+                status = "completed" if said or calls else _status(whole)
                 for event in end(thought, self._reasoning_item(whole.reasoning, status)):
                     yield event
             if message.place < 0 and (new or (ended and not calls)):

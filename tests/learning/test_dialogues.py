@@ -180,7 +180,7 @@ def test_masks_line_up_with_tokens(turns: list[tuple[int, int]], prompt: int) ->
 
 
 def test_reward_models_do_not_read_conversations(base: Base) -> None:
-    preference = {"helpfulness": "some", "rates": "all"}
+    preference = {"helpfulness": "some", "rates": "all", "from_share": 0.0}
     with pytest.raises(ValidationError, match="not conversations"):
         settings_of(base, preference=preference)
     assert settings_of(base, preference=preference, task={"name": "letters"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longjing.engine import Chunk, Event, Request
@@ -32,6 +32,7 @@ WAYS = st.fixed_dictionaries(
     {"stops": st.sampled_from([(), ("STOP",)]), "everywhere": st.booleans(), "prefilled": st.booleans(),
      "reason": st.sampled_from(["stop", "length"])}
 )  # fmt: skip
+FREE: dict[str, Any] = {"stops": (), "everywhere": False, "prefilled": False}
 
 
 def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job, list[Piece]]:
@@ -111,6 +112,8 @@ def test_chats(text, cuts, way, tools, late):
         assert tokens == choice["logprobs"][part]
 
 
+@example("so <think>so ", [5], FREE | {"reason": "stop"}, False, 0)
+@example("so <think>so ", [2], FREE | {"reason": "length"}, False, 0)
 @given(TEXTS, st.lists(st.integers(0, 60)), WAYS, st.booleans(), st.integers(0, 3))
 def test_responses(text, cuts, way, tools, late):
     asked = ResponsesRequest(input="?", tools=TOOLS if tools else None)
