@@ -88,7 +88,6 @@ def _readable(run: RunDirectory) -> Pair:
 
 def _distillation_costs(run: RunDirectory) -> Pair:
     """FLOPs of the reinforcement, and of the distillation with the samples that it reads."""
-
     results = {name: run.stage(name).result or {} for name in ("reinforced", "samples", "distilled")}
     costs = {name: float(result["flops"]) for name, result in results.items()}
     return costs["reinforced"], costs["samples"] + costs["distilled"]

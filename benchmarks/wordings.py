@@ -26,6 +26,7 @@ from longjing.learning.readable import written_answer
 from longjing.learning.wordings import as_typed
 from longjing.tasks import EVERYDAY
 from longjing.tasks.base import Completion, Problem, Task
+from longjing.text.tokenizer import Tokenizer
 
 CONDITIONS = ("as worded", "as typed", "in the third turn")
 
@@ -50,10 +51,8 @@ def _asked(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-def scores(model: str, task: Task, condition: str, given: Any) -> np.ndarray:
+def scores(engine: Engine, tokenizer: Tokenizer, task: Task, condition: str, given: Any) -> np.ndarray:
     """1 for each sample that is right, else 0, `[problems, samples]`."""
-    network, tokenizer = longjing.load(model)
-    engine = Engine(network, tokenizer, max_batch=64)
     problems = list(islice(task.problems("test", 0), given.problems))
     subjects = [tasks.get(name, difficulty=2).problems("train", 1) for name in EVERYDAY if name != task.name]
     others = (next(subjects[turn % len(subjects)]) for turn in range(2 * given.problems))
@@ -89,9 +88,11 @@ def main() -> None:
     torch.set_num_threads(1)
     results = []
     for model in given.models:
+        network, tokenizer = longjing.load(model)
+        engine = Engine(network, tokenizer, max_batch=64)
         for name in EVERYDAY:
             task = tasks.get(name, difficulty=2)
-            found = {condition: scores(model, task, condition, given) for condition in CONDITIONS}
+            found = {condition: scores(engine, tokenizer, task, condition, given) for condition in CONDITIONS}
             worded = found[CONDITIONS[0]].mean(1)
             for condition, values in found.items():
                 row = {"model": model, "task": name, "condition": condition, **_figures(pass_at_1(values))}

@@ -98,7 +98,7 @@ class CurationSettings(BaseModel):
         if not task:
             raise ValueError("there is no task to draw problems from")
         try:
-            for one in task if isinstance(task, list) else [task]:
+            for one in _listed(task):
                 one.make()
         except UserError as error:
             raise ValueError(str(error)) from None
@@ -115,7 +115,8 @@ class CurationSettings(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_typed(self) -> Self:
-        for task in self._leaves() if self.as_typed else ():
+        leaves = (leaf["name"] for one in _listed(self.task) for leaf in tasks.leaves(one.model_dump()))
+        for task in leaves if self.as_typed else ():
             if task not in TYPED:
                 raise ValueError(
                     f"as_typed rewords prompts of the tasks {', '.join(TYPED)} only, since in others' a capital or a "
@@ -123,18 +124,17 @@ class CurationSettings(BaseModel):
                 )
         return self
 
-    def _leaves(self) -> Iterator[str]:
-        """The names of all tasks, those of mixtures' parts among them."""
-        for one in self.task if isinstance(self.task, list) else [self.task]:
-            yield from (leaf["name"] for leaf in tasks.leaves(one.model_dump()))
-
     @property
     def tasks(self) -> list[Task]:
-        return [one.make() for one in (self.task if isinstance(self.task, list) else [self.task])]
+        return [one.make() for one in _listed(self.task)]
 
     @property
     def steps(self) -> int:
         return math.ceil(self.problems / self.problems_per_step)
+
+
+def _listed(task: TaskSettings | list[TaskSettings]) -> list[TaskSettings]:
+    return task if isinstance(task, list) else [task]
 
 
 def sift(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> list[str | None]:

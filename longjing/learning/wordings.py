@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from random import Random
 
+from longjing.tasks import EVERYDAY
 from longjing.tasks.base import Problem
 from longjing.tasks.equations import Equation
 
@@ -33,7 +34,7 @@ _SHORT_FORMS = {
 # A sign between two numbers, unknowns or parentheses: not the hyphen of a word, nor the + - * / that a prompt lists.
 _SIGN = re.compile(r"(?<=[\dxy)])([-+*/=×÷])(?=[\dxy(-])")
 _SCHOOL_SIGNS = {"*": "×", "/": "÷"}
-TYPED = ("countdown", "arithmetic", "equations", "word-problems", "conversation")
+TYPED = (*EVERYDAY, "conversation")
 _WORDS = {
     "en": {"+": " plus ", "-": " minus ", "*": " times ", "/": " divided by "},
     "zh": {"+": "加", "-": "减", "*": "乘", "/": "除以"},
