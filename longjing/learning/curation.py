@@ -1,10 +1,11 @@
 """Rejection sampling: a model's own completions become data, as far as they are right and readable.
 
 Two stages of the recipe are this loop. The cold start draws from R1-Zero and puts what it keeps into R1's
-readable form; the second round draws from the model of the first reinforcement stage and mixes in
-conversation (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3; supplement, B.3). What deviates: the
-paper has DeepSeek-V3 translate and rewrite; here what mixes languages is dropped, and the answer is put into
-words by a few sentence patterns. The rules judge every sample; no model does.
+readable form; the second round draws from the model of the first reinforcement stage and mixes in what
+isn't the model's own, conversation above all (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3;
+supplement, B.3). What deviates: the paper has DeepSeek-V3 translate and rewrite; here what mixes languages is
+dropped, and the answer is put into words by a few sentence patterns. The rules judge every sample; no model
+does.
 """
 
 import math
@@ -21,7 +22,7 @@ from longjing import tasks
 from longjing.engine.engine import Engine
 from longjing.engine.random import sample_seed
 from longjing.errors import UserError
-from longjing.learning.corpus import FREE, PROMPTS
+from longjing.learning.corpus import FREE, UNASKED
 from longjing.learning.policy import TaskSettings, earlier_turns
 from longjing.learning.readable import repetition, written_answer
 from longjing.learning.rollouts import Group, judge_group, sample_groups
@@ -42,7 +43,6 @@ SUMMED = (
     "problems", "solved", "sampled", "kept", "others", *(f"rejected_{reason}" for reason in REASONS),
     "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
 )  # fmt: skip
-_UNASKED = FREE.keys() - set(PROMPTS)  # kinds of documents that nobody asks for
 _EARLIER = 3  # exchanges that a conversation had before, at most
 _PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
 
@@ -80,7 +80,7 @@ class CurationSettings(BaseModel):
     max_tokens: int = Field(ge=1, description="longest completion")
     keep: KeepSettings = Field(default_factory=lambda: KeepSettings.model_validate({}))
     form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
-    others: dict[Literal["conversation", "drill", "practice"], PositiveFloat] = Field(
+    others: dict[Literal["conversation", "limits", "worked", "drill", "practice"], PositiveFloat] = Field(
         default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
     )
     as_typed: float = Field(
@@ -315,10 +315,12 @@ class Curation:
         random, others = Random(f"others {self.seed} {number}"), self.settings.others
         (kind,) = random.choices(list(others), list(others.values()))
         document = FREE[kind](random)
-        prompt = document.prompt if kind in _UNASKED else self._typed(document.prompt, f"other {number}")
+        prompt, problem = document.prompt, document.problem
+        if kind not in UNASKED:
+            prompt = self._typed(prompt, f"other {number}", problem)
         return {
             "messages": [{"role": "user", "content": prompt}, _said(document.reasoning, document.answer)],
-            "thinking": document.thinking, "task": kind,
+            "thinking": document.thinking, "task": kind, **({"problem": problem.id} if problem else {}),
             "language": "en" if document.prompt.isascii() else "zh",
         }  # fmt: skip
 
@@ -394,7 +396,7 @@ def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
 
 def _asked(row: Mapping[str, Any]) -> bool:
     """Whether a person might say it in a conversation about anything."""
-    return row["task"] not in _UNASKED and not row.get("keep_reasoning")
+    return row["task"] not in UNASKED and not row.get("keep_reasoning")
 
 
 def _behind(row: dict[str, Any], rows: list[dict[str, Any]], random: Random) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from longjing.tasks.base import Problem
 from longjing.tasks.equations import Equation
 
 # So many prompts take a short form, if they have one; so many have each habit, the signs of schools, a sum in words; so
-# many that are only talk end in an exclamation.
+# many that are only talk, and no question, end in an exclamation.
 _SHORT, _HABIT, _SCHOOL, _SPOKEN, _EAGER = 0.3, 0.5, 0.15, 0.15, 0.3
 _TRIES = 20
 _SHORT_FORMS = {
@@ -44,12 +44,13 @@ _WORDS = {
 def as_typed(prompt: str, random: Random, problem: Problem | None = None) -> str:
     """The prompt, or a shorter one that asks for the same `problem`, with one or more of these habits: spaces around
     signs, no capitals, nothing or an exclamation at the end, × and ÷, a sum in words. It stays as it is only where
-    there is nothing to change. `problem`: of one of the tasks `TYPED`; None in conversation."""
+    there is nothing to change. `problem`: of one of the tasks `TYPED`; None where nothing of a task's is asked."""
     tries = (_typed(prompt, random, problem) for _ in range(_TRIES))
     return next((typed for typed in tries if typed != prompt), prompt)
 
 
 def _typed(prompt: str, random: Random, problem: Problem | None) -> str:
+    asks = prompt.endswith(("?", "？"))
     if problem is not None and random.random() < _SHORT:
         prompt = _short(problem, random) or prompt
     if problem is not None and problem.task == "arithmetic" and random.random() < _SPOKEN:
@@ -62,7 +63,7 @@ def _typed(prompt: str, random: Random, problem: Problem | None) -> str:
         prompt = prompt.lower()
     if random.random() < _HABIT:
         prompt = prompt.rstrip(".?!。？！")
-    if problem is None and prompt[-1:].isalpha() and random.random() < _EAGER:
+    if problem is None and prompt[-1:].isalpha() and not asks and random.random() < _EAGER:
         prompt += "!" if prompt.isascii() else "！"
     return prompt
 

@@ -1,5 +1,6 @@
 """Rejection sampling: what is kept is right and readable, what isn't is counted, and a kill costs nothing."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count, islice
@@ -182,6 +183,20 @@ def test_others_come_by_their_shares(spoken: Spoken, tmp_path: Path) -> None:
     assert kinds["practice"] > 2 * kinds["conversation"] > 0
     read = read_conversations(stage.data.path)
     assert all(one.messages[1].reasoning for one in read if one.messages[1].content in ("Done.", "好了。"))
+
+
+def test_worked_examples_are_typed_as_problems_and_limits_as_talk(spoken: Spoken, tmp_path: Path) -> None:
+    others = {"worked": 0.4, "limits": 0.3}
+    plain, _ = spoken(tmp_path / "plain", others=others, problems=30)
+    typed, _ = spoken(tmp_path / "typed", others=others, problems=30, as_typed=1.0, follow_ups=0.3)
+    rows = typed.data.rows()
+    assert Counter(row["task"] for row in rows).keys() == {"arithmetic", "worked", "limits"}
+    assert all(("problem" in row) == (row["task"] != "limits") for row in rows)
+    worked = [(a, b) for a, b in zip(plain.data.rows(), rows, strict=True) if b["task"] == "worked"]
+    assert sum(a["messages"][0] != b["messages"][-2] for a, b in worked) > 0.9 * len(worked)
+    assert all(a["messages"][-1] == b["messages"][-1] for a, b in worked)
+    asked = [row["messages"][-2]["content"] for _, row in worked]
+    assert any(re.fullmatch(r"\d+( ?[-+] ?\d+)+=?\??", text) for text in asked)  # the short form of a sum
 
 
 def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Path) -> None:

@@ -98,3 +98,9 @@ def test_spaces_stand_around_signs_of_formulas_only(prompt: str, signs: str) -> 
 def test_conversation_keeps_its_words(seed: int) -> None:
     prompt = conversation.write(Random(seed)).prompt
     assert as_typed(prompt, Random(seed)).lower().rstrip(".?!。？！") == prompt.lower().rstrip(".?!。？！")
+
+
+def test_a_question_does_not_end_in_an_exclamation() -> None:
+    typed = {as_typed("Who are you?", Random(seed)) for seed in range(200)}
+    assert "who are you" in typed and not any(text.endswith("!") for text in typed)
+    assert any(as_typed("Thank you", Random(seed)).endswith("!") for seed in range(200))

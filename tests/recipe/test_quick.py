@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from longjing.errors import UserError
 from longjing.learning.conversations import read_conversations
+from longjing.learning.corpus import FREE
 from longjing.model.files import load_model, load_reward_model, resolve
 from longjing.recipe.card import about
 from longjing.recipe.exporting import export_model
@@ -92,12 +93,16 @@ def test_reward_models_and_general_prompts_come_in_the_last_quarter_only(run: Ru
     assert {"reward_helpfulness", "reward_safety", "reward_accuracy", "reward_language"} <= last.keys()
 
 
-def test_the_samples_have_others_among_them(run: RunDirectory) -> None:
-    for name, share in (("cold-start-data", 0.0), ("samples", 0.45)):
+def test_the_samples_have_others_among_them(recipe: Recipe, run: RunDirectory) -> None:
+    wanted: dict[str, dict[str, float]] = {
+        stage.name: getattr(stage, "others", {}) for stage in recipe.stages
+    }
+    assert set(wanted["samples"]) == {"conversation", "limits", "worked", "practice"}
+    for name in ("cold-start-data", "samples"):
         rows = [json.loads(line) for line in run.stage(name).data.path.read_text().splitlines()]
-        others = [row["task"] for row in rows if row["task"] in ("conversation", "practice")]
-        assert abs(len(others) / len(rows) - share) < 0.05
-        assert len(set(others)) == 2 * (share > 0)
+        others = [row["task"] for row in rows if row["task"] in FREE]
+        assert abs(len(others) / len(rows) - sum(wanted[name].values())) < 0.05
+        assert set(others) <= set(wanted[name]) and bool(others) == bool(wanted[name])
         assert run.stage(name).result["kept"] == len(rows) - len(others)  # type: ignore[index]
 
 

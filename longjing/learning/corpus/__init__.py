@@ -12,8 +12,11 @@ from longjing.learning.corpus import (
     countdown,
     drill,
     equations,
+    limits,
     practice,
+    stream_of_search,
     word_problems,
+    worked,
 )
 from longjing.learning.corpus.document import Document
 from longjing.tasks import Problem
@@ -24,16 +27,19 @@ _WRITERS = {
     "arithmetic": arithmetic.write,
     "equations": equations.write,
     "word-problems": word_problems.write,
-    "stream-of-search": countdown.write,
+    "stream-of-search": stream_of_search.write,
     "code": code.write,
 }
-FREE = {  # without a problem behind them
+FREE = {  # without a stream of problems behind them
     "conversation": conversation.write,
     "drill": drill.write,
     "practice": practice.write,
+    "limits": limits.write,
+    "worked": worked.write,
 }
 KINDS = (*_WRITERS, *FREE)
-PROMPTS = (*_WRITERS, "conversation")  # kinds whose prompts a person might write
+PROMPTS = (*_WRITERS, "conversation")  # kinds whose prompts are a task's
+UNASKED = ("drill", "practice")  # kinds that answer nobody's question
 
 
 Settings = Mapping[str, Mapping[str, object]]

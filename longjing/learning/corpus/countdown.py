@@ -23,7 +23,7 @@ STYLES = {"guess": 0.42, "worked": 0.18, "short": 0.18, "search": 0.14, "checked
 SLIP = 0.01
 
 # The commonest beginning of all is a guess's, so that a model that always writes the likeliest word guesses too.
-_PHRASES: dict[str, dict[str, Any]] = {
+PHRASES: dict[str, dict[str, Any]] = {
     "en": {
         "guess": ["Maybe {}.", "Maybe {}.", "Maybe {}.", "I think {}."],
         "worked": ["Try this.", "Consider this.", "One idea:"],
@@ -103,25 +103,25 @@ def write(problem: Problem, random: Random) -> Document:
     language: str = problem.language
     if random.random() < 0.08:
         language = "en" if language == "zh" else "zh"
-    phrases = _PHRASES[language]
+    phrases = PHRASES[language]
     terms = [Term(value, number(value)) for value in problem.data["numbers"]]
     target = problem.data["target"]
-    guess, path = _guess(terms, target, random)
+    guessed, path = guess(terms, target, random)
     if style == "guess":
-        reasoning, answer = random.choice(phrases["guess"]).format(guess.written.text), guess.written.text
+        reasoning, answer = random.choice(phrases["guess"]).format(guessed.written.text), guessed.written.text
     elif style == "worked":
-        hit = phrases["yes"] if guess.value == target else phrases["no"]
+        hit = phrases["yes"] if guessed.value == target else phrases["no"]
         lines = [random.choice(phrases["worked"]), *_narrate(path, [term.value for term in terms])]
-        lines.append(f"{_equation(path[-1])} vs {target} {hit}")
-        if guess.value != target:
+        lines.append(f"{equation(path[-1])} vs {target} {hit}")
+        if guessed.value != target:
             lines.append(random.choice(phrases["worked_off"]))
-        reasoning, answer = "\n".join(lines), guess.written.text
+        reasoning, answer = "\n".join(lines), guessed.written.text
     else:
         patience = random.randint(2, 6) if style == "short" else 60
         lines, found = _search(
             terms, target, phrases, Habits.draw(random), patience, style == "checked", random
         )
-        answer = (found or guess).written.text
+        answer = (found or guessed).written.text
         lines.append(random.choice(phrases["found" if found else "give_up"]).format(answer))
         reasoning = "\n".join([random.choice(phrases["search"]), *lines])
     return Document(problem.prompt, reasoning, f"\\boxed{{{answer}}}", style)
@@ -157,12 +157,12 @@ def _search(
                 term = Term(step.result, join(left.written, step.operator, right.written))
                 rest = [entry for place, entry in enumerate(ordered) if place not in (one, other)]
                 if not last:
-                    lines.append(f"{_equation(step)}: {' '.join(str(e.value) for e in [term, *rest])}")
+                    lines.append(f"{equation(step)}: {' '.join(str(e.value) for e in [term, *rest])}")
                     yield from descend([term, *rest], [*path, step])
                     continue
                 tried += 1
                 hit = step.result == target
-                lines.append(f"{_equation(step)} vs {target} {phrases['yes' if hit else 'no']}")
+                lines.append(f"{equation(step)} vs {target} {phrases['yes' if hit else 'no']}")
                 if hit and _stands([*path, step], target, phrases, lines if checks else None):
                     yield term
 
@@ -176,13 +176,13 @@ def _stands(path: list[Step], target: int, phrases: dict[str, Any], lines: list[
     true = [step._replace(result=_value(step)) for step in path]
     wrong = next((place for place, step in enumerate(path) if step != true[place]), None)
     lines.append(
-        phrases["check"] + ", ".join(_equation(step) for step in true[: None if wrong is None else wrong + 1])
+        phrases["check"] + ", ".join(equation(step) for step in true[: None if wrong is None else wrong + 1])
     )
     lines.append(phrases["right"] if wrong is None else phrases["wrong"].format(path[wrong].result))
     return wrong is None
 
 
-def _guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[Step]]:
+def guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[Step]]:
     """The nearest of a few expressions that come to mind, and the steps that evaluate it."""
 
     def once() -> tuple[Term, list[Step]]:
@@ -205,10 +205,10 @@ def _narrate(path: list[Step], values: list[int]) -> Iterator[str]:
         values.remove(step.left)
         values.remove(step.right)
         values.insert(0, step.result)
-        yield f"{_equation(step)}: {' '.join(map(str, values))}"
+        yield f"{equation(step)}: {' '.join(map(str, values))}"
 
 
-def _equation(step: Step) -> str:
+def equation(step: Step) -> str:
     return f"{step.left}{step.operator}{step.right}={step.result}"
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from longjing.tasks.base import Problem
+
 
 @dataclass(frozen=True)
 class Document:
@@ -9,7 +11,7 @@ class Document:
 
     `style` names the way of writing (a guess, a short search, ...), for counting and for the model card.
     `thinking`: whether the writer was asked to think first; one who wasn't has no reasoning. `history`: questions
-    and answers that came before, the oldest first.
+    and answers that came before, the oldest first. `problem`: the one that a worked example solves.
     """
 
     prompt: str
@@ -18,3 +20,4 @@ class Document:
     style: str
     thinking: bool = True
     history: tuple[tuple[str, str], ...] = ()
+    problem: Problem | None = None

@@ -28,7 +28,7 @@ def write(random: Random) -> Document:
 def _operation(random: Random) -> tuple[int, str, int]:
     """Two numbers of up to four digits to add or subtract, more often of three than of one; or smaller ones."""
     a, b = (random.randrange(10 ** random.choice([1, 2, 2, 3, 3, 3, 4])) for _ in range(2))
-    match random.choice("++---*/"):
+    match random.choice("++--**/"):
         case "*":
             return a % 1000, "*", b % 100
         case "/":
