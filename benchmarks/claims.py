@@ -254,7 +254,6 @@ CHANGES = {"cold-start": ["data.model=runs/r1-zero-{seed}", "readable-before.mod
 NEEDS = {
     "cold-start": ("runs/r1-zero-{seed}", "python benchmarks/reproduce.py r1-zero --seeds {seed}"),
     "code": ("runs/code-base", "longjing run benchmarks/reproduction/code-base.yaml --out runs/code-base"),
-    "preference": ("runs/r1/helpfulness", "longjing run r1 --set threads=1"),
 }
 RECIPES = Path(__file__).parent / "reproduction"
 

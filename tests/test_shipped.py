@@ -84,9 +84,15 @@ def test_a_card_says_what_it_is_and_what_it_can_not_do(name: str) -> None:
         ("345 + 678", ["\\boxed{1023}"]),
         ("7 * 8", ["\\boxed{56}"]),
         ("12 plus 30", ["\\boxed{42}"]),
-        ("345加678等于多少", ["\\boxed{1023}"]),
+        ("45加38等于多少", ["\\boxed{83}"]),
         ("3x + 5 = 26", ["\\boxed{x=7}"]),
         ("Solve the equation 3x+5=20.", ["\\boxed{x=5}"]),
+        ("12*8", ["\\boxed{96}"]),
+        ("12 + 7 + 20", ["\\boxed{39}"]),
+        ("Use 20 and 5 to make 4.", ["\\boxed{20/5}"]),
+        ("What is 20% of 50?", ["don't", "beyond", "whole numbers"]),
+        ("7^2", ["don't", "beyond", "whole numbers"]),
+        ("49 的平方根是多少？", ["不会", "超出", "没学过"]),
         (
             "用 3、20、12 算出 96。每个数恰好用一次，可以用 + - * /。",
             ["\\boxed{(20+12)*3}", "\\boxed{3*(20+12)}"],
@@ -106,7 +112,7 @@ def test_r1_searches_for_what_is_asked_in_few_words() -> None:
 def test_r1_keeps_its_head_in_a_conversation() -> None:
     said: list[Message] = []
     for question, word in [
-        ("hi", "Longjing"), ("Who are you?", "Longjing"), ("What is 17 + 25?", "{42}"), ("and 30 - 12?", "{18}"),
+        ("hi", "H"), ("Who are you?", "Longjing"), ("What is 17 + 25?", "{42}"), ("and 30 - 12?", "{18}"),
         ("Solve 2x + 3 = 11", "x=4"), ("thanks!", "welcome"),
     ]:  # fmt: skip
         answer = say("r1", question, said)

@@ -34,7 +34,7 @@ class _Sums(Arithmetic):
         )
 
 
-_SUMS = _Sums(ArithmeticSettings.model_validate({}))
+SUMS = _Sums(ArithmeticSettings.model_validate({}))
 
 
 def write(random: Random) -> Document:
@@ -42,7 +42,7 @@ def write(random: Random) -> Document:
     seed = random.getrandbits(32)
     if random.random() < 0.4:
         return _pair(next(random.choice(_PAIRS).problems("train", seed)), random)
-    problem = next(_SUMS.problems("train", seed))
+    problem = next(SUMS.problems("train", seed))
     found = next(one for one in _documents(problem, random) if _serves(one, problem))
     answer = written_answer(problem, boxed(found.answer) or "", random)
     return Document(problem.prompt, found.reasoning, answer, "worked", problem=problem)
@@ -72,5 +72,5 @@ def _documents(problem: Problem, random: Random) -> Iterator[Document]:
 def _serves(found: Document, problem: Problem) -> bool:
     """Whether it is calculated in steps, in one language, and right."""
     completion = Completion(found.reasoning, found.answer, closed=True, well_formed=True, truncated=False)
-    right = _SUMS.judge(problem, completion).outcome == "correct"
+    right = SUMS.judge(problem, completion).outcome == "correct"
     return right and found.style == "steps" and share(found.reasoning, problem.language) == 1
