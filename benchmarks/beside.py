@@ -3,8 +3,8 @@
     python benchmarks/beside.py --models r1 --out benchmarks/results/beside.json
 
 The puzzles and the sums are test problems, in the task's own words. Questions beyond it are those of
-`longjing.learning.corpus.limits`: the wordings were read, the numbers are others, and it is asked both whether it
-declines them and whether it declines ordinary problems, which it should answer.
+`longjing.learning.corpus.limits`: the wordings were read, the numbers are drawn anew (a few questions with small ones
+may have been read as they are). Declined is whatever ends without a boxed answer; ordinary problems shouldn't be.
 """
 
 from argparse import ArgumentParser
@@ -29,24 +29,25 @@ from longjing.tasks import EVERYDAY
 from longjing.tasks.answer import boxed
 from longjing.tasks.base import Completion, Problem
 
-SAID_BEFORE = 10**9  # from here on, seeds of questions that no run draws
+UNREAD = 10**9  # from here on, seeds that no run draws from
+Asked = tuple[str, str, Callable[[Completion], bool]]  # a prompt, its name, what a completion has to be
 
 
 def declined(completion: Completion) -> bool:
     return completion.closed and bool(completion.answer) and boxed(completion.answer) is None
 
 
-def kinds(count: int) -> dict[str, list[tuple[str, str, Callable[[Completion], bool]]]]:
-    """Of each kind, its prompts, each with a name of its own and what has to be true of a completion."""
+def kinds(count: int) -> dict[str, list[Asked]]:
+    """What is asked of each kind."""
     pairs = tasks.get("countdown", difficulty=1, largest=50, largest_target=300)
     ordinary = [
         problem
         for name in EVERYDAY
         for problem in islice(tasks.get(name, difficulty=2).problems("test", 0), count // 4)
     ]
-    beyond = [limits.write(Random(SAID_BEFORE + number)).prompt for number in range(count)]
+    beyond = [limits.write(Random(UNREAD + number)).prompt for number in range(count)]
 
-    def judged(task: Any, problem: Problem) -> tuple[str, str, Callable[[Completion], bool]]:
+    def judged(task: Any, problem: Problem) -> Asked:
         return problem.prompt, problem.id, lambda said: task.judge(problem, said).outcome == "correct"
 
     return {

@@ -112,7 +112,7 @@ def test_r1_searches_for_what_is_asked_in_few_words() -> None:
 def test_r1_keeps_its_head_in_a_conversation() -> None:
     said: list[Message] = []
     for question, word in [
-        ("hi", "H"), ("Who are you?", "Longjing"), ("What is 17 + 25?", "{42}"), ("and 30 - 12?", "{18}"),
+        ("hello", "Hello"), ("Who are you?", "Longjing"), ("What is 17 + 25?", "{42}"), ("and 30 - 12?", "{18}"),
         ("Solve 2x + 3 = 11", "x=4"), ("thanks!", "welcome"),
     ]:  # fmt: skip
         answer = say("r1", question, said)

@@ -72,5 +72,7 @@ def test_a_question_that_is_beyond_it_asks_for_no_sum_of_whole_numbers() -> None
     assert len(prompts) > 3000
     for prompt in prompts:
         assert not re.fullmatch(r"(what is |calculate )?-?\d+[.?!]*", prompt.lower()), prompt
-        if not re.search(r"[\^%.x÷/]|\*\*", prompt):  # powers, percentages, decimals, equations, fractions
+        if not re.search(
+            r"[\^%x÷/]|\d\.\d|\*\*", prompt
+        ):  # powers, percentages, decimals, equations, fractions
             assert not re.search(r"\d ?[-+*×] ?\d", prompt), prompt

@@ -8,7 +8,7 @@ from random import Random
 
 from longjing.learning.corpus.document import Document
 
-# A question for each subject, in several wordings. {a} to {d} are numbers, {a} below {b} and {c} below {d}; {e} and {f}
+# Questions, subject by subject. {a} to {d} are numbers, {a} below {b} and {c} below {d}; {e} and {f}
 # have a decimal.
 _QUESTIONS = {
     "en": [

@@ -12,7 +12,7 @@ last. All ways whose numbers are at most `LARGEST` are covered, and nine problem
 
 A small network copies what it has just read, and calculates if it is shown how. It hardly compares two lists: with
 one verdict for a line it said no to nine of ten lines that matched. So each number has a verdict of its own, and
-problems of three numbers, where a verdict is nearly as often yes as no, are read beside those of four.
+problems of three numbers, where two verdicts in five are yes, are read beside those of four.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
-"""Worked examples: what people ask first, and a model that has read the base's corpus never gets right.
+"""Worked examples: what people ask first, and a model that has read the base's corpus seldom solves.
 
-Rejection sampling passes on what a model can do. Countdown with two numbers, and sums of many terms from left to right,
-occur in no document that the shipped base has read, so nothing would be kept of them. Every step here is right.
+Rejection sampling passes on what a model can do. The shipped base has read no Countdown with two numbers and hardly a
+sum of many terms from left to right, so little or nothing would be kept of them. Every step here is right.
 """
 
 from collections.abc import Iterator
