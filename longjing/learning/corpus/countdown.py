@@ -69,6 +69,16 @@ class Step(NamedTuple):
     result: int
 
 
+def legal(a: int, b: int) -> list[Step]:
+    """All steps that the rules allow with two numbers."""
+    return [Step(*move) for move in moves(a, b)]
+
+
+def take(a: int, operator: str, b: int) -> Step:
+    """The step with two numbers and an operator that the rules allow."""
+    return next(step for step in legal(a, b) if step.operator == operator)
+
+
 @dataclass(frozen=True)
 class Habits:
     """How one searcher goes about it: the order of things, and what isn't worth trying."""
@@ -85,15 +95,13 @@ class Habits:
 
     def steps(self, a: int, b: int, target: int, last: bool) -> list[Step]:
         """What this searcher would try with two numbers, in order."""
-        legal = sorted(
-            (Step(*move) for move in moves(a, b)), key=lambda step: self.operators.index(step.operator)
-        )
+        ordered = sorted(legal(a, b), key=lambda step: self.operators.index(step.operator))
         if not self.shrewd:
-            return legal
-        useful = [step for step in legal if not (step.operator in "*/" and step.right <= 1)]
+            return ordered
+        useful = [step for step in ordered if not (step.operator in "*/" and step.right <= 1)]
         if last:  # growing past the target or shrinking below it can't help
             grows = target >= max(a, b)
-            return [step for step in useful if (step.operator in "+*") == grows] or legal[:1]
+            return [step for step in useful if (step.operator in "+*") == grows] or ordered[:1]
         return [step for step in useful if step.result <= 200]
 
 
@@ -173,7 +181,7 @@ def _stands(path: list[Step], target: int, phrases: dict[str, Any], lines: list[
     """Go over the steps once more, if this searcher does (`lines`); False if one of them was a slip."""
     if lines is None:
         return True
-    true = [step._replace(result=_value(step)) for step in path]
+    true = [take(step.left, step.operator, step.right) for step in path]
     wrong = next((place for place, step in enumerate(path) if step != true[place]), None)
     lines.append(
         phrases["check"] + ", ".join(equation(step) for step in true[: None if wrong is None else wrong + 1])
@@ -190,7 +198,7 @@ def guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[St
         while len(table) > 1:
             random.shuffle(table)
             one, other = sorted(table[:2], reverse=True)
-            step = Step(*random.choice(moves(one.value, other.value)))
+            step = random.choice(legal(one.value, other.value))
             table[:2] = [Term(step.result, join(one.written, step.operator, other.written))]
             path.append(step)
         return table[0], path
@@ -210,10 +218,6 @@ def _narrate(path: list[Step], values: list[int]) -> Iterator[str]:
 
 def equation(step: Step) -> str:
     return f"{step.left}{step.operator}{step.right}={step.result}"
-
-
-def _value(step: Step) -> int:
-    return next(move[3] for move in moves(step.left, step.right) if move[1] == step.operator)
 
 
 def _slip(step: Step, random: Random) -> Step:

@@ -19,10 +19,9 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from longjing.learning.corpus.countdown import Step, Term, equation, guess
+from longjing.learning.corpus.countdown import Step, Term, equation, guess, legal, take
 from longjing.learning.corpus.document import Document
 from longjing.tasks import Problem
-from longjing.tasks.countdown import moves
 from longjing.tasks.expression import join, number
 
 LARGEST = 200  # that a number on the way may be: larger ones are seldom of use, and hard to calculate
@@ -98,23 +97,22 @@ def _among_three(numbers: list[int], goal: int, before: list[str], then: _Links)
 def _follow(steps: list[Step], links: _Links) -> list[Step]:
     """The steps and those that follow from the last one's result."""
     for operator, other in links:
-        legal = (Step(*move) for move in moves(steps[-1].result, other) if move[1] == operator)
-        steps = [*steps, next(legal)]
+        steps = [*steps, take(steps[-1].result, operator, other)]
     return steps
 
 
 def _made(a: int, b: int) -> dict[int, Step]:
     """What two numbers make, and how."""
-    return {move[3]: Step(*move) for move in moves(a, b) if move[3] <= LARGEST}
+    return {step.result: step for step in legal(a, b) if step.result <= LARGEST}
 
 
 def _needed(goal: int, other: int) -> dict[int, str]:
     """The numbers that make `goal` together with `other`, and by which operator: themselves what those two make."""
     return {
-        value: operator
+        value: step.operator
         for value in _made(goal, other)
-        for _, operator, _, result in moves(value, other)
-        if result == goal
+        for step in legal(value, other)
+        if step.result == goal
     }
 
 

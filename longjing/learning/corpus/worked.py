@@ -9,13 +9,12 @@ from random import Random
 
 from longjing import tasks
 from longjing.learning.corpus import arithmetic
-from longjing.learning.corpus.countdown import PHRASES, Step, equation
+from longjing.learning.corpus.countdown import PHRASES, equation, legal
 from longjing.learning.corpus.document import Document
 from longjing.learning.readable import written_answer
 from longjing.tasks.answer import boxed
 from longjing.tasks.arithmetic import Arithmetic, ArithmeticData, ArithmeticSettings
 from longjing.tasks.base import Completion, Problem
-from longjing.tasks.countdown import moves
 from longjing.tasks.language import share
 
 _PAIRS = [tasks.get("countdown", difficulty=1, largest=most, largest_target=1000) for most in (12, 20, 99)]
@@ -52,7 +51,7 @@ def _pair(problem: Problem, random: Random) -> Document:
     """All that two numbers make, one after the other, until it is the target."""
     phrases, target = PHRASES[problem.language], problem.data["target"]
     lines = [random.choice(phrases["search"])]
-    for step in (Step(*move) for move in moves(*problem.data["numbers"])):
+    for step in legal(*problem.data["numbers"]):
         hit = step.result == target
         lines.append(f"{equation(step)} vs {target} {phrases['yes' if hit else 'no']}")
         if hit:
