@@ -7,27 +7,22 @@ The puzzles and the sums are test problems, in the task's own words. Questions b
 may have been read as they are). Declined is whatever ends without a boxed answer; ordinary problems shouldn't be.
 """
 
-from argparse import ArgumentParser
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import torch
+from asking import ask, engine_of, figures, parser, user
 from common import measure_machine, report
 
-import longjing
 from longjing import tasks
-from longjing.engine import Engine, Request, Sampling
-from longjing.engine.random import sample_seed
 from longjing.evaluation.statistics import pass_at_1
 from longjing.learning.corpus import limits
 from longjing.learning.corpus.worked import SUMS
 from longjing.tasks import EVERYDAY
 from longjing.tasks.answer import boxed
-from longjing.tasks.base import Completion, Problem
+from longjing.tasks.base import Completion, Problem, Task
 
 UNREAD = 10**9  # from here on, seeds that no run draws from
 Asked = tuple[str, str, Callable[[Completion], bool]]  # a prompt, its name, what a completion has to be
@@ -47,7 +42,7 @@ def kinds(count: int) -> dict[str, list[Asked]]:
     ]
     beyond = [limits.write(Random(UNREAD + number)).prompt for number in range(count)]
 
-    def judged(task: Any, problem: Problem) -> Asked:
+    def judged(task: Task, problem: Problem) -> Asked:
         return problem.prompt, problem.id, lambda said: task.judge(problem, said).outcome == "correct"
 
     return {
@@ -63,35 +58,18 @@ def kinds(count: int) -> dict[str, list[Asked]]:
 
 
 def main() -> None:
-    options = ArgumentParser(description=__doc__)
-    options.add_argument("--models", nargs="+", default=["r1"])
-    options.add_argument("--problems", type=int, default=200)
-    options.add_argument("--samples", type=int, default=2)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--out", type=Path)
-    given = options.parse_args()
+    given = parser(__doc__, problems=200).parse_args()
     torch.set_num_threads(1)
     results = []
     for model in given.models:
-        network, tokenizer = longjing.load(model)
-        engine = Engine(network, tokenizer, max_batch=64)
+        engine = engine_of(model)
         for kind, asked in kinds(given.problems).items():
-            requests = [
-                Request(
-                    tokenizer.encode_chat([{"role": "user", "content": prompt}]),
-                    Sampling(0.6, max_tokens=512, seed=sample_seed(given.seed, 0, name, number)),
-                )
-                for prompt, name, _ in asked
-                for number in range(given.samples)
+            answers = ask(engine, [(name, [user(prompt)]) for prompt, name, _ in asked], given)
+            fits = [
+                [float(fitting(one)) for one in said]
+                for (_, _, fitting), said in zip(asked, answers, strict=True)
             ]
-            said = [
-                Completion.parse(one.text, truncated=one.finish_reason == "length")
-                for one in engine.generate(requests)
-            ]
-            fits = [float(asked[place // given.samples][2](one)) for place, one in enumerate(said)]
-            interval = pass_at_1(np.array(fits).reshape(len(asked), given.samples))
-            row = {"model": model, "kind": kind, "problems": len(asked)}
-            row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
+            row = {"model": model, "kind": kind, "problems": len(asked), **figures(pass_at_1(np.array(fits)))}
             print(row, flush=True)
             results.append(row)
     report("beside", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
