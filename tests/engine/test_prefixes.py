@@ -91,3 +91,31 @@ def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
         assert length >= BLOCK and entries[0][:length, 0].tolist() == prompt[:length]
     elif sum(map(len, texts)) <= capacity:
         assert not any(text[:BLOCK] == prompt[:BLOCK] and len(text) >= BLOCK <= len(prompt) for text in kept)
+
+
+@pytest.mark.parametrize("shared", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 5, 60])
+def test_what_two_texts_share_is_found_to_the_token(shared):
+    """Blocks find the entry; where the texts part within a block, the tokens decide."""
+    kept, other = list(range(100, 160)), list(range(500, 570))
+    store = PrefixStore(10**6)
+    store.keep(kept, lambda: [torch.tensor(kept, dtype=torch.float32)[:, None]])
+    length, entries = store.find(kept[:shared] + other[shared:])
+    assert length == (shared if shared >= BLOCK else 0)
+    assert [layer[:, 0].tolist() for layer in entries] == ([kept] if length else [])
+    assert store.find(kept[:shared])[0] == length  # a prompt that ends there
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_prompt_that_parts_within_a_block_is_read_from_there(name):
+    """Sixteen tokens and three are shared: all but the last are reused, and the answer is that of an engine without."""
+    first = [3 + place * 7 % 50 for place in range(40)]
+    second = first[: BLOCK + 3] + [3 + (place * 11 + 1) % 50 for place in range(BLOCK + 3, 40)]
+    assert second[BLOCK + 3] != first[BLOCK + 3]
+    asked = Request(second, Sampling(seed=5, max_tokens=8))
+    (plain,) = Engine(MODELS[name], None).generate([asked])
+    engine = Engine(MODELS[name], None, prefix_bytes=10**9)
+    engine.generate([Request(first, Sampling(max_tokens=1), keep=len(first))])
+    (got,) = engine.generate([asked])
+    # The prediction module's entry of the last shared token is of the one that followed then.
+    assert got.reused == BLOCK + 2 and got.tokens == plain.tokens
+    torch.testing.assert_close(torch.tensor(got.logprobs), torch.tensor(plain.logprobs), atol=1e-5, rtol=0)
