@@ -8,9 +8,12 @@ running amount n with its own numbers a and b, which are at least 2, so that nou
     endings   "": n    *: n*a     /: n/a     from: a-n
 
 Slots in the text: {a} {b} the numbers, {noun} {one} the things in plural and singular, {m} their Chinese
-measure word, {times} "twice", "three times", ..., {name} {he} {his} {him} a person, {other} another one with
+measure word, {times} "twice", "three times", ..., {name} {he} {his} a person, {other} another one with
 the other pronoun, so that it is clear who is meant. Sentences may start in lower case; events lack the full
 stop, and a connective may precede them.
+
+A part says by itself that the amount changes: whoever else acts brings things or takes them away, and what is
+bad is thrown away. Where the question is what {name} did, nobody else does it.
 """
 
 from typing import NamedTuple
@@ -42,14 +45,13 @@ class Person(NamedTuple):
     name: str
     he: str
     his: str
-    him: str
 
 
 PEOPLE = {
-    "en": [Person(n, "he", "his", "him") for n in ("Tom", "Ben", "Leo", "Sam", "Max", "Omar", "Li Wei")]
-    + [Person(n, "she", "her", "her") for n in ("Ann", "Mia", "Eva", "Zoe", "Lily", "Nina", "Mei")],
-    "zh": [Person(n, "他", "他的", "他") for n in ("小明", "小刚", "小华", "大伟", "阿龙", "小强", "李雷")]
-    + [Person(n, "她", "她的", "她") for n in ("小红", "小丽", "小芳", "小雨", "阿梅", "小兰", "韩梅")],
+    "en": [Person(n, "he", "his") for n in ("Tom", "Ben", "Leo", "Sam", "Max", "Omar", "Li Wei")]
+    + [Person(n, "she", "her") for n in ("Ann", "Mia", "Eva", "Zoe", "Lily", "Nina", "Mei")],
+    "zh": [Person(n, "他", "他的") for n in ("小明", "小刚", "小华", "大伟", "阿龙", "小强", "李雷")]
+    + [Person(n, "她", "她的") for n in ("小红", "小丽", "小芳", "小雨", "阿梅", "小兰", "韩梅")],
 }
 
 # fmt: off
@@ -73,7 +75,7 @@ STORIES = {
             Part("-*", "{he} gives {a} friends {b} {noun} each", "{he}送给 {a} 个朋友每人 {b} {m}{noun}"),
             Part("*", "{his} uncle brings more, and {he} has {times} as many {noun} as before",
                  "叔叔又送来一些，{he}的{noun}变成了原来的 {a} 倍"),
-            Part("-", "{a} of the {noun} turn out to be bad", "{he}发现坏了 {a} {m}{noun}"),
+            Part("-", "{a} of the {noun} turn out to be bad and are thrown away", "{he}发现坏了 {a} {m}{noun}，扔掉了"),
         ],
         [
             Part("", "How many {noun} does {name} have now?", "{name}现在有多少{m}{noun}？"),
@@ -214,7 +216,7 @@ STORIES = {
         [
             Part("+", "{a} {noun} are born", "出生了 {a} {m}{noun}"),
             Part("-", "{a} {noun} are sold", "卖掉了 {a} {m}{noun}"),
-            Part("-*", "{a} neighbours buy {b} {noun} each", "{a} 个邻居各买走 {b} {m}{noun}"),
+            Part("-*", "{a} neighbours buy {b} of the {noun} each", "{a} 个邻居各买走 {b} {m}{noun}"),
             Part("+*", "{a} trucks bring {b} {noun} each", "{a} 辆卡车各运来 {b} {m}{noun}"),
             Part("-", "{a} {noun} run away", "跑掉了 {a} {m}{noun}"),
             Part("*", "after a year there are {times} as many {noun}", "一年后{noun}变成了原来的 {a} 倍"),
@@ -270,7 +272,7 @@ STORIES = {
             Part("-", "{a} {noun} leave", "开走 {a} {m}{noun}"),
             Part("-*", "in each of the next {a} hours {b} {noun} leave",
                  "接下来 {a} 小时，每小时开走 {b} {m}"),
-            Part("+*", "{a} companies send {b} {noun} each", "{a} 家公司各开来 {b} {m}{noun}"),
+            Part("+*", "{a} companies bring {b} {noun} each", "{a} 家公司各开来 {b} {m}{noun}"),
             Part("-", "{a} {noun} are towed away", "有 {a} {m}{noun}被拖走"),
             Part("*", "by noon there are {times} as many {noun}", "到中午，{noun}变成了原来的 {a} 倍"),
         ],
@@ -297,7 +299,7 @@ STORIES = {
         [
             Part("+", "{name} puts {a} more {noun} into the pond", "{name}又放进 {a} {m}{noun}"),
             Part("-", "a heron eats {a} {noun}", "苍鹭吃掉了 {a} {m}{noun}"),
-            Part("-*", "{a} children catch {b} {noun} each", "{a} 个孩子各捉走 {b} {m}{noun}"),
+            Part("-*", "{a} children catch {b} {noun} each and take them home", "{a} 个孩子各捉走 {b} {m}{noun}"),
             Part("+*", "{a} streams bring {b} {noun} each", "{a} 条小溪各带来 {b} {m}{noun}"),
             Part("*", "in spring there are {times} as many {noun}", "到了春天，{noun}变成了原来的 {a} 倍"),
             Part("/", "the {noun} spread evenly over {a} ponds; look at one of them",
@@ -354,9 +356,9 @@ STORIES = {
         [
             Part("+", "the teacher brings {a} {noun}", "老师拿来 {a} {m}{noun}"),
             Part("-", "{name} takes {a} {noun} home", "{name}拿回家 {a} {m}{noun}"),
-            Part("-*", "{a} pupils get {b} {noun} each", "发给 {a} 个学生每人 {b} {m}{noun}"),
-            Part("+*", "the school sends {a} boxes of {b} {noun}", "学校送来 {a} 盒{noun}，每盒 {b} {m}"),
-            Part("-", "another class borrows {a} {noun}", "别的班借走 {a} {m}{noun}"),
+            Part("-*", "{a} pupils take {b} {noun} home each", "{a} 个学生每人拿回家 {b} {m}{noun}"),
+            Part("+*", "the school sends the class {a} boxes of {b} {noun}", "学校送来 {a} 盒{noun}，每盒 {b} {m}"),
+            Part("-", "another class borrows {a} of the {noun}", "别的班借走 {a} {m}{noun}"),
             Part("*", "parents give so many that there are {times} as many {noun}",
                  "家长捐了一些，{noun}变成了原来的 {a} 倍"),
         ],
@@ -382,7 +384,7 @@ STORIES = {
         ],
         [
             Part("+", "{name} makes {a} more {noun}", "{name}又做了 {a} {m}{noun}"),
-            Part("-", "{a} {noun} fail the test", "有 {a} {m}{noun}不合格"),
+            Part("-", "{a} {noun} fail the test and are thrown away", "有 {a} {m}{noun}不合格，被扔掉"),
             Part("-*", "{a} shops order {b} {noun} each and get them", "{a} 家商店各买走 {b} {m}{noun}"),
             Part("+*", "{a} machines make {b} {noun} each", "{a} 台机器各做了 {b} {m}{noun}"),
             Part("*", "the store grows to {times} as many {noun}", "库存的{noun}变成了原来的 {a} 倍"),
@@ -413,7 +415,7 @@ STORIES = {
             Part("+*", "{he} reads {a} chapters of {b} pages", "{he}读了 {a} 章，每章 {b} 页"),
             Part("*", "by the end of the month {he} has read {times} as many pages",
                  "到月底，{he}读的页数是之前的 {a} 倍"),
-            Part("+", "{other} reads {a} pages to {him}", "{other}给{him}读了 {a} 页"),
+            Part("+", "{he} reads {a} pages to {other}", "{he}给{other}读了 {a} 页"),
             Part("+*", "{he} spends {a} evenings on it and reads {b} pages each time",
                  "{he}用了 {a} 个晚上，每晚读 {b} 页"),
         ],

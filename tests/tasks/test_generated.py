@@ -201,3 +201,15 @@ def test_names_and_things_do_not_change_the_identity_of_a_word_problem() -> None
     for problem in islice(tasks.get("word-problems", difficulty=1, largest=10).problems("train", 0), 3000):
         prompts.setdefault(problem.id, set()).add(problem.prompt)
     assert max(map(len, prompts.values())) > 2
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, story in STORIES.items() if "has {name}" in story.endings[0].en]
+)
+def test_what_somebody_did_in_all_is_what_they_did_themselves(name: str) -> None:
+    """Where a story asks how much {name} has read or travelled, every part is of {name}'s own reading or travelling."""
+    story = STORIES[name]
+    for part in (*story.openings, *story.events):
+        for text in (part.en, part.zh):
+            doer = re.search(r"\{(name|he|other)\}", text)
+            assert doer is not None and doer[1] != "other", text
