@@ -49,7 +49,7 @@ def measure(
         return
     for label, task in tasks.items():
         _refuse_other_problems(
-            run, f"{checkpoint} on {label}", task, [row for row in rows if row["label"] == label]
+            run, f"{checkpoint} on {label}", task, [row for row in rows if row["label"] == label], say
         )
     network, tokenizer = load_model(model, device), Tokenizer.from_directory(model)
     engine = Engine(network, tokenizer, dtype=dtype)
@@ -66,15 +66,35 @@ def measure(
         say(f"{checkpoint} on {label}: {score}")
 
 
-def _refuse_other_problems(run: RunDirectory, what: str, task: Task, rows: Sequence[Row]) -> None:
+def _refuse_other_problems(
+    run: RunDirectory, what: str, task: Task, rows: Sequence[Row], say: Callable[[str], None]
+) -> None:
+    """Rows from before a setting came that chooses no problems are taken, and it is said that they are."""
     now = {"task": task.name} | json.loads(to_json(task.settings))
+    judging: frozenset[str] = getattr(task, "judging", frozenset())
     for row in rows:
-        if changed := differences({"task": row["task"]} | row["settings"], now):
+        then = {"task": row["task"]} | row["settings"]
+        came = [name for name in sorted(judging) if f'"{name}":' not in to_json(then)]
+        if came:
+            say(
+                f"{what}: {row['checkpoint']} was measured before {' and '.join(came)} was a setting, perhaps by "
+                f"another rule; delete {run.checkpoints.path}, and all are measured by one"
+            )
+        if changed := differences(then, _without(now, came)):
             raise UserError(
                 f"{what}: {row['checkpoint']} was measured on other problems, and the two can't be compared:\n  "
                 + "\n  ".join(changed)
                 + f"\nbring the old ones back, or delete {run.checkpoints.path}, and all are measured again"
             )
+
+
+def _without(settings: Any, names: Sequence[str]) -> Any:
+    """Settings, and those of a mixture's parts, without those names."""
+    if isinstance(settings, list):
+        return [_without(each, names) for each in settings]
+    if isinstance(settings, dict):
+        return {key: _without(value, names) for key, value in settings.items() if key not in names}
+    return settings
 
 
 def language(evaluation: Evaluation) -> float:

@@ -198,6 +198,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     dial: ClassVar[Mapping[int, Mapping[str, Any]]]
+    judging: ClassVar[frozenset[str]] = frozenset()
+    """The settings that say how answers are judged, and nothing about which problems are drawn."""
 
     difficulty: int = Field(default=2, ge=1, le=5)
     language: Literal["en", "zh", "mixed"] = "mixed"
@@ -234,6 +236,10 @@ class GeneratedTask(ABC, Generic[S, D]):
     def settings(self) -> dict[str, Any]:
         return self.options.model_dump(mode="json")
 
+    @property
+    def judging(self) -> frozenset[str]:
+        return self.options.judging
+
     @abstractmethod
     def draw(self, random: Random) -> D | None:
         """One candidate, or None for a draw that led nowhere."""
@@ -261,7 +267,8 @@ class GeneratedTask(ABC, Generic[S, D]):
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
         """See `Task`. Raises NoProblems if these settings admit none in this split."""
-        random = Random(json.dumps([self.name, self.settings, split, seed], sort_keys=True))
+        drawn_by = {key: value for key, value in self.settings.items() if key not in self.judging}
+        random = Random(json.dumps([self.name, drawn_by, split, seed], sort_keys=True))
         seen: set[str] = set()
         latest = 0  # the draw that gave the latest problem
         for turn in count(1):

@@ -39,7 +39,8 @@ class ExpressionError(ValueError):
 
 
 class Expression(NamedTuple):
-    """What an expression says: its value, its number literals, and the result of each operation, in order."""
+    """What an expression says: its value, its number literals, and the result of each operation (a sign is one), in the
+    order in which it is read: left to right, as precedence and parentheses say."""
 
     value: Fraction
     literals: tuple[Fraction, ...]
@@ -132,7 +133,7 @@ class _Reader:
         if self.depth > MAX_DEPTH:
             raise ExpressionError(f"nested deeper than {MAX_DEPTH}")
         if token == "-":
-            value = -self.unary()
+            value = self.keep(-self.unary())
         elif token == "(":
             value = self.sum()
             self.expect(")")

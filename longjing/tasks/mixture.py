@@ -47,6 +47,11 @@ class Mixture:
             "parts": [{"name": task.name, "weight": weight} | task.settings for task, weight in self.parts]
         }
 
+    @property
+    def judging(self) -> frozenset[str]:
+        """See `Settings`: those of its parts."""
+        return frozenset().union(*(getattr(task, "judging", ()) for task, _ in self.parts))
+
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
         """See `Task`. Each part yields the problems that it yields alone; held out, a part that has no more
         leaves the others to go on, and a problem that two parts share comes once."""

@@ -93,7 +93,9 @@ def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
         assert not any(text[:BLOCK] == prompt[:BLOCK] and len(text) >= BLOCK <= len(prompt) for text in kept)
 
 
-@pytest.mark.parametrize("shared", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 5, 60])
+@pytest.mark.parametrize(
+    "shared", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 5, 60]
+)
 def test_what_two_texts_share_is_found_to_the_token(shared):
     """Blocks find the entry; where the texts part within a block, the tokens decide."""
     kept, other = list(range(100, 160)), list(range(500, 570))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ TASKS = {"letters": {}, "vowels": {"name": "letters", "wanted": "aeiou"}}
 
 
 def rows(
-    run: RunDirectory, model: Path, tasks: dict[str, dict[str, str]], checkpoint: str = "one"
+    run: RunDirectory, model: Path, tasks: dict[str, dict[str, Any]], checkpoint: str = "one"
 ) -> tuple[list[Row], list[str]]:
     settings = MeasureSettings(tasks=tasks, problems=3, samples=2, max_tokens=12, temperature=1.0)
     said: list[str] = []
@@ -57,3 +58,23 @@ def test_what_is_measured_on_other_problems_is_refused(base: Callable[[str], Pat
     assert run.checkpoints.rows() == found  # nothing is measured before that is known
     assert rows(run, model, others)[0] == found  # what is done is done
     assert len(rows(run, model, TASKS, "two")[0]) == 4
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_rows_from_before_a_rule_came_are_taken_and_that_is_said(
+    base: Callable[[str], Path], tmp_path: Path, mixed: bool
+) -> None:
+    def tasks(**settings: str) -> dict[str, dict[str, Any]]:
+        task = {"name": "stream-of-search", **settings}
+        return {"sos": {"name": "mixture", "parts": [task]} if mixed else task}
+
+    model, run = base("llama"), RunDirectory(tmp_path)
+    rows(run, model, tasks())
+    with pytest.raises(UserError, match="intermediate"):
+        rows(run, model, tasks(intermediate="any"), "two")
+    kept = run.checkpoints.path.read_text()
+    older = kept.replace(', "intermediate": "natural"', "").replace('"intermediate": "natural", ', "")
+    assert "intermediate" not in older
+    run.checkpoints.path.write_text(older)
+    found, said = rows(run, model, tasks(), "two")
+    assert len(found) == 2 and "one was measured before intermediate was a setting" in said[0]

@@ -27,8 +27,9 @@ trees = st.recursive(
 
 
 def value(tree: Tree, seen: list[Fraction]) -> Fraction:
-    """The oracle: Python's own arithmetic, noting each intermediate value."""
+    """The oracle: Python's own arithmetic, noting each intermediate value; a negative number is made by its sign."""
     if isinstance(tree, int):
+        seen += [Fraction(tree)] if tree < 0 else []
         return Fraction(tree)
     left, operator, right = tree
     a, b = value(left, seen), value(right, seen)
