@@ -1,5 +1,9 @@
 """Commands on tasks."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Annotated, Literal
 
@@ -7,7 +11,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.models import Device, Dtype, load_engine
-from longjing.cli.printing import show_table
+from longjing.cli.printing import say, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Tasks whose answers can be checked: list, sample, check.")
 
@@ -22,6 +26,8 @@ Name = Annotated[
         help="see `longjing tasks list`; problems.jsonl, my_task.py, package.module:Name, gym:NAME, verifiers:NAME",
     ),
 ]
+
+_LINE_EVERY = 30.0  # seconds, where no bar is shown
 
 
 @app.command(name="list")
@@ -66,6 +72,10 @@ def check_task(
     problems: Annotated[int, typer.Option(min=1, help="of each split")] = 200,
     seed: int = 0,
     settings: Settings = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="that a verdict may take; more than the verifier's own limit")
+    ] = 20.0,
+    total_seconds: Annotated[float, typer.Option(min=1, help="that all checks may take together")] = 1800.0,
     model: Annotated[
         str | None,
         typer.Option(help="also measure how hard the task is for this model: a run, a directory, a name"),
@@ -91,11 +101,13 @@ def check_task(
     from longjing.recipe.loading import parse_settings
     from longjing.tasks.check import check
 
-    task = tasks.get(name, **parse_settings(settings or []))
-    report = check(task, problems, seed)
+    given = parse_settings(settings or [])
+    with _checks_shown() as show:
+        report = check(partial(tasks.get, name, **given), problems, seed, seconds, total_seconds, show)
     if model is not None:
         from longjing.learning.difficulty import measure
 
+        task = tasks.get(name, **given)
         engine, tokenizer = load_engine(model, device, dtype, Console(stderr=True))
         measured = measure(engine, tokenizer, task, groups, group_size, max_tokens, seed)
         report.findings.append(measured.finding(model))
@@ -106,3 +118,29 @@ def check_task(
     count = {status: sum(finding.status == status for finding in report.findings) for status in marks}
     print(f"{count['failed']} failed, {count['warning']} warnings, {count['ok']} ok")
     raise typer.Exit(not report.ok)
+
+
+@contextmanager
+def _checks_shown() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on a terminal; in a log a line every half minute."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    latest = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("")
+
+        def show(done: int, of: int, what: str) -> None:
+            nonlocal latest
+            bars.update(bar, completed=done, total=of, description=what)
+            if not console.is_terminal and time.monotonic() - latest > _LINE_EVERY:
+                latest = time.monotonic()
+                say(console, f"check {done + 1} of {of}: {what}")
+
+        yield show

@@ -17,7 +17,8 @@ _FEW = 0.2  # share of groups with a signal, below which most of what is sampled
 @dataclass(frozen=True)
 class Difficulty:
     """Shares, of `groups` problems with `group_size` samples each: of samples that are correct, were cut off, or got no
-    verdict, and of groups whose rewards differ, so that they teach something (`signal`)."""
+    verdict, and of groups some of whose samples are correct and others wrong, so that they teach something (`signal`), or
+    that differ in their rewards only otherwise (`form`): in format, or in partial pay."""
 
     groups: int
     group_size: int
@@ -25,15 +26,25 @@ class Difficulty:
     truncated: float
     unjudged: float
     signal: float
+    form: float = 0.0
 
     def finding(self, model: str) -> Finding:
         """What that means for a run that begins with this model."""
         share = f"{self.signal:.0%} of {self.groups} groups of {self.group_size} have a signal"
         cut = f"{self.truncated:.0%} of samples are cut off"
-        says = f"{model} solves {self.correct:.0%} at temperature 1; {share}; {cut}"
+        says = f"{model} solves {self.correct:.1%} at temperature 1; {share}; {cut}"
+        if self.form:
+            says += (
+                f"; another {self.form:.0%} differ in format or partial pay alone, which doesn't teach the model to solve "
+                "anything"
+            )
+        if self.unjudged:
+            says += f"; {self.unjudged:.0%} got no verdict"
         if self.signal >= _FEW:
             return Finding("difficulty", "ok", says)
-        if self.correct < 0.5:
+        if self.unjudged > 0.5:
+            advice = "most got no verdict: mend the verifier first"
+        elif self.correct < 0.5:
             advice = "too hard: take easier problems, larger groups, a better model, or fine-tune on examples first"
         else:
             advice = "too easy: take harder problems"
@@ -58,8 +69,13 @@ def measure(
     asked = [(task, problem) for problem in problems]
     sampled = sample_groups(engine, tokenizer, asked, group_size, sampling, seed, 0, 0)
     found = [judge_group(task, *pair) for pair in zip(problems, sampled, strict=True)]
+    judged = torch.tensor([group.judged for group in found])
+    correct = torch.tensor(
+        [[float(verdict.outcome == "correct") for verdict in group.verdicts] for group in found]
+    )
     rewards = torch.tensor([group.rewards({"accuracy": 1.0, "format": 1.0}) for group in found])
-    signal = has_signal(rewards, torch.tensor([group.judged for group in found]))
+    signal = has_signal(correct, judged)
+    form = has_signal(rewards, judged) & ~signal
     outcomes = [verdict.outcome for group in found for verdict in group.verdicts]
     cut = [completion.truncated for group in found for completion in group.completions]
     return Difficulty(
@@ -69,4 +85,5 @@ def measure(
         truncated=sum(cut) / len(cut),
         unjudged=outcomes.count("unjudged") / len(outcomes),
         signal=signal.float().mean().item(),
+        form=form.float().mean().item(),
     )
