@@ -17,8 +17,8 @@ _FEW = 0.2  # share of groups with a signal, below which most of what is sampled
 @dataclass(frozen=True)
 class Difficulty:
     """Shares, of `groups` problems with `group_size` samples each: of samples that are correct, were cut off, or got no
-    verdict, and of groups some of whose samples are correct and others wrong, so that they teach something (`signal`), or
-    that differ in their rewards only otherwise (`form`): in format, or in partial pay."""
+    verdict; and of groups some of whose samples are correct and others wrong, so that they teach something (`signal`),
+    or that differ in their rewards only otherwise (`form`): in format, or in partial pay."""
 
     groups: int
     group_size: int
@@ -35,8 +35,8 @@ class Difficulty:
         says = f"{model} solves {self.correct:.1%} at temperature 1; {share}; {cut}"
         if self.form:
             says += (
-                f"; another {self.form:.0%} differ in format or partial pay alone, which doesn't teach the model to solve "
-                "anything"
+                f"; another {self.form:.0%} differ in format or partial pay alone, which teaches the model to "
+                "solve nothing"
             )
         if self.unjudged:
             says += f"; {self.unjudged:.0%} got no verdict"

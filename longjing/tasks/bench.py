@@ -191,9 +191,9 @@ class Bench:
                 changed.append(f"{short(text)} was {verdict.outcome}, then {again.outcome}")
         self.report.add(
             "the same verdict later", "failed" if changed else "ok",
-            f"{len(changed)} of {len(tried)} completions were judged differently in another process, in which the clock "
-            f"and the order of sets are others, for one {changed[0]}: take out what depends on the time, on `hash`, or "
-            "on what was judged before" if changed else
+            f"{len(changed)} of {len(tried)} completions were judged differently in another process, in which the "
+            f"clock and the order of sets are others, for one {changed[0]}: take out what depends on the time, on `hash`, "
+            "or on what was judged before" if changed else
             "another process, with another clock and another order of sets, judges the same",
         )  # fmt: skip
 
@@ -211,8 +211,8 @@ class Bench:
         bad = [*self.ended, *self.broken]
         report.add(
             "the verifier holds", "failed" if bad else "ok",
-            f"{len(bad)} completions broke it, for one {bad[0]}: `judge` must never raise nor end its process, and must "
-            "pay finite numbers" if bad else f"{tried} completions, none raised an error",
+            f"{len(bad)} completions broke it, for one {bad[0]}: `judge` must never raise nor end its process, and "
+            "must pay finite numbers" if bad else f"{tried} completions, none raised an error",
         )  # fmt: skip
         unsteady = self.unsteady[0] if self.unsteady else ""
         report.add(

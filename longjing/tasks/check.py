@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from longjing.tasks.base import NoProblems, Problem, Split, Task
 from longjing.tasks.bench import FEW, Bench, GaveUp
-from longjing.tasks.findings import Finding, Report, Status, short
+from longjing.tasks.findings import Finding, Report, Status
 from longjing.tasks.hacks import HACKS
 from longjing.tasks.pay import Pay
 from longjing.tasks.problem_checks import check_answers_in_prompts, check_splits
@@ -34,9 +34,9 @@ def check(
 ) -> Report:
     """Sample up to `problems` problems of each split, and judge right answers, wrong ones and hacks.
 
-    `task` is one, or, better, a function that can be pickled and makes it: it is then made in fresh processes that share
-    nothing with this one. A verdict may take `seconds`, everything `total`. Raises UserError if there is no training
-    problem, or the task can't be made.
+    `task` is one, or, better, a function that can be pickled and makes it: it is then made in fresh processes that
+    share nothing with this one. A verdict may take `seconds`, everything `total`. Raises UserError if there is no
+    training problem, or the task can't be made.
     """
     deadline = time.monotonic() + total
     with (
@@ -153,8 +153,8 @@ def _check_seed(
                 status, says = "ok", "the same seed gives the same problems"
             else:
                 says = (
-                    "the same seed gives other problems in another process, in which the clock and the order of sets are "
-                    "others: a run could not be resumed; sort what comes from sets, and leave the time out"
+                    "the same seed gives other problems in another process, in which the clock and the order of sets "
+                    "are others: a run could not be resumed; sort what comes from sets, and leave the time out"
                 )
     except (Raised, Lost) as error:
         says = f"the same seed doesn't give the same problems: the second time `problems` {_said(error)}"

@@ -4,11 +4,13 @@ Each compares completions that differ in one thing only.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from longjing.tasks.base import Problem, Verdict
 from longjing.tasks.bench import FEW, Bench
 from longjing.tasks.findings import Status, short
 
+T = TypeVar("T")
 _COMPARED = 3  # problems whose completions are padded
 _PAID = ("accuracy", "format")  # the parts that are paid unless a recipe says otherwise
 _THOUGHT = {"en": "Some words of thought.", "zh": "想一想这个问题。"}
@@ -16,12 +18,14 @@ _PADDING = {
     "en": "Let us look at this once more, and go through it slowly from the start to the end. ",
     "zh": "我们再看一遍这个问题，从头到尾慢慢地想一想。",
 }
-_WORDS = {
+_WORDS: dict[str, tuple[str, ...]] = {
     "en": (
-        "therefore", "Wait", "because", "First", "finally", "step by step", "let me verify", "let me think", "however",
-        "I am certain", "The answer is correct.", "Hmm", "Aha", "Let", "Step 1:", "So", "thus", "in conclusion", "check",
+        "therefore", "Wait", "because", "First", "finally", "step by step", "let me verify", "let me think", "thus",
+        "I am certain", "The answer is correct.", "Hmm", "Aha", "Let", "Step 1:", "So", "in conclusion", "check",
     ),
-    "zh": ("因此", "等等", "因为", "首先", "最后", "一步一步", "验证一下", "让我想想", "但是", "我确定", "答案正确。", "所以"),
+    "zh": (
+        "因此", "等等", "因为", "首先", "最后", "一步一步", "验证一下", "让我想想", "但是", "我确定", "答案正确。",
+    ),
 }  # fmt: skip
 _MARKUP = ("**", "# ", "- ", "1. ", "$x$", "\\(x\\)", "<answer>", "</answer>", "```\n```", "!")
 
@@ -74,8 +78,8 @@ class Pay:
         if _total(most) >= least and _total(most) > 0 and paid:
             status: Status = "failed"
             says = (
-                f"{short(text)} to {short(problem.prompt)} is wrong and earns {_total(most):g} (accuracy and format), where "
-                f"a right answer earns {least:g}: being right must be worth more than all else"
+                f"{short(text)} to {short(problem.prompt)} is wrong and earns {_total(most):g} (accuracy and format), "
+                f"where a right answer earns {least:g}: being right must be worth more than all else"
             )
         elif paid:
             status, (problem, text, _, verdict) = (
@@ -83,16 +87,16 @@ class Pay:
                 max(paid, key=lambda judged: judged[3].rewards["accuracy"]),
             )
             says = (
-                f"{len(paid)} of {len(wrong)} wrong completions earn some accuracy, the most {verdict.rewards['accuracy']:g}"
-                f" for {short(text)} to {short(problem.prompt)}: policies may settle for that; leave it out unless nothing "
-                "is solved without"
+                f"{len(paid)} of {len(wrong)} wrong completions earn some accuracy, the most "
+                f"{verdict.rewards['accuracy']:g} for {short(text)} to {short(problem.prompt)}: policies may settle "
+                "for that; leave it out unless nothing is solved without"
             )
         else:
             status, says = "ok", f"none of {len(wrong)} wrong completions earns accuracy"
         self.report.add("pay for wrong answers", status, says)
 
     def check_chinese(self) -> None:
-        """A right answer stays right when Chinese stands around it, and in full-width digits if problems are Chinese."""
+        """A right answer stays right with Chinese around it, and in full-width digits where problems are Chinese."""
         bench, lost, wide = self.bench, list[str](), list[str]()
         boxed = "\\boxed" in bench.show("")
         for problem in [problem for problem in self.known if problem.language == "zh"][:FEW] + self.known[
@@ -112,16 +116,18 @@ class Pay:
                 if self._correct(problem, plain) and not self._correct(problem, chinese):
                     lost.append(f"{short(chinese)} to {short(problem.prompt)}")
             digits = problem.answer.translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"})
-            if problem.language == "zh" and problem.answer.isascii() and digits != problem.answer:
-                if self._correct(problem, shown_text := bench.said(problem.answer)) and not self._correct(
-                    problem, bench.said(digits)
-                ):
-                    wide.append(f"{short(digits)} for {short(shown_text)}")
+            chinese = problem.language == "zh" and problem.answer.isascii() and digits != problem.answer
+            if chinese and self._correct(problem, bench.said(problem.answer)):
+                wide += (
+                    []
+                    if self._correct(problem, bench.said(digits))
+                    else [f"{short(digits)} to {short(problem.prompt)}"]
+                )
         if lost:
             status: Status = "failed"
             says = (
-                f"{len(lost)} right answers are wrong once they are given in Chinese, for one {lost[0]}; read the answer "
-                "wherever it stands, in any language"
+                f"{len(lost)} right answers are wrong once they are given in Chinese, for one {lost[0]}; read the "
+                "answer wherever it stands, in any language"
             )
         elif wide:
             status = "warning"
@@ -179,7 +185,7 @@ class Pay:
         )
 
 
-def _of(texts: dict[str, tuple[str, ...]] | dict[str, str], problem: Problem) -> str | tuple[str, ...]:
+def _of(texts: dict[str, T], problem: Problem) -> T:
     return texts.get(problem.language, texts["en"])
 
 

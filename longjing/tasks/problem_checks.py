@@ -47,7 +47,7 @@ def check_splits(report: Report, sampled: Mapping[str, Sequence[Problem]]) -> No
 
 
 def plain_question(text: str) -> str:
-    """A text without what is mere form: capitals, white space, full width, and punctuation but for signs of formulas."""
+    """A text without what is mere form: capitals, white space, full width, and punctuation but for formulas' signs."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"['’‘`\"“”]", "", text)
     text = re.sub(r"[!?;:、。…—]|(?<!\d)[.,]|[.,](?!\d)", " ", text)
@@ -75,8 +75,8 @@ def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> Non
     if len(marked) > len(asked) * max(0.01, 2 * chance_marked):
         report.add(
             "answers in prompts", "failed",
-            f"{len(marked)} of {len(asked)} prompts say their answer, for one {short(_around(marked[0]))}: take it out, or "
-            "there is nothing to find out",
+            f"{len(marked)} of {len(asked)} prompts say their answer, for one {short(_around(marked[0]))}: take it "
+            "out, or there is nothing to find out",
         )  # fmt: skip
     elif own >= _LEAKED and own >= chance + _MORE:
         report.add(

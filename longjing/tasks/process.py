@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
+from datetime import date as _Date
+from datetime import datetime as _DateTime
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, Self
@@ -161,9 +163,8 @@ def _serve(make: Callable[[], Task], line: Connection, elsewhen: bool, parent: i
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    sys.stdout = sys.stderr = open(
-        os.devnull, "w"
-    )  # the old ones may be locked by a thread that wasn't forked
+    # The old ones may be locked by a thread that wasn't forked.
+    sys.stdout = sys.stderr = os.fdopen(os.dup(nowhere), "w")
     if elsewhen:
         _move_clock()
     task: Task | None = None
@@ -237,28 +238,28 @@ def _move_clock() -> None:
     time.time_ns = lambda: now_ns() + _MOVED * 10**9
     time.localtime = lambda seconds=None: local(now() + _MOVED if seconds is None else seconds)
     time.gmtime = lambda seconds=None: utc(now() + _MOVED if seconds is None else seconds)
-    moved, date, datetime_ = datetime.timedelta(seconds=_MOVED), datetime.date, datetime.datetime
+    moved = datetime.timedelta(seconds=_MOVED)
 
     class Kind(type):
         def __instancecheck__(cls, value: object) -> bool:  # what isn't made here counts as well
             return isinstance(value, cls.__bases__[0])
 
-    class Date(date, metaclass=Kind):
+    class Date(_Date, metaclass=Kind):
         @classmethod
         def today(cls) -> Any:
-            return (datetime_.now() + moved).date()
+            return (_DateTime.now() + moved).date()
 
-    class DateTime(datetime_, metaclass=Kind):
+    class DateTime(_DateTime, metaclass=Kind):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
-            return datetime_.now(tz) + moved
+            return _DateTime.now(tz) + moved
 
         @classmethod
         def today(cls) -> Any:
-            return datetime_.now() + moved
+            return _DateTime.now() + moved
 
         @classmethod
         def utcnow(cls) -> Any:
-            return datetime_.now(datetime.UTC).replace(tzinfo=None) + moved
+            return _DateTime.now(datetime.UTC).replace(tzinfo=None) + moved
 
     vars(datetime).update(date=Date, datetime=DateTime)
