@@ -11,9 +11,9 @@ from longjing.tasks.findings import Report, short
 from longjing.tasks.hacks import COSTLY, HACKS, Case
 from longjing.tasks.process import Lost, Raised, TaskProcess
 
-FEW = 20  # problems that hacks are tried on
 _SLOW, _SLOWEST = 0.05, 1.0  # seconds of a verdict, in the mean and of the slowest
-_HUNG, _ENDED = 3, 10  # completions that hang the verifier or end its process, after which no more are tried
+_HUNG, _ENDED = 6, 20  # completions that hang the verifier or end its process, after which no more are tried
+_LOST = 2  # of one check, after which it goes no further: they are much alike
 _ELSEWHEN = 150  # completions that are judged again at another time
 # How an answer may have to be given; the first one in which the task takes its own answers is used.
 _FORMS: tuple[Callable[[str], str], ...] = (
@@ -28,11 +28,18 @@ class GaveUp(Exception):
 
 
 class Bench:
-    """Judges completions twice, and keeps what shows of the verifier. `say` is called with how many were judged."""
+    """Judges completions twice, and keeps what shows of the verifier. `few`: problems that hacks are tried on. `say` is
+    called with how many were judged."""
 
     def __init__(
-        self, process: TaskProcess, elsewhen: TaskProcess, report: Report, say: Callable[[int], None]
+        self,
+        process: TaskProcess,
+        elsewhen: TaskProcess,
+        report: Report,
+        few: int,
+        say: Callable[[int], None],
     ) -> None:
+        self.few = few
         self.process, self.elsewhen, self.report, self._say = process, elsewhen, report, say
         self.show = _FORMS[0]
         self.judged: list[tuple[Problem, str, bool, Verdict]] = []
@@ -50,9 +57,8 @@ class Bench:
         """
         self._say(len(self.seconds))
         try:
-            seconds, verdict = self.process.judge(problem, text, truncated)
+            (seconds, verdict), (_, again) = self.process.judge(problem, text, truncated, times=2)
             self.seconds.append(seconds)
-            _, again = self.process.judge(problem, text, truncated)
         except Raised as error:
             self.broken.append(f"{short(text)} raised {error}")
             return None
@@ -119,7 +125,7 @@ class Bench:
         random = Random(0)
         empty = ("", "</think>", "\n</think>\n\n \n", "Some words.\n</think>")
         self._all_wrong(
-            "empty completions", [(problem, text) for problem in problems[:FEW] for text in empty],
+            "empty completions", [(problem, text) for problem in problems[: self.few] for text in empty],
             "an empty completion is paid; a policy would learn to say nothing: refuse answers that are empty",
         )  # fmt: skip
         noise = [
@@ -127,7 +133,7 @@ class Bench:
             for problem in problems for _ in range(2)
         ]  # fmt: skip
         self._all_wrong("random completions", noise, "noise is paid: the verifier takes too much for right")
-        cut = [problem for problem in problems[:FEW] if problem.answer]
+        cut = [problem for problem in problems[: self.few] if problem.answer]
         verdicts = [self.judge(problem, self.said(problem.answer), truncated=True) for problem in cut]
         paid = sum(verdict is not None and verdict.outcome == "correct" for verdict in verdicts)
         self.report.add(
@@ -161,7 +167,7 @@ class Bench:
 
     def check_hack(self, name: str, problems: Sequence[Problem]) -> None:
         """Whether a hack pays."""
-        tried = problems[: 1 if name in COSTLY else FEW]
+        tried = problems[: 1 if name in COSTLY else self.few]
         answers = list(dict.fromkeys(problem.answer for problem in problems if problem.answer))
         texts = []
         for problem in tried:
@@ -180,10 +186,10 @@ class Bench:
         changed, tried = [], self.judged[:: max(1, len(self.judged) // _ELSEWHEN)]
         for problem, text, truncated, verdict in tried:
             try:
-                _, again = self.elsewhen.judge(problem, text, truncated)
+                ((_, again),) = self.elsewhen.judge(problem, text, truncated)
             except (Raised, Lost) as error:
                 changed.append(f"{short(text)} was {verdict.outcome}, then {error}")
-                if len(changed) >= _HUNG:
+                if len(changed) >= _LOST:
                     break
                 continue
             given_up = "unjudged" in (verdict.outcome, again.outcome)  # a limit on time, say
@@ -192,7 +198,7 @@ class Bench:
         self.report.add(
             "the same verdict later", "failed" if changed else "ok",
             f"{len(changed)} of {len(tried)} completions were judged differently in another process, in which the "
-            f"clock and the order of sets are others, for one {changed[0]}: take out what depends on the time, on `hash`, "
+            f"clock and the order of sets are others, for one {changed[0]}: take out what depends on time, on `hash`, "
             "or on what was judged before" if changed else
             "another process, with another clock and another order of sets, judges the same",
         )  # fmt: skip
@@ -243,10 +249,14 @@ class Bench:
 
     def _paid(self, texts: Iterable[tuple[Problem, str]]) -> list[tuple[Problem, str]]:
         """Those that are judged correct."""
-        judged = [(problem, text, self.judge(problem, text)) for problem, text in texts]
-        return [
-            (problem, text) for problem, text, verdict in judged if verdict and verdict.outcome == "correct"
-        ]
+        lost, found = len(self.hung) + len(self.ended), []
+        for problem, text in texts:
+            verdict = self.judge(problem, text)
+            if verdict and verdict.outcome == "correct":
+                found.append((problem, text))
+            if len(self.hung) + len(self.ended) >= lost + _LOST:
+                break
+        return found
 
     def _all_wrong(self, name: str, texts: Sequence[tuple[Problem, str]], otherwise: str) -> None:
         paid = self._paid(texts)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, get_args
 
 from longjing.tasks.base import NoProblems, Problem, Split, Task
-from longjing.tasks.bench import FEW, Bench, GaveUp
+from longjing.tasks.bench import Bench, GaveUp
 from longjing.tasks.findings import Finding, Report, Status
 from longjing.tasks.hacks import HACKS
 from longjing.tasks.pay import Pay
@@ -19,7 +19,8 @@ from longjing.tasks.process import Lost, OutOfTime, Raised, TaskProcess
 
 __all__ = ["Finding", "Report", "Status", "check"]
 
-SECONDS, TOTAL = 20.0, 1800.0
+SECONDS, TOTAL = 20.0, 1800.0  # that a verdict may take, and everything
+_FEW = 20  # problems that hacks are tried on, and that are drawn again
 # Called with the checks done, their number, and what is done.
 Progress = Callable[[int, int, str], None]
 
@@ -52,7 +53,7 @@ def check(
         steps: list[tuple[str, Callable[[], None]]] = [("making the task", lambda: _about(report, process))]
         sampled: dict[str, list[Problem]] = {}
         everything: list[Problem] = []
-        bench = Bench(process, elsewhen, report, say)
+        bench = Bench(process, elsewhen, report, min(problems, _FEW), say)
         for split in get_args(Split):
             steps.append(
                 (f"{split} problems", partial(_sample, report, process, sampled, split, problems, seed))
@@ -142,7 +143,7 @@ def _check_problems(report: Report, sampled: dict[str, list[Problem]], everythin
 def _check_seed(
     report: Report, process: TaskProcess, elsewhen: TaskProcess, train: list[Problem], seed: int
 ) -> None:
-    few = min(len(train), FEW)
+    few = min(len(train), _FEW)
     status: Status = "failed"
     says = (
         "the same seed gives other problems: a run could not be resumed; draw from `random.Random(seed)` only"

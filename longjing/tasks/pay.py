@@ -3,11 +3,12 @@
 Each compares completions that differ in one thing only.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
 from longjing.tasks.base import Problem, Verdict
-from longjing.tasks.bench import FEW, Bench
+from longjing.tasks.bench import Bench
 from longjing.tasks.findings import Status, short
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class Pay:
     def check_wrong_answers(self) -> None:
         """What is wrong should earn nothing, and never as much as what is right."""
         for problem, other in zip(
-            self.known[:FEW], [*self.known[1 : FEW + 1], *self.known[:1]], strict=False
+            self.known[: self.bench.few], [*self.known[1:], *self.known[:1]], strict=False
         ):
             for near in _near(problem.answer, other.answer):
                 self.bench.judge(problem, self.bench.said(near))
@@ -99,9 +100,9 @@ class Pay:
         """A right answer stays right with Chinese around it, and in full-width digits where problems are Chinese."""
         bench, lost, wide = self.bench, list[str](), list[str]()
         boxed = "\\boxed" in bench.show("")
-        for problem in [problem for problem in self.known if problem.language == "zh"][:FEW] + self.known[
-            :FEW
-        ]:
+        for problem in [problem for problem in self.known if problem.language == "zh"][
+            : bench.few
+        ] + self.known[:FEW]:
             shown = bench.show(problem.answer)
             pairs = [(bench.said(problem.answer), bench.said(problem.answer, "先算一算：再检查一遍。"))]
             if boxed:
@@ -116,13 +117,9 @@ class Pay:
                 if self._correct(problem, plain) and not self._correct(problem, chinese):
                     lost.append(f"{short(chinese)} to {short(problem.prompt)}")
             digits = problem.answer.translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"})
-            chinese = problem.language == "zh" and problem.answer.isascii() and digits != problem.answer
-            if chinese and self._correct(problem, bench.said(problem.answer)):
-                wide += (
-                    []
-                    if self._correct(problem, bench.said(digits))
-                    else [f"{short(digits)} to {short(problem.prompt)}"]
-                )
+            widened = problem.language == "zh" and re.fullmatch(r"-?[\d./]+", problem.answer, re.ASCII)
+            if widened and self._correct(problem, bench.said(problem.answer)):
+                wide += [] if self._correct(problem, bench.said(digits)) else [short(digits)]
         if lost:
             status: Status = "failed"
             says = (

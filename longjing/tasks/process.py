@@ -75,10 +75,11 @@ class TaskProcess:
         """The first `count`, as they come, to be read to the end. Raises NoProblems as the task does."""
         return self._ask(_problems, _DRAWING * self._seconds, split, seed, count)
 
-    def judge(self, problem: Problem, text: str, truncated: bool) -> tuple[float, Verdict]:
-        """The verdict on a completion, and the seconds it took."""
-        (found,) = self._ask(_judge, self._seconds, problem, text, truncated)
-        return found
+    def judge(
+        self, problem: Problem, text: str, truncated: bool, times: int = 1
+    ) -> list[tuple[float, Verdict]]:
+        """The verdicts on a completion, judged so many times, each with the seconds it took."""
+        return list(self._ask(_judge, self._seconds, problem, text, truncated, times))
 
     def solve(self, problem: Problem) -> str:
         (found,) = self._ask(_solve, _DRAWING * self._seconds, problem)
@@ -109,7 +110,7 @@ class TaskProcess:
                 else:
                     raise _ERRORS[kind](value)
         except (EOFError, OSError):
-            raise Lost(f"ended its process ({self._stop()})", hung=False) from None
+            raise Lost(f"ended its process ({self._stop(1.0)})", hung=False) from None
 
     def _start(self) -> None:
         made = not hasattr(self._task, "judge")
@@ -129,11 +130,11 @@ class TaskProcess:
                 os.environ.pop("PYTHONHASHSEED", None)
         other.close()
 
-    def _stop(self) -> str:
-        """End the process and what it has started; how it ended."""
+    def _stop(self, wait: float = 0.0) -> str:
+        """End the process and what it has started; how it ended, if it did so by itself within `wait` seconds."""
         if self._process is None:
             return "not started"
-        self._process.join(0.2)  # one that ended by itself
+        self._process.join(wait)
         ended = self._process.exitcode
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -209,14 +210,17 @@ def _problems(task: Task, split: Split, seed: int, count: int) -> Iterator[Probl
         yield Problem(**{each.name: getattr(problem, each.name) for each in fields(Problem)})
 
 
-def _judge(task: Task, problem: Problem, text: str, truncated: bool) -> Iterator[tuple[float, Verdict]]:
+def _judge(
+    task: Task, problem: Problem, text: str, truncated: bool, times: int
+) -> Iterator[tuple[float, Verdict]]:
     completion = Completion.parse(text, prefilled=True, truncated=truncated)
-    began = time.perf_counter()
-    verdict = task.judge(problem, completion)
-    seconds = time.perf_counter() - began
-    if not isinstance(verdict, Verdict):
-        raise TypeError(f"judge returned {type(verdict).__name__}, no Verdict")
-    yield seconds, Verdict(verdict.outcome, dict(verdict.rewards), str(verdict.reason))
+    for _ in range(times):
+        began = time.perf_counter()
+        verdict = task.judge(problem, completion)
+        seconds = time.perf_counter() - began
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"judge returned {type(verdict).__name__}, no Verdict")
+        yield seconds, Verdict(verdict.outcome, dict(verdict.rewards), str(verdict.reason))
 
 
 def _solve(task: Task, problem: Problem) -> Iterator[str]:

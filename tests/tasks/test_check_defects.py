@@ -65,7 +65,7 @@ class Small:
 
 
 def look(task: Small, seconds: float = 1.0, total: float = 60.0) -> Any:
-    return check(task, problems=30, seconds=seconds, total=total)
+    return check(task, problems=6, seconds=seconds, total=total)
 
 
 def complaints(task: Small, **limits: float) -> dict[str, str]:
@@ -74,12 +74,8 @@ def complaints(task: Small, **limits: float) -> dict[str, str]:
 
 def test_a_sound_task_has_no_complaint() -> None:
     assert complaints(Small()) == {}
-    assert (
-        complaints(
-            Small(language="zh", asking=lambda n, _: (f"{n}的后面第{n}个数是几？", f"{n * 8 + 1000}个"))
-        )
-        == {}
-    )
+    chinese = Small(language="zh", asking=lambda n, _: (f"{n}的后面第{n}个数是几？", f"{n * 8 + 1000}个"))
+    assert complaints(chinese) == {}
 
 
 def when(test: Callable[[Problem, Completion], bool], act: Callable[[], Any]) -> Judge:
@@ -277,7 +273,7 @@ def test_what_is_form_in_a_question(one: str, other: str, same: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [str.upper, lambda text: text.replace(" ", "  "), lambda text: text.rstrip("?") + " ?"]
+    "form", [str.upper, lambda text: text.replace(" ", "  "), lambda text: text[:-1] + " ?"]
 )
 def test_one_question_in_two_splits_in_another_form_is_found(form: Callable[[str], str]) -> None:
     def asking(number: int, split: str) -> tuple[str, str]:
@@ -322,7 +318,7 @@ def test_the_command_makes_tasks_of_files_in_fresh_processes(defect: str, tmp_pa
     path = tmp_path / "hashed.py"
     path.write_text(HASHED.replace("DEFECT", defect))
     code, says = DEFECTS[defect]
-    result = CliRunner().invoke(app, ["tasks", "check", str(path), "--problems", "20"])
+    result = CliRunner().invoke(app, ["tasks", "check", str(path), "--problems", "6"])
     assert (result.exit_code, says in result.output) == (code, True), result.output
 
 
