@@ -100,9 +100,8 @@ class Pay:
         """A right answer stays right with Chinese around it, and in full-width digits where problems are Chinese."""
         bench, lost, wide = self.bench, list[str](), list[str]()
         boxed = "\\boxed" in bench.show("")
-        for problem in [problem for problem in self.known if problem.language == "zh"][
-            : bench.few
-        ] + self.known[:FEW]:
+        chinese_ones = [problem for problem in self.known if problem.language == "zh"]
+        for problem in [*chinese_ones[: bench.few], *self.known[: bench.few]]:
             shown = bench.show(problem.answer)
             pairs = [(bench.said(problem.answer), bench.said(problem.answer, "先算一算：再检查一遍。"))]
             if boxed:
