@@ -1,5 +1,6 @@
 """The linter finds each defect in a small task that has just that one, and ends whatever the task does."""
 
+import faulthandler
 import os
 import random
 import signal
@@ -103,6 +104,11 @@ def nest() -> None:
     nest()
 
 
+def abort() -> None:
+    faulthandler.disable()  # pytest's would print where
+    os.abort()
+
+
 ENDS: dict[str, tuple[Callable[[], Any], str]] = {
     "exit": (sys.exit, "SystemExit"),
     "interrupted": (end(KeyboardInterrupt()), "KeyboardInterrupt"),
@@ -110,7 +116,7 @@ ENDS: dict[str, tuple[Callable[[], Any], str]] = {
     "os._exit": (partial(os._exit, 0), "exit code 0"),
     "killed": (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
     "its group killed": (lambda: os.killpg(0, signal.SIGKILL), "SIGKILL"),
-    "aborted": (os.abort, "SIGABRT"),
+    "aborted": (abort, "SIGABRT"),
     "no memory": (end(MemoryError()), "MemoryError"),
     "recursion": (end(RecursionError()), "RecursionError"),
 }

@@ -1,0 +1,48 @@
+"""How many of an evaluation's answers are right by each rule of `stream-of-search`: the paper's own, and Countdown's.
+
+    longjing eval RUN --task stream-of-search --set language=en --problems 1000 --samples 1 --temperature 0.6 \\
+        --top-p 0.95 --max-tokens 1500 --json sos.json
+    python benchmarks/stream_of_search_rules.py sos.json
+
+The file holds the text of each problem's first sample, so that is what is judged.
+"""
+
+import json
+from argparse import ArgumentParser
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from longjing import tasks
+from longjing.evaluation import Evaluation
+from longjing.evaluation.statistics import pass_at_1
+from longjing.tasks import Completion
+
+
+def main() -> None:
+    options = ArgumentParser(description=__doc__)
+    options.add_argument("evaluation", type=Path)
+    result = Evaluation.read(options.parse_args().evaluation)
+    found = {}
+    for rule in ("natural", "any"):
+        task = tasks.get("stream-of-search", **(result.settings | {"intermediate": rule}))
+        problems = list(islice(task.problems(result.split, 0), len(result.records)))
+        assert [problem.id for problem in problems] == [record.id for record in result.records]
+        completions = [
+            Completion.parse(record.text, record.prefilled, record.truncated[0]) for record in result.records
+        ]
+        pairs = zip(problems, completions, strict=True)
+        right = np.array([[float(task.judge(*pair).outcome == "correct")] for pair in pairs])
+        share = pass_at_1(right)
+        found[rule] = {
+            "right": int(right.sum()),
+            "pass_at_1": share.mean,
+            "low": share.low,
+            "high": share.high,
+        }
+    print(json.dumps({"problems": len(result.records), **found}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
