@@ -58,7 +58,6 @@ class Pay:
         rises = []
         for problem in self.compared:
             words = [*_of(_WORDS, problem), *_MARKUP]
-            rises += self._rises(problem, [(f"{word} ", short(word)) for word in words])
             rises += self._rises(problem, [(f"{word} " * 20, f"{short(word)} repeated") for word in words])
         self._tell("pay for words", rises, "a word or a sign is paid: policies would say nothing else")
 
