@@ -311,7 +311,7 @@ class Hashed(ListedTask):
 """
 DEFECTS = {
     "if 'exit()' in completion.answer: eval('exit()')": (1, "FAILED\tthe verifier holds"),
-    "verdict.rewards['extra'] = float(next(iter({'a', 'b', 'c', 'd'})) == 'a')": (1, "FAILED\tthe same verdict later"),
+    "verdict.rewards['extra'] = float(hash('answer') % 1000)": (1, "FAILED\tthe same verdict later"),
     "from datetime import date; verdict.rewards['extra'] = float(date.today().toordinal() % 7)": (
         1, "FAILED\tthe same verdict later",
     ),
