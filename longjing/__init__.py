@@ -1,9 +1,16 @@
 """Longjing: an open implementation of the system that DeepSeek-R1 is."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+# Threads that wait for each other shouldn't spin: beside another busy process that takes the very core which the other
+# thread needs, and makes a step ten times slower. OpenMP reads this once, so it stands before torch is imported.
+_WAITING = {"GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}  # of GNU's OpenMP, and of LLVM's
+if not {"OMP_WAIT_POLICY", *_WAITING} & os.environ.keys():
+    os.environ.update(_WAITING)
 
 if TYPE_CHECKING:
     import torch

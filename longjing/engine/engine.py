@@ -22,6 +22,7 @@ from longjing.engine.speculative import Pace
 from longjing.engine.stops import TextStream
 from longjing.errors import UserError
 from longjing.model.decoder import Decoder
+from longjing.model.threads import cpu_threads, decoding_threads, is_small
 from longjing.text.tokenizer import Tokenizer
 
 PREFILL_TOKENS = 4096  # per forward pass, padding included; a longer prompt goes alone
@@ -59,7 +60,9 @@ class Engine:
     generated. With `prefix_bytes`, the beginnings of finished requests are kept (see `Request.keep`), and a prompt that
     begins likewise is read from there on. What a request gets depends on its seed only, but for rounding.
 
-    `record_routes` keeps the experts that tokens took, for the trainer to replay. `speculate` drafts with the
+    `record_routes` keeps the experts that tokens took, for the trainer to replay. `batch_invariant`: a token's bits
+    don't depend on what runs beside it, in float32 on a CPU whose products allow it; then few rows cost as much as
+    sixteen, so that by default it holds for small models only. A CPU works on it with `decoding_threads`. `speculate` drafts with the
     model's prediction module; "auto" does where that is measured to be faster. `end_tokens` default to the
     model's. A `dtype` other than the weights' makes the engine keep a copy, which `refresh` renews. Raises
     UserError for settings that can't be. Drive it from one thread.
@@ -73,6 +76,7 @@ class Engine:
         cache_bytes: int = 1 << 30,
         max_batch: int = 256,
         record_routes: bool = False,
+        batch_invariant: bool | None = None,
         speculate: bool | Literal["auto"] = False,
         end_tokens: Collection[int] | None = None,
         dtype: torch.dtype | None = None,
@@ -110,13 +114,18 @@ class Engine:
             )
         self._device = weight.device
         self._cache = RectangleCache(area, [config.cache_width] * layers, kept, self._device, routes)
-        self._runner = Runner(self.model, self._cache, drafts, records=mixtures > 0)
+        small = is_small(self.model)
+        self._threads = decoding_threads(small)
+        invariant = small if batch_invariant is None else batch_invariant
+        self._runner = Runner(self.model, self._cache, drafts, mixtures > 0, invariant)
         self._prefixes = PrefixStore(prefix_bytes)
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._batch: Batch | None = None
         self._ids = self._starts = 0
         self.stats = Statistics()
+        # Told after each step of `generate`: how many completions are done, of how many, with how many tokens.
+        self.watcher: Callable[[int, int, int], None] | None = None
 
     # What others call
 
@@ -147,8 +156,11 @@ class Engine:
                             sequences[place] = self._follow(ended, following)
                             places[sequences[place].id] = place
                         ended.entries = []
+                    done = len(sequences) - len(places)
                     if on_step:
-                        on_step(len(sequences) - len(places), tokens)
+                        on_step(done, tokens)
+                    if self.watcher:
+                        self.watcher(done, len(sequences), tokens)
         finally:  # an interrupt must not leave rows behind
             for sequence in sequences:
                 self.cancel(sequence.id)
@@ -172,7 +184,7 @@ class Engine:
         if not self.unfinished:
             return []
         started = time.perf_counter()
-        with torch.inference_mode(), self._evaluating():
+        with torch.inference_mode(), cpu_threads(self._threads), self._evaluating():
             self._admit()
             events = self._hand_out(self._decode(self._make_room()))
         self.stats.steps += 1

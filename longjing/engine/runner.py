@@ -11,6 +11,7 @@ from longjing.engine.batch import Batch, Running
 from longjing.engine.cache import RectangleCache
 from longjing.engine.graphs import Graphs
 from longjing.engine.sampling import Draw
+from longjing.model.attention import Context
 from longjing.model.decoder import Decoder
 from longjing.model.moe import Experts
 
@@ -46,10 +47,14 @@ class Drawn:
 
 
 class Runner:
-    """A decoder and its cache. `drafts`: whether the first prediction module's cache is kept too."""
+    """A decoder and its cache. `drafts`: whether the first prediction module's cache is kept too. `batch_invariant`: as
+    in `Engine`."""
 
-    def __init__(self, model: Decoder, cache: RectangleCache, drafts: bool, records: bool) -> None:
+    def __init__(
+        self, model: Decoder, cache: RectangleCache, drafts: bool, records: bool, batch_invariant: bool
+    ) -> None:
         self.model, self.cache, self.drafts, self.records = model, cache, drafts, records
+        self.batch_invariant = batch_invariant
         self._device = model.embed_tokens.weight.device
         # Without `groups`, experts are run by the counts of their tokens, which a graph can't wait for.
         experts = (module for module in model.layers.modules() if isinstance(module, Experts))
@@ -74,7 +79,7 @@ class Runner:
         replay = pad_sequence(routes, batch_first=True).long() if routes else None
         positions = torch.arange(length, device=self._device).expand(len(sequences), -1)
         self.cache.at_start(first_row)
-        context = self.model.context(positions, cache=self.cache, replay=replay, exact=True)
+        context = self.model.context(positions, cache=self.cache, replay=replay, exact=self.batch_invariant)
         hidden = self.model.hidden(tokens[:, :-1], context)
         if self.records:
             self.cache.store_routes(context.routes)
@@ -96,7 +101,7 @@ class Runner:
             longest = int(columns.max()) + 1
             mask = torch.arange(longest, device=self._device) <= columns[..., None]
             self.cache.at(columns, longest, first_row)
-            context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
+            context = self._context(columns, mask)
             hidden = self.model.hidden(text.gather(1, columns), context)
             if self.records:
                 self.cache.store_routes(context.routes)
@@ -104,6 +109,12 @@ class Runner:
                 following = text.gather(1, columns + 1)
                 self.model.next_hidden(0, following, hidden, replace(context, routes=[]))
         return int((ends - starts).sum())
+
+    def _context(self, columns: Tensor, mask: Tensor) -> Context:
+        """Of tokens at `columns` `[rows, length]` that see what `mask` `[rows, length, longest]` lets them see."""
+        return self.model.context(
+            columns, mask[:, None], self.cache, reads_cache=True, exact=self.batch_invariant
+        )
 
     def decode(self, batch: Batch, longest: int, bias: Tensor | None = None) -> Drawn:
         """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use; `bias`
@@ -121,11 +132,11 @@ class Runner:
         columns = stored[:, None]
         mask = torch.arange(longest, device=self._device) <= columns[..., None]
         self.cache.at(columns, longest)
-        context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
+        context = self._context(columns, mask)
         hidden = self.model.hidden(pending[:, None], context)
         if self.records:
             self.cache.store_routes(context.routes)
-        return self.model.head(hidden[:, 0])
+        return self.model.head(hidden[:, 0], context)
 
     def speculate(self, batch: Batch, longest: int) -> Drawn:
         """Read the pending tokens and their drafts in one pass, draw one token or two, and draft again.
@@ -140,20 +151,20 @@ class Runner:
         places = torch.arange(longest + 2, device=self._device)
         mask = places <= columns[..., None]
         self.cache.at(columns, longest + 2)
-        context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
+        context = self._context(columns, mask)
         hidden = self.model.hidden(torch.stack((batch.pending, batch.draft), dim=1), context)
         if self.records:
             self.cache.store_routes(context.routes)
-        logits, positions = self.model.head(hidden), batch.positions
+        logits, positions = self.model.head(hidden, context), batch.positions
         draws = [batch.sampler.draw(logits[:, ahead], positions + ahead) for ahead in range(2)]
         tokens = torch.stack([draw.tokens for draw in draws], dim=1)
         accepted = (tokens[:, 0] == batch.draft).long()
 
         # A pair (hidden state, next token) that stands on a rejected draft is overwritten in the next step.
         mask = mask & ((places < batch.gap[:, :1]) | (places >= batch.gap[:, 1:]))[:, None]
-        context = self.model.context(columns, mask[:, None], self.cache, reads_cache=True)
+        context = self._context(columns, mask)
         ahead = self.model.next_hidden(0, tokens, hidden, context)
-        last = self.model.head(ahead[batch.rows, accepted])
+        last = self.model.head(ahead[batch.rows, accepted], context)
         batch.advance(tokens[batch.rows, accepted], 1 + accepted)
         batch.draft = batch.sampler.draw(last, batch.positions).tokens
         return Drawn.of(draws, (1 + accepted).tolist(), batch.draft.tolist())

@@ -343,6 +343,7 @@ def curate(
         totals = saved[1]
     stage.status("drawing the problems")
     curation = Curation(settings, seed, device, dtype)
+    curation.engine.watcher = stage.sampled
     control = curation.tokenizer.control_tokens
     for step in range(totals["step"] + 1, settings.steps):
         began = time.perf_counter()

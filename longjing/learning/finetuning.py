@@ -9,7 +9,7 @@ model that has modules for further tokens keeps training them, so that their dra
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -197,13 +197,14 @@ class Finetuning:
             "flops": tokens * flops.training(model.config, length, mtp=True),
         }
 
-    def measure(self, task: TaskSettings) -> dict[str, Any]:
-        """How the model does on the task's test problems, as a line for the log."""
+    def measure(self, task: TaskSettings, watcher: Callable[[int, int, int], None]) -> dict[str, Any]:
+        """How the model does on the task's test problems, as a line for the log. `watcher`: as in `Engine`."""
         settings = self.settings
         engine = Engine(
             self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
             max_batch=settings.max_batch, dtype=self.dtype,
         )  # fmt: skip
+        engine.watcher = watcher
         evaluation = evaluate(
             engine, self.tokenizer, task.make(), problems=settings.evaluation.problems,
             samples=settings.evaluation.samples, seed=self.seed, temperature=settings.evaluation.temperature,
@@ -268,7 +269,7 @@ def finetune(
 def _measure(learner: Finetuning, stage: StageDirectory, step: int, when: str) -> None:
     for task in learner.settings.evaluation.tasks:
         stage.status(f"measuring the model on the test problems of {task.name}, {when}")
-        stage.evaluations.append({"step": step, **learner.measure(task)})
+        stage.evaluations.append({"step": step, **learner.measure(task, stage.sampled)})
 
 
 def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:

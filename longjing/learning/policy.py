@@ -9,7 +9,7 @@ in rounding could flip an expert.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -150,13 +150,17 @@ class Update:
 
 
 class PolicyLearner(ABC):
-    """A policy and the machinery that samples from it and moves it."""
+    """A policy and the machinery that samples from it and moves it.
+
+    `watcher` is told of an update under way: how many completions it has read, of how many.
+    """
 
     reference: Decoder | None = None  # whose divergence the objective weighs; part of the saved state
 
     def __init__(
         self, settings: PolicySettings, preset: Preset, seed: int, device: torch.device, dtype: torch.dtype
     ) -> None:
+        self.watcher: Callable[[int, int], None] | None = None
         self.settings, self.preset = settings, preset
         self.seed, self.device, self.dtype = seed, device, dtype
         self.task = settings.task.make()
@@ -176,6 +180,7 @@ class PolicyLearner(ABC):
             cache_bytes=settings.cache_megabytes * 2**20,
             max_batch=settings.max_batch,
             record_routes=True,
+            batch_invariant=True,
             dtype=dtype,
         )
 
@@ -218,13 +223,16 @@ class PolicyLearner(ABC):
         counts = torch.tensor([generation.length for generation in generations])
         mask = torch.arange(int(counts.max())) < counts[:, None]
         per_token = token_weights(mask, self.preset.aggregation, self.settings.max_tokens)[:, 0]
-        statistics = None
+        statistics, done = None, 0
         for batch in by_length(generations, self.settings.micro_tokens):
             padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.device)
             weights = per_token[batch].to(self.device)[:, None]
             loss = self._loss([lessons[row] for row in batch], padded, weights)
             torch.autograd.backward(loss.loss)
             statistics = loss.statistics if statistics is None else statistics + loss.statistics
+            done += len(batch)
+            if self.watcher:
+                self.watcher(done, len(lessons))
         assert statistics is not None
         norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizers.step(self._rate_factor(step))
@@ -255,8 +263,9 @@ class PolicyLearner(ABC):
         """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
         positions = torch.arange(padded.tokens.shape[1], device=self.device).expand_as(padded.tokens)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            hidden = model.hidden(padded.tokens, model.context(positions, replay=padded.routes, exact=True))
-            logits: Tensor = model.head(hidden[:, :-1][padded.sampled])
+            context = model.context(positions, replay=padded.routes, exact=True)
+            hidden = model.hidden(padded.tokens, context)
+            logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
         return logits
 
     def _chosen(self, logits: Tensor, padded: Padded) -> Tensor:
@@ -333,6 +342,7 @@ def learn(learner: PolicyLearner, stage: StageDirectory) -> None:
     Raises UserError if the disk is too small or learning diverges.
     """
     settings = learner.settings
+    learner.engine.watcher, learner.watcher = stage.sampled, stage.updated
     saved = stage.load_state()
     stage.run.reserve(disk_bytes(learner.model, learner.reference))
     totals: dict[str, Any] = {"step": -1, "time": 0.0, "tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0}

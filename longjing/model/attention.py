@@ -37,8 +37,8 @@ class Context:
     (the first chunk of a prompt). `documents`: tokens look at what precedes them in their own document, and there
     is no mask. `in_parts`: the scores are written out and summed up in an order that the batch doesn't change, which
     latent attention also does without expanding its latents; see `Decoder.context`.
-    `filled`: so many times each row's last token is computed again, which nobody sees: products of few rows
-    round differently.
+    `batch_invariant`: products of few rows, which round differently, get more, which nobody sees; for that each
+    row's last token is computed again `filled` times.
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`.
     `routes` and `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
     """
@@ -50,6 +50,7 @@ class Context:
     cache: Cache | None = None
     reads_cache: bool = False
     in_parts: bool = False
+    batch_invariant: bool = False
     filled: int = 0
     replay: Tensor | None = None
     routes: list[Tensor] = field(default_factory=list)

@@ -112,16 +112,17 @@ class Decoder(nn.Module):
 
         `segments` `[batch, length]` packs several documents in a row: tokens see only their own segment.
 
-        `exact` asks for the results of decoding the same tokens one by one, in whatever batch, bit for bit but
-        for rare roundings, at the price of writing out the scores. It is meant for float32 on the CPU (`is_exact`),
-        where decoding is always so; elsewhere it changes nothing.
+        `exact` asks for the results of decoding the same tokens one by one, in whatever batch, bit for bit where the
+        machine's products allow it (`invariance.batch_invariant`), at the price of writing out the scores and of
+        filling few rows up. It is meant for float32 on the CPU; elsewhere it changes nothing.
         """
-        dtype = self.embed_tokens.weight.dtype
-        exact = (exact or reads_cache) and self.is_exact
-        if self.config.is_latent:
-            in_parts = exact or reads_cache
-        else:
-            in_parts = exact and not torch.is_autocast_enabled(positions.device.type)
+        weight = self.embed_tokens.weight
+        dtype = weight.dtype
+        plain = dtype == torch.float32 and weight.device.type == "cpu"
+        exact = exact and plain
+        in_parts = exact or (reads_cache and (plain or self.config.is_latent))
+        if not self.config.is_latent and torch.is_autocast_enabled(positions.device.type):
+            in_parts = False
         if in_parts and segments is not None:
             raise ValueError("packed rows are read at once and not exactly: decoding has no segments")
         if mask is None and in_parts:
@@ -132,19 +133,12 @@ class Decoder(nn.Module):
         documents = None if segments is None else Documents.of(segments)
         rows, length = positions.shape
         filled = max(0, -(-FEWEST_ROWS // rows) - length) if exact and in_parts else 0
-        angles = positions[..., None, None].float() * self.inverse_frequencies
         positions = torch.cat((positions, positions[:, -1:].expand(-1, filled)), dim=1)
         angles = positions[..., None, None].float() * self.inverse_frequencies
         cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
         return Context(
-            cos.to(dtype), sin.to(dtype), mask, documents, cache, reads_cache, in_parts, filled, replay
+            cos.to(dtype), sin.to(dtype), mask, documents, cache, reads_cache, in_parts, exact, filled, replay
         )
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether a token's results can be made independent of its batch: in float32 on the CPU."""
-        weight = self.embed_tokens.weight
-        return weight.dtype == torch.float32 and weight.device.type == "cpu"
 
     def hidden(self, tokens: Tensor, context: Context) -> Tensor:
         """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""
@@ -153,10 +147,11 @@ class Decoder(nn.Module):
             x = layer(x, context)
         return context.cut(self.norm(x))
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Logits `[..., vocabulary]` of hidden states `[..., hidden]`, the decoder's or an MTP module's."""
+    def head(self, hidden: Tensor, context: Context | None = None) -> Tensor:
+        """Logits `[..., vocabulary]` of hidden states `[..., hidden]`, the decoder's or an MTP module's. `context`: the
+        one that they were made with, if its `batch_invariant` has to hold for the logits too."""
         rows = hidden.shape[:-1].numel()
-        if not self.is_exact or rows >= FEWEST_ROWS:
+        if context is None or not context.batch_invariant or rows >= FEWEST_ROWS:
             return self.lm_head(hidden)
         few = F.pad(hidden.reshape(rows, -1), (0, 0, 0, FEWEST_ROWS - rows))
         return self.lm_head(few)[:rows].view(*hidden.shape[:-1], -1)

@@ -88,19 +88,22 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, hidden))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner))
 
-    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """`x` `[tokens, hidden]`, sent to its `chosen` experts and summed by `weights`.
+    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor, fewest: int) -> Tensor:
+        """`x` `[tokens, hidden]`, sent to its `chosen` experts and summed by `weights`. Run one by one, an
+        expert's product has at least `fewest` rows.
 
         Tokens are sorted by expert, so that each expert does one contiguous product.
         """
         order = chosen.flatten().argsort(stable=True)
         rows = order // chosen.shape[1]
-        products = self.grouped if self.groups(x.dtype) else self.one_by_one
-        outputs = products(x[rows], chosen.flatten()[order])
+        sent, experts = x[rows], chosen.flatten()[order]
+        outputs = (
+            self.grouped(sent, experts) if self.groups(x.dtype) else self.one_by_one(sent, experts, fewest)
+        )
         weighted = outputs * weights.flatten()[order, None].to(x.dtype)
         return torch.zeros_like(x).index_add(0, rows, weighted.to(x.dtype))
 
-    def one_by_one(self, x: Tensor, experts: Tensor) -> Tensor:
+    def one_by_one(self, x: Tensor, experts: Tensor, fewest: int) -> Tensor:
         """`x` `[rows, hidden]` through the expert of each, which `experts` `[rows]` name in order.
 
         A GPU waits here until it is known how many rows each has.
@@ -109,8 +112,8 @@ class Experts(nn.Module):
         outputs = []
         for part, gate_up, down in zip(x.split(counts), self.gate_up_proj, self.down_proj, strict=True):
             count = len(part)
-            if 0 < count < FEWEST_ROWS and x.device.type == "cpu":
-                part = F.pad(part, (0, 0, 0, FEWEST_ROWS - count))
+            if 0 < count < fewest:
+                part = F.pad(part, (0, 0, 0, fewest - count))
             gate, up = F.linear(part, gate_up).chunk(2, dim=-1)
             outputs.append(F.linear(F.silu(gate) * up, down)[:count])
         return torch.cat(outputs)
@@ -157,7 +160,8 @@ class MixtureOfExperts(nn.Module):
             self.gate.load.scatter_add_(0, chosen.flatten(), ones.flatten())
         if context.balance is not None:
             context.balance.append(balance_loss(scores.view(*x.shape[:2], -1), context.routes[-1]))
-        routed = self.experts(tokens, chosen, self.gate.weigh(scores, chosen))
+        fewest = FEWEST_ROWS if context.batch_invariant else 1
+        routed = self.experts(tokens, chosen, self.gate.weigh(scores, chosen), fewest)
         return routed.view_as(x) + self.shared_experts(x, context)
 
 

@@ -37,8 +37,10 @@ def measure(
     device: torch.device,
     dtype: torch.dtype,
     say: Callable[[str], None],
+    watcher: Callable[[int, int, int], None],
 ) -> None:
-    """Measure the checkpoint on those tasks on which it wasn't yet. `step`: its stage's place in the recipe.
+    """Measure the checkpoint on those tasks on which it wasn't yet. `step`: its stage's place in the recipe. `watcher`:
+    as in `Engine`.
 
     Raises UserError if another checkpoint was measured on other problems.
     """
@@ -53,6 +55,7 @@ def measure(
         )
     network, tokenizer = load_model(model, device), Tokenizer.from_directory(model)
     engine = Engine(network, tokenizer, dtype=dtype)
+    engine.watcher = watcher
     for label, task in tasks.items():
         evaluation = evaluate(
             engine, tokenizer, task, problems=settings.problems, samples=settings.samples,

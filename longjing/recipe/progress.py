@@ -1,6 +1,7 @@
 """What one sees while a recipe runs: a bar, a line of what matters, measurements and advice as they come.
 
-On a terminal the bar and the line stay in place; elsewhere the line is printed every few seconds.
+On a terminal the bar and the line stay in place; elsewhere the line is printed every few seconds. Within a step it is
+said how far that is: on the terminal at once, elsewhere every half minute.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from longjing.runs.figures import figures, seconds_left, steps_done
 from longjing.runs.jsonl import Row
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+_QUIET = 30.0  # seconds without a line, after which one says how far a step is
 _SILENCE = 50  # steps before the same advice is given again
 
 
@@ -39,9 +41,10 @@ class StageProgress:
     ) -> None:
         self._console, self._name, self._kind, self._given = console, name, kind, steps
         self._tolerance, self._rows = tolerance, rows
-        self._busy = ""
+        self._busy = self._far = ""
         self._advised: dict[str, int] = {}
         self._printed = -_PLAIN_EVERY
+        self._spoke = monotonic()
         self._live: Live | None = None
 
     @contextmanager
@@ -56,7 +59,7 @@ class StageProgress:
     def metrics(self, row: Row) -> None:
         # A resumed stage repeats the steps that were logged but not saved.
         self._rows = [*(earlier for earlier in self._rows if earlier["step"] < row["step"]), row]
-        self._busy = ""
+        self._busy = self._far = ""
         if self._live is None and (monotonic() - self._printed >= _PLAIN_EVERY or self._done == self._steps):
             self._printed = monotonic()
             self._say(f"{self._name} {self._counted}  {self._headline}{self._left()}")
@@ -66,7 +69,7 @@ class StageProgress:
                 self._say(f"note: {advice.text}", "yellow")
 
     def evaluation(self, row: Row) -> None:
-        self._busy = ""
+        self._busy = self._far = ""
         score = "nothing judged"
         if row["pass_at_1"] is not None:
             score = f"{row['pass_at_1']:.1%} right ({row['low']:.1%} to {row['high']:.1%})"
@@ -74,9 +77,20 @@ class StageProgress:
         self._say(f"{self._name} after {row['step'] + 1} steps: {score}, {of}", "bold")
 
     def status(self, text: str) -> None:
-        self._busy = text
+        self._busy, self._far = text, ""
         if self._live is None:
             self._say(f"{self._name}: {text}")
+
+    def sampled(self, done: int, number: int, tokens: int) -> None:
+        self._progress(f"{done} of {number} completions sampled, {tokens:,} tokens")
+
+    def updated(self, done: int, number: int) -> None:
+        self._progress(f"{done} of {number} completions learned from")
+
+    def _progress(self, text: str) -> None:
+        self._far = text
+        if self._live is None and monotonic() - self._spoke >= _QUIET:
+            self._say(f"{self._name} {self._counted}  {text}")
 
     @property
     def _done(self) -> int:
@@ -95,6 +109,7 @@ class StageProgress:
         return "  ".join(f"{label} {value}" for label, value in figures(self._kind, self._rows))
 
     def _say(self, text: str, style: str = "") -> None:
+        self._spoke = monotonic()
         self._console.print(Text(text, style), soft_wrap=True)
 
     def _left(self) -> str:
@@ -108,4 +123,6 @@ class StageProgress:
         lines = Table.grid()
         lines.add_row(table)
         lines.add_row(Text(self._busy or self._headline, "cyan", overflow="ellipsis", no_wrap=True))
+        if self._far:
+            lines.add_row(Text(self._far, "dim", overflow="ellipsis", no_wrap=True))
         return lines

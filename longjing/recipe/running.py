@@ -168,9 +168,13 @@ class _Runner:
         return type(stage).model_validate(settings)
 
     def _measure(self, name: str, model: Path, number: int) -> None:
-        if self._recipe.measure is not None:
+        if self._recipe.measure is None:
+            return
+        progress = StageProgress(self._console, f"measuring {name}", "sample", None, [])
+        with progress.shown():
             measure(
-                self._recipe.measure, self._run, name, model, step=number, say=self._say, **self._where
+                self._recipe.measure, self._run, name, model, step=number, say=self._say,
+                watcher=progress.sampled, **self._where,
             )  # fmt: skip
 
     def _say(self, text: str) -> None:

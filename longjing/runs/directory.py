@@ -49,6 +49,12 @@ class Watcher(Protocol):
     def status(self, text: str) -> None:
         """What the stage is busy with, in a few words."""
 
+    def sampled(self, done: int, number: int, tokens: int) -> None:
+        """So many of a number of completions are done, with so many tokens: an engine's `watcher`."""
+
+    def updated(self, done: int, number: int) -> None:
+        """An update has read so many of a number of completions."""
+
 
 class RunDirectory:
     """The directory of a run, to read or (inside `writing`) to write."""
@@ -215,6 +221,16 @@ class StageDirectory:
         """Tell whoever looks on what the stage is busy with."""
         if self._watcher is not None:
             self._watcher.status(text)
+
+    def sampled(self, done: int, number: int, tokens: int) -> None:
+        """As `Watcher.sampled`."""
+        if self._watcher is not None:
+            self._watcher.sampled(done, number, tokens)
+
+    def updated(self, done: int, number: int) -> None:
+        """As `Watcher.updated`."""
+        if self._watcher is not None:
+            self._watcher.updated(done, number)
 
 
 def _binding(recipe: dict[str, Any], count: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def rows(
     measure(
         settings, run, checkpoint, model,
         step=0, seed=1, device=torch.device("cpu"), dtype=torch.float32, say=said.append,
+        watcher=lambda done, number, tokens: None,
     )  # fmt: skip
     return run.checkpoints.rows(), said
 

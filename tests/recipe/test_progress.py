@@ -46,6 +46,33 @@ def test_without_a_terminal_lines_come_now_and_then(monkeypatch: pytest.MonkeyPa
     assert "\x1b" not in shown(screen)
 
 
+def test_a_long_step_shows_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every half minute without a terminal, at once on one."""
+    now = 0.0
+    monkeypatch.setattr(progress, "monotonic", lambda: now)
+    screen = console()
+    look = StageProgress(screen, "zero", "reinforce", 60, [])
+    for second in range(100):
+        now = float(second)
+        look.sampled(second, 256, 90 * second)
+    now = 130.0
+    look.updated(64, 256)
+    assert shown(screen).splitlines() == [
+        "zero 0/60  30 of 256 completions sampled, 2,700 tokens",
+        "zero 0/60  60 of 256 completions sampled, 5,400 tokens",
+        "zero 0/60  90 of 256 completions sampled, 8,100 tokens",
+        "zero 0/60  64 of 256 completions learned from",
+    ]
+    look.metrics(reinforcement_row(0))
+    look.sampled(1, 256, 90)
+    assert len(shown(screen).splitlines()) == 5
+    bar = console(terminal=True)
+    look = StageProgress(bar, "zero", "reinforce", 60, [])
+    with look.shown():
+        look.sampled(7, 256, 1234)
+    assert "7 of 256 completions sampled, 1,234 tokens" in shown(bar)
+
+
 def test_a_stage_may_learn_from_its_data_how_long_it_is() -> None:
     screen = console()
     look = StageProgress(screen, "tune", "finetune", None, [])

@@ -275,13 +275,21 @@ def test_a_watcher_hears_every_row(tmp_path: Path) -> None:
             self.heard: list[object] = []
             self.metrics = self.evaluation = self.status = self.heard.append
 
+        def sampled(self, *told: int) -> None:
+            self.heard.append(told)
+
+        def updated(self, *told: int) -> None:
+            self.heard.append(told)
+
     watcher = Watcher()
     stage = RunDirectory(tmp_path).stage("read", watcher)
     stage.load_state()
     stage.status("reading")
+    stage.sampled(1, 2, 30)
+    stage.updated(2, 2)
     stage.metrics.append({"step": 1})
     stage.evaluations.append({"step": 2})
-    assert watcher.heard == ["reading", {"step": 1}, {"step": 2}]
+    assert watcher.heard == ["reading", (1, 2, 30), (2, 2), {"step": 1}, {"step": 2}]
 
 
 # The run

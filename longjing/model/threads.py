@@ -1,0 +1,37 @@
+"""How many CPU threads decoding takes.
+
+A step of decoding is a chain of small products: a second thread waits more than it works. So small models decode on
+one thread, whatever else may use all of them (`benchmarks/threads.py`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+SMALL = 20_000_000  # parameters; below, decoding gains little from a second thread
+
+
+def is_small(model: nn.Module) -> bool:
+    """Whether a step of decoding with the model is mostly overhead, and not arithmetic."""
+    return sum(parameter.numel() for parameter in model.parameters()) < SMALL
+
+
+def decoding_threads(small: bool) -> int:
+    """How many of this process's threads decoding should take, for a model that is `small` or isn't."""
+    return 1 if small else torch.get_num_threads()
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """While the block runs, PyTorch computes on at most `count` threads."""
+    before = torch.get_num_threads()
+    if count >= before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
