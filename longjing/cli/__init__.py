@@ -5,11 +5,13 @@ Heavy imports are inside the commands, so that `longjing --help` answers at once
 
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from longjing import __version__
 from longjing.cli import data, measuring, models, runs, sandbox, serving, tasks
 from longjing.errors import UserError
 
@@ -28,6 +30,27 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 for name, command in _COMMANDS.items():
     app.command(name)(command)
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="which Longjing this is, and end")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="with --version: of what this machine does, too")
+    ] = False,
+) -> None:
+    if version:
+        print(f"longjing {__version__}")
+        if verbose:
+            from longjing.cli.machine import describe
+
+            describe()
+        raise typer.Exit
+    if verbose:
+        raise UserError("--verbose goes with --version: longjing --version --verbose")
+
+
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(data.app, name="data")
 app.add_typer(sandbox.app, name="sandbox")

@@ -10,9 +10,6 @@ from longjing.cli.models import Device, Dtype
 from longjing.cli.printing import say
 from longjing.errors import UserError
 
-# Parameters below which more threads gain the engine little, and take a core from those who bring it work.
-SMALL = 20_000_000
-
 
 def serve(
     models: Annotated[
@@ -87,7 +84,12 @@ def serve(
     bound = listen(host, port)
     where = address(bound)
     local = host in ("127.0.0.1", "localhost", "::1")
-    service = Service(device, dtype, Limits(max_batch, queue, cache_mb << 20, prefix_mb << 20))
+    if threads is None:  # a core for those who bring the work
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+    else:
+        torch.set_num_threads(threads)
+    limits = Limits(max_batch, queue, cache_mb << 20, prefix_mb << 20, threads)
+    service = Service(device, dtype, limits)
     for name in models or ["r1"]:
         served = service.load(name)
         say(
@@ -95,8 +97,6 @@ def serve(
             f"{served.name}: {served.parameters / 1e6:.1f} million parameters, context {served.length}",
             "dim",
         )
-    largest = max(served.parameters for served in service.models.values())
-    torch.set_num_threads(threads or (1 if largest < SMALL else max(1, torch.get_num_threads() - 1)))
     app = build(service, Rules(api_key, timeout, max_request_mb << 20, tuple(cors or ())))
     if page:
         mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)

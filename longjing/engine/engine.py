@@ -62,9 +62,10 @@ class Engine:
 
     `record_routes` keeps the experts that tokens took, for the trainer to replay. `batch_invariant`: a token's bits
     don't depend on what runs beside it, in float32 on a CPU whose products allow it; then few rows cost as much as
-    sixteen, so that by default it holds for small models only. A CPU works on it with `decoding_threads`. `speculate` drafts with the
-    model's prediction module; "auto" does where that is measured to be faster. `end_tokens` default to the
-    model's. A `dtype` other than the weights' makes the engine keep a copy, which `refresh` renews. Raises
+    sixteen, so that by default it holds for small models only. `threads`: of the CPU, while it works; by default
+    `decoding_threads`. `speculate` drafts with the model's prediction module; "auto" does where that is measured to
+    be faster. `end_tokens` default to the model's. A `dtype` other than the weights' makes the engine keep a copy,
+    which `refresh` renews. Raises
     UserError for settings that can't be. Drive it from one thread.
     """
 
@@ -77,6 +78,7 @@ class Engine:
         max_batch: int = 256,
         record_routes: bool = False,
         batch_invariant: bool | None = None,
+        threads: int | None = None,
         speculate: bool | Literal["auto"] = False,
         end_tokens: Collection[int] | None = None,
         dtype: torch.dtype | None = None,
@@ -115,7 +117,7 @@ class Engine:
         self._device = weight.device
         self._cache = RectangleCache(area, [config.cache_width] * layers, kept, self._device, routes)
         small = is_small(self.model)
-        self._threads = decoding_threads(small)
+        self._threads = threads or decoding_threads(small)
         invariant = small if batch_invariant is None else batch_invariant
         self._runner = Runner(self.model, self._cache, drafts, mixtures > 0, invariant)
         self._prefixes = PrefixStore(prefix_bytes)

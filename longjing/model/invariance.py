@@ -22,7 +22,7 @@ _LATENT = ModelConfig(
     v_head_dim=32, first_k_dense_replace=1, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
     moe_intermediate_size=96,
 )  # fmt: skip
-_DENSE = ModelConfig("qwen2", 256, 384, 512, 2, 8, 2, head_dim=64, attention_bias=True)
+_DENSE = ModelConfig("qwen2", 512, 384, 1536, 2, 8, 2, head_dim=64, attention_bias=True)
 
 
 class _Entries:
@@ -74,11 +74,13 @@ def _measured(threads: int) -> bool:
     return all(is_batch_invariant(Decoder(config).initialise(0).eval()) for config in (_LATENT, _DENSE))
 
 
-def in_words(threads: int) -> str:
-    """What `products_are_batch_invariant` found for that many threads, for people."""
+def in_words() -> str:
+    """What `products_are_batch_invariant` found, for people."""
+    threads = torch.get_num_threads()
+    where = "on one thread" if threads == 1 else f"on {threads} threads"
     if products_are_batch_invariant():
-        return f"with {threads} thread(s) a token's bits here don't depend on what is computed beside it"
+        return f"{where} a token's bits don't depend on what is computed beside it (tried with two small networks)"
     return (
-        f"with {threads} thread(s) a token's bits here depend on what is computed beside it, as far as rounding goes "
-        "(below 1e-5): this machine's matrix products choose another order for few rows"
+        f"{where} a token's bits depend on what is computed beside it, as far as rounding goes: this machine's matrix "
+        "products add up in another order where rows are few"
     )

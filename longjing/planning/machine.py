@@ -50,7 +50,7 @@ def measure(
     reading = _median(memory.sum, device)
     return Machine(
         device=str(device),
-        name=_name(device),
+        name=name_of(device),
         dtype=str(dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         matmul=2 * size**3 / seconds,
@@ -85,7 +85,8 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _name(device: torch.device) -> str:
+def name_of(device: torch.device) -> str:
+    """The device's, or of `cpu` the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")

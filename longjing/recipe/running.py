@@ -22,7 +22,9 @@ from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
 from longjing.model.device import keep_freed_memory
 from longjing.model.files import SHIPPED, resolve
+from longjing.model.invariance import products_are_batch_invariant
 from longjing.planning.bill import Bill, Prices
+from longjing.planning.machine import name_of
 from longjing.recipe import lineage
 from longjing.recipe.checkpoints import measure
 from longjing.recipe.diagnosis import tolerance
@@ -59,14 +61,24 @@ def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
         keep_freed_memory()
     run = RunDirectory(out)
     runner = _Runner(recipe, run, console)
+    offers = machine_offers(recipe)
     runner.refuse_what_is_missing()
     with run.writing(recipe.to_dict(), reread=_reread):
+        run.write_json("machine.json", offers)
         try:
             runner.forget_what_was_deleted()
             for stage in recipe.stages:
                 runner.stage(stage)
         finally:
             account(run)
+
+
+def machine_offers(recipe: Recipe) -> dict[str, Any]:
+    """What this machine does with the recipe's numbers: its processor, and whether its products are batch-invariant
+    (None where that isn't asked: on a GPU, and in bfloat16)."""
+    device = torch.device(recipe.device)
+    exact = device.type == "cpu" and recipe.dtype == "float32"
+    return {"name": name_of(device), "batch_invariant": products_are_batch_invariant() if exact else None}
 
 
 def _reread(old: dict[str, Any]) -> dict[str, Any]:

@@ -31,12 +31,14 @@ _EFFORTS: dict[Effort, float] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one model's engine may use. `queue`: requests that wait beyond the `rows` that run at once."""
+    """What one model's engine may use. `queue`: requests that wait beyond the `rows` that run at once. `threads`: of
+    the CPU, by default the engine's own choice."""
 
     rows: int = 256
     queue: int = 256
     cache_bytes: int = 1 << 30
     prefix_bytes: int = 1 << 28
+    threads: int | None = None
 
 
 @dataclass
@@ -247,7 +249,7 @@ class Service:
         limits = self._limits
         engine = Engine(
             model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
-            prefix_bytes=limits.prefix_bytes,
+            prefix_bytes=limits.prefix_bytes, threads=limits.threads,
         )  # fmt: skip
         worker = Worker(engine, limits.queue, lambda job: self.on_end(name, job))
         if self._refusing:

@@ -74,7 +74,8 @@ def test_of_a_large_vocabulary_a_row_keeps_what_it_should_whoever_stands_beside_
     for row, asked in enumerate(rows):
         ordered = sorted(probabilities[row].tolist(), reverse=True)[: asked.top_k or None]
         before, nucleus = 0.0, 0
-        while nucleus < len(ordered) and (before < asked.top_p * sum(ordered) - 1e-5 or not nucleus):
+        least = asked.top_p * sum(ordered) - 1e-5 if asked.top_p < 1 else float("inf")
+        while nucleus < len(ordered) and (before < least or not nucleus):
             before += ordered[nucleus]
             nucleus += 1
         assert torch.equal(kept[row][kept[row] > 0], probabilities[row][kept[row] > 0])

@@ -45,6 +45,7 @@ def render(run: RunDirectory) -> str:
     environment.filters |= {"share": lambda value: f"{value:.1%}", "duration": duration, "quantity": quantity}
     return environment.get_template("page.html.jinja").render(
         recipe=recipe,
+        machine=run.read_json("machine.json"),
         recipe_yaml=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
         stages=stages,
         lineage=Lineage.of(recipe["stages"], stages) if len(stages) > 1 else None,
