@@ -58,6 +58,19 @@ def test_help_has_what_each_command_is_for(
     assert "Usage: longjing" in text and ("longjing run r1-zero" in text or command != ())
 
 
+def test_the_version_says_on_request_what_the_machine_offers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"longjing {__version__}\n"
+    assert call(monkeypatch, "--version", "--verbose") == 0
+    text = capsys.readouterr().out
+    for expected in ("torch 2", "processor: ", "device: ", "float32: on one thread a token's bits "):
+        assert expected in text
+    assert call(monkeypatch, "--verbose") == 2
+    assert "longjing --version --verbose" in capsys.readouterr().err
+
+
 def test_help_needs_no_torch() -> None:
     code = "import sys, longjing.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

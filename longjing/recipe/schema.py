@@ -89,7 +89,9 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")
     dtype: str = Field("float32", description="float32 or bfloat16")
-    threads: int | None = Field(None, ge=1, description="CPU threads; PyTorch's own choice if not given")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of an update, all cores if not given; small models decode on one"
+    )
     prices: Prices = Field(default_factory=Prices, description="what the bill assumes")
     measure: MeasureSettings | None = Field(None, description="what every checkpoint is measured on")
     final: str | None = Field(None, description="the stage whose model is the run's; the last if not given")

@@ -66,6 +66,21 @@ def test_a_finished_run_is_shown_whole(tmp_path: Path) -> None:
     assert page.tags.count("svg") == 18 and "not finished" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("offers", "says"),
+    [
+        (True, "an EPYC: measured at the start, a token's bits don't depend on"),
+        (False, "an EPYC: measured at the start, a token's bits depend, as far as rounding goes, on"),
+        (None, "an EPYC."),
+    ],
+)
+def test_what_the_machine_offers_is_said(tmp_path: Path, offers: bool | None, says: str) -> None:
+    run = write_run(tmp_path / "run")
+    assert "measured at the start" not in Page(render(run)).text
+    run.write_json("machine.json", {"name": "an EPYC", "batch_invariant": offers})
+    assert says in Page(render(run)).text
+
+
 def test_a_run_without_a_finished_model_invites_nobody_to_talk(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     for stage in run.stages():
