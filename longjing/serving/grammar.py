@@ -17,6 +17,7 @@ from longjing.text.tokenizer import Tokenizer
 _COMPACT = {"x-guidance": {"whitespace_flexible": False}}  # no room for endless white space
 # The white space that models were taught to write calls with.
 _SPACED = {"x-guidance": {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}}
+_USUAL = 0.005  # seconds that a token may take all the time
 _NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 _REFUSED = "the JSON schema can't be honoured"
 _CALLS = """%llguidance {{}}
@@ -42,10 +43,6 @@ class Grammars:
         self._tags_are_tokens = None not in map(tokenizer.token_id, (OPEN, CLOSE))
         closers = [token for token in map(tokenizer.token_id, ("}", "]", '"')) if token is not None]
         self._trials = Trials(tokenizer_line(written, vocabulary, end_tokens, closers))
-
-    def close(self) -> None:
-        """End the process in which grammars are tried."""
-        self._trials.close()
 
     def json(self, schema: Mapping[str, Any]) -> "Grammar":
         """Raises UserError for a schema that can't be kept."""
@@ -110,15 +107,28 @@ def _numbers(schema: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 unseen.append(value)
 
 
+class Pace:
+    """Watches what the texts of one request take: everybody else's wait meanwhile."""
+
+    def __init__(self) -> None:
+        self._debt = 0.0
+
+    def note(self, seconds: float) -> None:
+        """Of computing, for one token. Raises UserError once they are too many, at once or all the time."""
+        self._debt = max(0.0, self._debt + seconds - _USUAL)
+        if self._debt > STEP:
+            raise UserError("to follow it takes too long")
+
+
 class Grammar:
     """The `Guide` of one text."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
-        self._matcher, self._read = matcher, 0
+    def __init__(self, matcher: LLMatcher, pace: "Pace | None" = None) -> None:
+        self._matcher, self._read, self._pace = matcher, 0, pace or Pace()
 
     def copy(self) -> "Grammar":
         """For another text; it costs less than to read the schema again."""
-        return Grammar(self._matcher.deep_copy())
+        return Grammar(self._matcher.deep_copy(), self._pace)
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
         """See `Guide`. Raises UserError when the grammar can't be followed any further: it has grown too large, takes
@@ -129,8 +139,7 @@ class Grammar:
         mask = bytearray(self._matcher.compute_logit_bias())
         if self._matcher.is_error():  # the mask would say that the text has come to its end
             raise UserError(reason_of(self._matcher))
-        if time.thread_time() - began > STEP:  # all others wait meanwhile
-            raise UserError(f"to follow it takes more than {STEP:g} s for a token")
+        self._pace.note(time.thread_time() - began)
         allowed = torch.frombuffer(mask, dtype=torch.uint8)[:vocabulary] > 0
         if not allowed.any():
             raise UserError("it leaves no way to go on")

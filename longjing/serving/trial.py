@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -42,7 +44,8 @@ class Trials:
     def __init__(self, tokenizer: str) -> None:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running: list[subprocess.Popen[bytes]] = []  # one at most
+        weakref.finalize(self, _end, self._running)
         self._known: OrderedDict[bytes, str | None] = OrderedDict()
 
     def refuse(self, grammars: Sequence[str]) -> str | None:
@@ -59,21 +62,15 @@ class Trials:
                 self._known.popitem(last=False)
             return found
 
-    def close(self) -> None:
-        """End the process, if there is one."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-
     def _ask(self, line: bytes) -> str | None:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
+        if not self._running:
+            process = subprocess.Popen(
                 [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+            self._running.append(process)
             line = self._tokenizer.encode() + b"\n" + line
-        stdin, stdout = self._process.stdin, self._process.stdout
+        stdin, stdout = self._running[0].stdin, self._running[0].stdout
         assert stdin is not None and stdout is not None
         answer = b""
         with suppress(BrokenPipeError):
@@ -81,10 +78,18 @@ class Trials:
             stdin.flush()
             answer = _line(stdout.fileno(), 1.5 * _WALL)
         if not answer.endswith(b"\n"):
-            self.close()
+            _end(self._running)
             return _TOO_MUCH
         found = json.loads(answer)
         return found if found is None else str(found)
+
+
+def _end(running: list[subprocess.Popen[bytes]]) -> None:
+    while running:
+        process = running.pop()
+        process.kill()
+        with process:  # close its pipes, and wait
+            pass
 
 
 def _line(descriptor: int, seconds: float) -> bytes:
@@ -99,7 +104,9 @@ def _line(descriptor: int, seconds: float) -> bytes:
     return read
 
 
-def tokenizer_line(tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]) -> str:
+def tokenizer_line(
+    tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]
+) -> str:
     """What `Trials` is made with. `ways_out`: tokens by which a text is likely to come to its end."""
     return json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])
 
@@ -116,7 +123,7 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             _bound()
-            _in_thread(lambda line=line, writing=writing: _answer(writing, tokens, ends, ways_out, line))
+            _in_thread(partial(_answer, writing, tokens, ends, ways_out, line))
             os._exit(1)
         os.close(writing)
         answer = _line(reading, _WALL)
@@ -183,7 +190,7 @@ def _walk(matcher: LLMatcher, ends: list[int], ways_out: list[int], first: bool)
 
 
 def reason_of(matcher: LLMatcher) -> str:
-    """What has gone wrong, without the state that follows it. Of a pattern that is none, the reason is the last line."""
+    """What has gone wrong, without the state that follows; of a pattern that is none, the last line says it."""
     first, *others = str(matcher.get_error()).strip().splitlines() or [""]
     return (others[-1] if others and first.endswith(":") else first)[:300]
 

@@ -48,7 +48,11 @@ _SLACK = 64  # tokens that a cut may add: more than it does
 
 
 class TooLong(UserError):
-    """A text has more tokens than it may."""
+    """A text has more tokens than it may. `tokens`: how many, as far as they were counted."""
+
+    def __init__(self, tokens: str) -> None:
+        super().__init__(f"the text has {tokens} tokens")
+        self.tokens = tokens
 
 
 class Tokenizer:
@@ -231,17 +235,19 @@ class Tokenizer:
         # A batch of one: `encode` would hold the interpreter.
         (encoding,) = self._backend.encode_batch([text], add_special_tokens=False)
         if len(encoding) > most:
-            raise TooLong(f"the text has {len(encoding)} tokens, more than {most}")
+            raise TooLong(str(len(encoding)))
         return encoding
 
     def _count(self, text: str, most: int) -> None:
         """Raise TooLong once a part of the text has more tokens than `most`, though it is cut where tokens may lie."""
         count, window = 0, max(1024, min(_WINDOW, 4 * most))
         for start in range(0, len(text), window):
-            (piece,) = self._backend.encode_batch_fast([text[start : start + window]], add_special_tokens=False)
+            (piece,) = self._backend.encode_batch_fast(
+                [text[start : start + window]], add_special_tokens=False
+            )
             count += max(0, len(piece) - _SLACK)
             if count > most:
-                raise TooLong(f"the text has more than {most} tokens")
+                raise TooLong(f"more than {most}")
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text. Bytes that are no UTF-8 become U+FFFD."""

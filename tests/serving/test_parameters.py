@@ -125,7 +125,9 @@ def test_what_many_replies_share_is_made_once(r1_server, monkeypatch):
     encoded, compiled, served = [], [], r1_server.served
     encode, json_of = type(served.tokenizer)._encoding, Grammars.json
     monkeypatch.setattr(
-        type(served.tokenizer), "_encoding", lambda self, text: encoded.append(text) or encode(self, text)
+        type(served.tokenizer),
+        "_encoding",
+        lambda self, text, most: encoded.append(text) or encode(self, text, most),
     )
     monkeypatch.setattr(
         Grammars, "json", lambda self, schema: compiled.append(schema) or json_of(self, schema)
