@@ -161,7 +161,6 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("messages", {"messages": [{"role": "tool", "content": "x"}]}),
     ("max_tokens", {"max_tokens": 0}),
     ("max_tokens", {"max_tokens": 5, "max_completion_tokens": 6}),
-    ("messages", {"max_tokens": 10**6}),
     ("temperature", {"temperature": 2.1}),
     ("temperature", {"temperature": "hot"}),
     ("temperature", {"temperature": 1e-40}),
