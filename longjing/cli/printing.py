@@ -1,5 +1,6 @@
 """How commands print: framed on a terminal, plain where another program reads."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,16 @@ from rich.text import Text
 
 def say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style), soft_wrap=True)
+
+
+def announce(console: Console, text: str, style: str = "") -> None:
+    """Say it if it can be said: who serves goes on though nobody reads, or the disk is full that was to keep it."""
+    try:
+        say(console, text, style)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # what is still to be written would fail once more at the end
+        os.close(nowhere)
 
 
 def where(device: str, dtype: str) -> str:

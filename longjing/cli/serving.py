@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.models import Device, Dtype
-from longjing.cli.printing import say
+from longjing.cli.printing import announce
 from longjing.errors import UserError
 
 
@@ -92,7 +92,7 @@ def serve(
     service = Service(device, dtype, limits)
     for name in models or ["r1"]:
         served = service.load(name)
-        say(
+        announce(
             console,
             f"{served.name}: {served.parameters / 1e6:.1f} million parameters, context {served.length}",
             "dim",
@@ -101,7 +101,7 @@ def serve(
     if page:
         mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)
     if not (local or api_key):
-        say(
+        announce(
             console,
             "Anyone who reaches this machine can use it: give --api-key, or listen on 127.0.0.1.",
             "yellow",
@@ -109,8 +109,8 @@ def serve(
 
     def ready(server: object) -> None:
         if page:
-            say(console, f"Page:  {where}")
-        say(console, f"API:   {where}/v1" + ("   (Ctrl-C stops it)" if console.is_terminal else ""))
+            announce(console, f"Page:  {where}")
+        announce(console, f"API:   {where}/v1" + ("   (Ctrl-C stops it)" if console.is_terminal else ""))
 
     run(app, service, bound, grace, ready)
-    say(console, "Stopped.")
+    announce(console, "Stopped.")

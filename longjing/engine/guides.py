@@ -15,17 +15,20 @@ class Penalties:
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
         self._counts: Counter[int] = Counter()
+        self._said: Tensor | None = None
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
         """See `Guide`."""
         sampling, counts = self._sampling, self._counts
-        counts.update(tokens[counts.total() :])
-        bias = torch.zeros(vocabulary)
-        for token, value in sampling.logit_bias.items():
-            bias[token] = value
-        for token, count in counts.items():
-            bias[token] -= sampling.presence_penalty + sampling.frequency_penalty * count
-        return bias
+        if self._said is None:
+            self._said = torch.zeros(vocabulary)
+            self._said[list(sampling.logit_bias)] = torch.tensor(list(sampling.logit_bias.values()))
+        new = tokens[counts.total() :]
+        counts.update(new)
+        for token in set(new):  # only these have changed
+            penalty = sampling.presence_penalty + sampling.frequency_penalty * counts[token]
+            self._said[token] = sampling.logit_bias.get(token, 0.0) - penalty
+        return self._said
 
 
 def guides(sampling: Sampling, guide: Guide | None) -> list[Guide]:

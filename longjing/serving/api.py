@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from longjing.serving.chat import ChatReply
 from longjing.serving.completions import CompletionReply
 from longjing.serving.errors import Busy, Closed, Refused
 from longjing.serving.http import Counting, Doorkeeper, EventStream, Gone, error, error_body, unless_gone
+from longjing.serving.lanes import Lanes
 from longjing.serving.metrics import Metrics
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ResponsesRequest
@@ -99,6 +100,11 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     app.state.open_requests = 0
     app.add_middleware(Counting, note=lambda path, status: metrics.requests.labels(path, status).inc())
     _explain_errors(app, rules)
+    lanes = Lanes(4 * max((served.worker.most for served in service.models.values()), default=64))
+
+    async def prepared(request: Request, bound: bool, work: Callable[[], list[Job]]) -> list[Job]:
+        """In a thread: a long prompt must not hold up everybody's stream."""
+        return await lanes.of(len(await request.body()), bound).run(work)
 
     def served_as(name: str | None) -> Served:
         served = service.find(name)
@@ -124,15 +130,14 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     async def chat_completions(request: Request, asked: ChatRequest) -> Response:
         """Answer a conversation; the reasoning comes apart from the answer."""
         served = served_as(asked.model)
-        # In a thread: a long prompt must not hold up everybody's stream.
-        jobs = await asyncio.to_thread(served.chat, asked)
+        jobs = await prepared(request, asked.bound, lambda: served.chat(asked))
         return await answer(request, served, jobs, ChatReply(asked, served), asked.stream)
 
     @app.post("/v1/completions", responses=_STREAMED)
     async def completions(request: Request, asked: CompletionRequest) -> Response:
         """Continue text as it stands."""
         served = served_as(asked.model)
-        jobs = await asyncio.to_thread(served.complete, asked)
+        jobs = await prepared(request, False, lambda: served.complete(asked))
         return await answer(request, served, jobs, CompletionReply(asked, served), asked.stream)
 
     @app.post("/v1/responses", responses=_STREAMED)
@@ -140,7 +145,8 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
         """Answer in OpenAI's newer form."""
         served = served_as(asked.model)
         with asked.in_own_names():
-            jobs = await asyncio.to_thread(served.chat, asked.as_chat())
+            chat = asked.as_chat()
+            jobs = await prepared(request, chat.bound, lambda: served.chat(chat))
         return await answer(request, served, jobs, ResponsesReply(asked, served), asked.stream)
 
     @app.get("/v1/models")
@@ -197,6 +203,8 @@ async def _guarded(
         yield broken(504, _slow(seconds))
     except Closed as problem:
         yield broken(503, str(problem))
+    except Refused as problem:
+        yield broken(400, str(problem))
     except Exception as problem:
         yield broken(500, f"the engine broke: {problem}")
     finally:

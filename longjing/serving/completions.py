@@ -57,7 +57,7 @@ class CompletionReply:
         return {
             "index": number, "text": echo + piece.answer, "finish_reason": piece.finish_reason,
             "logprobs": self._logprobs(piece, offsets),
-        }  # fmt: skip
+        } | ({"notices": piece.notices} if piece.notices else {})  # fmt: skip
 
     def _logprobs(self, piece: Piece, offsets: "Offsets") -> dict[str, Any] | None:
         if self._asked.logprobs is None:

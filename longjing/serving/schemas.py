@@ -7,7 +7,9 @@ such as `user`, is accepted and has no effect.
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from longjing.serving.bounded import Bounded
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Text = Annotated[str, Field(max_length=10_000_000)]
@@ -25,7 +27,7 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 
 
-class Strict(BaseModel):
+class Strict(Bounded):
     """Unknown names are refused, and numbers are not made of text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -47,7 +49,7 @@ class ToolCall(Strict):
     function: FunctionCall
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(Bounded):
     """A message of the history. Its reasoning is accepted under both names, and dropped; so is what else an
     assistant's message carries when a client sends it back (`refusal`, `annotations`, ...)."""
 
@@ -169,7 +171,9 @@ class CompletionFields(SamplingFields):
     ) = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: (
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=10_000)] | None
+    ) = None
     stream_options: StreamOptions | None = None
 
     @property
@@ -240,6 +244,15 @@ class ChatRequest(CompletionFields):
         if self.thinking is True and self.reasoning_effort == "none":
             raise ValueError("reasoning_effort: none, though enable_thinking is true")
         return self
+
+    @property
+    def bound(self) -> bool:
+        """Whether a grammar binds the reply."""
+        return (
+            (self.response_format is not None and self.response_format.type != "text")
+            or self.tool_choice not in (None, "auto", "none")
+            or any(tool.function.strict for tool in self.offered)
+        )  # fmt: skip
 
     @property
     def offered(self) -> list[Tool]:

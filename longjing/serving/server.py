@@ -1,6 +1,7 @@
 """One process that listens: the API, the page, and leaving in good order."""
 
 import asyncio
+import logging
 import math
 import signal
 import socket
@@ -51,9 +52,16 @@ def run(
     A second SIGINT doesn't wait. `ready` is called when requests are taken; who is in another thread can set the
     server's `should_exit`.
     """
+    server, log = Server(app, service, grace, ready), logging.getLogger("uvicorn.error")
+
+    def worth_saying(record: logging.LogRecord) -> bool:
+        return not server.force_exit  # connections of open pages are broken off: that is no error
+
+    log.addFilter(worth_saying)
     try:
-        Server(app, service, grace, ready).run(sockets=[bound])
+        server.run(sockets=[bound])
     finally:
+        log.removeFilter(worth_saying)
         service.close()
 
 

@@ -20,6 +20,7 @@ from longjing.serving.schemas import ChatRequest, CompletionRequest, Effort, Jso
 from longjing.serving.tools import bound_tools, knows_tools, refuse_marks, template_messages
 from longjing.serving.worker import Job, Worker
 from longjing.text import Tokenizer
+from longjing.text.tokenizer import TooLong
 
 # As the model's makers recommend and the paper measures it; OpenAI's own default, 1, is for models that need no care.
 TEMPERATURE, TOP_P = 0.6, 0.95
@@ -53,6 +54,7 @@ class Served:
 
     def __post_init__(self) -> None:
         self._grammars: Grammars | None = None
+        self._making = threading.Lock()
         self.length = min(self.engine.model.config.max_position_embeddings, self.engine.capacity)
         self.parameters = flops.parameters(self.engine.model.config)
 
@@ -79,7 +81,10 @@ class Served:
                 self.tokenizer, prompt, longest, self.engine.end_tokens, budget=budget, stops=asked.stops,
                 answer=grammar and grammar.copy(), everywhere=everywhere,
             )  # fmt: skip
-            jobs.append(Job(Request(prompt, sampling, turn, keep), turn))
+            notices = self._shortened(asked.longest, longest)
+            jobs.append(
+                Job(Request(prompt, sampling, turn, keep), turn, notices=notices, binding=_binding(asked))
+            )
         return jobs
 
     def complete(self, asked: CompletionRequest) -> list[Job]:
@@ -91,11 +96,12 @@ class Served:
             tokens = self._encode(prompt, "prompt") if isinstance(prompt, str) else prompt
             if not tokens and self.tokenizer.bos_id is not None:
                 tokens = [self.tokenizer.bos_id]
-            self._refuse_unknown(tokens, "prompt")
             longest = self._longest(len(tokens), asked.max_tokens, "prompt")
+            self._refuse_unknown(tokens, "prompt")
             for seed in self._seeds(asked.seed, asked.n, number):
                 sampling = self._sampling(asked, longest, seed, asked.logprobs or 0, asked.stops)
-                jobs.append(Job(Request(tokens, sampling, keep=len(tokens) + longest), None))
+                request = Request(tokens, sampling, keep=len(tokens) + longest)
+                jobs.append(Job(request, None, notices=self._shortened(asked.max_tokens, longest)))
         return jobs
 
     def _refuse_too_many(self, replies: int, parameter: str) -> None:
@@ -146,11 +152,13 @@ class Served:
         try:
             text = tokenizer.render(messages, True, thinking, tools or None)
             if not self._reasons:
-                return tokenizer.encode(text), self.length
+                return tokenizer.encode(text, self.length), self.length
             # A turn's reasoning is dropped from the history: what follows the question begins no later prompt.
             return tokenizer.encode_marking(
-                text, len(tokenizer.render(messages, False, thinking, tools or None))
+                text, len(tokenizer.render(messages, False, thinking, tools or None)), self.length
             )
+        except TooLong as error:
+            raise self._too_long(error.tokens, "messages") from error
         except UserError as error:  # where the model lies is nobody's business
             raise Refused(
                 f"messages: {str(error).removeprefix(f'{tokenizer.origin}: ')}", "messages"
@@ -158,7 +166,9 @@ class Served:
 
     def _encode(self, text: str, parameter: str) -> list[int]:
         try:
-            return self.tokenizer.encode(text)
+            return self.tokenizer.encode(text, self.length)
+        except TooLong as error:
+            raise self._too_long(error.tokens, parameter) from error
         except UserError as error:
             raise Refused(f"{parameter}: {error}", parameter) from error
 
@@ -169,16 +179,25 @@ class Served:
             raise Refused(text, parameter)
 
     def _longest(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
-        """Tokens of the reply: what is wanted, or what the context has room for."""
+        """Tokens of the reply: what is wanted, as far as the context has room for it."""
         room = self.length - prompt
-        if room < 1 or (wanted or 1) > room:
-            raise Refused(
-                f"this model's context is {self.length} tokens, and the prompt has {prompt}"
-                + (f" with max_tokens = {wanted} beside it" if wanted and room > 0 else "")
-                + ": shorten one of them; nothing is cut in silence",
-                parameter, "context_length_exceeded",
-            )  # fmt: skip
-        return wanted or room
+        if room < 1:
+            raise self._too_long(str(prompt), parameter)
+        return min(wanted or room, room)
+
+    def _too_long(self, tokens: str, parameter: str) -> Refused:
+        """In the words that OpenAI's clients look for."""
+        return Refused(
+            f"This model's maximum context length is {self.length} tokens. However, your {parameter} resulted in "
+            f"{tokens} tokens, which leaves no room for a reply. Please reduce the length of the {parameter}.",
+            parameter, "context_length_exceeded",
+        )  # fmt: skip
+
+    def _shortened(self, wanted: int | None, longest: int) -> tuple[str, ...]:
+        """Many clients ask for more than a small model has, always."""
+        if wanted is None or wanted <= longest:
+            return ()
+        return (f"max_tokens = {wanted} is more than the context has room for: it was taken for {longest}.",)
 
     def _seeds(self, seed: int | None, n: int | None, prompt: int = 0) -> list[int]:
         chosen = secrets.randbits(63) if seed is None else seed
@@ -211,17 +230,23 @@ class Served:
         binding = forced or any(tool.function.strict for tool in asked.offered)
         if schema is None and not binding:
             return None
-        if self._grammars is None:
-            vocabulary = self.engine.model.config.vocab_size
-            self._grammars = Grammars(self.tokenizer, vocabulary, sorted(self.engine.end_tokens))
+        with self._making:
+            if self._grammars is None:
+                vocabulary = self.engine.model.config.vocab_size
+                self._grammars = Grammars(self.tokenizer, vocabulary, sorted(self.engine.end_tokens))
         try:
             if schema is not None and not asked.offered:
                 return self._grammars.json(schema)
             several = asked.parallel_tool_calls is not False
             return self._grammars.calls(bound_tools(asked), schema, forced, several)
         except UserError as error:
-            name = "tools" if schema is None else "response_format"
+            name = _binding(asked)
             raise Refused(f"{name}: {error}", name) from error
+
+
+def _binding(asked: ChatRequest) -> str:
+    """The parameter that a grammar comes from, if there is one."""
+    return "response_format" if isinstance(asked.response_format, JsonFormat | SchemaFormat) else "tools"
 
 
 class Service:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from longjing.engine import Engine, Event, Request
 from longjing.engine.turn import Turn
-from longjing.serving.errors import Busy, Closed
+from longjing.serving.errors import Busy, Closed, Refused
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +47,15 @@ class Piece:
 
 @dataclass(eq=False)
 class Job:
-    """One completion wanted. `turn` takes it apart; without one all of it is answer. Times are `perf_counter`'s."""
+    """One completion wanted. `turn` takes it apart; without one all of it is answer. Times are `perf_counter`'s.
+
+    `notices`: what its reader should know anyway. `binding`: the parameter by which a grammar binds its answer.
+    """
 
     request: Request
     turn: Turn | None
+    notices: tuple[str, ...] = ()
+    binding: str | None = None
     submitted: float = field(default_factory=perf_counter)
     first: float | None = None  # when its first token came
     ended: float | None = None
@@ -64,7 +69,7 @@ class Job:
         self.count += len(chunk.token_ids)
         tops: Sequence[Sequence[tuple[int, float]]] = chunk.top or [()] * len(chunk.token_ids)
         reasoned = [False] * len(chunk.token_ids)
-        reason, notices = chunk.finish_reason, list[str]()
+        reason, notices = chunk.finish_reason, [*self.notices]
         if self.turn is None:
             reasoning, answer = "", chunk.text
         else:
@@ -76,13 +81,20 @@ class Job:
             if turn.stopped:  # perhaps by what was held back to the end
                 reason = "stop"
             if reason:
-                notices = turn.notices(reason)
+                notices += turn.notices(reason)
             delta = turn.take()
             reasoning, answer = delta.reasoning, delta.answer
         if reason:
             self.ended = now
         tokens = map(Token, chunk.token_ids, chunk.logprobs, tops, reasoned)
-        return Piece(reasoning, answer, tuple(tokens), reason, tuple(notices))
+        return Piece(reasoning, answer, tuple(tokens), reason, tuple(notices) if reason else ())
+
+    @property
+    def failure(self) -> Refused | None:
+        """Why its answer can't go on: what there is of it doesn't keep to what binds it, and so isn't given."""
+        if self.turn is None or not self.turn.failure:
+            return None
+        return Refused(f"{self.binding}: the answer can't be kept to it: {self.turn.failure}", self.binding)
 
 
 class Mailbox:
@@ -242,11 +254,12 @@ class Worker:
         for event in events:
             job, mailbox, loop = self._jobs[event.id]
             piece = job.take(event)
-            if piece.finish_reason:
+            failure = job.failure
+            if piece.finish_reason or failure:
                 whole = event.generation or self.engine.cancel(event.id)  # it runs on if a stop string came
                 job.reused = whole.reused if whole else 0
                 self._end(event.id)
-            news[loop].append((mailbox, job, piece))
+            news[loop].append((mailbox, job, failure or piece))
         for loop, pieces in news.items():
             _tell(loop, pieces)
 

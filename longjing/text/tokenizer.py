@@ -43,6 +43,18 @@ def _byte_letters() -> dict[str, int]:
 _BYTES = _byte_letters()
 
 
+_WINDOW = 1 << 16  # characters that are encoded at once to count tokens
+_SLACK = 64  # tokens that a cut may add: more than it does
+
+
+class TooLong(UserError):
+    """A text has more tokens than it may. `tokens`: how many, as far as they were counted."""
+
+    def __init__(self, tokens: str) -> None:
+        super().__init__(f"the text has {tokens} tokens")
+        self.tokens = tokens
+
+
 class Tokenizer:
     """Byte-level BPE with its chat template: our own, or that of DeepSeek-R1, Qwen2 or Llama 3.
 
@@ -198,21 +210,44 @@ class Tokenizer:
             return (name or "").encode()
         return bytes(_BYTES[letter] for letter in name)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids. Special tokens written in the text are recognised; none is added."""
-        return self._encoding(text).ids
+    def encode(self, text: str, most: int | None = None) -> list[int]:
+        """Ids. Special tokens written in the text are recognised; none is added.
 
-    def encode_marking(self, text: str, place: int) -> tuple[list[int], int]:
-        """The ids of `text`, and how many of them end before its character `place`."""
-        encoding = self._encoding(text)
+        With `most`, TooLong is raised for a text of more tokens than that, early: the time and memory that it takes
+        follow from `most`, and not from the text. Other threads run meanwhile.
+        """
+        return self._encoding(text, most).ids
+
+    def encode_marking(self, text: str, place: int, most: int | None = None) -> tuple[list[int], int]:
+        """The ids of `text`, and how many of them end before its character `place`. `most` as in `encode`."""
+        encoding = self._encoding(text, most)
         return encoding.ids, sum(end <= place for _, end in encoding.offsets)
 
-    def _encoding(self, text: str) -> Encoding:
+    def _encoding(self, text: str, most: int | None = None) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"character {error.start} of the text is half of a surrogate pair") from error
-        return self._backend.encode(text, add_special_tokens=False)
+        if most is None:
+            return self._backend.encode(text, add_special_tokens=False)
+        if len(text) > 4 * most:  # more than tokens usually hold
+            self._count(text, most)
+        # A batch of one: `encode` would hold the interpreter.
+        (encoding,) = self._backend.encode_batch([text], add_special_tokens=False)
+        if len(encoding) > most:
+            raise TooLong(str(len(encoding)))
+        return encoding
+
+    def _count(self, text: str, most: int) -> None:
+        """Raise TooLong once a part of the text has more tokens than `most`, though it is cut where tokens may lie."""
+        count, window = 0, max(1024, min(_WINDOW, 4 * most))
+        for start in range(0, len(text), window):
+            (piece,) = self._backend.encode_batch_fast(
+                [text[start : start + window]], add_special_tokens=False
+            )
+            count += max(0, len(piece) - _SLACK)
+            if count > most:
+                raise TooLong(f"more than {most}")
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text. Bytes that are no UTF-8 become U+FFFD."""

@@ -102,7 +102,7 @@ def test_the_context_is_what_the_cache_can_hold():
         assert length == running.served.engine.capacity < 512
         assert httpx.get(f"{running.url}/v1/models").json()["data"][0]["max_model_len"] == length
         url, prompt = f"{running.url}/v1/completions", [5] * 10
-        reply = httpx.post(url, json={"prompt": prompt, "max_tokens": length - 9})
+        reply = httpx.post(url, json={"prompt": [5] * length})
         assert reply.status_code == 400 and reply.json()["error"]["code"] == "context_length_exceeded"
         assert httpx.post(url, json={"prompt": prompt, "max_tokens": length - 10}).status_code == 200
 

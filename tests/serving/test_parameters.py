@@ -125,7 +125,9 @@ def test_what_many_replies_share_is_made_once(r1_server, monkeypatch):
     encoded, compiled, served = [], [], r1_server.served
     encode, json_of = type(served.tokenizer)._encoding, Grammars.json
     monkeypatch.setattr(
-        type(served.tokenizer), "_encoding", lambda self, text: encoded.append(text) or encode(self, text)
+        type(served.tokenizer),
+        "_encoding",
+        lambda self, text, most: encoded.append(text) or encode(self, text, most),
     )
     monkeypatch.setattr(
         Grammars, "json", lambda self, schema: compiled.append(schema) or json_of(self, schema)
@@ -159,7 +161,6 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("messages", {"messages": [{"role": "tool", "content": "x"}]}),
     ("max_tokens", {"max_tokens": 0}),
     ("max_tokens", {"max_tokens": 5, "max_completion_tokens": 6}),
-    ("messages", {"max_tokens": 10**6}),
     ("temperature", {"temperature": 2.1}),
     ("temperature", {"temperature": "hot"}),
     ("temperature", {"temperature": 1e-40}),
