@@ -112,9 +112,14 @@ class Door:
         if site in (b"same-origin", b"none") or not (site or origin):  # no browser sends neither
             return ""
         whose = origin.partition("://")[2]
-        if not site and whose and (whose == host or _name(whose) in (self._hosts or ())[len(LOOPBACK) :]):
+        if not site and whose and (whose == host or self._is_named(_name(whose))):
             return ""
         return "this is for the server's own page, not for those of other sites"
+
+    def _is_named(self, name: str) -> bool:
+        """Whether the user has given the name, under which a proxy then shows this server. What else listens on
+        loopback is none of ours."""
+        return name in (self._hosts or ()) and not (name in LOOPBACK or name.startswith("127."))
 
     def _has_key(self, scope: Scope, gate: Gate | None) -> bool:
         if self._key is None:

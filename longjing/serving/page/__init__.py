@@ -22,6 +22,11 @@ from longjing.serving.service import Service
 _SESSIONS = 500  # of which Gradio keeps what they see
 _FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 _STYLES = [Path(__file__).with_name(name) for name in ("page.css", "runs.css")]
+_ICON = (
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Ccircle cx='16' cy='16' r='15' fill='%23059669'/%3E"
+    "%3Cpath d='M9 21c0-9 6-12 14-12 0 9-5 14-12 13l-2 2z' fill='white'/%3E%3C/svg%3E"
+)
+_HEAD = f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
 # What a page of this server may load: nothing from anywhere else, and no image at all but its own, whatever a model
 # writes.
 _POLICY = (
@@ -52,7 +57,7 @@ def mount(
     blocks.state_session_capacity = _SESSIONS
     gr.mount_gradio_app(
         shell, blocks, path="/", theme=theme, css_paths=_STYLES, ssr_mode=False, footer_links=[], show_error=False,
-        run_history=False, mcp_server=False, enable_monitoring=False, pwa=False, max_file_size=0,
+        head=_HEAD, run_history=False, mcp_server=False, enable_monitoring=False, pwa=False, max_file_size=0,
     )  # fmt: skip
     app.router.lifespan_context = shell.router.lifespan_context
     (gradio,) = (route.app for route in shell.router.routes if isinstance(route, Mount))

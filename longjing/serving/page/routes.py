@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from longjing.serving.http import error
 
 _READ = (
-    "/", "/theme.css", "/favicon.ico", "/assets/{path:path}", "/static/js/{path:path}",
+    "/", "/theme.css", "/assets/{path:path}", "/static/js/{path:path}",
     "/gradio_api/app_id", "/gradio_api/heartbeat/{session_hash}", "/gradio_api/queue/data",
 )  # fmt: skip
 _CALLS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
