@@ -15,7 +15,6 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _OPEN = "/health"  # which balancers ask
 _LITTLE = 4096  # bytes of a body from somebody who hasn't shown the key
 _SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
-_CLOSE = {"Connection": "close"}
 
 
 class Gate(Protocol):
@@ -88,10 +87,11 @@ class Door:
             async with asyncio.timeout(self._seconds):
                 body = await _body(header(scope, b"content-length"), receive, most)
         except _TooLarge:
-            refusal = error(413, f"the request is larger than {most} bytes", headers=_CLOSE)
-            return await refusal(scope, receive, send)
+            return await error(413, f"the request is larger than {most} bytes")(scope, receive, send)
         except TimeoutError:
-            refusal = error(408, f"the request didn't come within {self._seconds:g} s", headers=_CLOSE)
+            refusal = error(
+                408, f"the request didn't come within {self._seconds:g} s", headers={"Connection": "close"}
+            )
             return await refusal(scope, receive, send)
         except _Left:
             return None

@@ -30,6 +30,7 @@ _FORM = """<!doctype html>
 <form method="post" action="login">
   <h1>Longjing</h1>
   <label for="key">This server asks for its key.</label>
+  <input name="username" value="longjing" autocomplete="username" hidden>
   <input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
   <button>Go on</button>
   <p role="alert">{problem}</p>
