@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -35,8 +36,8 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page that serves r1, with one run, which has finished."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A page that serves r1, with one run, which has finished."""
     service = Service("cpu")
     service.load("r1")
     app = build(service)
@@ -50,8 +51,14 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stage.rollouts.append(rollout(step, "p", "And 2+2?", completion("2+2=5\n</think>\n\n5"), right))
     stage.finish({})
     mount(app, service, folder, key=None, endpoints=True)
-    with serving(service, app=app) as running:
-        yield running.url
+    with pytest.MonkeyPatch.context() as patch, serving(service, app=app) as running:
+        patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.3")  # how soon it is noticed that a browser has left
+        yield running
+
+
+@pytest.fixture(scope="module")
+def where(server: Running) -> str:
+    return server.url
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +261,21 @@ def test_compare_blind_and_vote(page):
     better.click()
     page.get_by_text(re.compile("Left was")).wait_for()
     page.get_by_text(re.compile(r"\d+% \(\d+% to \d+%\)")).wait_for()
+
+
+@browser_tests
+def test_a_browser_that_leaves_frees_what_was_loaded_for_it(page, server):
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_placeholder("Ask both").fill("What is 34 + 57?")
+    page.get_by_placeholder("Ask both").press("Enter")
+    page.wait_for_timeout(300)
+    page.get_by_text("Thought", exact=True).nth(1).wait_for()  # of longjing-base, which isn't served
+    assert len(server.service._lent) == 1 and list(server.service.models) == ["longjing-r1"]
+    page.goto("about:blank")
+    deadline = time.monotonic() + 20
+    while server.service._lent and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+    assert not server.service._lent
 
 
 @browser_tests

@@ -23,7 +23,8 @@ _SESSIONS = 500  # of which Gradio keeps what they see
 _FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 _STYLES = [Path(__file__).with_name(name) for name in ("page.css", "runs.css")]
 _ICON = (
-    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Ccircle cx='16' cy='16' r='15' fill='%23059669'/%3E"
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E"
+    "%3Ccircle cx='16' cy='16' r='15' fill='%23059669'/%3E"
     "%3Cpath d='M9 21c0-9 6-12 14-12 0 9-5 14-12 13l-2 2z' fill='white'/%3E%3C/svg%3E"
 )
 _HEAD = f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
