@@ -10,7 +10,9 @@ import pytest
 from conftest import serving, small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from longjing.cli import app
 from longjing.errors import UserError
 from longjing.serving.api import Rules
 from longjing.serving.door import hosts
@@ -111,6 +113,14 @@ def test_the_key_opens_everything(locked_server, client):
 def test_keys_that_are_none(key):
     with pytest.raises(UserError, match="key"):
         Rules(key=key)
+
+
+@pytest.mark.parametrize("key", ["", "  ", None])
+def test_a_server_with_an_empty_key_does_not_start(key, monkeypatch):
+    """`None`: an empty LONGJING_API_KEY, which Typer takes for none."""
+    monkeypatch.setenv("LONGJING_API_KEY", "" if key is None else "other")
+    ran = CliRunner().invoke(app, ["serve", "--port", "0"] + ([] if key is None else ["--api-key", key]))
+    assert isinstance(ran.exception, UserError) and "is empty" in str(ran.exception)
 
 
 def test_a_key_may_hold_any_letters(client):

@@ -1,5 +1,6 @@
 """The page in a browser (Chromium, driven by Playwright): ask, think, stop, retry, compare; nothing from elsewhere."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import httpx
 import pytest
 import tiny
 from conftest import Running, serving, small
@@ -314,6 +316,36 @@ def test_the_box_says_what_it_is_for_after_an_answer_too(page):
     page.wait_for_timeout(300)
     settled(page)
     page.get_by_placeholder("Ask, then Enter").wait_for()
+
+
+FILE = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+SENT = [
+    FILE, FILE | {"path": "http://203.0.113.7/x"}, {"component": "image", "value": "/etc/passwd"},
+    [{"role": "user", "content": [{"type": "file", "file": FILE}]}], None, "", -1, 1e999, True, [], {}, [[]], "x" * 9999,
+    {"a": 1}, [{"role": "user", "content": "x"}], [{"role": "system", "content": 5, "metadata": {"title": {}}}], "\x00",
+]  # fmt: skip
+
+
+def test_no_call_of_a_function_breaks_the_server_or_names_a_file(server):
+    with httpx.Client(base_url=server.url, timeout=20) as client:
+        config = re.search(r"window.gradio_config = (.*?);</script>", client.get("/").text)
+        assert config is not None
+        for function in json.loads(config[1])["dependencies"]:
+            if "unload" in str(function["targets"]):
+                continue
+            for sent in SENT:
+                call = {
+                    "data": [sent] * len(function["inputs"]),
+                    "fn_index": function["id"],
+                    "session_hash": "fuzz",
+                }
+                reply = client.post(
+                    "/gradio_api/run/predict", content=json.dumps(call | {"event_data": sent})
+                )
+                assert reply.status_code in (200, 400), (function["targets"], sent)
+                if "passwd" in str(sent) or "203" in str(sent):
+                    assert reply.status_code == 400 and "takes no files" in reply.text
+        assert client.get("/health").json()["status"] == "ok"
 
 
 def test_the_model_hears_questions_and_answers_only():
