@@ -97,8 +97,8 @@ class Door:
             return None
         app = gate if gate is not None and served_by_gate else self._app
         if scope["method"] == "HEAD":
-            return await _head(app, {**scope, "method": "GET"}, _again(body, receive), send)
-        return await app(scope, _again(body, receive), send)
+            return await _head(app, {**scope, "method": "GET"}, again(body, receive), send)
+        return await app(scope, again(body, receive), send)
 
     def _strange(self, scope: Scope) -> str:
         """Why a browser that asks this was led here by somebody else's page; empty if it wasn't."""
@@ -165,7 +165,7 @@ async def _body(length: bytes, receive: Receive, most: int) -> bytes:
             return bytes(body)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def again(body: bytes, receive: Receive) -> Receive:
     """The body in one piece, then what else comes."""
     unread = [body]
 

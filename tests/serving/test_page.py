@@ -321,8 +321,9 @@ def test_the_box_says_what_it_is_for_after_an_answer_too(page):
 FILE = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
 SENT = [
     FILE, FILE | {"path": "http://203.0.113.7/x"}, {"component": "image", "value": "/etc/passwd"},
-    [{"role": "user", "content": [{"type": "file", "file": FILE}]}], None, "", -1, 1e999, True, [], {}, [[]], "x" * 9999,
-    {"a": 1}, [{"role": "user", "content": "x"}], [{"role": "system", "content": 5, "metadata": {"title": {}}}], "\x00",
+    [{"role": "user", "content": [{"type": "file", "file": FILE}]}], None, "", -1, 1e999, True, [], {}, [[]],
+    "x" * 9999, {"a": 1}, [{"role": "user", "content": "x"}],
+    [{"role": "system", "content": 5, "metadata": {"title": {}}}], "\x00",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from longjing.serving.door import again
 from longjing.serving.http import error
 
 _READ = (
@@ -69,12 +70,8 @@ class _Called:
             for name, value in scope["headers"]
             if name.lower() not in (b"content-type", b"transfer-encoding")
         ]
-
-        async def once() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
         sent.append((b"content-type", b"application/json"))
-        return await self._app({**scope, "headers": sent}, once, send)
+        return await self._app({**scope, "headers": sent}, again(body, receive), send)
 
     def _checked(self, body: bytes) -> bytes:
         """The call as Gradio may read it. Raises ValueError."""
