@@ -1,5 +1,7 @@
 """The command that serves models: the API and the page."""
 
+import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +27,7 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="LONGJING_API_KEY", help="asked of every client, and by the page as its password"
+            envvar="LONGJING_API_KEY", help="asked of every client, and by the page of every person"
         ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="where the runs lie that the page shows")] = Path("runs"),
@@ -45,6 +47,14 @@ def serve(
     cors: Annotated[
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more"),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="a name of this server, as browsers see it; on 127.0.0.1 none but localhost is taken else. "
+            "Repeat for more; * is any",
+        ),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -70,6 +80,7 @@ def serve(
     """
     try:
         from longjing.serving.api import Rules, build
+        from longjing.serving.door import hosts, refuse_key
         from longjing.serving.server import address, listen, run
         from longjing.serving.service import Limits, Service
 
@@ -80,14 +91,17 @@ def serve(
 
     import torch
 
+    if api_key is None:
+        api_key = os.environ.get("LONGJING_API_KEY")  # Typer takes an empty one for none
+    if api_key is not None:
+        refuse_key(api_key, "--api-key or LONGJING_API_KEY")
     console = Console()
     bound = listen(host, port)
     where = address(bound)
-    local = host in ("127.0.0.1", "localhost", "::1")
-    if threads is None:  # a core for those who bring the work
-        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-    else:
-        torch.set_num_threads(threads)
+    names = hosts(bound.getsockname()[0], allow_host or ())
+    local = ip_address(bound.getsockname()[0]).is_loopback
+    # By default a core is left to those who bring the work.
+    torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
     limits = Limits(max_batch, queue, cache_mb << 20, prefix_mb << 20, threads)
     service = Service(device, dtype, limits)
     for name in models or ["r1"]:
@@ -97,7 +111,7 @@ def serve(
             f"{served.name}: {served.parameters / 1e6:.1f} million parameters, context {served.length}",
             "dim",
         )
-    app = build(service, Rules(api_key, timeout, max_request_mb << 20, tuple(cors or ())))
+    app = build(service, Rules(api_key, timeout, max_request_mb << 20, tuple(cors or ()), names))
     if page:
         mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)
     if not (local or api_key):

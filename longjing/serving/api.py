@@ -11,14 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 
 import longjing
 from longjing.errors import UserError
 from longjing.serving.chat import ChatReply
 from longjing.serving.completions import CompletionReply
+from longjing.serving.door import Door, refuse_key
 from longjing.serving.errors import Busy, Closed, Refused
-from longjing.serving.http import Counting, Doorkeeper, EventStream, Gone, error, error_body, unless_gone
+from longjing.serving.http import Cors, Counting, EventStream, Gone, error, error_body, unless_gone
 from longjing.serving.lanes import Lanes
 from longjing.serving.metrics import Metrics
 from longjing.serving.responses import ResponsesReply
@@ -30,12 +30,19 @@ from longjing.serving.worker import Job, Mailbox
 
 @dataclass(frozen=True)
 class Rules:
-    """Whom the API serves. `seconds`: the longest that a request may take; `request_bytes`: the largest."""
+    """Whom the server serves. `seconds`: the longest that a request may take; `request_bytes`: the largest; `origins`:
+    the pages that may call the API; `hosts`: the names it may be called by, None for any. Raises UserError for a key
+    that is none."""
 
     key: str | None = None
     seconds: float = 600.0
     request_bytes: int = 8 << 20
     origins: Sequence[str] = ()
+    hosts: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.key is not None:
+            refuse_key(self.key, "the key")
 
 
 class ErrorDetail(BaseModel):
@@ -69,6 +76,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "it can't be honoured; `param` is to blame",
         401: "no key, or a wrong one",
+        403: "called by a name that isn't the server's",
         404: "no such model",
         408: "it didn't come in time",
         413: "larger than the server takes",
@@ -91,10 +99,13 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     )  # fmt: skip
     metrics = Metrics(lambda: _gauges(service))
     service.on_end = metrics.ended
-    app.add_middleware(Doorkeeper, key=rules.key, most=rules.request_bytes, seconds=rules.seconds)
+    app.state.gate = None
+    app.add_middleware(
+        Door, key=rules.key, hosts=rules.hosts, most=rules.request_bytes, seconds=rules.seconds
+    )
     if rules.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=rules.origins, allow_methods=["*"], allow_headers=["*"],
+            Cors, allow_origins=rules.origins, allow_methods=["*"], allow_headers=["*"],
             expose_headers=["Retry-After"],
         )  # fmt: skip
     app.state.open_requests = 0
@@ -160,12 +171,15 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
         return _model(served_as(name))
 
     @app.get("/health")
-    async def health() -> JSONResponse:
-        """Whether all engines run."""
+    async def health(request: Request) -> JSONResponse:
+        """Whether all engines run; which models there are is for those who have the key."""
         broken = [name for name, served in service.models.items() if served.worker.failure is not None]
+        known = request.scope["known"]
         if broken:
-            return error(503, f"the engine of {', '.join(broken)} broke; see the server's log")
-        return JSONResponse({"status": "ok", "models": list(service.models)})
+            return error(
+                503, f"the engine of {', '.join(broken) if known else 'a model'} broke; see the server's log"
+            )
+        return JSONResponse({"status": "ok"} | ({"models": list(service.models)} if known else {}))
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
@@ -296,4 +310,7 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, problem: HTTPException) -> Response:
-        return error(problem.status_code, str(problem.detail), headers=problem.headers)
+        text = str(problem.detail)
+        if problem.status_code in (404, 405):
+            text = f"{request.method} {request.url.path[:200]}: {text}; /openapi.json tells what there is"
+        return error(problem.status_code, text, headers=problem.headers)

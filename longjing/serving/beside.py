@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from longjing.errors import UserError
 from longjing.serving.server import address, listen
@@ -43,10 +43,10 @@ def page_beside(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]
 
 
 def _wait_for(where: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline, opener = time.monotonic() + _PATIENCE, build_opener(ProxyHandler({}))  # it is on this machine
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urlopen(f"{where}/health", timeout=1):
+            with opener.open(f"{where}/health", timeout=1):
                 return
         except (URLError, TimeoutError, ConnectionError):
             time.sleep(0.1)

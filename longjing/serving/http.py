@@ -1,12 +1,12 @@
-"""What HTTP needs and no endpoint should think of: keys, sizes, event streams, clients that leave."""
+"""What HTTP needs and no endpoint should think of: errors, headers, event streams, clients that leave."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +33,11 @@ def error_body(
     return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
 
 
+def is_api(path: str) -> bool:
+    """Whether a path is the API's; else it is the page's, or for those who run the server."""
+    return path == "/v1" or path.startswith("/v1/")
+
+
 class Gone(Exception):
     """The client has closed the connection."""
 
@@ -45,7 +50,7 @@ class Counting:
         self._app, self._note = app, note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1"):
+        if scope["type"] != "http" or not is_api(scope["path"]):
             return await self._app(scope, receive, send)
 
         async def noting(message: Message) -> None:
@@ -61,60 +66,12 @@ class Counting:
             state.open_requests -= 1
 
 
-class Doorkeeper:
-    """Lets requests to /v1 in if they have the key, are no larger than `most` bytes, and come within `seconds`."""
-
-    def __init__(self, app: ASGIApp, key: str | None, most: int, seconds: float) -> None:
-        self._app, self._key, self._most, self._seconds = app, key, most, seconds
+class Cors(CORSMiddleware):
+    """Lets the pages of some origins call the API; nothing else."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1"):
-            return await self._app(scope, receive, send)
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        if self._key is not None and scope["method"] != "OPTIONS":
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not secrets.compare_digest(given.strip(), self._key.encode()):
-                refusal = error(
-                    401, "a key is needed: Authorization: Bearer KEY", code="invalid_api_key",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )  # fmt: skip
-                return await refusal(scope, receive, send)
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._most:
-            return await self._too_large(scope, receive, send)
-        body = bytearray()  # read whole here, for a length can be missing
-        try:
-            async with asyncio.timeout(self._seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    body += message.get("body", b"")
-                    if len(body) > self._most or not message.get("more_body"):
-                        break
-        except TimeoutError:
-            refusal = error(
-                408, f"the request didn't come within {self._seconds:g} s", headers={"Connection": "close"}
-            )
-            return await refusal(scope, receive, send)
-        if len(body) > self._most:
-            return await self._too_large(scope, receive, send)
-        return await self._app(scope, _again(bytes(body), receive), send)
-
-    async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await error(413, f"the request is larger than {self._most} bytes")(scope, receive, send)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """The body in one piece, then what else comes."""
-    unread = [body]
-
-    async def once_more() -> Message:
-        if unread:
-            return {"type": "http.request", "body": unread.pop(), "more_body": False}
-        return await receive()
-
-    return once_more
+        inside = scope["type"] == "http" and is_api(scope["path"])
+        await (super().__call__ if inside else self.app)(scope, receive, send)
 
 
 class Headers:
@@ -130,7 +87,7 @@ class Headers:
                 message["headers"] = [*message["headers"], *self._headers]
             await send(message)
 
-        inside = scope["type"] == "http" and not scope["path"].startswith("/v1")
+        inside = scope["type"] == "http" and not is_api(scope["path"])
         await self._app(scope, receive, adding if inside else send)
 
 

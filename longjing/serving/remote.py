@@ -11,6 +11,7 @@ from longjing.serving.worker import Piece
 from longjing.text import ReasoningStream
 
 _SILENCE = 120.0  # seconds
+_LONGEST = 4 << 20  # bytes of a reply, and of a line of it
 
 
 async def ask(
@@ -29,26 +30,56 @@ async def ask(
             ) as reply,
         ):
             if reply.status_code != 200:
-                text = (await reply.aread()).decode(errors="replace")
-                raise UserError(f"{base_url} answered {reply.status_code}: {text[:300]}")
-            async for line in reply.aiter_lines():
+                text = b""
+                async for part in reply.aiter_bytes():
+                    if len(text := text + part[:1000]) >= 1000:
+                        break
+                raise UserError(
+                    f"{base_url} answered {reply.status_code}: {text.decode(errors='replace')[:300]}"
+                )
+            async for line in _lines(reply):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or data == "[DONE]":
                     continue
                 delta, reason_now = _delta(json.loads(data))
                 reason = reason_now or reason
-                parts = stream.feed(delta.get("content") or "")
-                thought = delta.get("reasoning_content") or delta.get("reasoning") or ""
+                parts = stream.feed(_text(delta, "content"))
+                thought = _text(delta, "reasoning_content") or _text(delta, "reasoning")
                 if thought or parts.reasoning or parts.answer:
                     yield Piece(thought + parts.reasoning, parts.answer)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
         raise UserError(f"{base_url}: no answer: {error or type(error).__name__}") from error
     rest = stream.finish()
     yield Piece(rest.reasoning, rest.answer, finish_reason=reason or "stop")
 
 
+async def _lines(reply: httpx.Response) -> AsyncIterator[str]:
+    """As they come. Raises UserError if there is no end of it."""
+    rest, size = b"", 0
+    async for part in reply.aiter_bytes():
+        size += len(part)
+        if size > _LONGEST:
+            raise UserError(
+                f"{reply.url.host} says more than {_LONGEST >> 20} MiB; that is no answer to a question"
+            )
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace").rstrip("\r")
+    yield rest.decode(errors="replace")
+
+
 def _delta(event: Any) -> tuple[dict[str, Any], str | None]:
+    """What an event adds, and why it is the last; nothing of what has another form than OpenAI's."""
+    if not isinstance(event, dict):
+        return {}, None
     if "error" in event:
-        raise UserError(f"the endpoint broke off: {event['error']}")
-    choice = (event.get("choices") or [{}])[0]
-    return choice.get("delta") or {}, choice.get("finish_reason")
+        raise UserError(f"the endpoint broke off: {str(event['error'])[:300]}")
+    choices = event.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    delta, reason = choice.get("delta"), choice.get("finish_reason")
+    return delta if isinstance(delta, dict) else {}, reason if isinstance(reason, str) else None
+
+
+def _text(delta: dict[str, Any], name: str) -> str:
+    value = delta.get(name)
+    return value if isinstance(value, str) else ""

@@ -256,6 +256,7 @@ class Service:
         self._device, self._dtype, self._limits = device, dtype, limits or Limits()
         self.on_end: Callable[[str, Job], None] = lambda name, job: None  # in an engine's thread
         self.models: Mapping[str, Served] = {}  # another one each time, for others may be reading it
+        self._lent: tuple[Served, ...] = ()
         self._refusing = False
         self._loading = threading.Lock()
         self.prices = Prices()
@@ -271,6 +272,24 @@ class Service:
 
     def serve(self, name: str, model: Any, tokenizer: Tokenizer) -> Served:
         """Serve a model that is loaded already."""
+        served = self._start(name, model, tokenizer)
+        self.models = {**self.models, name: served}
+        return served
+
+    def lend(self, name_or_path: str) -> Served:
+        """A model that isn't served to everybody, until it is `taken_back`. Raises UserError."""
+        with self._loading:
+            served = self._start(name_or_path, *longjing.load(name_or_path, self._device, self._dtype))
+            self._lent = (*self._lent, served)
+            return served
+
+    def take_back(self, served: Served) -> None:
+        """Close what was lent."""
+        with self._loading:
+            self._lent = tuple(one for one in self._lent if one is not served)
+        served.worker.close()
+
+    def _start(self, name: str, model: Any, tokenizer: Tokenizer) -> Served:
         limits = self._limits
         engine = Engine(
             model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
@@ -279,8 +298,10 @@ class Service:
         worker = Worker(engine, limits.queue, lambda job: self.on_end(name, job))
         if self._refusing:
             worker.refuse()
-        self.models = {**self.models, name: Served(name, engine, tokenizer, worker)}
-        return self.models[name]
+        return Served(name, engine, tokenizer, worker)
+
+    def _all(self) -> Iterable[Served]:
+        return (*self.models.values(), *self._lent)
 
     def find(self, name: str | None) -> Served | None:
         """By name, with or without `longjing-`; the default one for None."""
@@ -291,21 +312,21 @@ class Service:
     def refuse(self) -> None:
         """Take no more requests."""
         self._refusing = True
-        for served in self.models.values():
+        for served in self._all():
             served.worker.refuse()
 
     def dismiss(self) -> None:
         """Tell those that they come too late whose requests haven't begun to run."""
-        for served in self.models.values():
+        for served in self._all():
             served.worker.dismiss()
 
     def break_off(self) -> None:
         """Tell everybody else that what runs won't be finished."""
-        for served in self.models.values():
+        for served in self._all():
             served.worker.break_off()
 
     def close(self) -> None:
         """Take no more requests, break off what runs, leave."""
         self.refuse()
-        for served in self.models.values():
+        for served in self._all():
             served.worker.close()

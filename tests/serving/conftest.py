@@ -1,16 +1,20 @@
 """A server that listens, with a small network that says anything at all, or with the shipped r1."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 import tiny
+from fastapi import FastAPI
 
 from longjing.serving.api import Rules, build
+from longjing.serving.door import hosts
 from longjing.serving.server import Server, address, listen, run
 from longjing.serving.service import Limits, Served, Service
 
@@ -28,12 +32,42 @@ class Running:
         return next(iter(self.service.models.values()))
 
 
+# Whatever is said of requests, sizes and clients holds with the page on and off.
+BOTH = {"test_fuzz", "test_limits", "test_conformance", "test_chaos", "test_door"}
+page_is_on = False
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__ in BOTH:
+        metafunc.parametrize("with_page", [False, True], ids=["api", "page"], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def with_page(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether the servers of a test have the page."""
+    global page_is_on
+    page_is_on = getattr(request, "param", False)
+    yield page_is_on
+    page_is_on = False
+
+
+def application(service: Service, rules: Rules | None = None, bound: str = "127.0.0.1") -> FastAPI:
+    """What `longjing serve` serves on `bound`."""
+    rules = rules or Rules()
+    app = build(service, replace(rules, hosts=hosts(bound, rules.hosts or ())))
+    if page_is_on:
+        from longjing.serving.page import mount  # which takes a second to import
+
+        mount(app, service, Path(tempfile.gettempdir(), "longjing-no-runs"), key=rules.key, endpoints=False)
+    return app
+
+
 @contextmanager
-def serving(service: Service, rules: Rules | None = None) -> Iterator[Running]:
+def serving(service: Service, rules: Rules | None = None, app: FastAPI | None = None) -> Iterator[Running]:
     """Serve in a thread, for as long as the block runs."""
     bound = listen("127.0.0.1", 0)
     up: SimpleQueue[Server] = SimpleQueue()
-    app = build(service, rules)
+    app = app or application(service, rules)
     thread = threading.Thread(target=run, args=(app, service, bound, 1, up.put), daemon=True)
     thread.start()
     server = up.get(timeout=30)
@@ -55,13 +89,13 @@ def small(limits: Limits | None = None, **settings: Any) -> Service:
 
 
 @pytest.fixture(scope="session")
-def tiny_server() -> Iterator[Running]:
+def tiny_server(with_page: bool) -> Iterator[Running]:
     with serving(small()) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def r1_server() -> Iterator[Running]:
+def r1_server(with_page: bool) -> Iterator[Running]:
     service = Service("cpu")
     service.load("r1")
     with serving(service) as running:

@@ -16,10 +16,12 @@ STREAMED = ENDLESS | {"stream": True}
 PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
-from conftest import build, listen, run, small, address
+import conftest
+from conftest import application, listen, run, small, address
+conftest.page_is_on = {page}
 service = small()
 bound = listen("127.0.0.1", 0)
-run(build(service), service, bound, {grace}, lambda server: print(address(bound), flush=True))
+run(application(service), service, bound, {grace}, lambda server: print(address(bound), flush=True))
 print("left", flush=True)
 """
 
@@ -47,7 +49,7 @@ def test_a_client_that_leaves_before_the_answer(tiny_server):
     body = b'{"prompt": "ab", "max_tokens": 400, "logit_bias": {"1": -100}}'
     lines = (
         "POST /v1/completions HTTP/1.1",
-        "Host: x",
+        "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
     )
@@ -73,8 +75,8 @@ def test_too_long_a_prompt_leaves_nothing(tiny_server):
     settled(tiny_server)
 
 
-def _started(grace: float) -> tuple[subprocess.Popen[str], str]:
-    program = PROGRAM.format(tests=os.path.dirname(__file__), grace=grace)
+def _started(grace: float, page: bool) -> tuple[subprocess.Popen[str], str]:
+    program = PROGRAM.format(tests=os.path.dirname(__file__), grace=grace, page=page)
     paths = os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -86,8 +88,8 @@ def _started(grace: float) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
-def test_told_to_stop_it_finishes_what_runs():
-    process, url = _started(grace=60)
+def test_told_to_stop_it_finishes_what_runs(with_page):
+    process, url = _started(60, with_page)
     ends, begun = [], threading.Semaphore(0)
 
     def ask() -> None:
@@ -110,8 +112,8 @@ def test_told_to_stop_it_finishes_what_runs():
     assert process.stdout is not None and process.stdout.read().strip() == "left"
 
 
-def test_told_to_stop_it_sends_away_who_waits_and_tells_who_is_broken_off():
-    process, url = _started(grace=2)
+def test_told_to_stop_it_sends_away_who_waits_and_tells_who_is_broken_off(with_page):
+    process, url = _started(2, with_page)
     ends = {}
 
     def ask(name: str, **fields: object) -> None:
@@ -142,8 +144,8 @@ def test_told_to_stop_it_sends_away_who_waits_and_tells_who_is_broken_off():
     assert "server_error" in ends["stream"] and process.wait(timeout=10) == 0
 
 
-def test_told_to_stop_it_leaves_after_the_grace():
-    process, url = _started(grace=1)
+def test_told_to_stop_it_leaves_after_the_grace(with_page):
+    process, url = _started(1, with_page)
     endless = STREAMED | {"n": 16}
     with httpx.stream("POST", f"{url}/v1/completions", json=endless, timeout=30) as reply:
         next(reply.iter_raw(1))

@@ -9,8 +9,8 @@ from schemathesis import GenerationMode
 from longjing.serving.service import Limits
 
 
-@pytest.fixture(scope="module")
-def operations():
+@pytest.fixture(scope="session")
+def operations(with_page):
     with serving(small(Limits(rows=16, queue=500), max_position_embeddings=48)) as running:
         schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
         yield [result.ok() for result in schema.get_all_operations()]

@@ -1,9 +1,11 @@
 """What a model wrote, as Markdown and back."""
 
+from html import unescape
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.serving.page.markup import from_markdown, to_markdown
+from longjing.serving.page.markup import from_markdown, plain, to_markdown
 
 WORDS = [
     "7*5",
@@ -19,6 +21,8 @@ WORDS = [
     "![i](u)",
     "12",
     "```",
+    "~~~",
+    "mermaid",
     "**bold**",
     "$",
     "<",
@@ -33,7 +37,14 @@ def test_there_and_back(text):
 @given(st.lists(st.sampled_from(WORDS)).map("".join))
 def test_no_markup_is_left(text):
     shown = to_markdown(text)
-    assert "<" not in shown and "![" not in shown
+    assert "<" not in shown and "![" not in shown and "```mermaid" not in shown and "~~~mermaid" not in shown
+
+
+@given(st.text() | st.lists(st.sampled_from(WORDS)).map("".join))
+def test_names_are_shown_letter_by_letter(text):
+    shown = plain(text)
+    assert unescape(shown) == " ".join(text.split())
+    assert not set(shown) & set("<>[]()!*_`~|$\\/:.\"'\n")
 
 
 def test_boxes_become_formulas_once_they_are_closed():

@@ -1,21 +1,23 @@
 """The page in a browser (Chromium, driven by Playwright): ask, think, stop, retry, compare; nothing from elsewhere."""
 
+import json
 import os
 import re
 import shutil
-import threading
+import time
 from collections.abc import Iterator
-from queue import SimpleQueue
+from dataclasses import replace
 
+import httpx
 import pytest
 import tiny
+from conftest import Running, serving, small
 from test_runs_page import completion, metrics, rollout, stage_of
 
-from longjing.serving.api import build
+from longjing.serving.api import Rules, build
 from longjing.serving.page import mount
 from longjing.serving.page.chat import said, shown
 from longjing.serving.page.speaking import Reply
-from longjing.serving.server import Server, address, listen, run
 from longjing.serving.service import Served, Service
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -23,16 +25,21 @@ if CHROMIUM is None and os.environ.get("LONGJING_REQUIRE_CHROMIUM"):
     raise RuntimeError("LONGJING_REQUIRE_CHROMIUM is set, and there is no Chromium")
 browser_tests = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
 QUESTION = "Use 3, 5 and 7 to make 22. Use each number once."
+MERMAID = 'graph TD\n  a@{ img: "/health", label: "x", w: 60, h: 60 }\n  b["![i](/metrics)"]\n'
 HOSTILE = (
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> [click](javascript:window.hacked=3) "
     "![spy](http://203.0.113.7/spy.png) <iframe srcdoc='<script>parent.hacked=4</script>'></iframe> "
-    "\\boxed{<svg onload=window.hacked=5>} $$\\href{javascript:window.hacked=6}{x}$$ `<b onmouseover=hacked=7>`"
+    "\\boxed{<svg onload=window.hacked=5>} $$\\href{javascript:window.hacked=6}{x}$$ `<b onmouseover=hacked=7>`\n"
+    "$$\\includegraphics[width=1em]{/health} \\htmlData{x=1}{y} \\url{javascript:window.hacked=8}$$\n\n"
+    "![a][ref] [![b][ref]](x) !\\[c](/health) ![d]( /health )\n\n[ref]: /health\n\n"
+    f"```mermaid\n{MERMAID}```\n\n> ```mermaid\n> graph TD\n> ```\n\n- ```mermaid\n  graph TD\n  ```\n\n"
+    f"````mermaid\n{MERMAID}````\n\n~~~mermaid\n{MERMAID}~~~\n\n``` mermaid\n{MERMAID}```\n\n```MERMAID\n{MERMAID}```"
 )
 
 
 @pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page that serves r1, with one run, which has finished."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A page that serves r1, with one run, which has finished."""
     service = Service("cpu")
     service.load("r1")
     app = build(service)
@@ -46,16 +53,14 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stage.rollouts.append(rollout(step, "p", "And 2+2?", completion("2+2=5\n</think>\n\n5"), right))
     stage.finish({})
     mount(app, service, folder, key=None, endpoints=True)
-    bound = listen("127.0.0.1", 0)
-    url = address(bound)
-    up: SimpleQueue[Server] = SimpleQueue()
-    thread = threading.Thread(target=run, args=(app, service, bound, 1, up.put), daemon=True)
-    thread.start()
-    server = up.get(timeout=60)
-    yield url
-    server.should_exit = True
-    thread.join(timeout=15)
-    assert not thread.is_alive()
+    with pytest.MonkeyPatch.context() as patch, serving(service, app=app) as running:
+        patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.3")  # how soon it is noticed that a browser has left
+        yield running
+
+
+@pytest.fixture(scope="module")
+def where(server: Running) -> str:
+    return server.url
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,57 @@ def browser():
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with a key, whose model and run have hostile names."""
+    service, folder = small(), tmp_path_factory.mktemp("runs")
+    name = "![i](/health) <img src=x onerror='window.hacked=1'> [l](javascript:window.hacked=2) | `x` **b** $$x$$"
+    served = service.models["tiny"]
+    service.models = {name: replace(served, name=name)}
+    stage_of(folder / "<" / "script><script>window.hacked = 3; '![i](health)").finish({})
+    app = build(service, Rules(key="so secret"))
+    mount(app, service, folder, key="so secret", endpoints=True)
+    with serving(service, app=app) as running:
+        yield running
+
+
+@browser_tests
+def test_the_key_is_asked_for_and_names_do_nothing(browser, locked):
+    context = browser.new_context()
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(locked.url)
+    field = page.get_by_label("This server asks for its key.")
+    field.fill("wrong")
+    field.press("Enter")
+    page.get_by_text("That isn't the key.").wait_for()
+    assert not context.cookies()
+    asked.clear()
+    field.fill("so secret")
+    page.get_by_role("button").click()
+    page.get_by_placeholder("Ask, then Enter").wait_for()
+    (cookie,) = context.cookies()
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and "so secret" not in str(cookie)
+    assert not [url for url in asked if "secret" in url] and page.url == f"{locked.url}/"
+    name = next(iter(locked.service.models))
+    page.get_by_text(name.partition(" <")[0]).first.wait_for()  # letter by letter
+    page.get_by_role("tab", name="Runs").click()
+    page.get_by_text("finished", exact=True).wait_for()
+    page.get_by_label("Run", exact=True).click()
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Model A").click()
+    asked = [
+        url
+        for url in asked
+        if not url.endswith(("/", "/login")) and "/theme.css" not in url and "/static/" not in url
+    ]
+    nothing_happened(page, asked)
+    page.reload()
+    page.get_by_placeholder("Ask, then Enter").wait_for()
+    assert context.request.get(f"{locked.url}/v1/models").status == 401  # the cookie is the page's alone
+    context.close()
 
 
 @pytest.fixture
@@ -156,20 +212,40 @@ def test_stop(page, monkeypatch):
     page.get_by_placeholder("Ask, then Enter").wait_for()
 
 
-@browser_tests
-def test_what_a_model_writes_is_shown_and_does_nothing(page, monkeypatch):
-    async def hostile(*_):
-        yield Reply(HOSTILE, HOSTILE, notices=(HOSTILE,), done=True, tokens=1)
+def nothing_happened(page, asked: list[str]) -> None:
+    """No script has run, and nothing was asked for that the page doesn't ask itself."""
+    page.wait_for_timeout(700)
+    assert page.evaluate("window.hacked") is None
+    assert (
+        page.locator("iframe, img[src='x'], img[src*='health'], image, .mermaid, .mermaid svg").count() == 0
+    )
+    own = re.compile(r"/(gradio_api/(queue|run|heartbeat|cancel|reset)|assets/)")
+    assert not [url for url in asked if not own.search(url) and not url.startswith(("data:", "blob:"))]
+    assert not [url for url in asked if "mermaid" in url]
 
-    monkeypatch.setattr("longjing.serving.page.chat.speak", hostile)
-    ask(page, QUESTION)
-    settled(page)
-    page.get_by_text("Thought", exact=True).click()
-    page.wait_for_timeout(500)
+
+@browser_tests
+@pytest.mark.parametrize("tab", ["chat", "compare"])
+def test_what_a_model_writes_is_shown_and_does_nothing(page, monkeypatch, tab):
+    async def hostile(*_):
+        yield Reply(HOSTILE, HOSTILE, notices=(HOSTILE,), problem=HOSTILE, done=True, tokens=1)
+
+    monkeypatch.setattr(f"longjing.serving.page.{tab}.speak", hostile)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    if tab == "chat":
+        ask(page, QUESTION)
+        settled(page)
+    else:
+        page.get_by_role("tab", name="Compare").click()
+        page.get_by_placeholder("Ask both").fill(QUESTION)
+        page.get_by_placeholder("Ask both").press("Enter")
+    page.get_by_text("Thought", exact=True).first.click()
+    page.get_by_text("graph TD").last.wait_for()
+    nothing_happened(page, asked)
     for link in page.locator("a[href^='javascript']").all():
         link.click()
-    assert page.evaluate("window.hacked") is None
-    assert page.locator("iframe, img[src='x']").count() == 0
+    nothing_happened(page, asked)
 
 
 @browser_tests
@@ -187,6 +263,21 @@ def test_compare_blind_and_vote(page):
     better.click()
     page.get_by_text(re.compile("Left was")).wait_for()
     page.get_by_text(re.compile(r"\d+% \(\d+% to \d+%\)")).wait_for()
+
+
+@browser_tests
+def test_a_browser_that_leaves_frees_what_was_loaded_for_it(page, server):
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_placeholder("Ask both").fill("What is 34 + 57?")
+    page.get_by_placeholder("Ask both").press("Enter")
+    page.wait_for_timeout(300)
+    page.get_by_text("Thought", exact=True).nth(1).wait_for()  # of longjing-base, which isn't served
+    assert len(server.service._lent) == 1 and list(server.service.models) == ["longjing-r1"]
+    page.goto("about:blank")
+    deadline = time.monotonic() + 20
+    while server.service._lent and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+    assert not server.service._lent
 
 
 @browser_tests
@@ -225,6 +316,30 @@ def test_the_box_says_what_it_is_for_after_an_answer_too(page):
     page.wait_for_timeout(300)
     settled(page)
     page.get_by_placeholder("Ask, then Enter").wait_for()
+
+
+FILE = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+NAMING = [
+    FILE, FILE | {"path": "http://203.0.113.7/x"}, {"component": "image", "value": "/etc/passwd"},
+    [{"role": "user", "content": [{"type": "file", "file": FILE}]}],
+]  # fmt: skip
+
+
+def test_no_call_of_a_function_names_a_file(server):
+    with httpx.Client(base_url=server.url, timeout=20) as client:
+        config = re.search(r"window.gradio_config = (.*?);</script>", client.get("/").text)
+        assert config is not None
+        functions = [one for one in json.loads(config[1])["dependencies"] if one["inputs"]]
+        for function in functions[:12]:
+            for sent in NAMING:
+                call = {
+                    "fn_index": function["id"],
+                    "session_hash": "fuzz",
+                    "data": [sent] * len(function["inputs"]),
+                }
+                for path in ("run/predict", "queue/join"):
+                    reply = client.post(f"/gradio_api/{path}", json=call)
+                    assert reply.status_code == 400 and "takes no files" in reply.text
 
 
 def test_the_model_hears_questions_and_answers_only():

@@ -1,14 +1,16 @@
 """The Chat tab: a conversation, its reasoning apart, its settings beside it."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_icon_path
 
-from longjing.errors import UserError
 from longjing.serving.page.markup import from_markdown, to_markdown
-from longjing.serving.page.models import Choices
-from longjing.serving.page.speaking import Reply, Wish, facts, speak
+from longjing.serving.page.models import Choices, Seat
+from longjing.serving.page.speaking import Local, Reply, Wish, facts, speak
 from longjing.serving.service import Service
 
 FORMULAS: list[dict[str, str | bool]] = [
@@ -38,15 +40,11 @@ def chat_tab(service: Service, choices: Choices) -> None:
         thinking: bool,
         budget: int,
         warmth: float,
+        request: gr.Request,
     ) -> AsyncIterator[list[dict[str, Any]]]:
-        try:
-            name = choices.load_name(model)
-        except UserError as problem:
-            yield [{"role": "assistant", "content": str(problem)}]
-            return
         messages = [*said(history), {"role": "user", "content": question}]
         wish = Wish(thinking, int(budget), float(warmth))
-        async for reply in speak(service, name, messages, wish):
+        async for reply in speak(choices, Local(model, Seat(request.session_hash, "chat")), messages, wish):
             yield shown(reply, service.prices.currency)
 
     names = choices.names()
@@ -87,6 +85,9 @@ def chat_tab(service: Service, choices: Choices) -> None:
             lambda: gr.Textbox(placeholder=_ASK), None, interface.textbox,
             queue=False, show_progress="hidden", api_visibility="private",
         )  # fmt: skip
+    # Within the page, which serves no files.
+    icon = b64encode(Path(get_icon_path("plus.svg")).read_bytes()).decode()
+    interface.new_chat_button.icon = {"path": "plus.svg", "url": f"data:image/svg+xml;base64,{icon}"}
     # Else a restarted server couldn't read what a browser keeps of the one before.
     interface.saved_conversations.secret = interface.saved_conversations.storage_key = "longjing-chats"
 
@@ -109,7 +110,9 @@ def shown(reply: Reply, currency: str) -> list[dict[str, Any]]:
         text += f"\n\n**It broke off:** {to_markdown(reply.problem)}" if reply.problem else ""
         messages.append({"role": "assistant", "content": text})
     if reply.done:
-        notices = "\n".join(reply.notices) or "Wall time, and its electricity at the stated price."
+        notices = (
+            to_markdown("\n".join(reply.notices)) or "Wall time, and its electricity at the stated price."
+        )
         metadata = {"title": facts(reply, currency), "status": "done"}
         messages.append({"role": "assistant", "content": notices, "metadata": metadata})
     return messages

@@ -10,8 +10,9 @@ import gradio as gr
 from longjing.errors import UserError
 from longjing.evaluation.statistics import wilson
 from longjing.serving.page.chat import EXAMPLES, FORMULAS, shown
-from longjing.serving.page.models import Choices
-from longjing.serving.page.speaking import Endpoint, Reply, Wish, speak
+from longjing.serving.page.markup import plain
+from longjing.serving.page.models import Choices, Seat
+from longjing.serving.page.speaking import Endpoint, Local, Reply, Wish, speak
 from longjing.serving.service import Service
 
 ELSEWHERE = "another server ..."
@@ -77,22 +78,25 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
     clear = gr.Button("Forget the tally", size="sm", variant="secondary", min_width=130)
     pair = gr.State(None)
 
-    async def ask(text: str, *chosen: str) -> AsyncIterator[Any]:
+    async def ask(text: str, request: gr.Request, *chosen: str) -> AsyncIterator[Any]:
         asked = text.strip()
         half = len(chosen) // 2
         try:
             if not asked:
                 raise UserError("ask something first")
-            speakers = [_speaker(choices, *chosen[:half]), _speaker(choices, *chosen[half:])]
+            if ELSEWHERE in chosen and not endpoints:
+                raise UserError("other servers are asked on 127.0.0.1 or with a key only")
+            seats = [Seat(request.session_hash, side) for side in "AB"]
+            speakers = [_speaker(seats[0], *chosen[:half]), _speaker(seats[1], *chosen[half:])]
         except UserError as problem:
-            raise gr.Error(str(problem), duration=6, print_exception=False) from None
+            raise gr.Error(plain(str(problem)), duration=6, print_exception=False) from None
         order = random.sample([0, 1], 2)
         views_now: list[list[dict[str, Any]]] = [[{"role": "user", "content": asked}] for _ in order]
         off = [gr.Button(interactive=True), *[gr.Button(interactive=False)] * len(votes)]
         on = [gr.Button(interactive=False), *[gr.Button(interactive=True)] * len(votes)]
         yield [*views_now, None, "", *off]
         said = {"role": "user", "content": asked}
-        replies = [speak(service, speakers[side][1], [said], Wish()) for side in order]
+        replies = [speak(choices, speakers[side][1], [said], Wish()) for side in order]
         async for place, reply in _both(replies):
             views_now[place] = [said, *_blind(reply, service.prices.currency)]
             yield [*views_now, None, "", *off]
@@ -103,7 +107,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
         if not shown_pair:
             return [gr.skip()] * 4 + [gr.skip()] * len(votes)
         so_far = count(so_far or {}, shown_pair[0], shown_pair[1], _VOTES[number])
-        text = f"Left was **{_plain(shown_pair[0])}**, right was **{_plain(shown_pair[1])}**."
+        text = f"Left was **{plain(shown_pair[0])}**, right was **{plain(shown_pair[1])}**."
         return [text, so_far, tally_table(so_far), None, *[gr.Button(interactive=False)] * len(votes)]
 
     inputs = [question, *sides[0], *sides[1]]
@@ -121,10 +125,10 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
     gr.on([tally.change], tally_table, tally, table, show_progress="hidden", api_visibility="private")
 
 
-def _speaker(choices: Choices, model: str, url: str, name: str, key: str) -> tuple[str, str | Endpoint]:
+def _speaker(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str, Local | Endpoint]:
     """What it is called, and what `speak` takes."""
     if model != ELSEWHERE:
-        return model, choices.load_name(model)
+        return model, Local(model, seat)
     if not (url.startswith(("http://", "https://")) and name):
         raise UserError("say the other server's address, like http://localhost:8001/v1, and its model's name")
     return f"{name} at {url}", Endpoint(url, name, key)
@@ -177,7 +181,7 @@ def tally_table(tally: dict[str, Any]) -> str:
         return ""
     lines = ["| pair | better | ties | share of the first (95%) |", "| --- | --- | --- | --- |"]
     for key, (wins, losses, ties) in tally.items():
-        first, second = map(_plain, key.split("\n"))
+        first, second = map(plain, key.split("\n"))
         decided = wins + losses
         share = "no vote decided yet"
         if decided:
@@ -185,7 +189,3 @@ def tally_table(tally: dict[str, Any]) -> str:
             share = f"{wins / decided:.0%} ({low:.0%} to {high:.0%})"
         lines.append(f"| {first} : {second} | {wins} : {losses} | {ties} | {share} |")
     return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    return text.replace("<", "&lt;").replace("|", "&#124;").replace("*", "&#42;")

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from longjing.errors import UserError
 from longjing.serving.chat import usage
 from longjing.serving.errors import Busy, Closed, Refused
+from longjing.serving.page.models import Choices, Seat
 from longjing.serving.remote import ask
 from longjing.serving.schemas import ChatMessage, ChatRequest
-from longjing.serving.service import Service
 from longjing.serving.worker import Piece
 
 Message = Mapping[str, str]
@@ -25,6 +27,14 @@ class Wish:
     thinking: bool = True
     budget: int = 0
     temperature: float = 0.6
+
+
+@dataclass(frozen=True)
+class Local:
+    """A model of this page, and where its answer is shown."""
+
+    name: str
+    seat: Seat
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Reply:
 
 
 async def speak(
-    service: Service, who: str | Endpoint, messages: Sequence[Message], wish: Wish
+    choices: Choices, who: Local | Endpoint, messages: Sequence[Message], wish: Wish
 ) -> AsyncIterator[Reply]:
     """The reply as it grows, the last one `done`. What goes wrong is told in `problem`. Closing it stops the model."""
     reply = Reply()
@@ -62,34 +72,36 @@ async def speak(
         grown = (
             _elsewhere(who, messages, wish)
             if isinstance(who, Endpoint)
-            else _here(service, who, messages, wish)
+            else _here(choices, who, messages, wish)
         )
         async for reply in grown:
             yield reply
-    except (UserError, Refused, Busy, Closed) as problem:
+    except (UserError, Refused, Busy, Closed, ValidationError) as problem:
         yield replace(reply, problem=str(problem), done=True)
 
 
-async def _here(service: Service, name: str, messages: Sequence[Message], wish: Wish) -> AsyncIterator[Reply]:
-    served = await asyncio.to_thread(service.load, name)
+async def _here(
+    choices: Choices, who: Local, messages: Sequence[Message], wish: Wish
+) -> AsyncIterator[Reply]:
     asked = ChatRequest(
         messages=[ChatMessage(role=message["role"], content=message["content"]) for message in messages],  # type: ignore[arg-type]
         temperature=wish.temperature, thinking_budget=wish.budget or None,
         reasoning_effort=None if wish.thinking else "none",
     )  # fmt: skip
-    jobs = served.chat(asked)
-    mailbox = served.worker.submit(jobs)
-    growing = _Growing()
-    try:
-        async for _, piece in mailbox.pieces():
-            counted = usage(mailbox)
-            if growing.add(
-                piece, tokens=counted["completion_tokens"],
-                reasoning_tokens=counted["completion_tokens_details"]["reasoning_tokens"],
-            ):  # fmt: skip
-                yield replace(growing.reply, cost=service.prices.money(growing.reply.seconds))
-    finally:
-        served.worker.cancel(jobs)
+    async with choices.asked(who.name, who.seat) as served:
+        jobs = await asyncio.to_thread(served.chat, asked)
+        mailbox = served.worker.submit(jobs)
+        growing = _Growing()
+        try:
+            async for _, piece in mailbox.pieces():
+                counted = usage(mailbox)
+                if growing.add(
+                    piece, tokens=counted["completion_tokens"],
+                    reasoning_tokens=counted["completion_tokens_details"]["reasoning_tokens"],
+                ):  # fmt: skip
+                    yield replace(growing.reply, cost=choices.prices.money(growing.reply.seconds))
+        finally:
+            served.worker.cancel(jobs)
 
 
 async def _elsewhere(who: Endpoint, messages: Sequence[Message], wish: Wish) -> AsyncIterator[Reply]:
