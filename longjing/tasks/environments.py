@@ -18,6 +18,7 @@ from longjing.tasks.base import Completion, Problem
 from longjing.tasks.complaints import complaint
 from longjing.tasks.listed import ListedSettings, ListedTask
 from longjing.tasks.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
+from longjing.tasks.verifiers.blame import AnswerError, ask
 from longjing.tasks.verifiers.foreign import digest
 from longjing.tasks.verifiers.pool import Pool, VerifierError, shared
 
@@ -34,7 +35,7 @@ class EnvironmentSettings(ListedSettings):
     correct_from: float = Field(1.0, gt=0, description="the reward from which an answer counts as right")
     partial: bool = Field(False, description="pay rewards below that, as shares of it")
     reasoning: bool = Field(True, description="whether the environment sees the reasoning, too")
-    seconds: float = Field(30.0, gt=0, description="that a verdict may take; then it is `unjudged`")
+    seconds: float = Field(30.0, gt=0, description="that a verdict may take; then the answer is wrong")
 
 
 class Environment(ListedTask):
@@ -82,15 +83,13 @@ class _Reward(Verifier[Any]):
             return Judgement("wrong", 0.0, f"the answer has over {LONGEST} characters")
         reasoning = completion.reasoning if options.reasoning else ""
         pool = shared("environments", options.seconds, _MEGABYTES)
+        asked = ("score", *self._asked, problem.data["row"], problem.data["question"])
         try:
-            reward = pool.ask(
-                "score",
-                *self._asked,
-                problem.data["row"],
-                problem.data["question"],
-                reasoning,
-                completion.answer,
+            reward = ask(
+                pool, (*asked, reasoning, completion.answer), instead=(*asked, "", problem.answer or "?")
             )
+        except AnswerError as error:
+            return Judgement("wrong", 0.0, str(error))
         except VerifierError as error:
             return Judgement("unjudged", 0.0, str(error))
         if not isfinite(reward):

@@ -212,7 +212,7 @@ class _Says(BaseHTTPRequestHandler):
         self.asked.append(prompt)
         answer = prompt.split("<answer>\n")[1]
         said = "hm" if "odd" in answer else f"So.\nVERDICT: {'correct' if 'good' in answer else 'wrong'}"
-        body = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
         self.send_response(500 if "bad" in answer else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
