@@ -282,10 +282,10 @@ def _writable(out: Path, source: Path | None) -> None:
 
 
 def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Rows as JSON by lines; half a pair of surrogates, which UTF-8 has no bytes for, as JSON's escape."""
+    """Rows as JSON by lines."""
     from longjing.runs.files import to_json, write_lines
 
-    write_lines(out, (to_json(row).encode("utf-8", "backslashreplace").decode() + "\n" for row in rows))
+    write_lines(out, (to_json(row) + "\n" for row in rows))
 
 
 def _shown(text: str) -> str:
