@@ -41,7 +41,7 @@ _MAKING, _SCORING, _MEGABYTES = 300.0, 5.0, 4096  # seconds for a chunk, seconds
 
 # Lists of numbers and words, and boards: nothing in them can be called. Sums: no names, no powers. Terms: known names.
 _LISTS = re.compile(r"[\w\s,'\"\[\]-]*", re.ASCII)
-_SUMS = re.compile(r"(?!.*\*\s*\*)[\d\s.+*/()-]*", re.ASCII | re.DOTALL)
+_SUMS = re.compile(r"(?:[\d\s.+/()-]|\*(?!\s*\*))*", re.ASCII)
 _FUNCTIONS = "sqrt|exp|log|ln|Abs|sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|pi"
 _TERMS = re.compile(
     rf"(?:[\d\s+*/()-]|(?<=\d)\.(?=\d)|(?<![A-Za-z])(?:{_FUNCTIONS}|[A-Za-z])(?![A-Za-z]))*", re.ASCII
