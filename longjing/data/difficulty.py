@@ -129,9 +129,9 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
     try:
         with disk_errors(path):
             first, *others = read_jsonl(path) or [header]
-            counts = ("correct", "judged", "truncated")
+            samples = header["sampling"]["samples"]
             rates = {
-                row["problem"]: Rate(*(row[of] for of in counts), header["sampling"]["samples"])
+                row["problem"]: Rate(row["correct"], row["judged"], row["truncated"], samples)
                 for row in others
             }
             changed = [key for key in header if first.get(key) != header[key]]

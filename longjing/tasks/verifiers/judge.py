@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from longjing.errors import UserError
 from longjing.tasks.base import Completion, Problem
 from longjing.tasks.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
-from longjing.tasks.verifiers.replies import NoReplyError, reply
+from longjing.tasks.verifiers.replies import NoReplyError, ask
 
 TEMPLATE = """\
 You are grading an answer. Decide whether it is right; the right answer, if one is known, is given.
@@ -103,12 +103,12 @@ class Judge(Verifier[JudgeSettings]):
         verdict = self._cache.get(asked)
         if verdict is None:
             try:
-                said = self._reply(request)
+                reply = self._reply(request)
             except NoReplyError as error:
                 return Judgement("unjudged", 0.0, f"the judge failed: {error}")
-            verdict = _verdict(said)
+            verdict = _verdict(reply)
             if verdict is None:
-                return Judgement("unjudged", 0.0, f"the judge gave no verdict: {said[-200:]!r}")
+                return Judgement("unjudged", 0.0, f"the judge gave no verdict: {reply[-200:]!r}")
             self._cache.put(asked, verdict)
         return Judgement.of(verdict == "correct", "so says the judge")
 
@@ -122,7 +122,7 @@ class Judge(Verifier[JudgeSettings]):
         settings = self.options
         url = f"{settings.base_url.rstrip('/')}/chat/completions"
         key = os.environ.get(settings.key, "")
-        choice = reply(url, request, key, settings.seconds, settings.attempts)
+        choice = ask(url, request, key, settings.seconds, settings.attempts)
         if choice.ended not in _ENDED:
             raise NoReplyError(f"{url}: the reply was cut off (finish_reason {choice.ended!r})")
         return choice.text

@@ -26,7 +26,7 @@ class Choice:
     ended: str
 
 
-def reply(url: str, request: dict[str, Any], key: str, seconds: float, attempts: int) -> Choice:
+def ask(url: str, request: dict[str, Any], key: str, seconds: float, attempts: int) -> Choice:
     """The first choice, from as many attempts as there is time for. Raises NoReplyError within the seconds."""
     headers = {"Content-Type": "application/json", "User-Agent": "longjing"}
     if key:
@@ -59,13 +59,13 @@ def _sent(post: urllib.request.Request, deadline: float) -> bytes:
     at the deadline: a time-out of `urlopen` counts each read anew, so that one who trickles could hold it for ever."""
     body: Future[bytes] = Future()
 
-    def ask() -> None:
+    def work() -> None:
         try:
             body.set_result(_read(post, deadline))
         except BaseException as error:  # it belongs to the one who waits
             body.set_exception(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     return body.result(max(0.0, deadline - time.monotonic()))
 
 
