@@ -1,7 +1,7 @@
 """Whether two mathematical answers say the same: rules, and `math-verify` with SymPy where those know nothing.
 
-All of it (`equality/`) happens in a process that is killed at its time, since neither a pattern nor computer algebra can
-be stopped within the trainer. Only numbers without any ado are compared here.
+All of it (`equality/`) happens in a process that is killed at its time, since neither a pattern nor computer algebra
+can be stopped within the trainer. Only numbers without any ado are compared here.
 """
 
 import re
@@ -44,7 +44,9 @@ class Algebra:
     def judge(self, gold: str, answer: str) -> Judgement:
         """The same with its reason. Raises VerifierError if the gold can't be judged."""
         if not answer.strip() or len(answer) > _LONGEST:
-            return Judgement("wrong", 0.0, f"the answer has over {_LONGEST} characters" if answer.strip() else "no answer")
+            return Judgement(
+                "wrong", 0.0, f"the answer has over {_LONGEST} characters" if answer.strip() else "no answer"
+            )
         if len(gold) > _LONGEST:
             raise VerifierError(f"the gold answer has over {_LONGEST} characters")
         if gold == answer:
@@ -58,7 +60,9 @@ class Algebra:
 
 
 class MathSettings(AnswerSettings):
-    seconds: float = Field(5.0, gt=0, description="that a verdict may take; an answer that takes longer is wrong")
+    seconds: float = Field(
+        5.0, gt=0, description="that a verdict may take; an answer that takes longer is wrong"
+    )
     megabytes: int = Field(1024, ge=256, description="that its process may take")
 
 

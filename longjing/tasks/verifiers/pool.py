@@ -60,8 +60,8 @@ class Pool:
         """The answer to a question, both JSON-able, in at most `seconds`. Raises VerifierError if nobody knows; that is
         remembered, too.
 
-        `alone`: the question without what a model wrote, such as that of the right answer. It is asked before, once, and
-        may take half of the time. If it has an answer, AnswerError is raised instead of VerifierError.
+        `alone`: the question without what a model wrote, such as that of the right answer. It is asked before, once,
+        and may take half of the time. If it has an answer, AnswerError is raised instead of VerifierError.
         """
         began = time.monotonic()
         if alone is not None:

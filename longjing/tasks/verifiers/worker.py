@@ -1,9 +1,9 @@
 """The process behind a `pool.Pool`: a line of JSON in, a line {"answer": ...} or {"error": ...} out.
 
 Run as a program, never imported, with the work, the seconds and the megabytes that it may take. It imports nothing of
-the package, so that it starts quickly. What is ours runs in a child of the process, which the kernel kills when its time
-is up: the next child has its libraries from the start, so that a killed one costs milliseconds, not seconds. An error
-that isn't foreseen ends the process, which tells the one who asked.
+the package, so that it starts quickly. What is ours runs in a child of the process, which the kernel kills when its
+time is up: the next child has its libraries from the start, so that a killed one costs milliseconds, not seconds. An
+error that isn't foreseen ends the process, which tells the one who asked.
 """
 
 import json
@@ -29,12 +29,18 @@ _FORESEEN = (
 def mathematics() -> Callable[..., bool]:
     """[gold, answer]: do both say the same? [gold]: true, after what the gold costs alone."""
     folder = Path(__file__).with_name("equality")
-    spec = spec_from_file_location("equality", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    spec = spec_from_file_location(
+        "equality", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     assert spec is not None
     sys.modules["equality"] = module_from_spec(spec)
     comparison = import_module("equality.comparison")
-    comparison.same("\\sqrt{3}", "\\frac{3}{\\sqrt{3}}")  # or the first question would pay for the parser's tables
-    return lambda gold, answer=None: comparison.sound(gold) if answer is None else comparison.same(gold, answer)
+    comparison.same(
+        "\\sqrt{3}", "\\frac{3}{\\sqrt{3}}"
+    )  # or the first question would pay for the parser's tables
+    return lambda gold, answer=None: (
+        comparison.sound(gold) if answer is None else comparison.same(gold, answer)
+    )
 
 
 def pattern() -> Callable[..., bool]:

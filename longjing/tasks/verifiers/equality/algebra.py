@@ -8,7 +8,7 @@ from math_verify import LatexExtractionConfig, parse, verify
 from math_verify.parser import NormalizationConfig
 
 _sympy = import_module("sympy")
-# As it is written: the library would take `t`, `h` and `way` for units and leave them out, or look for a number elsewhere.
+# As it is written: the library would leave out `t`, `h` and `way` as units, and look for a number elsewhere.
 _AS_WRITTEN = LatexExtractionConfig(
     try_extract_without_anchor=False,
     boxed_match_priority=0,

@@ -13,6 +13,7 @@ from .quantities import names_agree, read_quantity, same_number
 from .structure import Node, compares, is_name, read, sides
 
 _BESIDE = re.compile(r" ?([^\w\s]) ?")
+_AS_TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
 _DOTS = re.compile(r"\\ldots|\.\.\.")
 _DATE = re.compile(r"\d{1,4}-\d{1,2}-\d{1,4}|\d{1,2}:\d\d(?::\d\d)?(?: ?[ap]m)?", re.IGNORECASE)
 # What turns a statement around, or makes another of it.
@@ -22,15 +23,25 @@ _STATEMENT = re.compile(
     r"|nmid|ll|gg|prec|succ|vdash|models|lesssim|gtrsim)(?![A-Za-z])|!|~"
 )
 _FACTORIAL = re.compile(r"(?<=[\w)}])!{1,2}(?!\w)")
-_WORD = re.compile(r"[A-Za-z]{3,}(?:[ '-][A-Za-z]+){0,40}|[A-Z]{2,40}|[\u3400-\u9fff]+|no|ok|on|up")
+_WORD = re.compile(r"[A-Za-z]{3,}(?:[ '-][A-Za-z]+){0,40}|[A-Z]{2,40}|[\u3400-\u9fff]+|(?i:no|ok|on|up)")
 _VOWEL = re.compile("[aeiouy]")
 _LETTERS = re.compile("[a-z]{2,8}")
+_TIMES = re.compile(r"\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|[ *]")
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _PROSE = re.compile(r"[A-Za-z]{4,}|[\u3400-\u9fff]|\\text")
-_APART = re.compile(r"\d \d")
+_APART = re.compile(r"\d \d|[\d)}] ?['_]")
+# Commands that algebra knows; others it might leave out.
+_KNOWN_TEXT = (
+    "frac sqrt cdot times pi alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma "
+    "tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega sin cos tan cot sec csc "
+    "arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm min max det sum prod int lim binom choose le ge "
+    "infty cup cap setminus mathbb emptyset in pm mp lfloor rfloor lceil rceil bmod mod pmod div partial Re Im "
+    "arg circ begin end to ell hbar"
+)
+_KNOWN = frozenset(f"\\{name}" for name in _KNOWN_TEXT.split())
 _READABLE = re.compile(r"[A-Za-z0-9\s\\{}()\[\]^_+\-*/.,|!'%°<>=&:αμΩ]*")
 _SETS = ("\\cup", "\\cap", "\\setminus", "\\mathbb", "\\emptyset", "\\infty")
-_CONSTANT = re.compile(r"\\[A-Za-z]+|[\d\s{}()+\-*/.^]")
+_CONSTANT = re.compile(r"\\[A-Za-z]+|[\d\s{}()+\-*/.^_]")
 
 
 def same(gold: str, answer: str) -> bool:
@@ -64,11 +75,20 @@ def _squeezed(text: str) -> str:
     return _BESIDE.sub(r"\1", " ".join(text.split()))
 
 
+def _bare(text: str) -> str:
+    """The same, whether words stand as text or not."""
+    return _squeezed(_AS_TEXT.sub(r"\1", text))
+
+
 def _same(gold: str, answer: str) -> bool:
     if not gold or not answer:
         return False
-    if _squeezed(gold) == _squeezed(answer):
+    if _bare(gold) == _bare(answer):
         return True
+    if len(unwrapped(gold)) == len(unwrapped(answer)) == 1 and (gold + answer).isascii():
+        gold, answer = unwrapped(gold), unwrapped(answer)
+        if gold.isalpha():  # b may stand for the choice B, but x isn't X
+            return gold == answer or (gold.isupper() and gold.casefold() == answer)
     if _DOTS.search(gold + answer):  # algebra would leave them out
         return False
     if _DATE.fullmatch(gold):  # 2024-01-02 is no difference
@@ -102,10 +122,29 @@ def _stated(text: str) -> tuple[list[str], list[str]]:
 def _compare(gold: Node, answer: Node) -> bool:
     if gold.unknown and answer.unknown and gold.unknown != answer.unknown:
         # x=5 isn't y=5, but y=x is x=y.
-        return gold.kind == answer.kind == "leaf" and not _constant(gold.text) and algebra.equal(gold.whole, answer.whole)
+        return (
+            gold.kind == answer.kind == "leaf"
+            and not _constant(gold.text)
+            and algebra.equal(gold.whole, answer.whole)
+        )
+    if (
+        gold.kind == "leaf"
+        and not gold.name
+        and len(stated := sides(gold.text)) > 1
+        and all(map(_constant, stated))
+    ):
+        gold = Node("leaf", stated[-1])  # \\log_2 8 = 3
     if gold.kind == "leaf" and len(sides(gold.text)) > 1 and not gold.name:
         return answer.kind == "leaf" and _same_expression(gold.text, answer.whole)
     one, other = gold.kind, answer.kind
+    if (
+        gold.name
+        and one == other == "leaf"
+        and not answer.name
+        and len(sides(answer.text)) > 1
+        and not _constant(gold.text)
+    ):
+        return algebra.equal(gold.whole, answer.text)  # y = 2x+1 is 2x-y+1 = 0
     if one == other == "leaf":
         return _same_leaf(gold, answer)
     if one == other == "matrix":
@@ -135,7 +174,11 @@ def _compare(gold: Node, answer: Node) -> bool:
     if any(mark in gold.text + answer.text for mark in _SETS) or compares(gold.text):
         if "list" in (one, other) or _PROSE.search(_COMMANDS.sub(" ", answer.text)):
             return False
-        return {one, other} != {"leaf"} and (one != "leaf" or _set_like(gold.text)) and algebra.equal(gold.text, answer.text)
+        return (
+            {one, other} != {"leaf"}
+            and (one != "leaf" or _set_like(gold.text))
+            and algebra.equal(gold.text, answer.text)
+        )
     return False
 
 
@@ -198,7 +241,9 @@ def _same_list(gold: Node, answer: Node) -> bool:
         golds, answers = _by_name(gold), _by_name(answer)
     left = list(answers)
     for one in golds:
-        match = next((at for at, other in enumerate(left) if _squeezed(one.whole) == _squeezed(other.whole)), None)
+        match = next(
+            (at for at, other in enumerate(left) if _squeezed(one.whole) == _squeezed(other.whole)), None
+        )
         if match is None:
             match = next((at for at, other in enumerate(left) if _compare(one, other)), None)
         if match is None:
@@ -218,6 +263,8 @@ def _same_expression(gold: str, answer: str) -> bool:
         return True
     if (words := _words(gold)) is not None:
         return words == _words(answer)
+    if _product(gold) and (letters := _TIMES.sub("", answer)).isalpha():
+        return sorted(letters) == sorted(gold)
     given, asked = sides(answer), sides(gold)
     if len(given) > 1 and len(asked) == 1:
         # `2+3=5` says 5; `6=5` and `2+2=5` don't.
@@ -239,9 +286,17 @@ def _same_expression(gold: str, answer: str) -> bool:
         return _squeezed(gold).casefold() == _squeezed(answer).casefold()
     if _PROSE.search(_COMMANDS.sub(_kept, answer)) and not _product(gold):
         return False  # `5 or something else`
-    if _APART.search(answer) or not _READABLE.fullmatch(answer):
+    if (_APART.search(answer) and not _APART.search(gold)) or not _READABLE.fullmatch(answer):
         return False  # two numbers beside each other, which algebra would add or multiply; signs that it would drop
+    if not _KNOWN.union(_COMMANDS.findall(gold)).issuperset(_COMMANDS.findall(answer)):
+        return False
+    if _unknowns(gold) != _unknowns(answer) and _unknowns(gold.casefold()) == _unknowns(answer.casefold()):
+        return False  # for algebra X is x
     return algebra.equal(gold, answer)
+
+
+def _unknowns(text: str) -> set[str]:
+    return {letter for letter in _COMMANDS.sub("", text) if letter.isalpha()}
 
 
 def _same_quantity(gold: str, answer: str) -> bool | None:
@@ -287,5 +342,7 @@ def _product(text: str) -> bool:
     """Whether letters are unknowns beside each other, as in `abc`, rather than a word, as in `stop`."""
     if not _LETTERS.fullmatch(text) or len(set(text)) != len(text):
         return False
-    in_a_row = len(text) > 2 and all(ord(two) - ord(one) == 1 for one, two in zip(text, text[1:], strict=False))
+    in_a_row = len(text) > 2 and all(
+        ord(two) - ord(one) == 1 for one, two in zip(text, text[1:], strict=False)
+    )
     return in_a_row or set(text) <= set("abcxyz") or not _VOWEL.search(text)

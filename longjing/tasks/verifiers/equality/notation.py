@@ -6,10 +6,12 @@ from unicodedata import normalize
 # NFKC would make 52 of 5², 31/2 of 3½ and R of ℝ.
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓᵢₖ]+")
-_LEVEL = str.maketrans(
-    "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓᵢₖ", "0123456789+-=()ni0123456789+-=()nxik"
-)
+_LEVEL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓᵢₖ", "0123456789+-=()ni0123456789+-=()nxik")
 _VULGAR = re.compile("[¼½¾⅐-⅞↉]")
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi pi rho sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi"
+)
 _SIGNS = str.maketrans({
     "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}",
     "√": "\\sqrt ", "∛": "\\sqrt[3]", "∞": "\\infty ", "∅": "\\emptyset ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ",
@@ -24,33 +26,31 @@ _SIGNS = str.maketrans({
     "˚": "°", "℃": "°C", "℉": "°F", "㎡": "m^{2}", "㎥": "m^{3}", "㎢": "km^{2}", "、": ",", "…": "\\ldots ",
     "⋯": "\\ldots ", "\u2061": None, "\u2062": None, "\u200b": None, "\u00ad": None, "\ufeff": None, "’": "'",
     "Ω": "Ω", "µ": "μ", "【": "", "】": "",
-    **{letter: f"\\{name} " for letter, name in zip(
-        "αβγδεζηθικλνξπρστυφχψωΓΔΘΛΞΠΣΦΨ",
-        ("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi pi rho sigma tau upsilon phi chi psi "
-         "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi").split(), strict=True)},
+    **{letter: f"\\{name} " for letter, name in zip("αβγδεζηθικλνξπρστυφχψωΓΔΘΛΞΠΣΦΨ", _GREEK.split(), strict=True)},
 })  # fmt: skip
 
 _COMMAND = re.compile(
     r"\\\\(?:[ ]?\[[^\][]{0,20}\])?|\\(?:left|right)[ ]?\.|\\[hv]space\*?\{[^{}]{0,20}\}|\\(?:[A-Za-z]+\*?|.)|~|\s+",
     re.DOTALL,
 )
-_EMPTY = (
-    "! / - left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle textstyle "
-    "scriptstyle limits nolimits mathop mathstrut strut hfill hline nonumber"
-).split()
+# how each is written here: its names in LaTeX
 _SAME = {
     "\\frac": "dfrac tfrac cfrac nicefrac sfrac", "\\le ": "le leq leqslant leqq", "\\ge ": "ge geq geqslant geqq",
     "<": "lt", ">": "gt", "\\ne ": "ne neq", "\\to ": "to rightarrow longrightarrow",
     "\\implies ": "implies Rightarrow Longrightarrow", "\\iff ": "iff Leftrightarrow Longleftrightarrow",
     "\\emptyset ": "emptyset varnothing O", "\\infty ": "infty infin infinity", "\\mathbb{R}": "R Reals reals",
     "\\cdot ": "cdot cdotp centerdot", "°": "degree degrees textdegree", "\\ldots ": "ldots dots cdots dotsc dotsb",
-    "\\setminus ": "setminus smallsetminus backslash", "|": "vert lvert rvert mid |", "\\text": "text mbox textbf textit "
-    "textrm textnormal textsf texttt hbox textup emph underline", "\\roman": "mathrm operatorname operatorname* rm",
-    "\\styled": "mathbf mathit mathsf mathtt boldsymbol bm pmb boxed fbox", "\\{": "lbrace", "\\}": "rbrace", "[": "lbrack",
-    "]": "rbrack", "£": "pounds", "€": "euro texteuro", "¥": "yen textyen", "\\$": "$ textdollar", "%": "% percent",
-    "\\land ": "land wedge", "\\lor ": "lor vee", "\\neg ": "neg lnot", "\\epsilon ": "varepsilon", "\\phi ": "varphi",
-    "\\theta ": "vartheta", "\\Re": "Re", " ": ", ; : > quad qquad space thinspace nobreakspace enspace", "": " ".join(_EMPTY),
-    "$": "( )", "$$": "[ ]", "\\matrix": "begin{never}",
+    "\\setminus ": "setminus smallsetminus backslash", "|": "vert lvert rvert mid |",
+    "\\text": "text mbox textbf textit textrm textnormal textsf texttt hbox textup emph underline",
+    "\\roman": "mathrm operatorname operatorname* rm",
+    "\\styled": "mathbf mathit mathsf mathtt boldsymbol bm pmb boxed fbox", "\\{": "lbrace", "\\}": "rbrace",
+    "[": "lbrack", "]": "rbrack", "£": "pounds", "€": "euro texteuro", "¥": "yen textyen", "\\$": "$ textdollar",
+    "%": "% percent", "\\land ": "land wedge", "\\lor ": "lor vee", "\\neg ": "neg lnot", "\\epsilon ": "varepsilon",
+    "\\phi ": "varphi", "\\theta ": "vartheta", "\\Re": "Re",
+    " ": ", ; : > quad qquad space thinspace nobreakspace enspace",
+    "$": "( )", "$$": "[ ]",
+    "": "! / - left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle "
+    "textstyle scriptstyle limits nolimits mathop mathstrut strut hfill hline nonumber",
 }  # fmt: skip
 _COMMANDS = {name: written for written, names in _SAME.items() for name in names.split()} | {
     " ": " ", "\n": " ", "\t": " "
@@ -59,10 +59,11 @@ _STYLE = re.compile(r"\\(text|roman|styled) ?\{([^{}]*)\}")
 _SYMBOLS_ONLY = re.compile(r"[\d\s.,/+\-()%$\\^:]*|\([A-Za-z]\)")
 _COUNTED = re.compile(r"(-?\d[\d.,]*) ?([A-Za-z\u4e00-\u9fff][^\d]*)")
 _RUN = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]+")
-_FUNCTIONS = frozenset(
+_NAMED = (
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg gcd lcm det min max "
-    "pi alpha beta gamma delta epsilon theta lambda sigma omega phi".split()
+    "pi alpha beta gamma delta epsilon theta lambda sigma omega phi"
 )
+_FUNCTIONS = frozenset(_NAMED.split())
 _RENAMED = {"infinity": "infty", "inf": "infty", "infty": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
             "sqrt": "sqrt", "lcm": "lcm"}  # fmt: skip
 _CALL = re.compile(r"(?:(?<![A-Za-z\\])(exp|cbrt|abs)|\\(exp|sqrt)|(\^)) ?\(")

@@ -13,12 +13,15 @@ _MIXED = re.compile(
     r"([-+]?) ?(\d{1,9})(?: (\d{1,9}) ?/ ?(\d{1,9})(?!\d)| ?\\frac\{(\d{1,9})\}\{(\d{1,9})\})", re.ASCII
 )
 _FRACTION = re.compile(
-    rf"([-+]?) ?(?:\\frac ?\{{ ?(-?{_DECIMAL}) ?\}} ?\{{ ?(-?{_DECIMAL}) ?\}}|({_DECIMAL}) ?/ ?(-?{_DECIMAL}))", re.ASCII
+    rf"([-+]?) ?(?:\\frac ?\{{ ?(-?{_DECIMAL}) ?\}} ?\{{ ?(-?{_DECIMAL}) ?\}}|({_DECIMAL}) ?/ ?(-?{_DECIMAL}))",
+    re.ASCII,
 )  # fmt: skip
 _SCIENTIFIC = re.compile(
-    r"([-+]?\d{1,40}(?:\.\d{0,40})?)(?:[eE]([-+]?\d{1,3})(?!\d)| ?(?:\*|\\times|\\cdot) ?10 ?\^ ?(?:\{ ?([-+]?\d{1,3}) ?\}|(\d)))",
+    r"([-+]?\d{1,40}(?:\.\d{0,40})?)(?:[eE]([-+]?\d{1,3})(?!\d)"
+    r"| ?(?:\*|\\times|\\cdot) ?10 ?\^ ?(?:\{ ?([-+]?\d{1,3}) ?\}|(\d)))",
     re.ASCII,
 )
+_REPEATING = re.compile(r"(-?)(\d{0,40})\.(\d{0,40})\\(?:overline|bar|dot) ?\{? ?(\d{1,40}) ?\}?", re.ASCII)
 _PLAIN = re.compile(rf"([-+]?) ?({_DECIMAL})", re.ASCII)
 _MONEY = re.compile(r"([-+]?) ?((?:US)?\\?\$|USD|EUR|GBP|RMB|CNY|Rs\.?|[€£¥₹₽₩]) ?")
 _TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
@@ -48,8 +51,8 @@ def read_number(text: str) -> Fraction | None:
 
 @lru_cache(maxsize=4096)
 def read_quantity(text: str) -> Quantity | None:
-    """`5`, `1{,}000`, `2\\frac{1}{2}`, `\\$5`, `5\\text{ cm}`, `90°`, `10%`, `2 million`, `3\\sqrt{2}\\text{ cm}`; None if
-    the text is something else."""
+    """`5`, `1{,}000`, `2\\frac{1}{2}`, `\\$5`, `5\\text{ cm}`, `90°`, `10%`, `2 million`, `3\\sqrt{2}\\text{ cm}`;
+    None if the text is something else."""
     money: Unit | None = None
     if prefix := _MONEY.match(text):
         symbol = prefix[2].replace("\\", "").removeprefix("US").removeprefix("D") or "USD"
@@ -58,12 +61,10 @@ def read_quantity(text: str) -> Quantity | None:
     found = _number(text)
     if found is not None:
         value, end = found
-        tail = _tail(text[end:])
-        if tail is None:
-            return None
-        scale, unit, words = tail
-        attached = len(text) == end + 1 and text[-1].isascii() and text[-1].isalpha()
-        return Quantity(text[:end], value * scale, _with(money, unit), words, not attached)
+        if (tail := _tail(text[end:])) is not None:
+            scale, unit, words = tail
+            attached = len(text) == end + 1 and text[-1].isascii() and text[-1].isalpha()
+            return Quantity(text[:end], value * scale, _with(money, unit), words, not attached)
     body, _, behind = text.partition("\\text")
     if not behind:
         for mark in "°%":
@@ -92,7 +93,12 @@ def _spelled(text: str, money: Unit | None) -> Quantity | None:
             break
         tail = text[at:].strip()
         unit = read_unit(tail)
-        if unit is not None and len(tail) > 1 and tail[0].isalpha() and text[:at].count("{") == text[:at].count("}"):
+        if (
+            unit is not None
+            and len(tail) > 1
+            and tail[0].isalpha()
+            and text[:at].count("{") == text[:at].count("}")
+        ):
             return Quantity(text[:at].strip(), None, _with(money, unit), "", True)
     return Quantity(text, None, money, "", True) if money else None
 
@@ -106,14 +112,17 @@ def _with(money: Unit | None, unit: Unit | None) -> Unit | None:
 
 def _number(text: str) -> tuple[Fraction, int] | None:
     """The number in front of the text, and where it ends."""
+    if found := _REPEATING.match(text):
+        value = Fraction(int(found[4]), 10 ** len(found[4]) - 1) / 10 ** len(found[3])
+        return (Fraction(f"{found[2] or 0}.{found[3] or 0}") + value) * (-1 if found[1] else 1), found.end()
     if found := _MIXED.match(text):
         whole, top, bottom = (int(part) for part in found.groups()[1:] if part is not None)
         if not 0 < top < bottom:
             return None
         return (whole + Fraction(top, bottom)) * (-1 if found[1] == "-" else 1), found.end()
     if found := _FRACTION.match(text):
-        top, bottom = (_decimal(part) for part in found.groups()[1:] if part is not None)
-        return (top / bottom * (-1 if found[1] == "-" else 1), found.end()) if bottom else None
+        over, under = (_decimal(part) for part in found.groups()[1:] if part is not None)
+        return (over / under * (-1 if found[1] == "-" else 1), found.end()) if under else None
     if found := _SCIENTIFIC.match(text):
         power = int(found[2] or found[3] or found[4])
         return _decimal(found[1]) * Fraction(10) ** power, found.end()
@@ -130,12 +139,16 @@ def _tail(text: str) -> tuple[int, Unit | None, str] | None:
     """What stands behind a number: a scale, a unit and words; None if it is mathematics."""
     spelled = "\\text" in text
     rest = " ".join(_TEXT.sub(r" \1 ", text).split()) if spelled else text.strip()
+    if (unit := read_unit(rest)) is not None:  # 千米 is no 1,000 m
+        return 1, unit, ""
     scale, rest = _scale(rest)
     if not rest:
         return scale, None, ""
     if (unit := read_unit(rest)) is not None:
         return scale, unit, ""
-    if _WORDS.fullmatch(rest) and (spelled or scale > 1 or _HAN.search(rest) or _LONG.search(rest) or rest in COUNTED):
+    if _WORDS.fullmatch(rest) and (
+        spelled or scale > 1 or _HAN.search(rest) or _LONG.search(rest) or rest in COUNTED
+    ):
         return scale, None, rest.casefold()
     return None
 
@@ -163,7 +176,7 @@ def names_agree(gold: Quantity, answer: Quantity) -> bool | None:
         # Whoever posed the problem may name what is counted; an answer's words are a unit, or say something else.
         return other.unit is None and (only is gold or only.words in COUNTED)
     if gold.unit is not None and answer.unit is not None:
-        return agree(gold.unit, answer.unit) or (("%", 1) in gold.unit + answer.unit and None)
+        return agree(gold.unit, answer.unit)
     if gold.unit is not None and not gold.sure:
         return None
     return True
@@ -175,7 +188,8 @@ def _singular(words: str) -> str:
 
 
 def same_number(gold: Quantity, answer: Quantity) -> bool:
-    """Whether the values agree, exactly or to six digits of what has no end; a percentage is its share, and its number."""
+    """Whether the values agree, exactly or to six digits of what has no end. A percentage is its share and its
+    number."""
     assert gold.value is not None and answer.value is not None
     right, value = gold.value, answer.value
     share = (("%", 1),)

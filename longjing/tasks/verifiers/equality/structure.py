@@ -15,13 +15,17 @@ def _splitter(sign: str) -> re.Pattern[str]:
 
 
 _JOINS = _splitter(
-    r"\\text\{ ?,? ?(?:and|or|和|或) ?\}|\\land(?![A-Za-z])|\\lor(?![A-Za-z])|,|;|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[和或与及]"
+    r"\\text\{ ?,? ?(?:and|or|和|或) ?\}|\\land(?![A-Za-z])|\\lor(?![A-Za-z])|,|;"
+    r"|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[和或与及]"
 )
 _EQUALS = _splitter("=")
 _ORDERS = _splitter(r"\\[lg]e(?![A-Za-z])|[<>]")
 _CUPS = _splitter(r"\\cup(?![A-Za-z])")
 _COLUMNS, _ROWS = _splitter("&"), _splitter(r"\\\\")
-_OPENING, _CLOSING = frozenset(["(", "[", "{", "\\{", "\\langle"]), frozenset([")", "]", "}", "\\}", "\\rangle"])
+_OPENING, _CLOSING = (
+    frozenset(["(", "[", "{", "\\{", "\\langle"]),
+    frozenset([")", "]", "}", "\\}", "\\rangle"]),
+)
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
 _MATRIX = re.compile(
     r"[(\[]? ?\\begin\{([pbBV]?matrix|smallmatrix|array)\} ?(\{[clr| ]{0,20}\})?(.*)\\end\{\1\} ?[)\]]?"
@@ -29,18 +33,25 @@ _MATRIX = re.compile(
 )  # fmt: skip
 _MEMBER = re.compile(r"([A-Za-z]|\\[a-z]+) ?\\in(?![A-Za-z])(.*)", re.DOTALL)
 _BUILDER = re.compile(r"\\\{ ?([A-Za-z]) ?(?:\\in ?\\mathbb\{R\} ?)?[|:](.*)\\\}", re.DOTALL)
-_UNKNOWN = re.compile(r"[A-Za-z](?:_(?:\{[^{}]*\}|\w))?|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|epsilon)")
+_UNKNOWN = re.compile(
+    r"[A-Za-z](?:_(?:\{[^{}]*\}|\w))?|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|epsilon)"
+)
 _NAME = re.compile(
     r"\\?[A-Za-z]+'{0,3}(?: ?_ ?(?:\{[^{}]*\}|\w))?(?: ?\([^()]*\))?|\\text ?\{[^{}]*\}(?: ?_ ?(?:\{[^{}]*\}|\w))?"
-    r"|\\angle ?[A-Za-z]+|\\(?:overline|vec|hat|bar|tilde)\{? ?[A-Za-z]+ ?\}?|\|[^|]{1,20}\||[A-Za-z]+(?: [A-Za-z]+){1,5}"
+    r"|m? ?\\angle ?[A-Za-z]+|\\(?:overline|vec|hat|bar|tilde)\{? ?[A-Za-z]+ ?\}?|\|[^|]{1,20}\|"
+    r"|[A-Za-z]+(?: [A-Za-z]+){1,5}"
     r"|[A-Za-z](?: ?\+ ?[A-Za-z])+"
 )
-_CONSTANTS = frozenset([
-    "\\pi", "\\infty", "\\emptyset", "\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\log", "\\ln", "\\lg", "\\exp",
-    "\\sqrt", "\\gcd", "\\lcm", "\\min", "\\max", "\\det", "\\arcsin", "\\arccos", "\\arctan", "\\ldots", "\\pm", "\\mp",
-])  # fmt: skip
+_NAMES = re.compile(r"\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)")
+_NO_NAMES = (
+    "pi infty emptyset sin cos tan cot sec csc log ln lg exp sqrt gcd lcm min max det "
+    "arcsin arccos arctan ldots pm mp"
+)
+_CONSTANTS = frozenset(f"\\{name}" for name in _NO_NAMES.split())
 _COMMAND_ALONE = re.compile(r"\\[A-Za-z]+")
-_DENIALS = re.compile(r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless|不)(?![A-Za-z])", re.IGNORECASE)
+_DENIALS = re.compile(
+    r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless|不)(?![A-Za-z])", re.IGNORECASE
+)
 _PLAIN_WORDS = re.compile(r"\\text.*|[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+", re.DOTALL)
 
 
@@ -63,7 +74,11 @@ class Node:
     @property
     def unknown(self) -> str:
         """The name, without spaces, unless it is of words."""
-        return "" if _PLAIN_WORDS.fullmatch(self.name) else self.name.replace(" ", "").replace("{", "").replace("}", "")
+        return (
+            ""
+            if _PLAIN_WORDS.fullmatch(self.name)
+            else self.name.replace(" ", "").replace("{", "").replace("}", "")
+        )
 
 
 def split(pattern: re.Pattern[str], text: str) -> tuple[list[str], list[str]]:
@@ -133,14 +148,17 @@ def _list(text: str, thousands: bool, depth: int) -> Node | None:
     parts, signs = split(_JOINS, guarded)
     parts = [part.replace("\x00", ",").strip() for part in parts]
     kept = [part for part in parts if part]
-    if len(kept) > 1:
+    if len(kept) > 1 and parts[0] and parts[-1]:
         nodes = [read(part, thousands, depth + 1) for part in kept]
         both = any("and" in sign or "land" in sign or sign == "和" for sign in signs)
         return (_both(nodes) if both else None) or _shared_name(Node("list", text, tuple(nodes)))
-    if signs and kept:
-        return read(kept[0], thousands, depth + 1)
+    if signs:
+        return Node("leaf", text)
     if "\\pm" in text and depth < _DEEPEST:
-        first, second = text.replace("\\pm", "+").replace("\\mp", "-"), text.replace("\\pm", "-").replace("\\mp", "+")
+        first, second = (
+            text.replace("\\pm", "+").replace("\\mp", "-"),
+            text.replace("\\pm", "-").replace("\\mp", "+"),
+        )
         nodes = [read(part, thousands, _DEEPEST - 3) for part in (first, second)]
         return _shared_name(Node("list", text, tuple(nodes)))
     return None
@@ -162,9 +180,13 @@ def _both(nodes: list[Node]) -> Node | None:
         return None
     (low, high), (other_low, other_high) = nodes[0].parts, nodes[1].parts
     if high.text == "\\infty" and other_low.text == "-\\infty":
-        return replace(nodes[0], parts=(low, other_high), brackets=nodes[0].brackets[0] + nodes[1].brackets[1])
+        return replace(
+            nodes[0], parts=(low, other_high), brackets=nodes[0].brackets[0] + nodes[1].brackets[1]
+        )
     if low.text == "-\\infty" and other_high.text == "\\infty":
-        return replace(nodes[0], parts=(other_low, high), brackets=nodes[1].brackets[0] + nodes[0].brackets[1])
+        return replace(
+            nodes[0], parts=(other_low, high), brackets=nodes[1].brackets[0] + nodes[0].brackets[1]
+        )
     return None
 
 
@@ -173,9 +195,14 @@ def _named(text: str, thousands: bool, depth: int) -> Node | None:
     equal = sides(text)
     if len(equal) == 2 and _UNKNOWN.fullmatch(equal[1]) and not is_name(equal[0]):
         equal.reverse()
-    if len(equal) < 2 or not is_name(equal[0]) or not all(equal):
+    if len(equal) < 2 or not (is_name(equal[0]) or _NAMES.fullmatch(equal[0])) or not all(equal):
         return None
-    return replace(read("=".join(equal[1:]), thousands, depth + 1), name=equal[0])
+    said = read("=".join(equal[1:]), thousands, depth + 1)
+    names = _NAMES.fullmatch(equal[0]) and [name.strip() for name in equal[0].strip("() ").split(",")]
+    if names and said.kind == "tuple" and len(names) == len(said.parts):
+        parts = tuple(replace(part, name=name) for name, part in zip(names, said.parts, strict=True))
+        return Node("list", text, parts)
+    return replace(said, name=equal[0])
 
 
 def is_name(text: str) -> bool:
@@ -218,7 +245,15 @@ def _interval(text: str, depth: int) -> Node | None:
 
 def _bracketed(text: str, depth: int) -> Node | None:
     """`(1,2)`, `[1,2)`, `\\{1,2\\}`; a parenthesis around one thing says nothing."""
-    for opening, closing in (("\\{", "\\}"), ("{", "}"), ("\\langle", "\\rangle"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")")):
+    for opening, closing in (
+        ("\\{", "\\}"),
+        ("{", "}"),
+        ("\\langle", "\\rangle"),
+        ("(", ")"),
+        ("[", "]"),
+        ("(", "]"),
+        ("[", ")"),
+    ):
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening + closing):
             inner = text[len(opening) : -len(closing)]
             parts, signs = split(_JOINS, inner)

@@ -9,54 +9,52 @@ _PREFIXES = {"k": "kilo", "M": "mega", "G": "giga", "T": "tera", "c": "centi", "
              "μ": "micro", "n": "nano", "p": "pico"}  # fmt: skip
 # symbol: names, and the prefixes in use
 _BASES = {
-    "m": ("meter metre", "kcdmμn"), "g": ("gram gramme", "kmμ"), "s": ("second", "mμnp"), "L": ("liter litre", "cdhmμ"),
-    "A": ("ampere amp", "kmμn"), "K": ("kelvin", "m"), "mol": ("mole", "kmμ"), "cd": ("candela", ""),
-    "Hz": ("hertz", "kMGT"), "N": ("newton", "kM"), "Pa": ("pascal", "hkMG"), "J": ("joule", "kMGm"),
-    "W": ("watt", "kMGTm"), "C": ("coulomb", "mμn"), "V": ("volt", "kMm"), "F": ("farad", "mμnp"), "Ω": ("ohm", "kM"),
-    "T": ("tesla", "mμ"), "Wb": ("weber", "m"), "H": ("henry", "mμ"), "eV": ("electronvolt", "kMG"),
-    "B": ("byte", "kMGT"), "bit": ("bit", "kMG"), "cal": ("calorie", "k"), "bar": ("bar", "m"), "Wh": ("watt-hour", "kMGT"),
+    "m": ("meter metre", "kcdmμn"), "g": ("gram gramme", "kmμ"), "s": ("second", "mμnp"),
+    "L": ("liter litre", "cdhmμ"), "A": ("ampere amp", "kmμn"), "K": ("kelvin", "m"), "mol": ("mole", "kmμ"),
+    "cd": ("candela", ""), "Hz": ("hertz", "kMGT"), "N": ("newton", "kM"), "Pa": ("pascal", "hkMG"),
+    "J": ("joule", "kMGm"), "W": ("watt", "kMGTm"), "C": ("coulomb", "mμn"), "V": ("volt", "kMm"),
+    "F": ("farad", "mμnp"), "Ω": ("ohm", "kM"), "T": ("tesla", "mμ"), "Wb": ("weber", "m"), "H": ("henry", "mμ"),
+    "eV": ("electronvolt", "kMG"), "B": ("byte", "kMGT"), "bit": ("bit", "kMG"), "cal": ("calorie", "k"),
+    "bar": ("bar", "m"), "Wh": ("watt-hour", "kMGT"),
 }  # fmt: skip
-_NAMES = {
-    "l": "L", "ml": "mL", "cl": "cL", "dl": "dL", "KB": "kB", "μm": "μm", "um": "μm", "micron": "μm", "microns": "μm", "mcg": "μg",
-    "sec": "s", "secs": "s", "min": "min", "mins": "min", "minute": "min", "minutes": "min", "h": "h", "hr": "h", "hrs": "h",
-    "hour": "h", "hours": "h", "d": "day", "day": "day", "days": "day", "week": "week", "weeks": "week", "wk": "week",
-    "month": "month", "months": "month", "year": "year", "years": "year", "yr": "year", "yrs": "year", "decade": "decade",
-    "decades": "decade", "century": "century", "centuries": "century", "in": "in", "inch": "in", "inches": "in", "ft": "ft",
-    "foot": "ft", "feet": "ft", "yd": "yd", "yard": "yd", "yards": "yd", "mi": "mi", "mile": "mi", "miles": "mi",
-    "lb": "lb", "lbs": "lb", "oz": "oz", "ounce": "oz", "ounces": "oz", "ton": "ton", "tons": "ton", "tonne": "t", "tonnes": "t",
-    "t": "t", "acre": "acre", "acres": "acre", "hectare": "ha", "hectares": "ha", "ha": "ha", "gallon": "gal",
-    "gallons": "gal", "gal": "gal", "quart": "qt", "quarts": "qt", "pint": "pint", "pints": "pint", "cup": "cup", "cups": "cup",
-    "tablespoon": "tbsp", "tablespoons": "tbsp", "tbsp": "tbsp", "teaspoon": "tsp", "teaspoons": "tsp", "tsp": "tsp",
-    "radian": "rad", "radians": "rad", "rad": "rad", "rads": "rad", "degree": "°", "degrees": "°", "deg": "°", "°": "°", "度": "°",
-    "celsius": "°C", "fahrenheit": "°F", "°C": "°C", "°F": "°F", "%": "%", "percent": "%", "pct": "%",
-    "rpm": "rpm", "knot": "knot", "knots": "knot", "atm": "atm", "mmHg": "mmHg", "psi": "psi", "hp": "hp", "ly": "ly", "AU": "AU",
-    "dB": "dB", "M": "M", "u": "u", "amu": "u", "ppm": "ppm", "light-year": "ly", "light-years": "ly", "steradian": "sr", "sr": "sr",
-    # money
-    "$": "USD", "\\$": "USD", "usd": "USD", "USD": "USD", "US$": "USD", "dollar": "USD", "dollars": "USD", "美元": "USD",
-    "€": "EUR", "EUR": "EUR", "eur": "EUR", "euro": "EUR", "euros": "EUR", "欧元": "EUR", "£": "GBP", "GBP": "GBP", "英镑": "GBP",
-    "pound": "pound", "pounds": "pound", "¥": "¥", "yen": "JPY", "JPY": "JPY", "円": "JPY", "日元": "JPY", "元": "CNY", "块": "CNY",
-    "CNY": "CNY", "RMB": "CNY", "yuan": "CNY", "人民币": "CNY", "₹": "INR", "INR": "INR", "rupee": "INR", "rupees": "INR", "Rs": "INR",
-    "₽": "RUB", "₩": "KRW", "cent": "cent", "cents": "cent", "¢": "cent", "penny": "cent", "pennies": "cent", "角": "角", "分": "分",
-    # Chinese
-    "米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "公里": "km", "分米": "dm", "克": "g", "千克": "kg", "公斤": "kg", "毫克": "mg",
-    "吨": "t", "斤": "斤", "秒": "s", "分钟": "min", "小时": "h", "天": "day", "日": "day", "周": "week", "星期": "week", "月": "month",
-    "个月": "month", "年": "year", "升": "L", "毫升": "mL", "亩": "亩", "公顷": "ha", "摄氏度": "°C", "弧度": "rad", "伏": "V",
-    "瓦": "W", "牛": "N", "焦": "J", "牛顿": "N", "焦耳": "J",
+# by name: all spellings that no prefix and no plural makes
+_SPELLINGS = {
+    "L": "l 升", "mL": "ml 毫升", "cL": "cl", "dL": "dl", "kB": "KB", "μm": "μm um micron microns", "μg": "mcg",
+    "s": "sec secs 秒", "min": "min mins minute minutes 分钟", "h": "h hr hrs hour hours 小时",
+    "day": "d day days 天 日", "week": "week weeks wk 周 星期", "month": "month months 月 个月",
+    "year": "year years yr yrs 年", "decade": "decade decades", "century": "century centuries",
+    "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles", "lb": "lb lbs",
+    "oz": "oz ounce ounces", "ton": "ton tons", "t": "tonne tonnes t 吨", "acre": "acre acres",
+    "ha": "hectare hectares ha 公顷", "gal": "gallon gallons gal", "qt": "quart quarts", "pint": "pint pints",
+    "cup": "cup cups", "tbsp": "tablespoon tablespoons tbsp", "tsp": "teaspoon teaspoons tsp",
+    "rad": "radian radians rad rads 弧度", "°": "degree degrees deg ° 度", "°C": "celsius °C 摄氏度",
+    "°F": "fahrenheit °F", "%": "% percent pct", "rpm": "rpm", "knot": "knot knots", "atm": "atm", "mmHg": "mmHg",
+    "psi": "psi", "hp": "hp", "ly": "ly light-year light-years", "AU": "AU", "dB": "dB", "M": "M", "u": "u amu",
+    "ppm": "ppm", "sr": "steradian sr", "unit": "unit units", "USD": "$ \\$ usd USD US$ dollar dollars 美元",
+    "EUR": "€ EUR eur euro euros 欧元", "GBP": "£ GBP 英镑", "pound": "pound pounds", "¥": "¥",
+    "JPY": "yen JPY 円 日元", "CNY": "元 块 CNY RMB yuan 人民币", "INR": "₹ INR rupee rupees Rs", "RUB": "₽",
+    "KRW": "₩", "cent": "cent cents ¢ penny pennies", "角": "角", "分": "分", "m": "米", "cm": "cms 厘米", "mm": "毫米",
+    "km": "kms 千米 公里", "dm": "分米", "g": "克", "kg": "kgs 千克 公斤", "mg": "毫克", "斤": "斤", "亩": "亩",
+    "V": "伏",
+    "W": "瓦", "N": "牛 牛顿", "J": "焦 焦耳",
 }  # fmt: skip
 _COMPOSED: dict[str, dict[str, int]] = {
     "mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}, "kmh": {"km": 1, "h": -1}, "mps": {"m": 1, "s": -1},
-    "cc": {"cm": 3}, "sqft": {"ft": 2}, "平方米": {"m": 2}, "平方厘米": {"cm": 2}, "平方千米": {"km": 2}, "平方公里": {"km": 2},
-    "平方分米": {"dm": 2}, "立方米": {"m": 3}, "立方厘米": {"cm": 3}, "立方分米": {"dm": 3},
+    "cc": {"cm": 3}, "sqft": {"ft": 2}, "平方米": {"m": 2}, "平方厘米": {"cm": 2}, "平方千米": {"km": 2},
+    "平方公里": {"km": 2}, "平方分米": {"dm": 2}, "立方米": {"m": 3}, "立方厘米": {"cm": 3}, "立方分米": {"dm": 3},
 }  # fmt: skip
 # What is counted, said or not; two of them differ.
-COUNTED = frozenset(
-    "unit units time times way ways person persons people student students child children boy boys girl girls man men woman women "
-    "point points piece pieces item items solution solutions root roots side sides digit digits coin coins book books "
-    "ball balls apple apples page pages ticket tickets question questions number numbers integer integers element elements "
-    "triangle triangles square squares pair pairs set sets step steps mark marks vertex vertices edge edges face faces "
-    "arrangement arrangements permutation permutations combination combinations subset subsets function functions term terms "
-    "个 只 名 位 种 条 张 本 次 岁 人 件 支 根 棵 颗 辆 头 匹 份 块 片 页 间 座 套 双 对 倍 组 题 步 枚 朵 盒 箱 袋 瓶 杯 把 台 部 首 篇 场".split()
-)  # fmt: skip
+_COUNTED = (
+    "time times way ways person persons people student students child children boy boys girl girls man men woman "
+    "women point points piece pieces item items solution solutions root roots side sides digit digits coin coins "
+    "book books ball balls apple apples page pages ticket tickets question questions number numbers integer "
+    "integers element elements triangle triangles square squares pair pairs set sets step steps mark marks vertex "
+    "vertices edge edges face faces arrangement arrangements permutation permutations combination combinations "
+    "subset subsets function functions term terms "
+    "个 只 名 位 种 条 张 本 次 岁 人 件 支 根 棵 颗 辆 头 匹 份 块 片 页 间 座 套 双 对 倍 组 题 步 枚 朵 盒 箱 "
+    "袋 瓶 杯 把 台 部 首 篇 场"
+)
+COUNTED = frozenset(_COUNTED.split())
 SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
     "百": 10**2, "千": 10**3, "万": 10**4, "十万": 10**5, "百万": 10**6, "千万": 10**7, "亿": 10**8, "十亿": 10**9,
@@ -72,7 +70,7 @@ _TOKEN = re.compile(
 
 
 def _table() -> dict[str, str]:
-    table = dict(_NAMES)
+    table = {spelled: name for name, spellings in _SPELLINGS.items() for spelled in spellings.split()}
     for symbol, (names, prefixes) in _BASES.items():
         for prefix, said in [("", ""), *((prefix, _PREFIXES[prefix]) for prefix in prefixes)]:
             table.setdefault(prefix + symbol, prefix + symbol)
@@ -87,7 +85,7 @@ _UNITS = _table()
 
 @lru_cache(maxsize=4096)
 def read_unit(text: str) -> Unit | None:
-    """The unit that all of the text names, as `km/h`, `\\text{ meters per second}`, `m^2` and `元`; None if it is none."""
+    """The unit that all of the text names, as `km/h`, `\\text{ meters per second}` and `m^2`; None if it is none."""
     powers: dict[str, int] = {}
     at, sign, coming, last = 0, 1, 1, None
     while at < len(text):
