@@ -63,41 +63,44 @@ class Pool:
         `alone`: the question without what a model wrote, such as that of the right answer. It is asked before, once,
         and may take half of the time. If it has an answer, AnswerError is raised instead of VerifierError.
         """
-        began = time.monotonic()
+        spent = 0.0
         if alone is not None:
-            self._known_or_asked(alone, self.seconds / 2)
+            _, spent = self._known_or_asked(alone, self.seconds / 2)
         try:
-            return self._known_or_asked(question, self.seconds - (time.monotonic() - began))
+            return self._known_or_asked(question, self.seconds - spent)[0]
         except VerifierError as error:
             if alone is None:
                 raise
             raise AnswerError(str(error)) from None
 
-    def _known_or_asked(self, question: Sequence[Any], seconds: float) -> Any:
-        line = json.dumps(question)
+    def _known_or_asked(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
+        """The answer, and the seconds that it took."""
+        spent, line = 0.0, json.dumps(question)
         with self._lock:
             known = self._known.get(line, self)
         if known is self:
-            known = self._find_out(question, seconds)
+            known, spent = self._find_out(question, seconds)
             with self._lock:
                 self._known[line] = known
                 if len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
         if isinstance(known, VerifierError):
             raise VerifierError(str(known))
-        return known
+        return known, spent
 
-    def _find_out(self, question: Sequence[Any], seconds: float) -> Any:
+    def _find_out(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
         worker, sound = self._idle.get(), None
         try:
             if worker is None:
                 worker = _Worker(self.work, self.seconds, self.megabytes)
                 self._alive.add(worker)
                 worker.hear(_START, "starting")
+            began = time.monotonic()
             reply = worker.ask(question, seconds)
+            spent = time.monotonic() - began
             sound = worker
         except VerifierError as error:
-            return error
+            return error, seconds
         finally:
             # One that was given up, by an interruption too, may yet answer: nobody must take that for another's.
             if worker is not None and sound is None:
@@ -105,8 +108,9 @@ class Pool:
                 self._alive.discard(worker)
             self._idle.put(sound)
         if "died" in reply:
-            return VerifierError(_failure(reply["died"] == "late", seconds, f"judging {_excerpt(question)}"))
-        return VerifierError(reply["error"]) if "error" in reply else reply["answer"]
+            failure = _failure(reply["died"] == "late", seconds, f"judging {_excerpt(question)}")
+            return VerifierError(failure), spent
+        return VerifierError(reply["error"]) if "error" in reply else reply["answer"], spent
 
 
 def _excerpt(question: Sequence[Any]) -> str:

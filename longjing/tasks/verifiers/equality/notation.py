@@ -57,7 +57,7 @@ _COMMANDS = {name: written for written, names in _SAME.items() for name in names
 }  # fmt: skip
 _STYLE = re.compile(r"\\(text|roman|styled) ?\{([^{}]*)\}")
 _SYMBOLS_ONLY = re.compile(r"[\d\s.,/+\-()%$\\^:]*|\([A-Za-z]\)")
-_COUNTED = re.compile(r"(-?\d[\d.,]*) ?([A-Za-z\u4e00-\u9fff][^\d]*)")
+_COUNTED = re.compile(r"(-?\d[\d.,]{0,40}) ?([A-Za-z\u4e00-\u9fff][^\d]*)")
 _RUN = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]+")
 _NAMED = (
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg gcd lcm det min max "
