@@ -22,9 +22,9 @@ CORPUS = [
 KINDS = sorted({case["kind"] for case in CORPUS} - {"hostile"})
 # Ways to write the same number.
 DRESSES = (
-    "{}", "${}$", "\\text{{{}}}", "{}.", "x = {}", "{:,}", "{}.0", "{}\\text{{ m}}", "**{}**", "\\frac{{{}}}{{1}}", "  {} ",
-    "\\({}\\)", "\\left({}\\right)", "\\boxed{{{}}}", "f(2) = {}", "\\text{{Area}} = {}", "{} = x", "{} \\text{{ dollars}}", "{}€",
-    "\\mathbf{{{}}}", "{} kilometers per hour", "{}\\,", "{{{}}}", "{}个",
+    "{}", "${}$", "\\text{{{}}}", "{}.", "x = {}", "{:,}", "{}.0", "{}\\text{{ m}}", "**{}**", "\\frac{{{}}}{{1}}",
+    "  {} ", "\\({}\\)", "\\left({}\\right)", "\\boxed{{{}}}", "f(2) = {}", "\\text{{Area}} = {}", "{} = x",
+    "{} \\text{{ dollars}}", "{}€", "\\mathbf{{{}}}", "{} kilometers per hour", "{}\\,", "{{{}}}", "{}个",
 )  # fmt: skip
 SETS = ("{}", "\\{{{}\\}}", "\\left\\{{ {} \\right\\}}", "${}$", "x \\in \\{{{}\\}}", "x = {}")
 
@@ -56,31 +56,34 @@ def test_no_decision_takes_a_wrong_answer_for_right() -> None:
 )
 def test_hostile_answers_are_wrong_in_their_time(case: dict[str, Any]) -> None:
     pytest.importorskip("math_verify")
-    hasty = Algebra(seconds=1.5)
+    hasty = Algebra(seconds=2.0)
     assert hasty.equal("\\sqrt{4}", "\\sqrt{4} + 0"), "the process runs"
     began = time.monotonic()
     assert hasty.judge(case["gold"], case["answer"]).outcome == "wrong"
-    assert time.monotonic() - began < 1.5 + 1.5, "its time, and a little for a busy machine"
+    assert time.monotonic() - began < 2.0 + 2.0, "its time, and a little for a busy machine"
     began = time.monotonic()
     assert not hasty.equal(case["gold"], case["answer"])
-    assert time.monotonic() - began < 0.5, "known, without waiting again"
+    assert time.monotonic() - began < 1, "known, without waiting again"
     began = time.monotonic()
     assert hasty.equal("\\sqrt{2}", "\\frac{2}{\\sqrt{2}}"), "the next question is answered"
-    assert time.monotonic() - began < 1.5, "by a process that didn't start anew"
+    assert time.monotonic() - began < 2.0, "by a process that didn't start anew"
 
 
 def test_a_chain_has_no_more_time_than_one_question(algebra: Algebra) -> None:
-    hasty = Algebra(seconds=1.5)
+    hasty = Algebra(seconds=2.0)
     hasty.equal("\\sqrt{4}", "2+0")
-    parts = [f"\\sqrt{{{n * n + 7}}} - \\sqrt{{{n * n + 7}}} + \\sqrt[{n + 3}]{{2}}^{{{n + 3}}} + 3" for n in range(59)]
+    parts = [
+        f"\\sqrt{{{n * n + 7}}} - \\sqrt{{{n * n + 7}}} + \\sqrt[{n + 3}]{{2}}^{{{n + 3}}} + 3"
+        for n in range(59)
+    ]
     began = time.monotonic()
     hasty.judge("5", "=".join(parts))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 4
 
 
 def test_who_is_to_blame_is_found_out_for_each_gold() -> None:
     pytest.importorskip("math_verify")
-    verifier = verifiers.get("math", seconds=1.5)
+    verifier = verifiers.get("math", seconds=2.0)
 
     def judged(gold: str, answer: str) -> Any:
         completion = Completion.parse(f"so\n</think>\n\n\\boxed{{{answer}}}")
@@ -109,7 +112,9 @@ def test_numbers_equal_themselves_in_every_dress_and_no_other(one: int, other: i
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(-999, 999), min_size=2, max_size=5, unique=True), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.integers(-999, 999), min_size=2, max_size=5, unique=True), st.randoms(use_true_random=False)
+)
 def test_a_set_is_the_same_in_any_order_and_no_list_with_more_or_less(values: list[int], random: Any) -> None:
     pytest.importorskip("math_verify")
     algebra, gold = Algebra(), ", ".join(map(str, values))
@@ -126,7 +131,9 @@ def test_a_set_is_the_same_in_any_order_and_no_list_with_more_or_less(values: li
 
 
 @settings(max_examples=100)
-@given(st.integers(0, 999), st.from_regex(r"[a-z]{4,9}( [a-z]{2,9}){0,3}|[\u4e00-\u9fff]{1,4}", fullmatch=True))
+@given(
+    st.integers(0, 999), st.from_regex(r"[a-z]{4,9}( [a-z]{2,9}){0,3}|[\u4e00-\u9fff]{1,4}", fullmatch=True)
+)
 def test_a_word_that_is_no_unit_makes_another_answer_of_a_number(number: int, words: str) -> None:
     pytest.importorskip("math_verify")
     first = words.split()[0]

@@ -13,14 +13,18 @@ from longjing.tasks import Completion, Problem, verifiers
 ROWS = [
     json.loads(line) for line in (Path(__file__).parent / "verdicts.jsonl").read_text("utf-8").splitlines()
 ]
-SECONDS, MARGIN = 1.0, 2.0  # the margin is for a busy machine; a process that is killed is replaced in milliseconds
+SECONDS, MARGIN = (
+    1.0,
+    2.0,
+)  # the margin is for a busy machine; a process that is killed is replaced in milliseconds
 VERIFIERS: dict[str, dict[str, Any]] = {
     "math": {"seconds": SECONDS}, "number": {}, "multiple-choice": {}, "exact": {}, "regex": {"seconds": SECONDS},
 }  # fmt: skip
 PIECES = (
-    "the" + " " * 190 + "!", "\\boxed{The domain of the function is the set of all real numbers, so 5}", "```\n\n\n", "=", "\\\\ ",
-    "{", "}", "\\text{", "(", "^", "\\frac", "9^{9^{9^{9}}}", "\ud800", "\x00", "(a+)+$", "5 cm ", "½", "√", "万", "\\begin{pmatrix}",
-    ",", " and ", "\\pm ", "|", "\\left(", "'", "_", "!", "a b c ", "\\sum_{n=1}^{999999}", "\n", "﷽", "\\",
+    "the" + " " * 190 + "!", "\\boxed{The domain of the function is the set of all real numbers, so 5}", "```\n\n\n", "=",
+    "\\\\ ", "{", "}", "\\text{", "(", "^", "\\frac", "9^{9^{9^{9}}}", "\ud800", "\x00", "(a+)+$", "5 cm ", "½", "√", "万",
+    "\\begin{pmatrix}", ",", " and ", "\\pm ", "|", "\\left(", "'", "_", "!", "a b c ", "\\sum_{n=1}^{999999}", "\n", "﷽",
+    "\\",
 )  # fmt: skip
 
 
@@ -41,7 +45,11 @@ def mutated(random: Random) -> str:
             text = f"\\frac{{{text}}}{{{other}}}"
         elif how == 4:
             depth = random.choice((1, 5, 200))
-            text = random.choice(("(", "{", "\\sqrt{", "[", "\\text{")) * depth + text + random.choice((")", "}", "]")) * depth
+            text = (
+                random.choice(("(", "{", "\\sqrt{", "[", "\\text{")) * depth
+                + text
+                + random.choice((")", "}", "]")) * depth
+            )
         else:
             text = text[at:] + other
         text = text[:20_000]
@@ -68,6 +76,8 @@ def check(seed: int) -> float:
 def test_no_mutation_raises_or_outlasts_its_time(first: int) -> None:
     pytest.importorskip("math_verify")
     warm = verifiers.get("math", seconds=SECONDS)
-    warm.judge(Problem("t", "i", "?", "\\sqrt{4}", {}, "en"), Completion.parse("so\n</think>\n\n\\boxed{2+0}"))
+    warm.judge(
+        Problem("t", "i", "?", "\\sqrt{4}", {}, "en"), Completion.parse("so\n</think>\n\n\\boxed{2+0}")
+    )
     for seed in range(first, first + 20):
         assert check(seed) < SECONDS + MARGIN, seed
