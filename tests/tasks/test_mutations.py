@@ -21,10 +21,12 @@ VERIFIERS: dict[str, dict[str, Any]] = {
     "math": {"seconds": SECONDS}, "number": {}, "multiple-choice": {}, "exact": {}, "regex": {"seconds": SECONDS},
 }  # fmt: skip
 PIECES = (
-    "the" + " " * 190 + "!", "\\boxed{The domain of the function is the set of all real numbers, so 5}", "```\n\n\n", "=",
-    "\\\\ ", "{", "}", "\\text{", "(", "^", "\\frac", "9^{9^{9^{9}}}", "\ud800", "\x00", "(a+)+$", "5 cm ", "½", "√", "万",
-    "\\begin{pmatrix}", ",", " and ", "\\pm ", "|", "\\left(", "'", "_", "!", "a b c ", "\\sum_{n=1}^{999999}", "\n", "﷽",
-    "\\",
+    "the" + " " * 190 + "!", "\\boxed{The domain of the function is the set of all real numbers, so 5}", "```\n\n\n",
+    "=",
+    "\\\\ ", "{", "}", "\\text{", "(", "^", "\\frac", "9^{9^{9^{9}}}", "\ud800", "\x00", "(a+)+$", "5 cm ", "½", "√",
+    "万",
+    "\\begin{pmatrix}", ",", " and ", "\\pm ", "|", "\\left(", "'", "_", "!", "a b c ", "\\sum_{n=1}^{999999}", "\n",
+    "﷽", "\\",
 )  # fmt: skip
 
 
