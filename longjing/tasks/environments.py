@@ -18,7 +18,6 @@ from longjing.tasks.base import Completion, Problem
 from longjing.tasks.complaints import complaint
 from longjing.tasks.listed import ListedSettings, ListedTask
 from longjing.tasks.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
-from longjing.tasks.verifiers.blame import AnswerError, ask
 from longjing.tasks.verifiers.foreign import digest
 from longjing.tasks.verifiers.pool import Pool, VerifierError, shared
 
@@ -85,19 +84,25 @@ class _Reward(Verifier[Any]):
         pool = shared("environments", options.seconds, _MEGABYTES)
         asked = ("score", *self._asked, problem.data["row"], problem.data["question"])
         try:
-            reward = ask(
-                pool, (*asked, reasoning, completion.answer), instead=(*asked, "", problem.answer or "?")
-            )
-        except AnswerError as error:
-            return Judgement("wrong", 0.0, str(error))
+            reward = pool.ask(*asked, reasoning, completion.answer)
         except VerifierError as error:
-            return Judgement("unjudged", 0.0, str(error))
+            # Not `alone` before: an environment may well raise at a right answer that lacks its form.
+            return Judgement("wrong" if self._judges(pool, asked, problem) else "unjudged", 0.0, str(error))
         if not isfinite(reward):
             return Judgement("unjudged", 0.0, f"the environment's reward is {reward}")
         if reward >= options.correct_from:
             return Judgement("correct", 1.0, "correct")
         share = max(0.0, reward / options.correct_from) if options.partial else 0.0
         return Judgement("wrong", share, f"the environment's reward is {reward:g}")
+
+    @staticmethod
+    def _judges(pool: Pool, asked: tuple[Any, ...], problem: Problem) -> bool:
+        """Whether another answer to the problem gets a reward, so that this one is to blame."""
+        try:
+            pool.ask(*asked, "", problem.answer or "?")
+        except VerifierError:
+            return False
+        return True
 
 
 def environment(name: str, settings: dict[str, Any]) -> Environment:

@@ -28,7 +28,6 @@ from longjing.tasks.base import Completion, NoProblems, Problem, Split, Verdict,
 from longjing.tasks.complaints import nearest
 from longjing.tasks.verifiers import Rubric
 from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
-from longjing.tasks.verifiers.blame import AnswerError, ask
 from longjing.tasks.verifiers.foreign import digest
 from longjing.tasks.verifiers.pool import Pool, VerifierError, shared
 
@@ -210,10 +209,7 @@ class _Score(AnswerVerifier[AnswerSettings]):
             return Judgement("wrong", 0.0, "longer than a right answer")
         configuration = _with_seed(data["configuration"], data["seed"])
         asked = ("score", data["dataset"], configuration, data["index"], data["question"])
-        try:
-            score = ask(self.pool, (*asked, answer), instead=(*asked, problem.answer))
-        except AnswerError as error:
-            return Judgement("wrong", 0.0, str(error))
+        score = self.pool.ask(*asked, answer, alone=(*asked, problem.answer))
         if score is None:
             return Judgement("wrong", 0.0, "an answer that reasoning-gym can't read")
         if not isfinite(score):

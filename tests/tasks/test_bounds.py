@@ -404,16 +404,14 @@ def test_halves_of_characters_neither_stop_a_file_nor_an_evaluation(tmp_path: Pa
 
 
 def test_what_the_answer_alone_causes_is_its_own_fault() -> None:
-    from longjing.tasks.verifiers.blame import AnswerError, ask
-    from longjing.tasks.verifiers.pool import Pool, VerifierError
+    from longjing.tasks.verifiers.pool import AnswerError, Pool, VerifierError
 
     pool = Pool("pattern", 1, 0.3, 512)
     endless = ("(a+)+c", "a" * 40 + "b", True)
     with pytest.raises(AnswerError, match="took over"):
-        ask(pool, endless, instead=("(a+)+c", "ac", True))
+        pool.ask(*endless, alone=("(a+)+c", "ac", True))
     with pytest.raises(VerifierError):
-        ask(pool, endless, instead=endless)
-    assert ask(pool, ("a", "a", True), instead=endless) is True, "that is asked only where it is needed"
+        pool.ask("a", "a", True, alone=endless)
 
 
 def test_the_pass_rate_counts_what_nobody_judged() -> None:

@@ -9,7 +9,6 @@ from pydantic import Field
 from longjing.errors import UserError
 from longjing.tasks.base import Problem
 from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
-from longjing.tasks.verifiers.blame import AnswerError, ask
 from longjing.tasks.verifiers.foreign import validator
 from longjing.tasks.verifiers.pool import shared
 
@@ -51,10 +50,7 @@ class Json(AnswerVerifier[JsonSettings]):
     def compare(self, problem: Problem, answer: str) -> Judgement:
         gold = problem.answer or None
         asked = (self._schema, gold)
-        try:
-            mistake = ask(self._pool, (*asked, _unfenced(answer)), instead=(*asked, gold or "null"))
-        except AnswerError as error:
-            return Judgement("wrong", 0.0, str(error))
+        mistake = self._pool.ask(*asked, _unfenced(answer), alone=(*asked, gold or "null"))
         return Judgement.of(not mistake, mistake)
 
 
