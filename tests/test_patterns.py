@@ -29,6 +29,7 @@ BOUNDED = {
     "longjing.tasks.expression": 600,  # `plain` and `read_number` refuse what is longer
     "longjing.tasks.verifiers.numbers": 600,
     "longjing.tasks.verifiers.mathematics": 2_000,
+    "longjing.tasks.verifiers.equality": 2_000,  # as above, and in a process with a limit on its time
     "longjing.tasks.verifiers.texts": 2_000,
     "longjing.tasks.hacks": 10_000,  # prompts of one's own problems
     "longjing.recipe.document": 2_000,  # one value of one's own recipe
@@ -41,6 +42,7 @@ MADE = {
     "longjing.tasks.verifiers.worker": 1,  # a user's pattern, in a process with a limit on its time
     "longjing.tasks.verifiers.texts": 1,  # the same, compiled to see whether it can be
     "longjing.tasks.verifiers.judge": 1,  # names of a template's tags, escaped, behind one class of characters
+    "longjing.tasks.verifiers.equality.structure": 2,  # signs of the package's own; an unknown's name, escaped
     "longjing.tasks.language": 1,  # tried below
 }
 
@@ -90,7 +92,7 @@ def patterns(path: Path, module: Any) -> tuple[list[Found], int]:
             made += 1
             continue
         methods = tuple(sorted(used.get(names.get(id(node), ""), ()))) or ("fullmatch", "finditer")
-        length = BOUNDED.get(module.__name__, LENGTH)
+        length = BOUNDED.get(module.__name__, BOUNDED.get(module.__name__.rpartition(".")[0], LENGTH))
         found.append(Found(f"{path.name}, line {node.lineno}", compiled, methods, length))
     return found, made
 
