@@ -6,6 +6,7 @@ differ only in form (the order of the numbers, the names in a story).
 """
 
 import json
+import sys
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -225,7 +226,9 @@ def _blamed(task: Any, method: str, problem: Problem, completion: Completion) ->
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = getattr(sys.modules.get(type(task).__module__), "__file__", None)
+        frame = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
         raise UserError(
             f"task {task.name!r}: `{method}` raised {type(error).__name__}: {error} ({frame.filename}, line "
             f"{frame.lineno}) on problem {problem.id}, {_excerpt(problem.prompt)}, and the answer "
