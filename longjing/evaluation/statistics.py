@@ -46,8 +46,10 @@ def of_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     alike, and misses the tail when only a handful differ, so with fewer than five problems ever solved, or
     fewer than five ever failed, or no variation, it is Wilson's score interval (1927) with the problems as
     trials: wider than needed rather than too narrow, since a score in [0, 1] never varies more than a coin
-    with the same mean.
+    with the same mean. Everything is NaN where there is no problem.
     """
+    if not len(means):
+        return Interval(np.nan, np.nan, np.nan, "nothing was measured")
     mean = float(means.mean())
     if min((means > 0).sum(), (means < 1).sum()) < _FEW or np.ptp(means) == 0:
         return Interval(mean, *wilson(mean, len(means), level), "Wilson, problems as trials")

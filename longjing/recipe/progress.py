@@ -67,7 +67,9 @@ class StageProgress:
 
     def evaluation(self, row: Row) -> None:
         self._busy = ""
-        score = f"{row['pass_at_1']:.1%} right ({row['low']:.1%} to {row['high']:.1%}{unjudged(row)})"
+        score = "nothing measured"
+        if row["pass_at_1"] is not None:
+            score = f"{row['pass_at_1']:.1%} right ({row['low']:.1%} to {row['high']:.1%}{unjudged(row)})"
         of = f"{row['problems']} {row['split']} problems of {row['task']}"
         self._say(f"{self._name} after {row['step'] + 1} steps: {score}, {of}", "bold")
 
