@@ -17,6 +17,7 @@ from longjing.errors import UserError
 from longjing.model.files import shipped
 from longjing.tasks import Completion, Problem, Task
 from longjing.tasks.answer import BOX
+from longjing.tasks.base import verdict_of
 
 HELP = """\
 /model        who answers, as in /model base; alone it says which models there are
@@ -188,7 +189,7 @@ def _show_answer(pieces: Iterable[tuple[str, bool]], console: Console) -> None:
 
 
 def _verdict(task: Task, problem: Problem, completion: Completion, console: Console) -> None:
-    verdict = task.judge(problem, completion)
+    verdict = verdict_of(task, problem, completion)
     style = {"correct": "green", "wrong": "red", "unjudged": "yellow"}[verdict.outcome]
     said = verdict.outcome if verdict.outcome == verdict.reason else f"{verdict.outcome}: {verdict.reason}"
     console.print(Text(printable(f"{said}\n"), style))

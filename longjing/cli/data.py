@@ -257,11 +257,12 @@ def _measured(
     with progress(total * samples) as advance:
         measured = measure(respondent, task, procedure, whose, rates, at_once=at_once, on_progress=advance)
     counted = [rate for _, rate in measured]
-    judged, correct = (sum(getattr(rate, of) for rate in counted) for of in ("judged", "correct"))
-    cut = sum(rate.truncated for rate in counted) / (samples * len(counted))
+    total = sum(rate.samples for rate in counted)
+    unjudged = total - sum(rate.judged for rate in counted)
     facts: list[tuple[str, ...]] = [
-        ("right answers", f"{correct / judged:.1%}" if judged else "none judged"),
-        ("cut off", f"{cut:.1%}"),
+        ("right answers", f"{sum(rate.correct for rate in counted) / total:.1%}"),
+        ("cut off", f"{sum(rate.truncated for rate in counted) / total:.1%}"),
+        *([("unjudged", f"{unjudged}, counted as not right")] if unjudged else []),
     ]
     return [(row, rate.share) for row, rate in measured], facts
 
@@ -281,10 +282,10 @@ def _writable(out: Path, source: Path | None) -> None:
 
 
 def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Rows as JSON by lines; half a pair of surrogates, which UTF-8 has no bytes for, as JSON's escape."""
+    """Rows as JSON by lines."""
     from longjing.runs.files import to_json, write_lines
 
-    write_lines(out, (to_json(row).encode("utf-8", "backslashreplace").decode() + "\n" for row in rows))
+    write_lines(out, (to_json(row) + "\n" for row in rows))
 
 
 def _shown(text: str) -> str:

@@ -17,7 +17,7 @@ from longjing.evaluation.evaluate import Procedure
 from longjing.evaluation.respondents import Progress, Question, Respondent
 from longjing.runs.files import disk_errors, to_json, write_lines
 from longjing.runs.jsonl import JsonLines, read_jsonl
-from longjing.tasks.base import Problem
+from longjing.tasks.base import Problem, verdict_of
 from longjing.tasks.listed import ListedTask
 from longjing.tasks.rows import Row, placed_rows
 
@@ -27,16 +27,18 @@ _AT_ONCE = 64  # problems between two lines written: what a kill may cost
 
 @dataclass(frozen=True)
 class Rate:
-    """Of the samples of one problem: how many got a verdict, how many of those are correct, how many were cut off."""
+    """Of the `samples` of one problem: how many are correct, how many got a verdict, how many were cut off."""
 
     correct: int
     judged: int
     truncated: int
+    samples: int
 
     @property
     def share(self) -> float | None:
-        """None if none was judged."""
-        return self.correct / self.judged if self.judged else None
+        """Of all samples: what nobody could judge isn't right. None if none was judged: that says nothing of the
+        model."""
+        return self.correct / self.samples if self.judged else None
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,12 @@ def measure(
         ]
         answers = respondent.answer(questions, _after(on_progress, finished * procedure.samples, tokens))
         for (key, problem), group in zip(part, answers.groups, strict=True):
-            outcomes = [task.judge(problem, answer.completion).outcome for answer in group]
+            outcomes = [verdict_of(task, problem, answer.completion).outcome for answer in group]
             rates[key] = Rate(
                 outcomes.count("correct"),
                 len(outcomes) - outcomes.count("unjudged"),
                 sum(answer.completion.truncated for answer in group),
+                len(group),
             )
             log.append({"problem": key, **asdict(rates[key])})
             tokens += sum(answer.length for answer in group)
@@ -126,7 +129,11 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
     try:
         with disk_errors(path):
             first, *others = read_jsonl(path) or [header]
-            rates = {row["problem"]: Rate(row["correct"], row["judged"], row["truncated"]) for row in others}
+            samples = header["sampling"]["samples"]
+            rates = {
+                row["problem"]: Rate(row["correct"], row["judged"], row["truncated"], samples)
+                for row in others
+            }
             changed = [key for key in header if first.get(key) != header[key]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(

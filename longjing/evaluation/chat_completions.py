@@ -1,5 +1,6 @@
 """What an OpenAI-compatible server sends: chat completions of several forms, and how long to wait for the next."""
 
+import json
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from time import time
@@ -85,8 +86,11 @@ def read(response: bytes) -> Reply:
     """A chat completion as a Reply. Where the server doesn't say how many tokens the reasoning took, its share of
     the characters does. Raises PassingTroubleError for anything else."""
     try:
-        completion = _Response.model_validate_json(response)
-    except ValidationError as error:  # some servers report their troubles with status 200
+        completion = _Response.model_validate(json.loads(response))
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            raise PassingTroubleError(f"no JSON ({error}): {excerpt(response)}") from error
+        # Some servers report their troubles with status 200.
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise PassingTroubleError(
@@ -100,6 +104,8 @@ def read(response: bytes) -> Reply:
         text = f"<think>\n{reasoning}" + (
             f"\n</think>\n\n{answer}" if answer or not is_cut_off(finish) else ""
         )
+    # A model may write half of a surrogate pair, and JSON may say so; no text that is kept or read can hold it.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     parts = Completion.of([turn_of(text)])
     details = usage.completion_tokens_details
     spent = details.reasoning_tokens if details is not None else None

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from longjing.errors import UserError
 from longjing.evaluation import statistics
 from longjing.evaluation.evaluate import Procedure, problems_of
@@ -59,20 +57,14 @@ def compare(before: Evaluation, after: Evaluation) -> Interval:
     Raises UserError if the two didn't answer the same problems.
     """
     require_same(Asked.in_result(before), Asked.in_result(after))
-    judged = ~np.isnan(before.scores).all(axis=1) & ~np.isnan(after.scores).all(axis=1)
-    if not judged.any():
-        raise UserError("no problem was judged in both evaluations: there is nothing to compare")
-    first, second = (statistics.problem_means(side.scores[judged]) for side in (before, after))
-    return statistics.paired_difference(first, second)
+    return statistics.paired_difference(before.scores.mean(axis=1), after.scores.mean(axis=1))
 
 
 def compare_majorities(before: Evaluation, after: Evaluation) -> Interval | None:
-    """The same for maj@k; None where that says nothing: with other numbers of samples (k), one of them, or no problem
-    that was judged in both."""
-    judged = ~np.isnan(before.majorities) & ~np.isnan(after.majorities)
-    if not before.samples == after.samples > 1 or not judged.any():
+    """The same for maj@k; None where that says nothing: with other numbers of samples (k), or one of them."""
+    if not before.samples == after.samples > 1:
         return None
-    return statistics.paired_difference(before.majorities[judged], after.majorities[judged])
+    return statistics.paired_difference(before.majorities, after.majorities)
 
 
 @dataclass(frozen=True)

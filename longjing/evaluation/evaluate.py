@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from longjing.engine.random import sample_seed
 from longjing.engine.request import Generator, Sampling
@@ -13,7 +13,18 @@ from longjing.errors import UserError
 from longjing.evaluation.respondents import Answer, CountFlops, Local, Progress, Question, Respondent
 from longjing.evaluation.result import Evaluation, Price, Record
 from longjing.tasks.answer import boxed
-from longjing.tasks.base import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
+from longjing.tasks.base import (
+    Completion,
+    Problem,
+    Split,
+    Task,
+    Verdict,
+    Voting,
+    max_turns,
+    reply_to,
+    verdict_of,
+    vote_of,
+)
 from longjing.tasks.expression import ExpressionError, parse_number, plain
 from longjing.text.tokenizer import Tokenizer
 
@@ -54,14 +65,6 @@ class Procedure:
             max_tokens=self.max_tokens,
             seed=sample_seed(self.seed, 0, f"evaluation {problem}", sample),
         )
-
-
-@runtime_checkable
-class Voting(Protocol):
-    """A task that knows better than `normalise` which final answers say the same."""
-
-    def vote(self, problem: Problem, completion: Completion, verdict: Verdict) -> str | None:
-        """What a completion votes for; None abstains."""
 
 
 def evaluate(
@@ -154,7 +157,7 @@ def normalise(answer: str) -> str:
 
 def _record(task: Task, problem: Problem, group: Sequence[Answer]) -> Record:
     completions = [answer.completion for answer in group]
-    verdicts = [task.judge(problem, completion) for completion in completions]
+    verdicts = [verdict_of(task, problem, completion) for completion in completions]
     return Record(
         id=problem.id,
         prompt=problem.prompt,
@@ -179,6 +182,6 @@ def _vote(task: Task, problem: Problem, completion: Completion, verdict: Verdict
     if completion.truncated:  # it has no final answer: nobody knows what it would have said next
         return None
     if isinstance(task, Voting):
-        return task.vote(problem, completion, verdict)
+        return vote_of(task, problem, completion, verdict)
     box = boxed(completion.answer)
     return normalise(box) if box else None

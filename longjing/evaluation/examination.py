@@ -20,7 +20,7 @@ _CHOOSE = (
     "Answer the following multiple choice question. The last line of your response should be of the following "
     "format: 'ANSWER: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering."
 )
-_LETTER = re.compile(r"ANSWER\W*:\W*(?:\\?(?:boxed|text|mathrm)\W*)*([A-D])(?![A-Za-z])", re.IGNORECASE)
+_LETTER = re.compile(r"ANSWER[^\w:]*+:\W*+(?:(?:boxed|text|mathrm)\W*+)*+([A-D])(?![A-Za-z])", re.IGNORECASE)
 _CHOICES = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 

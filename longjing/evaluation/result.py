@@ -24,8 +24,6 @@ FIGURES = (
     "flops_per_solved", "money", "money_per_solved", "seconds",
 )  # fmt: skip
 
-_SCORE = {"correct": 1.0, "wrong": 0.0, "unjudged": np.nan}
-
 
 @dataclass(frozen=True)
 class Record:
@@ -113,12 +111,12 @@ class Evaluation:
 
     @cached_property
     def scores(self) -> Scores:
-        """`[problems, samples]`: 1 correct, 0 wrong, NaN unjudged."""
-        return np.array([[_SCORE[outcome] for outcome in record.outcomes] for record in self.records])
+        """`[problems, samples]`: 1 correct, 0 wrong or unjudged: what nobody could judge isn't right."""
+        return np.array([[float(each == "correct") for each in record.outcomes] for record in self.records])
 
     @cached_property
     def accuracy(self) -> Interval:
-        """pass@1 with its 95% interval; unjudged samples are left out."""
+        """pass@1 with its 95% interval; unjudged samples count as not right."""
         return statistics.pass_at_1(self.scores)
 
     @property
@@ -146,19 +144,14 @@ class Evaluation:
 
     @cached_property
     def majorities(self) -> Scores:
-        """`[problems]`: the accuracy of the majority's answer, ties and abstentions as in `statistics.majority`; NaN
-        where nothing was judged."""
-        won = [
-            np.nan if np.isnan(scores).all() else statistics.majority(record.answers, scores.tolist())
-            for record, scores in zip(self.records, self.scores, strict=True)
-        ]
-        return np.array(won)
+        """`[problems]`: the accuracy of the majority's answer, ties and abstentions as in `statistics.majority`."""
+        pairs = zip(self.records, self.scores.tolist(), strict=True)
+        return np.array([statistics.majority(record.answers, scores) for record, scores in pairs])
 
     @cached_property
     def majority(self) -> Interval:
-        """maj@k with its 95% interval, k being the number of samples. Problems of which nothing was judged are left
-        out."""
-        return statistics.of_problems(self.majorities[~np.isnan(self.majorities)])
+        """maj@k with its 95% interval, k being the number of samples."""
+        return statistics.of_problems(self.majorities)
 
     @property
     def maj_at_k(self) -> float:
@@ -200,7 +193,7 @@ class Evaluation:
     @property
     def unjudged(self) -> int:
         """Samples on which the verifier failed."""
-        return int(np.isnan(self.scores).sum())
+        return sum(record.outcomes.count("unjudged") for record in self.records)
 
     @property
     def tokens_per_solved(self) -> float:
@@ -227,11 +220,11 @@ class Evaluation:
         return float(np.mean([getattr(record, name) for record in self.records]))
 
     def _per_solved(self, spent: float) -> float:
-        solved = float(np.nansum(self.scores))
+        solved = float(self.scores.sum())
         return spent / solved if solved else float("inf")
 
     def summary(self) -> dict[str, Any]:
-        """Every figure, JSON-able; what can't be computed (nothing solved, nothing judged) is None."""
+        """Every figure, JSON-able; what can't be computed (a price of nothing solved) is None."""
         return (
             {name: getattr(self, name) for name in ("model", "task", "settings", "split", "sampling")}
             | {name: _finite(getattr(self, name)) for name in FIGURES}
@@ -271,7 +264,7 @@ class Evaluation:
             ("truncated", f"{self.truncated:.1%}"),
             ("no final answer", f"{self.unparsed:.1%}"),
             ("well-formed", f"{self.well_formed:.1%}"),
-            ("unjudged", str(self.unjudged)),
+            ("unjudged", f"{self.unjudged}{', counted as not right' if self.unjudged else ''}"),
             ("tokens per solved problem", f"{self.tokens_per_solved:,.0f}"),
             *([("FLOPs per solved problem", f"{flops:.2e}")] if flops is not None else []),
             *([("cost per solved problem", cost)] if cost else []),

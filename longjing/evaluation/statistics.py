@@ -1,6 +1,6 @@
 """Estimates from repeated samples of the same problems, and how sure one may be of them.
 
-Scores are arrays `[problems, samples]`: 1 correct, 0 wrong, NaN unjudged. The samples of one problem resemble
+Scores are arrays `[problems, samples]`: 1 correct, 0 not: wrong or unjudged. The samples of one problem resemble
 each other, so problems, not samples, are what an interval counts.
 """
 
@@ -34,17 +34,9 @@ class Interval:
         return f"{self.mean:.1%}  (95%: {self.low:.1%} to {self.high:.1%})"
 
 
-def problem_means(scores: Scores) -> Scores:
-    """The mean score of each problem over its judged samples; problems without any are left out."""
-    judged = ~np.isnan(scores)
-    kept = judged.any(axis=1)
-    means: Scores = np.nansum(scores[kept], axis=1) / judged[kept].sum(axis=1)
-    return means
-
-
 def pass_at_1(scores: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     """The mean over problems of the mean over samples, with its interval (`of_problems`)."""
-    return of_problems(problem_means(scores), seed, level)
+    return of_problems(scores.mean(axis=1), seed, level)
 
 
 def of_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
@@ -54,10 +46,10 @@ def of_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     alike, and misses the tail when only a handful differ, so with fewer than five problems ever solved, or
     fewer than five ever failed, or no variation, it is Wilson's score interval (1927) with the problems as
     trials: wider than needed rather than too narrow, since a score in [0, 1] never varies more than a coin
-    with the same mean. Everything is NaN where nothing was judged.
+    with the same mean. Everything is NaN where there is no problem.
     """
     if not len(means):
-        return Interval(np.nan, np.nan, np.nan, "nothing was judged")
+        return Interval(np.nan, np.nan, np.nan, "nothing was measured")
     mean = float(means.mean())
     if min((means > 0).sum(), (means < 1).sum()) < _FEW or np.ptp(means) == 0:
         return Interval(mean, *wilson(mean, len(means), level), "Wilson, problems as trials")
@@ -68,25 +60,26 @@ def pass_at_k(scores: Scores, k: int) -> Interval:
     """The chance that at least one of k samples is correct, unbiased: the mean of 1 - C(n - c, k) / C(n, k), with its
     interval (`of_problems`).
 
-    Chen et al. 2021 (arXiv 2107.03374, equation 1); n judged samples of a problem, c of them correct.
-    Problems with fewer than k judged samples are left out; NaN if none remains.
+    Chen et al. 2021 (arXiv 2107.03374, equation 1); n samples of a problem, c of them correct. Raises ValueError for
+    a k larger than n.
     """
-    judged = (~np.isnan(scores)).sum(axis=1).tolist()
-    solved = np.nansum(scores, axis=1).astype(int).tolist()
-    chances = [1 - comb(n - c, k) / comb(n, k) for n, c in zip(judged, solved, strict=True) if n >= k]
-    return of_problems(np.array(chances))
+    n = scores.shape[1]
+    if k > n:
+        raise ValueError(f"no {k} of {n} samples")
+    solved = scores.sum(axis=1).astype(int).tolist()
+    return of_problems(np.array([1 - comb(n - c, k) / comb(n, k) for c in solved]))
 
 
 def majority(answers: Sequence[Hashable | None], scores: Sequence[float]) -> float:
     """The accuracy of the answer that most samples of one problem agree on (maj@k, cons@k; k = their number).
 
-    Self-consistency, arXiv 2203.11171. None (no final answer) abstains, as do unjudged samples (NaN). Among
-    tied answers each is as likely to be taken, so their mean counts: the expected accuracy. Where samples
-    with the same answer were judged differently, their mean counts too. No votes at all score 0.
+    Self-consistency, arXiv 2203.11171. None (no final answer) abstains. Among tied answers each is as likely to be
+    taken, so their mean counts: the expected accuracy. Where samples with the same answer were judged differently,
+    their mean counts too. No votes at all score 0.
     """
     ballots: dict[Hashable, list[float]] = defaultdict(list)
     for answer, score in zip(answers, scores, strict=True):
-        if answer is not None and not np.isnan(score):
+        if answer is not None:
             ballots[answer].append(score)
     votes = Counter({answer: len(given) for answer, given in ballots.items()})
     winners = [answer for answer in votes if votes[answer] == max(votes.values())]

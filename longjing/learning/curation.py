@@ -257,7 +257,7 @@ class Curation:
             "sampled": len(flat),
             "kept": len(kept),
             **{_key(reason): flat.count(reason) for reason in REASONS},
-            "accuracy": outcomes.count("correct") / max(1, len(outcomes) - outcomes.count("unjudged")),
+            "accuracy": outcomes.count("correct") / max(1, len(outcomes)),
             "length_mean": tokens / len(flat),
             "tokens_sampled": tokens,
             "tokens_trained": 0,

@@ -287,8 +287,7 @@ class PolicyLearner(ABC):
         generations = [generation for group in groups for generation in group.generations]
         completions = [completion for group in groups for completion in group.completions]
         verdicts = [verdict for group in groups for verdict in group.verdicts]
-        judged = [verdict for verdict in verdicts if verdict.outcome != "unjudged"]
-        checked = [verdict.outcome == "correct" for verdict in judged if "accuracy" in verdict.rewards]
+        checked = [verdict.outcome == "correct" for verdict in verdicts if "accuracy" in verdict.rewards]
         lengths = [generation.length for generation in generations]
         logprobs = [value for generation in generations for value in generation.logprobs]
         reasoning = [len(self.tokenizer.encode(completion.all_reasoning)) for completion in completions]
@@ -301,7 +300,7 @@ class PolicyLearner(ABC):
             "length_max": max(lengths),
             "reasoning_length_mean": mean(reasoning),
             "truncated": mean([completion.truncated for completion in completions]),
-            "unjudged": len(verdicts) - len(judged),
+            "unjudged": sum(verdict.outcome == "unjudged" for verdict in verdicts),
             # The mean of -log p over what was sampled from p is an unbiased estimate of its entropy.
             "entropy": -sum(logprobs) / max(1, len(logprobs)),
             "reflection": mean([sum(map(reflections, texts)) for group in groups for texts in group.texts]),

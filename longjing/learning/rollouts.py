@@ -11,7 +11,7 @@ from torch import Tensor
 from longjing.engine.dialogue import Dialogue, Spoken, converse
 from longjing.engine.random import sample_seed
 from longjing.engine.request import Generation, Generator, Sampling
-from longjing.tasks.base import Completion, Problem, Task, Verdict, max_turns, reply_to
+from longjing.tasks.base import Completion, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.tasks.language import language_reward
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
@@ -89,7 +89,7 @@ def judge_group(task: Task, problem: Problem, dialogues: Sequence[Dialogue]) -> 
     completions = [Completion.of(dialogue.turns) for dialogue in dialogues]
     verdicts = []
     for completion in completions:
-        verdict = task.judge(problem, completion)
+        verdict = verdict_of(task, problem, completion)
         language = language_reward(problem, completion)
         verdicts.append(replace(verdict, rewards=verdict.rewards | {"language": language}))
     return Group(problem, generations, completions, verdicts)

@@ -20,6 +20,7 @@ from longjing.recipe.report.comparison import Comparison
 from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
+from longjing.runs.figures import unjudged
 from longjing.runs.files import digest, write_text
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
@@ -111,6 +112,6 @@ def _results(comparison: Comparison, names: list[Any]) -> Iterator[tuple[str, ..
         for name in dict.fromkeys(name for name in names if isinstance(name, str)):
             if (row := comparison.cells.get((name, label))) is not None and row["pass_at_1"] is not None:
                 yield (
-                    label, name, f"{row['pass_at_1']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
+                    label, name, f"{row['pass_at_1']:.1%} ({row['low']:.1%} to {row['high']:.1%}){unjudged(row)}",
                     f"{row['maj_at_k']:.1%}", f"{row['length_mean']:.0f} tokens",
                 )  # fmt: skip

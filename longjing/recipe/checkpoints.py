@@ -17,6 +17,7 @@ from longjing.planning import flops
 from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
 from longjing.runs.directory import differences
+from longjing.runs.figures import unjudged
 from longjing.runs.files import to_json
 from longjing.runs.jsonl import Row
 from longjing.tasks import Task
@@ -65,8 +66,7 @@ def measure(
         row: dict[str, Any] = {"step": step, "checkpoint": checkpoint, "label": label, **evaluation.summary()}
         row |= {"language": language(evaluation), "examples": evaluation.examples(_EXAMPLES)}
         run.checkpoints.append(row)
-        score = "nothing judged" if row["pass_at_1"] is None else f"{row['pass_at_1']:.1%} right"
-        say(f"{checkpoint} on {label}: {score}")
+        say(f"{checkpoint} on {label}: {row['pass_at_1']:.1%} right{unjudged(row)}")
 
 
 def _refuse_other_problems(

@@ -172,7 +172,7 @@ def numbers(row: Row) -> dict[str, float]:
 
 def _described(gate: Gate, reading: Reading) -> str:
     if reading.value is None:
-        return "not known, since nothing could be judged"
+        return "not known, since nothing was solved"
     text = _shown(gate, reading.value)
     if reading.low is not None and reading.high is not None:
         text += f" (95%: {_shown(gate, reading.low)} to {_shown(gate, reading.high)})"

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from longjing.planning.bill import duration
 from longjing.recipe.diagnosis import EXACT, diagnose
-from longjing.runs.figures import figures, seconds_left, steps_done
+from longjing.runs.figures import figures, seconds_left, steps_done, unjudged
 from longjing.runs.jsonl import Row
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -70,9 +70,9 @@ class StageProgress:
 
     def evaluation(self, row: Row) -> None:
         self._busy = self._far = ""
-        score = "nothing judged"
+        score = "nothing measured"
         if row["pass_at_1"] is not None:
-            score = f"{row['pass_at_1']:.1%} right ({row['low']:.1%} to {row['high']:.1%})"
+            score = f"{row['pass_at_1']:.1%} right ({row['low']:.1%} to {row['high']:.1%}{unjudged(row)})"
         of = f"{row['problems']} {row['split']} problems of {row['task']}"
         self._say(f"{self._name} after {row['step'] + 1} steps: {score}, {of}", "bold")
 

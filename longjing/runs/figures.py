@@ -73,3 +73,9 @@ def seconds_left(rows: Sequence[Row], steps: int | None) -> float | None:
         return None
     seconds = (recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1)
     return float(seconds * (steps - steps_done(rows)))
+
+
+def unjudged(row: Mapping[str, Any]) -> str:
+    """What is said behind a figure of an evaluation's summary: how many samples nobody could judge, "" if none."""
+    many = row.get("unjudged")
+    return f", {many} unjudged" if many else ""

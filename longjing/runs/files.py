@@ -60,7 +60,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     part = path.with_name(path.name + ".part")
     with disk_errors(path):
         try:
-            with part.open("w", encoding="utf-8") as file:
+            # A model's text may hold half of a surrogate pair, which UTF-8 has no bytes for.
+            with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(lines)
             sync(part)
             part.replace(path)
@@ -69,8 +70,10 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Standard JSON on one line. A number that isn't finite becomes null: JSON has no word for it."""
-    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    """Standard JSON on one line, which UTF-8 can write: half of a surrogate pair is escaped. A number that isn't finite
+    becomes null: JSON has no word for it."""
+    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _finite(value: Any) -> Any:

@@ -6,13 +6,17 @@ differ only in form (the order of the numbers, the names in a story).
 """
 
 import json
+import sys
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
+from math import isfinite
 from random import Random
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -172,6 +176,14 @@ class Replying(Protocol):
         says. Nothing but the arguments may count: `completion.earlier` tells of the conversation so far."""
 
 
+@runtime_checkable
+class Voting(Protocol):
+    """A task that knows better than `evaluation.normalise` which final answers say the same."""
+
+    def vote(self, problem: Problem, completion: Completion, verdict: Verdict) -> str | None:
+        """What a completion votes for; None abstains."""
+
+
 def max_turns(task: Any) -> int:
     """How many turns a model may get: one of a task that doesn't reply."""
     turns: int = getattr(task, "max_turns", MAX_TURNS) if isinstance(task, Replying) else 1
@@ -182,8 +194,52 @@ def reply_to(task: Any, problem: Problem, completion: Completion) -> Message | N
     """What the task says to a completion that ended by itself; None if that was the last."""
     if completion.truncated or len(completion.earlier) + 1 >= max_turns(task):
         return None
-    said = task.reply(problem, completion)
+    with _blamed(task, "reply", problem, completion):
+        said = task.reply(problem, completion)
     return {"role": "user", "content": said} if isinstance(said, str) else said
+
+
+def verdict_of(task: Task, problem: Problem, completion: Completion) -> Verdict:
+    """The task's verdict. Raises UserError, naming the task, the problem and the completion, if it breaks its contract:
+    a run goes on from there once that is mended, and whatever else were made of it would be learned from."""
+    with _blamed(task, "judge", problem, completion):
+        verdict = task.judge(problem, completion)
+        if not isinstance(verdict, Verdict) or verdict.outcome not in get_args(Outcome):
+            raise TypeError(f"it gave {verdict!r:.100}, which is no Verdict")
+        if not all(isinstance(paid, int | float) and isfinite(paid) for paid in verdict.rewards.values()):
+            raise ValueError(f"it paid {verdict.rewards}, which are no finite numbers")
+    return verdict
+
+
+def vote_of(task: "Voting", problem: Problem, completion: Completion, verdict: Verdict) -> str | None:
+    """What the completion votes for. Raises UserError as `verdict_of` does."""
+    with _blamed(task, "vote", problem, completion):
+        return task.vote(problem, completion, verdict)
+
+
+@contextmanager
+def _blamed(task: Any, method: str, problem: Problem, completion: Completion) -> Iterator[None]:
+    """Whatever a task's own code raises is for its author to know: tasks come from everywhere. SystemExit, too, or the
+    answer `exit()` to a task that evaluates it would end everything without a word."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = getattr(sys.modules.get(type(task).__module__), "__file__", None)
+        frame = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+        raise UserError(
+            f"task {task.name!r}: `{method}` raised {type(error).__name__}: {error} ({frame.filename}, line "
+            f"{frame.lineno}) on problem {problem.id}, {_excerpt(problem.prompt)}, and the answer "
+            f"{_excerpt(completion.answer)} behind {len(completion.reasoning)} characters of reasoning; whatever a "
+            "completion says, it must not raise: mend it (`longjing tasks check` tries much), and give the same "
+            "command again"
+        ) from error
+
+
+def _excerpt(text: str) -> str:
+    return ascii(text if len(text) <= 200 else f"{text[:200]}...")
 
 
 def split_of(key: str) -> Split:

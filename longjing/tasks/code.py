@@ -151,7 +151,7 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
             return Verdict("unjudged", {"accuracy": 0.0, "format": format_reward(completion)}, str(error))
 
     def _programs(self) -> Programs:
-        return programs(seconds=2.0, megabytes=256)
+        return programs(seconds=2.0, megabytes=256, run_seconds=2.0)
 
 
 def parameters(name: str, largest: int, random: Random) -> Step:

@@ -34,7 +34,7 @@ class EnvironmentSettings(ListedSettings):
     correct_from: float = Field(1.0, gt=0, description="the reward from which an answer counts as right")
     partial: bool = Field(False, description="pay rewards below that, as shares of it")
     reasoning: bool = Field(True, description="whether the environment sees the reasoning, too")
-    seconds: float = Field(30.0, gt=0, description="that a verdict may take; then it is `unjudged`")
+    seconds: float = Field(30.0, gt=0, description="that a verdict may take; then the answer is wrong")
 
 
 class Environment(ListedTask):
@@ -82,23 +82,27 @@ class _Reward(Verifier[Any]):
             return Judgement("wrong", 0.0, f"the answer has over {LONGEST} characters")
         reasoning = completion.reasoning if options.reasoning else ""
         pool = shared("environments", options.seconds, _MEGABYTES)
+        asked = ("score", *self._asked, problem.data["row"], problem.data["question"])
         try:
-            reward = pool.ask(
-                "score",
-                *self._asked,
-                problem.data["row"],
-                problem.data["question"],
-                reasoning,
-                completion.answer,
-            )
+            reward = pool.ask(*asked, reasoning, completion.answer)
         except VerifierError as error:
-            return Judgement("unjudged", 0.0, str(error))
+            # Not `alone` before: an environment may well raise at a right answer that lacks its form.
+            return Judgement("wrong" if self._judges(pool, asked, problem) else "unjudged", 0.0, str(error))
         if not isfinite(reward):
             return Judgement("unjudged", 0.0, f"the environment's reward is {reward}")
         if reward >= options.correct_from:
             return Judgement("correct", 1.0, "correct")
         share = max(0.0, reward / options.correct_from) if options.partial else 0.0
         return Judgement("wrong", share, f"the environment's reward is {reward:g}")
+
+    @staticmethod
+    def _judges(pool: Pool, asked: tuple[Any, ...], problem: Problem) -> bool:
+        """Whether another answer to the problem gets a reward, so that this one is to blame."""
+        try:
+            pool.ask(*asked, "", problem.answer or "?")
+        except VerifierError:
+            return False
+        return True
 
 
 def environment(name: str, settings: dict[str, Any]) -> Environment:

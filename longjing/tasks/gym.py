@@ -40,7 +40,7 @@ _MAKING, _SCORING, _MEGABYTES = 300.0, 5.0, 4096  # seconds for a chunk, seconds
 
 # Lists of numbers and words, and boards: nothing in them can be called. Sums: no names, no powers. Terms: known names.
 _LISTS = re.compile(r"[\w\s,'\"\[\]-]*", re.ASCII)
-_SUMS = re.compile(r"(?!.*\*\s*\*)[\d\s.+*/()-]*", re.ASCII | re.DOTALL)
+_SUMS = re.compile(r"(?:[\d\s.+/()-]|\*(?!\s*\*))*", re.ASCII)
 _FUNCTIONS = "sqrt|exp|log|ln|Abs|sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|pi"
 _TERMS = re.compile(
     rf"(?:[\d\s+*/()-]|(?<=\d)\.(?=\d)|(?<![A-Za-z])(?:{_FUNCTIONS}|[A-Za-z])(?![A-Za-z]))*", re.ASCII
@@ -208,9 +208,8 @@ class _Score(AnswerVerifier[AnswerSettings]):
         if data["source"] in _LOOSE and len(answer) > 1.1 * len(problem.answer) + _LONGER:
             return Judgement("wrong", 0.0, "longer than a right answer")
         configuration = _with_seed(data["configuration"], data["seed"])
-        score = self.pool.ask(
-            "score", data["dataset"], configuration, data["index"], data["question"], answer
-        )
+        asked = ("score", data["dataset"], configuration, data["index"], data["question"])
+        score = self.pool.ask(*asked, answer, alone=(*asked, problem.answer))
         if score is None:
             return Judgement("wrong", 0.0, "an answer that reasoning-gym can't read")
         if not isfinite(score):

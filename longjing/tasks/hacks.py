@@ -29,7 +29,7 @@ class Case:
 
 Hack = Callable[[Case], list[str]]
 _PROGRAM = re.compile(r"\b(?:lambda|def|return|print|import)\b")  # `;` and `or` join programs
-_SUM = re.compile(r"[\d(][\d\s.()]*[-+*/^][\d\s.()*/^+-]*\d\)?")  # what is to be worked out
+_SUM = re.compile(r"[\d(][\d\s.()]{0,100}[-+*/^][\d\s.()*/^+-]{0,200}\d\)?")  # what is to be worked out
 
 
 def _listed(case: Case) -> list[str]:

@@ -76,7 +76,7 @@ def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path
     )
     assert again.asked == 3  # the first two were kept
     # What is cut off isn't correct, whatever it says.
-    assert [rate for _, rate in measured] == [Rate(min(number, 3), 4, 1) for number in range(5)]
+    assert [rate for _, rate in measured] == [Rate(min(number, 3), 4, 1, 4) for number in range(5)]
     assert [row["of"] for row, _ in measured] == [0, 1, 2, 3, 4]
     assert measure(Knows(patience=0), task, procedure, {"name": "it"}, kept) == measured
 

@@ -17,6 +17,7 @@ from longjing.evaluation import Evaluation, Local, Price, Procedure, compare, ev
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.tasks import get
+from longjing.tasks.answer import boxed
 from longjing.tasks.base import Problem
 from longjing.text.tokenizer import Tokenizer
 
@@ -79,11 +80,11 @@ def test_every_figure_of_a_scripted_evaluation():
         flops=lambda prompt, lengths: prompt + 2 * sum(lengths), on_progress=lambda *at: seen.append(at),
     )  # fmt: skip
     assert (evaluation.problems, evaluation.samples) == (8, 4), "the split's eight, though 200 were asked for"
-    assert evaluation.pass_at_1 == pytest.approx((1 + 1 + 0.25 + 0.25 + 0 + 0 + 1 + 1) / 8)
+    assert evaluation.pass_at_1 == pytest.approx((1 + 1 + 0.25 + 0.25 + 0 + 0 + 0.5 + 0.5) / 8)
     assert evaluation.low < evaluation.pass_at_1 < evaluation.high
-    assert evaluation.pass_at_k[4] == pytest.approx(4 / 6), "problems with two judged samples have no pass@4"
-    assert evaluation.pass_at_k[2] == pytest.approx((4 + 2 * 0.5) / 8)
-    assert evaluation.maj_at_k == pytest.approx(4 / 8)
+    assert evaluation.pass_at_k[4] == pytest.approx(6 / 8)
+    assert evaluation.pass_at_k[2] == pytest.approx((2 + 2 * 0.5 + 2 * 5 / 6) / 8)
+    assert evaluation.maj_at_k == pytest.approx((2 + 2 * 0.5) / 8), "the unjudged vote for what they say"
     assert evaluation.unjudged == 4
     assert evaluation.truncated == 7 / 32
     assert evaluation.unparsed == 1 / 32, "one ended by itself without an answer"
@@ -99,7 +100,7 @@ def test_every_figure_of_a_scripted_evaluation():
     assert evaluation.examples(2)[1] == {
         "problem": "0-1", "prompt": "Double 1!", "text": good(1), "prefilled": True, "outcome": "correct",
     }  # fmt: skip
-    assert dict(evaluation.summary_rows())["unjudged"] == "4"
+    assert dict(evaluation.summary_rows())["unjudged"] == "4, counted as not right"
 
 
 @given(st.booleans(), st.sampled_from(["x", "x</think>y", "<think>x</think>y", "<think>x"]))
@@ -177,9 +178,42 @@ def test_measure_is_evaluate_with_a_respondent_and_a_procedure():
 def test_a_hopeless_model_has_figures_too_and_they_are_json():
     evaluation = evaluate(Scripted(lambda n, sample: ("x</think>\\boxed{?}", "stop")), Letters(), Doubles())
     summary = json.loads(json.dumps(evaluation.summary(), allow_nan=False))
-    assert summary["pass_at_1"] is summary["low"] is summary["tokens_per_solved"] is None
-    assert summary["unjudged"] == 32
+    assert summary["pass_at_1"] == summary["low"] == summary["maj_at_k"] == 0
+    assert summary["unjudged"] == 32 and summary["tokens_per_solved"] is None
     assert evaluation.summary_rows()
+
+
+def test_what_nobody_can_judge_is_not_right():
+    """Nine right and five unjudged are 64%, not 100%."""
+
+    def script(n: int, sample: int):
+        return (good(n) if sample < 9 else "x</think>\\boxed{?}"), "stop"
+
+    evaluation = evaluate(Scripted(script), Letters(), Doubles(), samples=14)
+    assert evaluation.pass_at_1 == pytest.approx(9 / 14) == evaluation.pass_at_k[1]
+    assert evaluation.unjudged == 5 * 8
+    assert evaluation.tokens_per_solved == evaluation.tokens / (9 * 8)
+
+
+class Voting(Doubles):
+    """Knows better which answers say the same: by what they say, and never asks whether they ended."""
+
+    def vote(self, problem, completion, verdict):
+        return boxed(completion.answer)
+
+
+@pytest.mark.parametrize("task", [Doubles(), Voting()])
+def test_a_completion_that_was_cut_off_has_no_vote(task):
+    """Two that were cut off behind the same wrong box don't outvote the one that ended; and none is no vote at all."""
+
+    def script(n: int, sample: int):
+        return (good(n), "stop") if sample == 2 else ("x</think>\\boxed{-1}", "length")
+
+    evaluation = evaluate(Scripted(script), Letters(), task, samples=3)
+    assert [record.answers[:2] for record in evaluation.records] == [[None, None]] * 8
+    assert evaluation.maj_at_k == 1 and evaluation.pass_at_1 == pytest.approx(1 / 3)
+    cut = evaluate(Scripted(lambda n, sample: (good(n), "length")), Letters(), task, samples=3)
+    assert cut.maj_at_k == 0 and {answer for record in cut.records for answer in record.answers} == {None}
 
 
 def test_problems_are_fixed_and_samples_depend_on_seed_problem_and_sample_alone():

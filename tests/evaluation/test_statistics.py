@@ -13,11 +13,10 @@ from longjing.evaluation.statistics import (
     paired_difference,
     pass_at_1,
     pass_at_k,
-    problem_means,
     wilson,
 )
 
-SCORE = st.sampled_from([0.0, 1.0, np.nan])
+SCORE = st.sampled_from([0.0, 1.0])
 GRIDS = st.integers(1, 6).flatmap(
     lambda samples: st.lists(st.lists(SCORE, min_size=samples, max_size=samples), min_size=1, max_size=12)
 )
@@ -25,33 +24,25 @@ GRIDS = st.integers(1, 6).flatmap(
 
 @given(GRIDS, st.integers(1, 6))
 def test_pass_at_k_is_the_mean_over_all_choices_of_k_samples(grid, k):
-    chances = []
-    for row in grid:
-        judged = [score for score in row if not np.isnan(score)]
-        if len(judged) >= k:
-            chances.append(np.mean([max(chosen) for chosen in combinations(judged, k)]))
-    estimate = pass_at_k(np.array(grid), k).mean
-    if chances:
-        assert estimate == pytest.approx(np.mean(chances))
-    else:
-        assert np.isnan(estimate)
+    if k > len(grid[0]):
+        with pytest.raises(ValueError, match="samples"):
+            pass_at_k(np.array(grid), k)
+        return
+    chances = [np.mean([max(chosen) for chosen in combinations(row, k)]) for row in grid]
+    assert pass_at_k(np.array(grid), k).mean == pytest.approx(np.mean(chances))
 
 
 @given(GRIDS)
-def test_pass_at_1_is_the_mean_of_the_judged_samples_of_each_problem(grid):
-    means = [np.mean(judged) for row in grid if (judged := [s for s in row if not np.isnan(s)])]
+def test_pass_at_1_is_the_mean_of_the_samples_of_each_problem(grid):
     interval = pass_at_1(np.array(grid))
-    if not means:
-        assert np.isnan([interval.mean, interval.low, interval.high]).all()
-        return
-    assert interval.mean == pytest.approx(np.mean(means))
+    assert interval.mean == pytest.approx(np.mean(grid))
     assert interval.mean == pytest.approx(pass_at_k(np.array(grid), 1).mean)
     assert 0 <= interval.low <= interval.mean <= interval.high <= 1
     assert interval.high > interval.low
 
 
 VOTES = st.lists(
-    st.tuples(st.sampled_from(["a", "b", "c", None]), st.sampled_from([0.0, 1.0, np.nan])),
+    st.tuples(st.sampled_from(["a", "b", "c", None]), SCORE),
     min_size=1,
     max_size=6,
 )
@@ -61,7 +52,7 @@ VOTES = st.lists(
 def test_majority_is_the_expectation_over_every_way_to_break_a_tie(votes):
     """Brute force: shuffle the samples in every way, take the first answer of the highest count, and of it
     a sample at random. All orders together break ties evenly."""
-    valid = [(answer, score) for answer, score in votes if answer is not None and not np.isnan(score)]
+    valid = [(answer, score) for answer, score in votes if answer is not None]
     outcomes = []
     for order in permutations(valid):
         answers = [answer for answer, _ in order]
@@ -104,7 +95,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(truth):
     covered = 0
     for trial in range(300):
         chance = random.beta(truth, 1 - truth, size=(100, 1)) if 0 < truth < 1 else np.full((100, 1), truth)
-        means = problem_means((random.random((100, 4)) < chance).astype(float))[:, None]
+        means = (random.random((100, 4)) < chance).astype(float)
         interval = pass_at_1(means, seed=trial)
         covered += interval.low <= truth <= interval.high
     assert covered >= 300 * 0.9

@@ -50,7 +50,7 @@ def test_it_says_what_it_saw_and_what_it_asks() -> None:
         "it must be at least 50.0% and up by at least 10.0%"
     )
     assert "nobody knows what" in examine(asked, Reading(0.41)).text
-    assert "nothing could be judged" in examine(asked, Reading(None)).text
+    assert "nothing was solved" in examine(asked, Reading(None)).text
     assert "down by at most 3.0%" in examine(gate(rise_at_least=-0.03), Reading(0.4)).text
     assert examine(gate("kept", at_least=800), Reading(1234)).text == "kept is 1234; it must be at least 800"
 

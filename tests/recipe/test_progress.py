@@ -115,7 +115,7 @@ def test_measurements_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(screen).splitlines() == [
         "zero: measuring",
         "zero after 0 steps: 25.0% right (15.0% to 35.0%), 50 test problems of countdown",
-        "zero after 10 steps: nothing judged, 50 validation problems of countdown",
+        "zero after 10 steps: nothing measured, 50 validation problems of countdown",
     ]
 
 

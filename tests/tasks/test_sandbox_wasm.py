@@ -172,7 +172,10 @@ print(os.listdir())
 @there
 def test_no_environment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "of the trainer")
-    assert printed("import os; print(dict(os.environ))") == "{'PYTHONHASHSEED': '0'}\n"
+    assert (
+        printed("import os; print(dict(os.environ))")
+        == "{'PYTHONHASHSEED': '0', 'PYTHONINTMAXSTRDIGITS': '0'}\n"
+    )
 
 
 @there

@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from longjing.errors import UserError
 from longjing.tasks import Completion, Problem, verifiers
 from longjing.tasks.verifiers import Rubric
-from longjing.tasks.verifiers.pool import Pool, VerifierError
+from longjing.tasks.verifiers.pool import AnswerError, Pool, VerifierError
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "length": {"most": 100}, "judge": {"base_url": "http://127.0.0.1:1/v1", "model": "m", "attempts": 1},
@@ -62,11 +64,26 @@ def test_every_verifier_judges_whatever_is_written(name: str, tmp_path: Path) ->
         ("exact", "a b", ["a b", " a   b "], ["A b", "ab", "a b c", ""]),
         ("number", "1234.5", ["1234.5", "1,234.5", "1{,}234.50", "１２３４.5", "1.2345e3", "$1234.5$", "2469/2"],
          ["1234", "1.234,5", "1234.5 or 3", "1234.50001", "x", "1e9999", "nan", "inf"]),
-        ("number", "0.5", ["1/2", "0.50", "\\frac{1}{2}"], ["2/4", "50%", ".5.", "0"]),
+        ("number", "0.5", ["1/2", "0.50", "\\frac{1}{2}", ".5", "+.5", "\\frac12", ".5."],
+         ["2/4", "50%", "..5", "0", "-.5", "5.", "."]),
+        ("number", "29", ["\\$29.00", "$29", "$29$", "29.", "+29"], ["\\$28", "29 apples", "29%", "2 9", "\\$29\\%"]),
+        ("number", "-3/4", ["\\frac{-3}{4}", "-\\frac{3}{4}", "\\frac{3}{-4}", "-.75", "\\dfrac{-3}{4}"],
+         ["\\frac{3}{4}", "\\frac{-3}{-4}", "-\\frac{-3}{4}", "\\frac{-4}{3}"]),
+        ("number", "32349", ["32,\\!349", "32{,}349", "\\$32,349.00"], ["3,2349", "32,34"]),
         ("number", "-3", ["-3", "−3", "-3.0"], ["3", "--3"]),
         ("expression", "7", ["3+4", "7", "14/2", "(1+2)*2+1"], ["3+5", "__import__('os')", "7;7", "10**10**8"]),
-        ("multiple-choice", "B", ["B", "b", "(B)", "\\text{B}", "B.", "**B**", "Answer: B", "选B", "The answer is (B)"],
-         ["A", "A or B", "AB", "Bravo", "A, B, C, D", "E", ""]),
+        ("multiple-choice", "B",
+         ["B", "b", "(B)", "\\text{B}", "B.", "**B**", "Answer: B", "选B", "The answer is (B)", "B. 12", "(B) 12",
+          "B: A polygenic risk score", "\\textbf{(B)}\\ 12", "B) the second", "B. 3 or 4", "B、 是的", "B：12",
+          "$B$",
+          "\\text{B. } 12", "[B]", "B. No", "B - 12", "答案是B", "the correct answer is B", "option B: 5",
+          "B. Vitamin C"],
+         ["A", "A or B", "AB", "Bravo", "A, B, C, D", "E", "", "not B", "B or C", "B or C: both", "B is wrong",
+          "B. or C", "B. C", "B: A, C", "A. x B. y C. z", "B. 12, C. 13", "B: is wrong", "(B) or (C)", "(B), (C)",
+          "B/C",
+          "B and C", "Be careful", "the answer is not B", "B不对", "(A) 1 (B) 2", "B: isn't right", "B: A) 5",
+          "B but not C", "the" + " " * 190 + "!"]),
+        ("multiple-choice", "A", ["A", "A. polygenic"], ["A polygenic risk score", "A or B", "a or b"]),
         ("json", '{"a": [1, 2], "b": null}', ['{"b": null, "a": [1.0, 2]}', '```json\n{"a": [1,2],"b":null}\n```'],
          ['{"a": [2, 1], "b": null}', '{"a": [1, 2]}', "{}", '{"a": [1, 2], "b": null} {}', '{"a":[true,2],"b":null}',
           '{"a": [1, 2], "a": [1, 2], "b": null}']),
@@ -109,9 +126,9 @@ def test_a_schema_is_kept_to() -> None:
         verifiers.get("json", schema={"type": "nothing"})
 
 
-def test_backtracking_without_end_is_stopped_and_the_next_answer_judged() -> None:
+def test_backtracking_without_end_is_the_texts_fault_and_the_next_is_judged() -> None:
     began = time.monotonic()
-    assert outcome("regex", "", "a" * 40 + "b", pattern="(a+)+c", seconds=0.5) == "unjudged"
+    assert outcome("regex", "", "a" * 40 + "b", pattern="(a+)+c", seconds=0.5) == "wrong"
     assert time.monotonic() - began < 5
     assert outcome("regex", "", "aac", pattern="(a+)+c", seconds=0.5) == "correct"
 
@@ -162,7 +179,7 @@ def test_a_process_that_falls_over_says_so_and_gets_up() -> None:
     pool = Pool("pattern", 1, 5.0, 512)
     assert pool.ask("a", "a", True) is True
     (worker,) = pool._alive
-    worker.process.kill()
+    os.killpg(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
     with pytest.raises(VerifierError, match="failed"):
         pool.ask("a", "b", True)
@@ -173,6 +190,25 @@ def test_a_process_that_falls_over_says_so_and_gets_up() -> None:
     del pool, worker
     gc.collect()
     assert process.poll() is not None, "the process goes with its pool"
+
+
+def test_the_answer_is_to_blame_for_what_does_not_fail_without_it() -> None:
+    pool = Pool("pattern", 1, 1.0, 512)
+    endless = "a" * 40 + "b"
+    with pytest.raises(AnswerError, match="took over"):
+        pool.ask("(a+)+c", endless, True, alone=("(a+)+c", "", True))
+    with pytest.raises(VerifierError, match="took over"):
+        pool.ask("(a+)+c", endless + "b", True)
+    with pytest.raises(VerifierError, match="no regular expression"):
+        pool.ask("(((", "a", True, alone=("(((", "", True))
+    began = time.monotonic()
+    with pytest.raises(VerifierError, match="took over 0.5 s"):
+        pool.ask("(a+)+c", "ac", True, alone=("(a+)+c", endless + "bb", True))
+    with pytest.raises(VerifierError, match="took over 0.5 s"):
+        pool.ask("(a+)+c", "aac", True, alone=("(a+)+c", endless + "bb", True))
+    assert time.monotonic() - began < 2, "a gold that fails costs its time once"
+    assert pool.ask("(a+)+c", "aac", True, alone=("(a+)+c", "", True)) is True
+    assert len(pool._alive) == 1, "and none of it a new process"
 
 
 def test_a_question_that_was_given_up_is_not_answered_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +248,7 @@ class _Says(BaseHTTPRequestHandler):
         self.asked.append(prompt)
         answer = prompt.split("<answer>\n")[1]
         said = "hm" if "odd" in answer else f"So.\nVERDICT: {'correct' if 'good' in answer else 'wrong'}"
-        body = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
         self.send_response(500 if "bad" in answer else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -18,6 +18,7 @@ from longjing.recipe.report.lineage import Lineage
 from longjing.recipe.report.sections import Section
 from longjing.recipe.stages import MODEL, makes
 from longjing.runs import RunDirectory
+from longjing.runs.figures import unjudged
 from longjing.runs.files import write_text
 from longjing.runs.jsonl import Row
 
@@ -42,7 +43,8 @@ def render(run: RunDirectory) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": lambda value: f"{value:.1%}", "duration": duration, "quantity": quantity}
+    environment.filters |= {"share": lambda value: f"{value:.1%}", "unjudged": unjudged}
+    environment.filters |= {"duration": duration, "quantity": quantity}
     return environment.get_template("page.html.jinja").render(
         recipe=recipe,
         machine=run.read_json("machine.json"),

@@ -21,7 +21,7 @@ from longjing.model.files import resolve
 from longjing.planning.bill import duration
 from longjing.runs import RunDirectory
 from longjing.runs.curves import curves
-from longjing.runs.figures import FIGURES, figures, seconds_left, steps_done, steps_planned
+from longjing.runs.figures import FIGURES, figures, seconds_left, steps_done, steps_planned, unjudged
 from longjing.runs.following import RolloutIndex, Rows
 from longjing.text.tokenizer import Tokenizer
 
@@ -69,7 +69,7 @@ class Stage:
         steps, said = steps_planned(self.settings, rows), figures(kind, rows)
         for row in self._evaluations.rows[-1:]:
             if row.get("pass_at_1") is not None:
-                said.append((f"{row['split']} problems", f"{row['pass_at_1']:.1%}"))
+                said.append((f"{row['split']} problems", f"{row['pass_at_1']:.1%}{unjudged(row)}"))
         state, note = "running", ""
         if self.finished:
             state, note = "finished", f"in {duration(rows[-1]['time'])}" if rows else ""

@@ -5,9 +5,11 @@ whether it is the expected text.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal, NoReturn
 
 from longjing.tasks.sandbox.outcome import Outcome, Runner, SandboxError, printable
@@ -30,6 +32,8 @@ with result as file:
         file.flush()
 """
 _SHOWN = 200  # characters of an output in a reason
+_NUMBER = re.compile(rb"[-+]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?")
+_FLOAT = re.compile(rb"[-+]?(?:\d{1,400}\.\d{0,400}|\.\d{1,400}|\d{1,400}(?=[eE]))(?:[eE][-+]?\d{1,4})?")
 
 
 @dataclass(frozen=True)
@@ -74,37 +78,74 @@ class TestOutcome:
 def run_tests(
     runner: Runner, program: str, tests: Sequence[StdioTest | CallTest], workers: int = 1
 ) -> list[TestOutcome]:
-    """Run the program once for each test, each time as if it were the first, `workers` at a time."""
+    """Run the program once for each test, each time as if it were the first, `workers` at a time. Exact."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda test: _run(runner, program, test), tests))
 
 
-def judge_program(runner: Runner, program: str, tests: Sequence[StdioTest | CallTest]) -> list[TestOutcome]:
+def judge_program(
+    runner: Runner,
+    program: str,
+    tests: Sequence[StdioTest | CallTest],
+    tolerance: float = 0.0,
+    seconds: float | None = None,
+) -> list[TestOutcome]:
     """As `run_tests`, but all calls in one process, one after the other, up to the first that fails: quicker by as many
-    times as there are calls. What a program remembers of the earlier ones is its own affair."""
+    times as there are calls. What a program remembers of the earlier ones is its own affair.
+
+    `tolerance`: what a float may differ from the expected one, absolutely or as a share of it. `seconds`: of all runs
+    together; what comes after them is wrong.
+    """
     calls = [test for test in tests if isinstance(test, CallTest)]
-    called = iter(_call(runner, program, calls) if calls else [])
-    return [next(called) if isinstance(test, CallTest) else _run(runner, program, test) for test in tests]
+    found = _call(runner, program, calls, tolerance, seconds) if calls else []
+    called, left = iter(found), seconds
+    if found and found[0].outcome and left is not None:
+        left -= found[0].outcome.wall_seconds
+    outcomes = []
+    for test in tests:
+        if isinstance(test, CallTest):
+            outcomes.append(next(called))
+            continue
+        outcome = _run(runner, program, test, tolerance, left)
+        if outcome.outcome and left is not None:
+            left -= outcome.outcome.wall_seconds
+        outcomes.append(outcome)
+    return outcomes
 
 
-def _run(runner: Runner, program: str, test: StdioTest | CallTest) -> TestOutcome:
+def _run(
+    runner: Runner,
+    program: str,
+    test: StdioTest | CallTest,
+    tolerance: float = 0.0,
+    seconds: float | None = None,
+) -> TestOutcome:
     if isinstance(test, CallTest):
         return _call(runner, program, [test])[0]
+    if seconds is not None and seconds <= 0:
+        return TestOutcome("wrong", "the tests before it took all the time", None)
     try:
-        outcome = runner.run(program, test.stdin.encode())
+        outcome = runner.run(program, test.stdin.encode(), None, seconds)
     except SandboxError as error:
         return TestOutcome("unjudged", str(error), None)
     if not outcome.ok:
         return TestOutcome("wrong", _complaint(outcome), outcome)
-    return _compared(_lines(outcome.stdout) == _lines(test.expected.encode()), outcome.stdout, outcome)
+    given, expected = _lines(outcome.stdout), _lines(test.expected.encode())
+    return _compared(given == expected or _near(given, expected, tolerance), outcome.stdout, outcome)
 
 
-def _call(runner: Runner, program: str, tests: Sequence[CallTest]) -> list[TestOutcome]:
+def _call(
+    runner: Runner,
+    program: str,
+    tests: Sequence[CallTest],
+    tolerance: float = 0.0,
+    seconds: float | None = None,
+) -> list[TestOutcome]:
     """The calls of one process; each leaves a line."""
     given = json.dumps([(test.function, test.arguments) for test in tests])
     source = program.encode("utf-8", errors="surrogatepass")
     try:
-        outcome = runner.run(_CALLER, given.encode(), {"solution.py": source})
+        outcome = runner.run(_CALLER, given.encode(), {"solution.py": source}, seconds)
     except SandboxError as error:
         return [TestOutcome("unjudged", str(error), None)] * len(tests)
     lines = outcome.stdout.rstrip().split(b"\n")
@@ -114,14 +155,14 @@ def _call(runner: Runner, program: str, tests: Sequence[CallTest]) -> list[TestO
         ] * len(tests)
     if not outcome.ok:  # the last one that was begun failed, or what came after it
         lines = [line for line in lines if line][: len(tests) - 1]
-    results = [_returned(line, test, outcome) for line, test in zip(lines, tests, strict=False)]
+    results = [_returned(line, test, outcome, tolerance) for line, test in zip(lines, tests, strict=False)]
     failed = "it returned too little" if outcome.ok else _complaint(outcome)
     return results + [TestOutcome("wrong", failed, outcome)] * (len(tests) - len(lines))
 
 
-def _returned(line: bytes, test: CallTest, outcome: Outcome) -> TestOutcome:
+def _returned(line: bytes, test: CallTest, outcome: Outcome, tolerance: float) -> TestOutcome:
     try:
-        right = _same(json.loads(line, parse_constant=_refuse), test.expected)
+        right = _same(json.loads(line, parse_constant=_refuse), test.expected, tolerance)
     except (ValueError, RecursionError):  # no JSON, or nested beyond all measure
         return TestOutcome("wrong", f"{test.function} returned nothing that can be read", outcome)
     return _compared(right, line, outcome)
@@ -146,15 +187,41 @@ def _lines(output: bytes) -> list[bytes]:
     return [line.rstrip() for line in output.rstrip().splitlines()]
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Equal, and of the same types throughout."""
+def _near(given: list[bytes], expected: list[bytes], tolerance: float) -> bool:
+    """Whether all is as expected, word by word, but for floats that are near enough."""
+    return len(given) == len(expected) and all(
+        len(words) == len(others)
+        and all(
+            word == other or _close(word, other, tolerance) for word, other in zip(words, others, strict=True)
+        )
+        for words, others in (
+            (line.split(), right.split()) for line, right in zip(given, expected, strict=True)
+        )
+    )
+
+
+def _close(given: bytes, expected: bytes, tolerance: float) -> bool:
+    """A whole number has to be met: it may count something, or be a hash."""
+    if not tolerance or not _FLOAT.fullmatch(expected) or not _NUMBER.fullmatch(given):
+        return False
+    return _within(float(given), float(expected), tolerance)
+
+
+def _within(one: float, other: float, tolerance: float) -> bool:
+    return isfinite(one) and isfinite(other) and abs(one - other) <= tolerance * max(1.0, abs(other))
+
+
+def _same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
+    """Equal, and of the same types throughout; floats within the tolerance."""
     if type(one) is not type(other):
         return False
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(
+            _same(*pair, tolerance) for pair in zip(one, other, strict=True)
+        )
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    return bool(one == other)
+        return one.keys() == other.keys() and all(_same(one[key], other[key], tolerance) for key in one)
+    return bool(one == other) or (isinstance(one, float) and _within(one, other, tolerance))
 
 
 def _refuse(constant: str) -> NoReturn:

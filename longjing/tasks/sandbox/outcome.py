@@ -1,6 +1,6 @@
 """What a program may use, what it asks for, and what became of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
@@ -29,6 +29,10 @@ class Limits:
     output_bytes: int = 1 << 20
     processes: int = 16
     descriptors: int = 64  # open at a time in each process
+
+    def within(self, seconds: float | None) -> "Limits":
+        """The same, with no more than these seconds of the wall clock."""
+        return self if seconds is None else replace(self, wall_seconds=min(self.wall_seconds, seconds))
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -69,8 +73,13 @@ class Runner(Protocol):
     """Whatever runs a program: a sandbox, or what a user has put in its place with `--unsafe`."""
 
     def run(
-        self, program: str | list[str], stdin: bytes = b"", files: dict[str, bytes] | None = None
-    ) -> Outcome: ...
+        self,
+        program: str | list[str],
+        stdin: bytes = b"",
+        files: dict[str, bytes] | None = None,
+        seconds: float | None = None,
+    ) -> Outcome:
+        """`seconds`: of the wall clock, where that is less than the limits allow."""
 
 
 def contents(program: str | list[str], files: dict[str, bytes] | None) -> dict[str, bytes]:

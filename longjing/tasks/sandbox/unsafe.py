@@ -20,7 +20,11 @@ class Unsafe:
         self.limits = limits or Limits()
 
     def run(
-        self, program: str | list[str], stdin: bytes = b"", files: dict[str, bytes] | None = None
+        self,
+        program: str | list[str],
+        stdin: bytes = b"",
+        files: dict[str, bytes] | None = None,
+        seconds: float | None = None,
     ) -> Outcome:
         """See `Sandbox.run`."""
         with TemporaryDirectory() as folder:
@@ -38,10 +42,11 @@ class Unsafe:
                 stderr=subprocess.PIPE,
                 cwd=folder,
                 start_new_session=True,
+                env={**os.environ, "PYTHONINTMAXSTRDIGITS": "0"},
             )
             late = False
             try:
-                stdout, stderr = process.communicate(stdin, timeout=self.limits.wall_seconds)
+                stdout, stderr = process.communicate(stdin, timeout=self.limits.within(seconds).wall_seconds)
             except subprocess.TimeoutExpired:
                 late = True
                 os.killpg(process.pid, signal.SIGKILL)

@@ -48,7 +48,11 @@ class Wasm:
         self._compiled = _compiled()
 
     def run(
-        self, program: str | list[str], stdin: bytes = b"", files: dict[str, bytes] | None = None
+        self,
+        program: str | list[str],
+        stdin: bytes = b"",
+        files: dict[str, bytes] | None = None,
+        seconds: float | None = None,
     ) -> Outcome:
         """See `Sandbox.run`. Raises UserError for a command: there are none in it. `peak_bytes` is the memory of the
         WebAssembly machine, 0 if it was stopped."""
@@ -61,15 +65,15 @@ class Wasm:
                 path.write_bytes(content)
             given.write(stdin)
             given.seek(0)
-            return self._run(folder, given)
+            return self._run(folder, given, self.limits.within(seconds))
 
-    def _run(self, folder: str, given: IO[bytes]) -> Outcome:
+    def _run(self, folder: str, given: IO[bytes], limits: Limits) -> Outcome:
         reading, writing = os.pipe()
         with open(reading, "rb") as report:
             with open(writing, "wb"):
                 shared = [self._compiled.fileno(), writing]
                 process = subprocess.Popen(
-                    _command("run", *shared, folder, json.dumps(asdict(self.limits))),
+                    _command("run", *shared, folder, json.dumps(asdict(limits))),
                     stdin=given,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -81,12 +85,12 @@ class Wasm:
             with process.stdout as stdout, process.stderr as stderr:
                 said = _Said(stdout, stderr, report)
                 try:
-                    said.listen(self.limits)
+                    said.listen(limits)
                 finally:
                     os.kill(process.pid, signal.SIGKILL)  # `process.kill` would take the usage away
                     _, status, used = os.wait4(process.pid, 0)
                     process.returncode = os.waitstatus_to_exitcode(status)
-        return said.outcome(-process.returncode, used.ru_utime + used.ru_stime, self.limits.output_bytes)
+        return said.outcome(-process.returncode, used.ru_utime + used.ru_stime, limits.output_bytes)
 
 
 class _Said:

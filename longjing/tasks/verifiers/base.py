@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.tasks.answer import boxed
 from longjing.tasks.base import Completion, Problem
-from longjing.tasks.verifiers.pool import VerifierError
+from longjing.tasks.verifiers.pool import AnswerError, VerifierError
 
 LONGEST = 20_000  # characters of a final answer; what is longer is none
 
@@ -82,12 +82,15 @@ class AnswerVerifier(Verifier[A]):
             )
         try:
             return self.compare(problem, answer)
+        except AnswerError as error:
+            return Judgement("wrong", 0.0, str(error))
         except VerifierError as error:
             return Judgement("unjudged", 0.0, str(error))
 
     @abstractmethod
     def compare(self, problem: Problem, answer: str) -> Judgement:
-        """Judge the answer, which isn't empty. Raises VerifierError if nobody knows."""
+        """Judge the answer, which isn't empty. Raises AnswerError if judging fails and the answer is to blame, and
+        VerifierError if the gold or the verifier is."""
 
 
 Given = str | Mapping[str, float | Mapping[str, Any]]

@@ -36,23 +36,23 @@ _FORMS = ({"stdin", "stdout"}, {"function", "arguments", "returns"})
 
 
 class Programs:
-    """Judges programs in one sandbox, which is kept warm. Any number of threads may ask.
+    """Judges programs in one sandbox, which is kept warm, each in as many `seconds`. Any number of threads may ask.
 
     Raises UserError where programs can't be isolated: no isolation, no execution.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._known: OrderedDict[tuple[str, str], list[str]] = OrderedDict()
+    def __init__(self, runner: Runner, seconds: float | None = None) -> None:
+        self._runner, self._seconds = runner, seconds
+        self._known: OrderedDict[tuple[str, str, float], list[str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def mistakes(self, program: str, tests: Tests) -> list[str]:
+    def mistakes(self, program: str, tests: Tests, tolerance: float = 0.0) -> list[str]:
         """What went wrong in each test, "" where nothing did. Raises VerifierError if nobody knows."""
-        asked = (program, repr(tests))
+        asked = (program, repr(tests), tolerance)
         with self._lock:
             known = self._known.get(asked)
         if known is None:
-            outcomes = judge_program(self._runner, program, tests)
+            outcomes = judge_program(self._runner, program, tests, tolerance, self._seconds)
             unknown = next((outcome.reason for outcome in outcomes if outcome.verdict == "unjudged"), None)
             if unknown is not None:
                 raise VerifierError(unknown)  # and it isn't remembered: the next time may go well
@@ -65,19 +65,24 @@ class Programs:
 
 
 @cache
-def programs(seconds: float, megabytes: int) -> Programs:
-    """The one of this process with these limits of each run. Raises UserError where programs can't be isolated."""
-    limits = Limits(wall_seconds=seconds, cpu_seconds=ceil(seconds), memory_megabytes=megabytes)
-    return Programs(open_sandbox(limits))
+def programs(seconds: float, megabytes: int, run_seconds: float) -> Programs:
+    """The one of this process with these limits of each verdict. Raises UserError where programs can't be isolated."""
+    longest = min(seconds, run_seconds)
+    limits = Limits(wall_seconds=longest, cpu_seconds=ceil(longest), memory_megabytes=megabytes)
+    return Programs(open_sandbox(limits), seconds)
 
 
 class CodeSettings(AnswerSettings):
     final: Literal["box", "text"] = Field(
         "text", description="where the program is: in the one box, or in all after the reasoning"
     )
-    seconds: float = Field(5.0, gt=0, le=600, description="that a run may take")
+    seconds: float = Field(30.0, gt=0, le=600, description="that all runs of a verdict may take together")
+    run_seconds: float = Field(5.0, gt=0, le=600, description="that one run may take")
     megabytes: int = Field(512, ge=64, description="of memory that a run may take")
     partial: bool = Field(False, description="pay the share of the tests that are passed, too")
+    tolerance: float = Field(
+        0.0, ge=0, lt=1, description="that floats may be off by, absolutely or as a share; 0 is exact"
+    )
 
 
 class Code(AnswerVerifier[CodeSettings]):
@@ -92,14 +97,14 @@ class Code(AnswerVerifier[CodeSettings]):
 
     def __init__(self, settings: CodeSettings) -> None:
         super().__init__(settings)
-        self._programs = programs(settings.seconds, settings.megabytes)
+        self._programs = programs(settings.seconds, settings.megabytes, settings.run_seconds)
 
     def compare(self, problem: Problem, answer: str) -> Judgement:
         tests = read_tests(problem.data.get("tests"))
         fences = _FENCE.findall(answer)
         if len(fences) > 1 or ("```" in answer and not fences):
             return Judgement("wrong", 0.0, f"{len(fences) or 'half a'} code fences, not one")
-        mistakes = self._programs.mistakes(fences[0] if fences else answer, tests)
+        mistakes = self._programs.mistakes(fences[0] if fences else answer, tests, self.options.tolerance)
         wrong = [mistake for mistake in mistakes if mistake]
         if not wrong:
             return Judgement("correct", 1.0, "correct")
@@ -125,6 +130,7 @@ def _read_test(row: Any) -> StdioTest | CallTest:
     if "stdin" in row:
         if not all(isinstance(row[side], str) for side in ("stdin", "stdout")):
             raise TypeError("stdin and stdout must be texts")
+        (row["stdin"] + row["stdout"]).encode()  # UnicodeEncodeError is a ValueError
         return StdioTest(row["stdin"], row["stdout"])
     if not isinstance(row["function"], str) or not isinstance(row["arguments"], list):
         raise TypeError("a function has a name, and a list of arguments")

@@ -19,18 +19,35 @@ _SCIENTIFIC = re.compile(
     r"([-+]?\d{1,20}(?:\.\d{1,20})?)\s*(?:[eE]|(?:\*|\\times|\\cdot)\s*10\s*\^)\s*\{?\s*([-+]?\d{1,3})\s*\}?",
     re.ASCII,
 )
+_MARKS = re.compile(r",|\{,\}|\\,| ")
+_SIGNED = re.compile(
+    r"(-?)\\frac ?(?:\{ ?(-?)(\d{1,20}) ?\}|(\d)) ?(?:\{ ?(-?)(\d{1,20}) ?\}|(\d))", re.ASCII
+)
+_POINT = re.compile(r"[-+]?\.\d", re.ASCII)
 
 
 def read_number(text: str) -> Fraction:
-    """`parse_number` that knows thousands separators, scientific notation and full-width digits, too.
+    """`parse_number` that knows thousands separators, scientific notation, full-width digits, a sign within a fraction,
+    dollars and `.5`, too.
 
     Raises ExpressionError for anything else.
     """
-    text = plain(normalize("NFKC", text[:600])).strip("$ ").removesuffix(".")
+    text = (
+        plain(normalize("NFKC", text[:600]).replace("\\!", ""))
+        .replace("\\$", "$")
+        .strip("$ ")
+        .removesuffix(".")
+    )
+    text = text.replace("-$", "-", 1) if text.startswith("-$") else text
     if match := _SCIENTIFIC.fullmatch(text.replace("*10", "\\times 10") if "*10" in text else text):
         return Fraction(Decimal(match[1])) * Fraction(10) ** int(match[2])
+    if match := _SIGNED.fullmatch(text):
+        minus = "-" * ((match[1] + (match[2] or "") + (match[5] or "")).count("-") % 2)
+        text = f"{minus}{match[3] or match[4]}/{match[6] or match[7]}"
     if _THOUSANDS.fullmatch(text):
-        text = re.sub(r",|\{,\}|\\,| ", "", text)
+        text = _MARKS.sub("", text)
+    if _POINT.match(text):
+        text = text.replace(".", "0.", 1)
     return parse_number(text.removeprefix("+"))
 
 

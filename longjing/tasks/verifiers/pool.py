@@ -3,16 +3,22 @@
 A model may write anything, `9^{9^{9^9}}` for one, and computer algebra will try; a regular expression may take longer
 than the universe has. No alarm inside a process stops either for sure, so another process does the work: it has
 limits on memory and time, and is killed and replaced when it passes them.
+
+Who is to blame then is found out in one way for all: a question may come with the same one `alone`, without the answer.
+If nobody can answer that either, the problem or the verifier is at fault, else the answer is.
 """
 
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,11 +27,16 @@ from typing import Any
 
 _PROGRAM = Path(__file__).with_name("worker.py")
 _START = 60.0  # seconds that the work's libraries may take to load
+_GRACE = 1.0  # seconds beyond a question's, in which a process whose kernel keeps the time says so
 _REMEMBERED = 100_000  # questions; many samples say the same
 
 
 class VerifierError(Exception):
     """The verifier itself failed: nothing is known about the answer."""
+
+
+class AnswerError(Exception):
+    """The verifier failed on this answer, while without it nothing fails: the answer is wrong."""
 
 
 class Pool:
@@ -45,39 +56,69 @@ class Pool:
         self._lock = threading.Lock()
         weakref.finalize(self, _stop_all, self._alive)
 
-    def ask(self, *question: Any) -> Any:
-        """The answer to a question, both JSON-able. Raises VerifierError if nobody knows; that is remembered, too."""
-        line = json.dumps(question)
+    def ask(self, *question: Any, alone: Sequence[Any] | None = None) -> Any:
+        """The answer to a question, both JSON-able, in at most `seconds`. Raises VerifierError if nobody knows; that is
+        remembered, too.
+
+        `alone`: the question without what a model wrote, such as that of the right answer. It is asked before, once,
+        and may take half of the time. If it has an answer, AnswerError is raised instead of VerifierError.
+        """
+        spent = 0.0
+        if alone is not None:
+            _, spent = self._known_or_asked(alone, self.seconds / 2)
+        try:
+            return self._known_or_asked(question, self.seconds - spent)[0]
+        except VerifierError as error:
+            if alone is None:
+                raise
+            raise AnswerError(str(error)) from None
+
+    def _known_or_asked(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
+        """The answer, and the seconds that it took."""
+        spent, line = 0.0, json.dumps(question)
         with self._lock:
             known = self._known.get(line, self)
         if known is self:
-            known = self._find_out(line)
+            known, spent = self._find_out(question, seconds)
             with self._lock:
                 self._known[line] = known
                 if len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
         if isinstance(known, VerifierError):
             raise VerifierError(str(known))
-        return known
+        return known, spent
 
-    def _find_out(self, line: str) -> Any:
+    def _find_out(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
         worker, sound = self._idle.get(), None
         try:
             if worker is None:
                 worker = _Worker(self.work, self.seconds, self.megabytes)
                 self._alive.add(worker)
                 worker.hear(_START, "starting")
-            reply = worker.ask(line, self.seconds)
+            began = time.monotonic()
+            reply = worker.ask(question, seconds)
+            spent = time.monotonic() - began
             sound = worker
         except VerifierError as error:
-            return error
+            return error, seconds
         finally:
             # One that was given up, by an interruption too, may yet answer: nobody must take that for another's.
             if worker is not None and sound is None:
                 worker.stop()
                 self._alive.discard(worker)
             self._idle.put(sound)
-        return VerifierError(reply["error"]) if "error" in reply else reply["answer"]
+        if "died" in reply:
+            failure = _failure(reply["died"] == "late", seconds, f"judging {_excerpt(question)}")
+            return VerifierError(failure), spent
+        return VerifierError(reply["error"]) if "error" in reply else reply["answer"], spent
+
+
+def _excerpt(question: Sequence[Any]) -> str:
+    return json.dumps(question)[:200]
+
+
+def _failure(late: bool, seconds: float, task: str) -> str:
+    return f"the process {f'took over {seconds:.3g} s' if late else 'failed'} {task}"
 
 
 @cache
@@ -90,6 +131,7 @@ class _Worker:
     """One process."""
 
     def __init__(self, work: str, seconds: float, megabytes: int) -> None:
+        self.keeps_time = work in ("mathematics", "pattern")
         self.process = subprocess.Popen(
             # -P: or the modules of this folder would hide those of the standard library.
             [sys.executable, "-P", str(_PROGRAM), work, str(seconds), str(megabytes)],
@@ -98,16 +140,17 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
+            process_group=0,
             # Some data sets are drawn in the order of a set of words: the same in every process.
             env={**os.environ, "PYTHONHASHSEED": "0"},
         )
 
-    def ask(self, line: str, seconds: float) -> Any:
+    def ask(self, question: Sequence[Any], seconds: float) -> Any:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it fell over meanwhile, which shows when it is heard
-            self.process.stdin.write(line + "\n")
+            self.process.stdin.write(json.dumps([seconds, *question]) + "\n")
             self.process.stdin.flush()
-        return self.hear(seconds, f"judging {line[:200]}")
+        return self.hear(seconds + (_GRACE if self.keeps_time else 0), f"judging {_excerpt(question)}")
 
     def hear(self, seconds: float, task: str) -> Any:
         """Its next line. Raises VerifierError if it is late or gone."""
@@ -117,11 +160,12 @@ class _Worker:
         heard = poll.poll(1000 * seconds)
         line = self.process.stdout.readline() if heard else ""
         if not line.endswith("\n"):
-            raise VerifierError(f"the process {'failed' if heard else f'took over {seconds:g} s'} {task}")
+            raise VerifierError(_failure(not heard, seconds, task))
         return json.loads(line)
 
     def stop(self) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # and its child
         self.process.communicate()
 
 

@@ -1,7 +1,6 @@
 """Answers that are JSON: valid by a schema, equal to the right answer, or both."""
 
 import json
-import re
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -10,9 +9,8 @@ from pydantic import Field
 from longjing.errors import UserError
 from longjing.tasks.base import Problem
 from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
-from longjing.tasks.verifiers.pool import VerifierError
-
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
+from longjing.tasks.verifiers.foreign import validator
+from longjing.tasks.verifiers.pool import shared
 
 
 class JsonSettings(AnswerSettings):
@@ -22,11 +20,13 @@ class JsonSettings(AnswerSettings):
     final: Literal["box", "text"] = Field(
         "text", description="what the one box holds, or all after the reasoning"
     )
+    seconds: float = Field(5.0, gt=0, description="that a verdict may take; then the answer is wrong")
 
 
 class Json(AnswerVerifier[JsonSettings]):
     """One JSON value, in a code fence or not. It must keep to the schema, if there is one, and equal the problem's
-    answer, if that has one: the order of keys says nothing, and 1.0 is 1."""
+    answer, if that has one: the order of keys says nothing, and 1.0 is 1. In a process that can be stopped: schemas
+    and the patterns in them may have no end."""
 
     name = "json"
     settings_type = JsonSettings
@@ -34,61 +34,28 @@ class Json(AnswerVerifier[JsonSettings]):
 
     def __init__(self, settings: JsonSettings) -> None:
         super().__init__(settings)
-        self._schema: Any = None
+        self._schema: str | None = None
+        self._pool = shared("structures", settings.seconds, 512)
+        self.concurrency = self._pool.size
         if settings.schema_ is None:
             return
         if find_spec("jsonschema_rs") is None:
             raise UserError("judging by a JSON Schema needs jsonschema-rs: pip install jsonschema-rs")
-        import jsonschema_rs
-
         try:
-            self._schema = jsonschema_rs.validator_for(settings.schema_, retriever=_nothing)
-        except ValueError as error:  # its ValidationError is one
+            validator(settings.schema_)
+            self._schema = json.dumps(settings.schema_)
+        except (ValueError, TypeError) as error:
             raise UserError(f"the schema is no JSON Schema: {str(error).splitlines()[0]}") from None
 
     def compare(self, problem: Problem, answer: str) -> Judgement:
-        fenced = _FENCE.fullmatch(answer)
-        try:
-            value = _read(fenced[1] if fenced else answer)
-        except (ValueError, RecursionError) as error:
-            return Judgement("wrong", 0.0, f"no JSON: {error}")
-        if self._schema is not None and not self._schema.is_valid(value):
-            first = next(self._schema.iter_errors(value))
-            return Judgement("wrong", 0.0, f"not by the schema: {first.message[:200]}")
-        if not problem.answer:
-            return Judgement("correct", 1.0, "correct")
-        try:
-            gold = _read(problem.answer)
-        except (ValueError, RecursionError) as error:
-            raise VerifierError(f"the gold answer is no JSON: {error}") from None
-        return Judgement.of(_same(value, gold), "another value")
+        gold = problem.answer or None
+        asked = (self._schema, gold)
+        mistake = self._pool.ask(*asked, _unfenced(answer), alone=(*asked, gold or "null"))
+        return Judgement.of(not mistake, mistake)
 
 
-def _read(text: str) -> Any:
-    """Strictly: no key twice, no NaN."""
-    return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _nothing(uri: str) -> Any:
-    raise ValueError(f"a schema must be whole: {uri} isn't fetched")
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return bool(one == other)
+def _unfenced(answer: str) -> str:
+    """What the code fence holds that the answer is, or else the answer."""
+    opening, _, rest = answer.partition("\n")
+    inner, _, closing = rest.rpartition("\n")
+    return inner if opening.rstrip() in ("```", "```json") and closing.strip() == "```" else answer

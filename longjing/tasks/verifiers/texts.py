@@ -28,20 +28,31 @@ class Exact(AnswerVerifier[ExactSettings]):
         return text if self.options.case else text.casefold()
 
 
+_LONGEST_CHOICE = 2_000  # characters; what follows says nothing that a choice's text could
+
+
 class ChoiceSettings(AnswerSettings):
     choices: str = Field("ABCD", pattern=r"^[A-Z]{2,26}$", description="the letters to choose from")
 
 
-# `B`, `(B)`, `B.`, `\text{B}`, `**B**`, `Answer: B`, `选 B`; what follows a letter and a mark is the choice's text.
-_CHOICE = re.compile(
-    r"(?:the\s+)?(?:correct\s+)?(?:answer|option|choice|答案|选项|选)?\s*(?:is|是|为)?[\s:：*$(（\[]*"
-    r"(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?[\s(]*([A-Z])[\s)}\]）*$.。:：]*",
+# `B`, `(B)`, `\text{B}`, `**B**`, `Answer: B`, `选 B`; behind a letter and a mark the choice's own text, `B. 12`.
+_LEAD = re.compile(
+    r"(?:the )?(?:correct )?(?:answer|option|choice|答案|选项|选)? ?(?:is|是|为)? ?[:：]? ?", re.IGNORECASE
+)
+_STYLE = re.compile(r"\\(?:text|mathrm|textbf|mathbf|boldsymbol|boxed)[ ]?\{|[{}$*`]|\\[ ,;:!]")
+_LETTER = re.compile(
+    r"(?:[(（\[] ?([A-Z]) ?[)）\]]|([A-Z]) ?([)）\].:：。、]|[-–] ))(.*)|([A-Z])", re.IGNORECASE | re.DOTALL
+)
+# What makes another statement of a letter, where the choice's text would stand.
+_AGAIN = re.compile(
+    r"(?:is|isn't|are|or|and|nor|but|not|no,|wrong|incorrect|或|和|不|错)(?![A-Za-z])|[A-Z](?: ?[,/;&] ?[A-Z])*[.)]?$",
     re.IGNORECASE,
 )
+_ANOTHER = re.compile(r"(?:^|[ ,;(\[])([A-Z])(?:[):：]| ?[.] )")
 
 
 class MultipleChoice(AnswerVerifier[ChoiceSettings]):
-    """One letter, and no other."""
+    """One letter, and no other; the choice's text may follow it, as in `B. 12`."""
 
     name = "multiple-choice"
     settings_type = ChoiceSettings
@@ -57,9 +68,18 @@ class MultipleChoice(AnswerVerifier[ChoiceSettings]):
         return Judgement.of(chosen == gold, "another choice")
 
     def _letter(self, text: str) -> str | None:
-        match = _CHOICE.fullmatch(normalize("NFKC", text[:200]).strip())
-        letter = match[1].upper() if match else ""
-        return letter if letter and letter in self.options.choices else None
+        """The letter that the text chooses, None if it chooses none or several."""
+        text = " ".join(_STYLE.sub(" ", normalize("NFKC", text[:_LONGEST_CHOICE])).split())
+        lead = _LEAD.match(text)
+        found = _LETTER.fullmatch(text[lead.end() if lead else 0 :])
+        if found is None:
+            return None
+        letter, rest = (found[1] or found[2] or found[5]).upper(), (found[4] or "").strip()
+        if rest.strip(".。:： ") and (
+            _AGAIN.match(rest) or any(other in self.options.choices for other in _ANOTHER.findall(rest))
+        ):
+            return None
+        return letter if letter in self.options.choices else None
 
 
 class RegexSettings(AnswerSettings):
@@ -67,7 +87,7 @@ class RegexSettings(AnswerSettings):
         None, description="what all of the answer must match; if not given, the problem's answer"
     )
     case: bool = Field(True, description="whether upper and lower case differ")
-    seconds: float = Field(1.0, gt=0, description="that a match may take")
+    seconds: float = Field(1.0, gt=0, description="that a match may take; a text that takes longer is wrong")
 
     @field_validator("pattern")
     @classmethod
@@ -80,7 +100,8 @@ class RegexSettings(AnswerSettings):
 
 
 class Regex(AnswerVerifier[RegexSettings]):
-    """All of the answer matches. In a process that can be stopped: backtracking may have no end."""
+    """All of the answer matches. In a process that can be stopped: backtracking may have no end, and a text that a
+    pattern can't be matched with in time is wrong."""
 
     name = "regex"
     settings_type = RegexSettings
@@ -91,5 +112,6 @@ class Regex(AnswerVerifier[RegexSettings]):
 
     def compare(self, problem: Problem, answer: str) -> Judgement:
         pattern = problem.answer if self.options.pattern is None else self.options.pattern
-        matched = shared("pattern", self.options.seconds, 512).ask(pattern, answer, self.options.case)
-        return Judgement.of(matched, "does not match")
+        pool, case = shared("pattern", self.options.seconds, 512), self.options.case
+        # A pattern that matches nothing in time is broken; one that only this text makes backtrack without end isn't.
+        return Judgement.of(pool.ask(pattern, answer, case, alone=(pattern, "", case)), "does not match")

@@ -54,7 +54,8 @@ def run(compiled: int, report: int, folder: str, limits: dict[str, Any]) -> None
     store.set_limits(memory_size=limits["memory_megabytes"] << 20, instances=1, memories=1)
     wasi = WasiConfig()
     wasi.argv = ["python", "-B", "program.py"]
-    wasi.env = [("PYTHONHASHSEED", "0")]  # the same program is to say the same twice
+    # The same program is to say the same twice; and no number is too long to print.
+    wasi.env = [("PYTHONHASHSEED", "0"), ("PYTHONINTMAXSTRDIGITS", "0")]
     wasi.inherit_stdin()
     wasi.inherit_stdout()
     wasi.inherit_stderr()

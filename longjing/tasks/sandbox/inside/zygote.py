@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import signal
+import site
 import socket
 import sys
 from types import ModuleType, TracebackType
@@ -76,6 +77,8 @@ def _be_program() -> None:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     sys.excepthook = _complain
+    for add in (site.setquit, site.setcopyright, site.sethelper):  # `exit` and the like, which -S leaves out
+        add()
     main = sys.modules["__main__"] = ModuleType("__main__")
     main.__file__ = PROGRAM
     with open(PROGRAM, "rb") as file:

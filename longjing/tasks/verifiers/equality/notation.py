@@ -1,0 +1,193 @@
+"""One way of writing for what is written in many: Unicode, LaTeX's synonyms, a programmer's `sqrt(2)` and `2**10`."""
+
+import re
+from unicodedata import normalize
+
+# NFKC would make 52 of 5², 31/2 of 3½ and R of ℝ.
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ]+")
+_LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓᵢₖ]+")
+_LEVEL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓᵢₖ", "0123456789+-=()ni0123456789+-=()nxik")
+_VULGAR = re.compile("[¼½¾⅐-⅞↉]")
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi pi rho sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi"
+)
+_SIGNS = str.maketrans({
+    "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}",
+    "√": "\\sqrt ", "∛": "\\sqrt[3]", "∞": "\\infty ", "∅": "\\emptyset ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ",
+    "⩾": "\\ge ", "≦": "\\le ", "≧": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "≃": "\\simeq ", "≅": "\\cong ",
+    "∼": "\\sim ", "≡": "\\equiv ", "∈": "\\in ", "∉": "\\notin ", "∪": "\\cup ", "∩": "\\cap ", "∖": "\\setminus ",
+    "×": "\\times ", "✕": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "∙": "\\cdot ", "÷": "/", "∕": "/", "⁄": "/",
+    "±": "\\pm ", "∓": "\\mp ", "→": "\\to ", "⟶": "\\to ", "⇒": "\\implies ", "⟹": "\\implies ", "⇔": "\\iff ",
+    "⟺": "\\iff ", "↦": "\\mapsto ", "∴": "\\therefore ", "∵": "\\because ", "¬": "\\neg ", "∀": "\\forall ",
+    "∃": "\\exists ", "∧": "\\land ", "∨": "\\lor ", "∝": "\\propto ", "⊂": "\\subset ", "⊆": "\\subseteq ",
+    "⊃": "\\supset ", "⊇": "\\supseteq ", "⟨": "\\langle ", "⟩": "\\rangle ", "⊥": "\\perp ", "∠": "\\angle ",
+    "∑": "\\sum ", "∫": "\\int ", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "。": ".", "º": "°",
+    "˚": "°", "℃": "°C", "℉": "°F", "㎡": "m^{2}", "㎥": "m^{3}", "㎢": "km^{2}", "、": ",", "…": "\\ldots ",
+    "⋯": "\\ldots ", "\u2061": None, "\u2062": None, "\u200b": None, "\u00ad": None, "\ufeff": None, "’": "'",
+    "Ω": "Ω", "µ": "μ", "【": "", "】": "",
+    **{letter: f"\\{name} " for letter, name in zip("αβγδεζηθικλνξπρστυφχψωΓΔΘΛΞΠΣΦΨ", _GREEK.split(), strict=True)},
+})  # fmt: skip
+
+_COMMAND = re.compile(
+    r"\\\\(?:[ ]?\[[^\][]{0,20}\])?|\\(?:left|right)[ ]?\.|\\[hv]space\*?\{[^{}]{0,20}\}|\\(?:[A-Za-z]+\*?|.)|~|\s+",
+    re.DOTALL,
+)
+# how each is written here: its names in LaTeX
+_SAME = {
+    "\\frac": "dfrac tfrac cfrac nicefrac sfrac", "\\le ": "le leq leqslant leqq", "\\ge ": "ge geq geqslant geqq",
+    "<": "lt", ">": "gt", "\\ne ": "ne neq", "\\to ": "to rightarrow longrightarrow",
+    "\\implies ": "implies Rightarrow Longrightarrow", "\\iff ": "iff Leftrightarrow Longleftrightarrow",
+    "\\emptyset ": "emptyset varnothing O", "\\infty ": "infty infin infinity", "\\mathbb{R}": "R Reals reals",
+    "\\cdot ": "cdot cdotp centerdot", "°": "degree degrees textdegree", "\\ldots ": "ldots dots cdots dotsc dotsb",
+    "\\setminus ": "setminus smallsetminus backslash", "|": "vert lvert rvert mid |",
+    "\\text": "text mbox textbf textit textrm textnormal textsf texttt hbox textup emph underline",
+    "\\roman": "mathrm operatorname operatorname* rm",
+    "\\styled": "mathbf mathit mathsf mathtt boldsymbol bm pmb boxed fbox", "\\{": "lbrace", "\\}": "rbrace",
+    "[": "lbrack", "]": "rbrack", "£": "pounds", "€": "euro texteuro", "¥": "yen textyen", "\\$": "$ textdollar",
+    "%": "% percent", "\\land ": "land wedge", "\\lor ": "lor vee", "\\neg ": "neg lnot", "\\epsilon ": "varepsilon",
+    "\\phi ": "varphi", "\\theta ": "vartheta", "\\Re": "Re",
+    " ": ", ; : > quad qquad space thinspace nobreakspace enspace",
+    "$": "( )", "$$": "[ ]",
+    "": "! / - left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle "
+    "textstyle scriptstyle limits nolimits mathop mathstrut strut hfill hline nonumber",
+}  # fmt: skip
+_COMMANDS = {name: written for written, names in _SAME.items() for name in names.split()} | {
+    " ": " ", "\n": " ", "\t": " "
+}  # fmt: skip
+_STYLE = re.compile(r"\\(text|roman|styled) ?\{([^{}]*)\}")
+_SYMBOLS_ONLY = re.compile(r"[\d\s.,/+\-()%$\\^:]*|\([A-Za-z]\)")
+_COUNTED = re.compile(r"(-?\d[\d.,]{0,40}) ?([A-Za-z\u4e00-\u9fff][^\d]*)")
+_RUN = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]+")
+_NAMED = (
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg gcd lcm det min max "
+    "pi alpha beta gamma delta epsilon theta lambda sigma omega phi"
+)
+_FUNCTIONS = frozenset(_NAMED.split())
+_RENAMED = {"infinity": "infty", "inf": "infty", "infty": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
+            "sqrt": "sqrt", "lcm": "lcm"}  # fmt: skip
+_CALL = re.compile(r"(?:(?<![A-Za-z\\])(exp|cbrt|abs)|\\(exp|sqrt)|(\^)) ?\(")
+_CALLED = {"exp": "e^{%s}", "cbrt": "\\sqrt[3]{%s}", "abs": "|%s|", "sqrt": "\\sqrt{%s}", "^": "^{%s}"}
+_MOST_CALLS = 100
+_BARE_ROOT = re.compile(r"\\sqrt(\[\d\])? ?(\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z]))")
+_BARE_POWER = re.compile(r"\^ ?(-?\d+|-[A-Za-z])")
+_SHORT_TOP = re.compile(r"\\frac ?(\d|[A-Za-z](?![A-Za-z]))(?= ?[\d{A-Za-z])")
+_SHORT_BOTTOM = re.compile(r"\\frac(\{[^{}]*\}) ?(\d|[A-Za-z])")
+_SURE_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\{,\}\\!|\\,)(?=\d{3}(?!\d))")
+_BOARD = re.compile(r"\\mathbb ?\{? ?([A-Z]) ?\}?")
+_CIRCLE = re.compile(r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\^ ?°|\^ ?\{ ?° ?\}")
+_FRAMES = (("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
+_SYNONYMS = {
+    "all real numbers": "\\mathbb{R}", "all reals": "\\mathbb{R}", "the set of all real numbers": "\\mathbb{R}",
+    "real numbers": "\\mathbb{R}", "no solution": "\\emptyset", "no solutions": "\\emptyset",
+    "no real solutions": "\\emptyset", "empty set": "\\emptyset", "the empty set": "\\emptyset",
+}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """The text in one notation: single spaces, ASCII where there is such, LaTeX's commands by one name each, units and
+    words in `\\text{...}` if they were, `°` and `%` for degrees and shares; without what frames it or ends it."""
+    text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_LEVEL)}}}", text)
+    text = _LOWERED.sub(lambda found: f"_{{{found[0].translate(_LEVEL)}}}", text)
+    text = _VULGAR.sub(_vulgar, text).translate(_SIGNS)
+    text = normalize("NFKC", text).translate(_SIGNS)
+    text = _COMMAND.sub(_command, _SURE_THOUSANDS.sub("", text))
+    for _ in range(3):  # styles within styles
+        text = _STYLE.sub(_styled, text)
+    text = text.replace("\\styled", "").replace("\\roman", "\\text")
+    text = unframed(_CIRCLE.sub("°", _BOARD.sub(r"\\mathbb{\1}", text)))
+    text = text.replace("**", "^").replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ")
+    text = text.replace("=>", "\\implies ").replace("->", "\\to ").replace(":=", "=").replace("==", "=")
+    text = _calls(_RUN.sub(_named, text))
+    text = _BARE_ROOT.sub(r"\\sqrt\1{\2}", text)
+    text = _BARE_POWER.sub(r"^{\1}", text)
+    text = _SHORT_BOTTOM.sub(r"\\frac\1{\2}", _SHORT_TOP.sub(r"\\frac{\1}", text))
+    text = unframed(" ".join(text.split()))
+    return _SYNONYMS.get(unwrapped(text).casefold(), text)
+
+
+def unframed(text: str) -> str:
+    """Without the dollars, stars, quotes and braces around it, and the marks that end it."""
+    before = None
+    while before != text:
+        before = text
+        text = text.strip()
+        for start, end in _FRAMES:
+            if len(text) > len(start + end) and text.startswith(start) and text.endswith(end):
+                inner = text[len(start) : -len(end)]
+                if start not in inner:
+                    text = inner.strip()
+        if not text.endswith(("...", "\\")):
+            text = text.rstrip(".,;:?。 ")
+    return text
+
+
+def unwrapped(text: str) -> str:
+    """What a single `\\text{...}` holds; else the text itself."""
+    if text.startswith("\\text{") and text.endswith("}") and "{" not in text[6:]:
+        return text[6:-1].strip().strip(".")
+    return text
+
+
+def _vulgar(found: re.Match[str]) -> str:
+    top, bottom = normalize("NFKC", found[0]).split("\u2044")
+    return f"\\frac{{{top}}}{{{bottom}}}"
+
+
+def _command(found: re.Match[str]) -> str:
+    written = found[0]
+    if not written.startswith("\\"):
+        return " "
+    if written.startswith("\\\\"):
+        return "\\\\ "  # the end of a row, whatever space follows it
+    if written.startswith(("\\hspace", "\\vspace", "\\left.", "\\right.", "\\left .", "\\right .")):
+        return ""
+    return _COMMANDS.get(written[1:], written)
+
+
+def _styled(found: re.Match[str]) -> str:
+    style, inner = found[1], found[2]
+    core = inner.strip()
+    if style == "styled" or _SYMBOLS_ONLY.fullmatch(core):
+        return inner
+    if style == "roman":
+        if core in ("e", "i", "d"):
+            return core
+        if core in _FUNCTIONS or core in ("exp", "sqrt"):
+            return f"\\{core} "
+    if counted := _COUNTED.fullmatch(core):
+        return f"{counted[1]} \\text{{{counted[2]}}}"
+    return f"\\text{{{' '.join(core.split())}}}" if core.isascii() else f"\\text{{{core}}}"
+
+
+def _named(found: re.Match[str]) -> str:
+    """A function's or a letter's name, which needs no backslash where people write."""
+    name = _RENAMED.get(found[0], found[0])
+    return f"\\{name} " if name in _FUNCTIONS or name in _RENAMED.values() else found[0]
+
+
+def _calls(text: str) -> str:
+    """`sqrt(2)`, `exp(x)` and `x^(n+1)` with braces, as many as anybody writes."""
+    at = 0
+    for _ in range(_MOST_CALLS):
+        found = _CALL.search(text, at)
+        if found is None:
+            break
+        end = closing(text, found.end() - 1)
+        at = found.start()
+        if end is None:
+            at = found.end()
+            continue
+        name = found[1] or found[2] or found[3]
+        text = text[: found.start()] + _CALLED[name] % text[found.end() : end] + text[end + 1 :]
+    return text
+
+
+def closing(text: str, opening: int) -> int | None:
+    """Where the parenthesis at `opening` closes."""
+    depth = 0
+    for at in range(opening, len(text)):
+        depth += (text[at] == "(") - (text[at] == ")")
+        if depth == 0:
+            return at
+    return None
