@@ -11,6 +11,7 @@ from . import algebra
 from .notation import plain, unwrapped
 from .quantities import names_agree, read_quantity, same_number
 from .structure import Node, compares, is_name, read, sides
+from .units import COUNTED
 
 _BESIDE = re.compile(r" ?([^\w\s]) ?")
 _AS_TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
@@ -275,13 +276,8 @@ def _same_expression(gold: str, answer: str) -> bool:
         return False
     if compares(gold) != compares(answer):
         return False
-    one, other = read_quantity(gold), read_quantity(answer)
-    if other is not None and one is None:
-        one = read_quantity(gold + " \\text{}")
-    if one is not None or other is not None:
-        verdict = _same_quantity(gold, answer)
-        if verdict is not None:
-            return verdict
+    if (verdict := _same_quantity(gold, answer)) is not None:
+        return verdict
     if _PROSE.search(_COMMANDS.sub(_kept, gold)) and not _product(gold):
         return _squeezed(gold).casefold() == _squeezed(answer).casefold()
     if _PROSE.search(_COMMANDS.sub(_kept, answer)) and not _product(gold):
@@ -307,11 +303,11 @@ def _same_quantity(gold: str, answer: str) -> bool | None:
     if one is None or other is None:
         found = other if one is None else one
         assert found is not None
-        if found is other and found.words:
+        if found is other and found.words and found.words not in COUNTED:
             return False
         if found.unit is None and not found.words:
             return None
-        if found.unit == (("%", 1),) or not found.sure:
+        if found.unit == (("%", 1),) or (found is one and not found.sure):
             return None
         return _same_expression(gold, found.body) if one is None else _same_expression(found.body, answer)
     agreed = names_agree(one, other)
