@@ -32,7 +32,7 @@ _WORDS = re.compile(r"[A-Za-z\u3400-\u9fff' ,.;:!?()-]+")
 _HAN = re.compile("[\u3400-\u9fff]")
 _LONG = re.compile("[A-Za-z]{4}")
 _COMMAND, _UNKNOWN = re.compile(r"\\[A-Za-z]+"), re.compile("[A-Za-z]")
-_SHOWN = re.compile(r"-?(\d*)\.(\d+)", re.ASCII)
+_SHOWN = re.compile(r"(?<!\d)-?(\d*)\.(\d+)", re.ASCII)
 _LAST_WORDS = 3  # words behind an expression that may be its unit
 
 
