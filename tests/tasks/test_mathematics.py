@@ -56,21 +56,21 @@ def test_no_decision_takes_a_wrong_answer_for_right() -> None:
 )
 def test_hostile_answers_are_wrong_in_their_time(case: dict[str, Any]) -> None:
     pytest.importorskip("math_verify")
-    hasty = Algebra(seconds=2.0)
+    hasty = Algebra(seconds=3.0)
     assert hasty.equal("\\sqrt{4}", "\\sqrt{4} + 0"), "the process runs"
     began = time.monotonic()
     assert hasty.judge(case["gold"], case["answer"]).outcome == "wrong"
-    assert time.monotonic() - began < 2.0 + 2.0, "its time, and a little for a busy machine"
+    assert time.monotonic() - began < 3.0 + 3.0, "its time, and a little for a busy machine"
     began = time.monotonic()
     assert not hasty.equal(case["gold"], case["answer"])
     assert time.monotonic() - began < 1, "known, without waiting again"
     began = time.monotonic()
     assert hasty.equal("\\sqrt{2}", "\\frac{2}{\\sqrt{2}}"), "the next question is answered"
-    assert time.monotonic() - began < 2.0, "by a process that didn't start anew"
+    assert time.monotonic() - began < 3.0, "by a process that didn't start anew"
 
 
 def test_a_chain_has_no_more_time_than_one_question(algebra: Algebra) -> None:
-    hasty = Algebra(seconds=2.0)
+    hasty = Algebra(seconds=3.0)
     hasty.equal("\\sqrt{4}", "2+0")
     parts = [
         f"\\sqrt{{{n * n + 7}}} - \\sqrt{{{n * n + 7}}} + \\sqrt[{n + 3}]{{2}}^{{{n + 3}}} + 3"
@@ -78,12 +78,12 @@ def test_a_chain_has_no_more_time_than_one_question(algebra: Algebra) -> None:
     ]
     began = time.monotonic()
     hasty.judge("5", "=".join(parts))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 6
 
 
 def test_who_is_to_blame_is_found_out_for_each_gold() -> None:
     pytest.importorskip("math_verify")
-    verifier = verifiers.get("math", seconds=2.0)
+    verifier = verifiers.get("math", seconds=3.0)
 
     def judged(gold: str, answer: str) -> Any:
         completion = Completion.parse(f"so\n</think>\n\n\\boxed{{{answer}}}")

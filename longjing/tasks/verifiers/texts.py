@@ -45,7 +45,8 @@ _LETTER = re.compile(
 )
 # What makes another statement of a letter, where the choice's text would stand.
 _AGAIN = re.compile(
-    r"(?:is|isn't|are|or|and|nor|but|not|no,|wrong|incorrect|或|和|不|错)(?![A-Za-z])|[A-Z](?: ?[,/;&] ?[A-Z])*[.)]?$",
+    r"(?:is|isn't|are|or|and|nor|but|not|no,|wrong|incorrect|或|和|不|错)(?![A-Za-z])"
+    r"|[A-Z](?: ?[,/;&] ?[A-Z]){0,26}[.)]?$",
     re.IGNORECASE,
 )
 _ANOTHER = re.compile(r"(?:^|[ ,;(\[])([A-Z])(?:[):：]| ?[.] )")

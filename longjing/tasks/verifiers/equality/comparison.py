@@ -11,6 +11,7 @@ from . import algebra
 from .notation import plain, unwrapped
 from .quantities import names_agree, read_quantity, same_number
 from .structure import Node, compares, is_name, read, sides
+from .units import COUNTED
 
 _BESIDE = re.compile(r" ?([^\w\s]) ?")
 _AS_TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
@@ -50,7 +51,8 @@ def same(gold: str, answer: str) -> bool:
 
 
 def sound(gold: str) -> bool:
-    """True, after what the gold alone costs: each expression of it is compared with itself and with a number."""
+    """True, after what the gold alone costs: each expression of it is compared with itself, and with a number if it
+    is one."""
     text = plain(gold)
     if _DOTS.search(text) or _DATE.fullmatch(text) or _stated(text)[1]:
         return True  # which algebra isn't asked about
@@ -59,8 +61,9 @@ def sound(gold: str) -> bool:
         if (quantity is not None and quantity.value is not None) or _PROSE.search(_COMMANDS.sub(" ", leaf)):
             continue
         algebra.equal(leaf, leaf)
-        with suppress(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-            algebra.equal(leaf, "12345.678")  # two kinds needn't be comparable
+        if _constant(leaf):  # 9^{9^9} is read at once, and has to be evaluated only beside another number
+            with suppress(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+                algebra.equal(leaf, "12345.678")  # two kinds needn't be comparable
     return True
 
 
@@ -275,13 +278,8 @@ def _same_expression(gold: str, answer: str) -> bool:
         return False
     if compares(gold) != compares(answer):
         return False
-    one, other = read_quantity(gold), read_quantity(answer)
-    if other is not None and one is None:
-        one = read_quantity(gold + " \\text{}")
-    if one is not None or other is not None:
-        verdict = _same_quantity(gold, answer)
-        if verdict is not None:
-            return verdict
+    if (verdict := _same_quantity(gold, answer)) is not None:
+        return verdict
     if _PROSE.search(_COMMANDS.sub(_kept, gold)) and not _product(gold):
         return _squeezed(gold).casefold() == _squeezed(answer).casefold()
     if _PROSE.search(_COMMANDS.sub(_kept, answer)) and not _product(gold):
@@ -307,11 +305,11 @@ def _same_quantity(gold: str, answer: str) -> bool | None:
     if one is None or other is None:
         found = other if one is None else one
         assert found is not None
-        if found is other and found.words:
+        if found is other and found.words and found.words not in COUNTED:
             return False
         if found.unit is None and not found.words:
             return None
-        if found.unit == (("%", 1),) or not found.sure:
+        if found.unit == (("%", 1),) or (found is one and not found.sure):
             return None
         return _same_expression(gold, found.body) if one is None else _same_expression(found.body, answer)
     agreed = names_agree(one, other)

@@ -63,6 +63,7 @@ _NAMED = (
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg gcd lcm det min max "
     "pi alpha beta gamma delta epsilon theta lambda sigma omega phi"
 )
+_UNITS_TOO = frozenset(["min", "sec", "max", "lg"])  # or other words, where no argument follows
 _FUNCTIONS = frozenset(_NAMED.split())
 _RENAMED = {"infinity": "infty", "inf": "infty", "infty": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
             "sqrt": "sqrt", "lcm": "lcm"}  # fmt: skip
@@ -162,6 +163,8 @@ def _styled(found: re.Match[str]) -> str:
 
 def _named(found: re.Match[str]) -> str:
     """A function's or a letter's name, which needs no backslash where people write."""
+    if found[0] in _UNITS_TOO and not found.string.startswith(("(", " (", "{"), found.end()):
+        return found[0]
     name = _RENAMED.get(found[0], found[0])
     return f"\\{name} " if name in _FUNCTIONS or name in _RENAMED.values() else found[0]
 

@@ -31,7 +31,8 @@ _TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z\u3400-\u9fff' ,.;:!?()-]+")
 _HAN = re.compile("[\u3400-\u9fff]")
 _LONG = re.compile("[A-Za-z]{4}")
-_SHOWN = re.compile(r"-?(\d*)\.(\d+)", re.ASCII)
+_COMMAND, _UNKNOWN = re.compile(r"\\[A-Za-z]+"), re.compile("[A-Za-z]")
+_SHOWN = re.compile(r"(?<!\d)-?(\d*)\.(\d+)", re.ASCII)
 _LAST_WORDS = 3  # words behind an expression that may be its unit
 
 
@@ -96,13 +97,10 @@ def _spelled(text: str, money: Unit | None) -> Quantity | None:
             break
         tail = text[at:].strip()
         unit = read_unit(tail)
-        if (
-            unit is not None
-            and len(tail) > 1
-            and tail[0].isalpha()
-            and text[:at].count("{") == text[:at].count("}")
-        ):
-            return Quantity(text[:at].strip(), None, _with(money, unit), "", True)
+        body = text[:at].strip()
+        named = len(tail) > 1 or not _UNKNOWN.search(_COMMAND.sub("", body))  # in `2x m`, m is an unknown
+        if unit is not None and named and tail[0].isalpha() and body.count("{") == body.count("}"):
+            return Quantity(body, None, _with(money, unit), "", len(tail) > 1)
     return Quantity(text, None, money, "", True) if money else None
 
 

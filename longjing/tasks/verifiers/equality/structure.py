@@ -37,8 +37,10 @@ _UNKNOWN = re.compile(
     r"[A-Za-z](?:_(?:\{[^{}]*\}|\w))?|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|epsilon)"
 )
 _NAME = re.compile(
-    r"\\?[A-Za-z]+'{0,3}(?: ?_ ?(?:\{[^{}]*\}|\w))?(?: ?\([^()]*\))?|\\text ?\{[^{}]*\}(?: ?_ ?(?:\{[^{}]*\}|\w))?"
-    r"|m? ?\\angle ?[A-Za-z]+|\\(?:overline|vec|hat|bar|tilde)\{? ?[A-Za-z]+ ?\}?|\|[^|]{1,20}\|"
+    r"\\?[A-Za-z]+'{0,3}(?:\^\{-1\})?(?: ?_ ?(?:\{[^{}]*\}|\w))?(?: ?\([^()]*\))?"
+    r"|\\text ?\{[^{}]*\}(?: ?_ ?(?:\{[^{}]*\}|\w))?"
+    r"|\\frac\{ ?d ?[A-Za-z]? ?\}\{ ?d ?[A-Za-z] ?\}|m? ?\\angle ?[A-Za-z]+"
+    r"|\\(?:overline|vec|hat|bar|tilde)\{? ?[A-Za-z]+ ?\}?|\|[^|]{1,20}\|"
     r"|[A-Za-z]+(?: [A-Za-z]+){1,5}"
     r"|[A-Za-z](?: ?\+ ?[A-Za-z])+"
 )
