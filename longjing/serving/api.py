@@ -19,6 +19,8 @@ from longjing.serving.chat import ChatReply
 from longjing.serving.completions import CompletionReply
 from longjing.serving.errors import Busy, Closed, Refused
 from longjing.serving.http import Counting, Doorkeeper, EventStream, Gone, error, error_body, unless_gone
+from longjing.serving.items import Items
+from longjing.serving.messages import Misplaced
 from longjing.serving.metrics import Metrics
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ResponsesRequest
@@ -99,6 +101,7 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     app.state.open_requests = 0
     app.add_middleware(Counting, note=lambda path, status: metrics.requests.labels(path, status).inc())
     _explain_errors(app, rules)
+    kept = Items()
 
     def served_as(name: str | None) -> Served:
         served = service.find(name)
@@ -140,8 +143,8 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
         """Answer in OpenAI's newer form."""
         served = served_as(asked.model)
         with asked.in_own_names():
-            jobs = await asyncio.to_thread(served.chat, asked.as_chat())
-        return await answer(request, served, jobs, ResponsesReply(asked, served), asked.stream)
+            jobs = await asyncio.to_thread(served.chat, asked.as_chat(kept))
+        return await answer(request, served, jobs, ResponsesReply(asked, served, kept), asked.stream)
 
     @app.get("/v1/models")
     async def models() -> ModelList:
@@ -248,9 +251,11 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
         place = [str(part)[:64] for part in first["loc"][1:]]
         place = [part for part in place if part.isidentifier() or part.isdigit()] or place[:1]
         text = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "value_error" and not place:  # our own, which begins with the field's name
-            place = [text.partition(":")[0]]
-            return error(400, text, parameter=place[0])
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, Misplaced):
+            place, text = [*place, cause.field], cause.text
+        elif first["type"] == "value_error" and not place:  # our own, which begins with the field's path
+            return error(400, text, parameter=text.partition(":")[0].partition(".")[0])
         if first["type"] == "extra_forbidden":
             text = "unknown, or not supported here"
         if first["type"] == "json_invalid":

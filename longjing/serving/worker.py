@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from longjing.engine import Engine, Event, Request
+from longjing.engine.scoring import Scores, score
 from longjing.engine.turn import Turn
 from longjing.serving.errors import Busy, Closed
 
@@ -47,10 +48,17 @@ class Piece:
 
 @dataclass(eq=False)
 class Job:
-    """One completion wanted. `turn` takes it apart; without one all of it is answer. Times are `perf_counter`'s."""
+    """One completion wanted. `turn` takes it apart; without one all of it is answer. Times are `perf_counter`'s.
+
+    `scoring`: the prompt's own log-probabilities are wanted too, with so many of the likeliest at each place. They
+    are in `scores` before the first piece comes. With `only_prompt` nothing is sampled.
+    """
 
     request: Request
     turn: Turn | None
+    scoring: int | None = None
+    only_prompt: bool = False
+    scores: Scores = field(default_factory=list)
     submitted: float = field(default_factory=perf_counter)
     first: float | None = None  # when its first token came
     ended: float | None = None
@@ -221,6 +229,13 @@ class Worker:
                 self._inbox.get(block=not self.engine.unfinished)()
 
     def _start(self, job: Job, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
+        if job.scoring is not None:
+            job.scores = score(self.engine.model, job.request.prompt, job.scoring)
+        if job.only_prompt:
+            self._open.discard(job)
+            job.first = job.ended = perf_counter()
+            _tell(loop, [(mailbox, job, Piece(finish_reason="length"))])
+            return self._on_end(job)
         self._jobs[self.engine.add(job.request, streams=job.turn is None)] = job, mailbox, loop
 
     def _cancel(self, job: Job) -> None:

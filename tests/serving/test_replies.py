@@ -13,6 +13,7 @@ from longjing.engine import Chunk, Event, Request
 from longjing.engine.turn import Turn
 from longjing.serving.chat import ChatReply
 from longjing.serving.completions import CompletionReply
+from longjing.serving.items import Items
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
@@ -117,7 +118,7 @@ def test_chats(text, cuts, way, tools, late):
 @given(TEXTS, st.lists(st.integers(0, 60)), WAYS, st.booleans(), st.integers(0, 3))
 def test_responses(text, cuts, way, tools, late):
     asked = ResponsesRequest(input="?", tools=TOOLS if tools else None)
-    whole, events = told(ResponsesReply(asked, SERVED), *pieces(text, cuts, way), late)
+    whole, events = told(ResponsesReply(asked, SERVED, Items()), *pieces(text, cuts, way), late)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     final, items, texts = events[-1]["response"], {}, {}
     for event in events:

@@ -52,9 +52,6 @@ def test_tools_and_their_results_reach_the_template(url):
         {"role": "tool", "tool_call_id": "c1", "content": "5"},
     ]
     assert tokens_of(url, tools=[TOOL], messages=[*ASKED, *said]) > tokens_of(url, tools=[TOOL])
-    call["function"]["arguments"] = "{"
-    reply = httpx.post(url, json={"messages": [*ASKED, *said], "tools": [TOOL]})
-    assert reply.status_code == 400 and reply.json()["error"]["param"] == "messages"
 
 
 def take_calls(text: str, cuts: list[int] | None = None) -> tuple[str, list[Call]]:

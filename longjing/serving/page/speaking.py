@@ -9,8 +9,9 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.serving.chat import usage
 from longjing.serving.errors import Busy, Closed, Refused
+from longjing.serving.messages import ChatMessage
 from longjing.serving.remote import ask
-from longjing.serving.schemas import ChatMessage, ChatRequest
+from longjing.serving.schemas import ChatRequest
 from longjing.serving.service import Service
 from longjing.serving.worker import Piece
 
