@@ -118,6 +118,9 @@ class CompletionFields(SamplingFields):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     stream_options: StreamOptions | None = None
+    ignore_eos: Annotated[
+        bool | None, Field(description="write until max_tokens; vLLM's, for benchmarks")
+    ] = None
 
     @property
     def stops(self) -> tuple[str, ...]:

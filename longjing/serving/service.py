@@ -18,7 +18,14 @@ from longjing.serving.continuing import opened
 from longjing.serving.errors import Refused
 from longjing.serving.grammar import Grammar, Grammars
 from longjing.serving.messages import ChatMessage
-from longjing.serving.schemas import ChatRequest, CompletionRequest, Effort, JsonFormat, SchemaFormat
+from longjing.serving.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    Effort,
+    JsonFormat,
+    NamedTool,
+    SchemaFormat,
+)
 from longjing.serving.tools import bound_tools, knows_tools, refuse_marks, template_messages
 from longjing.serving.worker import Job, Worker
 from longjing.text import Tokenizer
@@ -74,6 +81,9 @@ class Served:
         if grammar and begun and begun.text:
             name = "response_format" if asked.response_format else "tools"
             raise Refused(f"{name}: it binds a whole answer, and the last message has begun it", name)
+        if grammar and asked.ignore_eos:
+            text = "ignore_eos: not where a grammar binds the answer, which then comes to its end"
+            raise Refused(text, "ignore_eos")
         everywhere = bool(asked.stop_in_reasoning)
         if everywhere and grammar and asked.budget:
             text = "thinking_budget: with stop_in_reasoning the grammar binds the reasoning, which can't be closed then"
@@ -82,7 +92,8 @@ class Served:
         for seed in self._seeds(asked.seed, asked.n):
             sampling = self._sampling(asked, longest, seed, asked.top_logprobs or 0)
             turn = Turn(
-                self.tokenizer, prompt, longest, self.engine.end_tokens, budget=budget, stops=asked.stops,
+                self.tokenizer, prompt, longest, () if asked.ignore_eos else self.engine.end_tokens,
+                budget=budget, stops=asked.stops,
                 answer=grammar and grammar.copy(), everywhere=everywhere,
             )  # fmt: skip
             jobs.append(Job(Request(prompt, sampling, turn, keep), turn))
@@ -209,6 +220,8 @@ class Served:
 
         bias = {int(token): value for token, value in (asked.logit_bias or {}).items()}
         self._refuse_unknown(bias, "logit_bias")
+        if asked.ignore_eos:
+            bias |= dict.fromkeys(self.engine.end_tokens, float("-inf"))
         return Sampling(
             temperature=given(asked.temperature, TEMPERATURE), top_p=given(asked.top_p, TOP_P),
             top_k=max(0, asked.top_k or 0), min_p=asked.min_p or 0.0, max_tokens=longest, stop=stops, seed=seed,
@@ -236,7 +249,10 @@ class Served:
         try:
             if schema is not None and not offered:
                 return self._grammars.json(schema)
-            several = asked.parallel_tool_calls is not False
+            # Who names one call gets one, and a model that isn't told of the tools would go on calling.
+            several = asked.parallel_tool_calls is not False and (
+                self._knows_tools and not isinstance(asked.tool_choice, NamedTool)
+            )
             return self._grammars.calls(bound_tools(asked, not self._knows_tools), schema, forced, several)
         except UserError as error:
             name = "tools" if schema is None else "response_format"

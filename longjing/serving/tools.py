@@ -46,19 +46,18 @@ def left_out(tools: Sequence[Any], choice: Any, template: str) -> list[str]:
 
 def bound_tools(asked: ChatRequest, everyone: bool = False) -> dict[str, Mapping[str, Any]]:
     """What binds the arguments of each tool that may be called, by name: its schema if it is strict, or if `everyone`
-    is to be bound."""
+    is to be bound; then no arguments are made up that it doesn't name."""
     chosen = asked.tool_choice.function.name if isinstance(asked.tool_choice, NamedTool) else None
     functions = [tool.function for tool in asked.offered if chosen in (None, tool.function.name)]
     for function in functions:
         if (function.parameters or {}).get("type", "object") != "object":
             raise Refused(f"tools: the parameters of {function.name!r} are no object", "tools")
-    return {
-        function.name: {
-            "type": "object",
-            **((function.parameters or {}) if function.strict or everyone else {}),
-        }
-        for function in functions
-    }
+    bound: dict[str, Mapping[str, Any]] = {}
+    for function in functions:
+        own = (function.parameters or {}) if function.strict or everyone else {}
+        closed = everyone and not function.strict and not {"$ref", "allOf", "anyOf", "oneOf"} & set(own)
+        bound[function.name] = {"type": "object"} | ({"additionalProperties": False} if closed else {}) | own
+    return bound
 
 
 def template_messages(messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> list[dict[str, Any]]:
