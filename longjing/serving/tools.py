@@ -134,10 +134,9 @@ class CallStream:
         calls, broken, lost = list[Call](), False, ""
         for number, piece in enumerate(pieces, 1):
             inside, closed, rest = piece.partition(CLOSE)
-            if not closed:
-                inside = inside[: len(inside) - overlap(inside, CLOSE)]
+            whole = inside if closed else inside[: len(inside) - overlap(inside, CLOSE)]
             unfinished = cut and not closed and number == len(pieces)
-            if call := _call(inside) or (_beginning(inside) if unfinished else None):
+            if call := _call(whole) or (_beginning(inside) if unfinished else None):
                 calls.append(call)
                 said += rest
             elif unfinished:
