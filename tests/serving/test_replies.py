@@ -103,6 +103,8 @@ def test_chats(text, cuts, way, tools, late):
         assert joined == (message[name] or "") == joined.strip()
     calls = [call["function"] for delta in deltas for call in delta.get("tool_calls", ())]
     assert calls == [call["function"] for call in message.get("tool_calls", ())]
+    if way["prefilled"]:  # of a thought that is closed twice the answer has no tag, unless it opens another
+        assert ("</think>" in (message["content"] or "")) <= ("<think>" in text)
     broken = any("told as text" in notice for notice in choice["notices"])
     assert broken == (tools and "<tool_call>" in (message["content"] or ""))
     assert list(chunks[-1].get("notices", ())) == list(choice["notices"])
