@@ -24,7 +24,7 @@ def chunks(server: Any, path: str, **fields: Any) -> list[dict[str, Any]]:
 
 
 def test_open_webui(r1_server):
-    """0.6: its built-in tools go along with every question, and what came of a stream comes back."""
+    """As its `utils/middleware.py` writes it: its built-in tools go along with every question."""
     tool = {
         "name": "get_time",
         "description": "The time.",
