@@ -230,7 +230,11 @@ class Worker:
 
     def _start(self, job: Job, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
         if job.scoring is not None:
-            job.scores = score(self.engine.model, job.request.prompt, job.scoring)
+            prompt = job.request.prompt
+            known = (
+                other.scores for other in mailbox.jobs if other.scores and other.request.prompt is prompt
+            )
+            job.scores = next(known, []) or score(self.engine.model, prompt, job.scoring)
         if job.only_prompt:
             self._open.discard(job)
             job.first = job.ended = perf_counter()
