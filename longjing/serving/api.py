@@ -19,7 +19,9 @@ from longjing.serving.completions import CompletionReply
 from longjing.serving.door import Door, refuse_key
 from longjing.serving.errors import Busy, Closed, Refused
 from longjing.serving.http import Cors, Counting, EventStream, Gone, error, error_body, unless_gone
+from longjing.serving.items import Items
 from longjing.serving.lanes import Lanes
+from longjing.serving.messages import Misplaced
 from longjing.serving.metrics import Metrics
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ResponsesRequest
@@ -112,6 +114,7 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
     app.add_middleware(Counting, note=lambda path, status: metrics.requests.labels(path, status).inc())
     _explain_errors(app, rules)
     lanes = Lanes(4 * max((served.worker.most for served in service.models.values()), default=64))
+    kept = Items()
 
     async def prepared(request: Request, bound: bool, work: Callable[[], list[Job]]) -> list[Job]:
         """In a thread: a long prompt must not hold up everybody's stream."""
@@ -156,9 +159,9 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
         """Answer in OpenAI's newer form."""
         served = served_as(asked.model)
         with asked.in_own_names():
-            chat = asked.as_chat()
+            chat = asked.as_chat(kept)
             jobs = await prepared(request, chat.bound, lambda: served.chat(chat))
-        return await answer(request, served, jobs, ResponsesReply(asked, served), asked.stream)
+        return await answer(request, served, jobs, ResponsesReply(asked, served, kept), asked.stream)
 
     @app.get("/v1/models")
     async def models() -> ModelList:
@@ -270,9 +273,11 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
         place = [str(part)[:64] for part in first["loc"][1:]]
         place = [part for part in place if part.isidentifier() or part.isdigit()] or place[:1]
         text = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "value_error" and not place:  # our own, which begins with the field's name
-            place = [text.partition(":")[0]]
-            return error(400, text, parameter=place[0])
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, Misplaced):
+            place, text = [*place, cause.field], cause.text
+        elif first["type"] == "value_error" and not place:  # our own, which begins with the field's path
+            return error(400, text, parameter=text.partition(":")[0].partition(".")[0])
         if first["type"] == "extra_forbidden":
             text = "unknown, or not supported here"
         if first["type"] == "json_invalid":

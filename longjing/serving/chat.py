@@ -11,8 +11,9 @@ from typing import Any
 
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.service import Served
-from longjing.serving.tools import Call, CallStream
+from longjing.serving.tools import Call, CallStream, left_out
 from longjing.serving.worker import Mailbox, Piece, Token
+from longjing.text import Tokenizer
 
 
 def usage(mailbox: Mailbox, n: int | None = None) -> dict[str, Any]:
@@ -58,11 +59,12 @@ class ChatReply:
             if said:
                 delta["content"] = said
             logprobs = self._logprobs(piece)
+            used = usage(mailbox, self._asked.n) if self._asked.wants_usage_throughout else None
             if delta or (logprobs and any(logprobs.values())):
-                yield self._chunk(number, delta, None, logprobs)
+                yield self._chunk(number, delta, None, logprobs, used=used)
             if piece.finish_reason:
-                notices = (*piece.notices, *answers[number].notices)
-                yield self._chunk(number, {}, finish_reason(piece, calls), notices=notices)
+                notices = (*piece.notices, *answers[number].notices, *self._left_out)
+                yield self._chunk(number, {}, finish_reason(piece, calls), notices=notices, used=used)
         if self._asked.wants_usage:
             yield self._head("chat.completion.chunk") | {
                 "choices": [],
@@ -73,6 +75,11 @@ class ChatReply:
     @property
     def _reasons(self) -> bool:
         return self._asked.include_reasoning is not False
+
+    @property
+    def _left_out(self) -> list[str]:
+        asked, tokenizer = self._asked, self._served.tokenizer
+        return left_out(asked.offered, asked.tool_choice, tokenizer.template)
 
     def _calls(self) -> CallStream:
         return CallStream(bool(self._asked.offered), self._asked.parallel_tool_calls is not False)
@@ -93,41 +100,48 @@ class ChatReply:
             message["tool_calls"] = tool_calls(calls)
         return {
             "index": number, "message": message, "logprobs": self._logprobs(piece),
-            "finish_reason": finish_reason(piece, calls), "notices": (*piece.notices, *answer.notices),
+            "finish_reason": finish_reason(piece, calls),
+            "notices": (*piece.notices, *answer.notices, *self._left_out),
         }  # fmt: skip
 
     def _chunk(
         self, number: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None,
-        notices: Sequence[str] = (),
+        notices: Sequence[str] = (), used: dict[str, Any] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         choice: dict[str, Any] = {
             "index": number, "delta": delta, "logprobs": logprobs, "finish_reason": reason
         }  # fmt: skip
         if notices:
             choice["notices"] = notices
-        usage_so_far = {"usage": None} if self._asked.wants_usage else {}
+        usage_so_far = {"usage": used} if self._asked.wants_usage else {}
         return self._head("chat.completion.chunk") | {"choices": [choice]} | usage_so_far
 
     def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
         """Of the answer's tokens, and apart from them those of the reasoning, as DeepSeek's API has it."""
         if not self._asked.logprobs:
             return None
-        ends = self._served.engine.end_tokens
+        ends, tokenizer = self._served.engine.end_tokens, self._served.tokenizer
         shown = [token for token in piece.tokens if token.id not in ends]
-        answer = {"content": [self._token(token) for token in shown if not token.reasoned], "refusal": None}
+        answer = {
+            "content": [described(token, tokenizer) for token in shown if not token.reasoned],
+            "refusal": None,
+        }
         if not self._reasons:  # its tokens would tell what is not to be shown
             return answer
-        return answer | {"reasoning_content": [self._token(token) for token in shown if token.reasoned]}
+        return answer | {
+            "reasoning_content": [described(token, tokenizer) for token in shown if token.reasoned]
+        }
 
-    def _token(self, token: Token) -> dict[str, Any]:
-        top = [self._entry(id, logprob) for id, logprob in token.top]
-        return self._entry(token.id, token.logprob) | {"top_logprobs": top}
 
-    def _entry(self, id: int, logprob: float) -> dict[str, Any]:
-        tokenizer = self._served.tokenizer
+def described(token: Token, tokenizer: Tokenizer) -> dict[str, Any]:
+    """A token with its log-probability and those of the likeliest in its place, as OpenAI writes them."""
+
+    def entry(id: int, logprob: float) -> dict[str, Any]:
         return {
             "token": tokenizer.decode([id]), "logprob": finite(logprob), "bytes": list(tokenizer.token_bytes(id)),
         }  # fmt: skip
+
+    return entry(token.id, token.logprob) | {"top_logprobs": [entry(id, value) for id, value in token.top]}
 
 
 def _reasoning(text: str | None) -> dict[str, Any]:

@@ -23,21 +23,21 @@ class CompletionReply:
     def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
         """All of it, when it is there."""
         choices = [
-            self._choice(number, piece, self._echo(job), self._offsets())
+            self._choice(number, piece, Offsets(self._served.tokenizer), self._echoed(job))
             for number, (job, piece) in enumerate(zip(mailbox.jobs, pieces, strict=True))
         ]
         return self._head() | {"choices": choices, "usage": usage(mailbox, self._asked.n)}
 
     async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
         """It in pieces."""
-        so_far = {"usage": None} if self._asked.wants_usage else {}
-        offsets = [self._offsets() for _ in mailbox.jobs]
-        if self._asked.echo:
-            for number, job in enumerate(mailbox.jobs):
-                choice = self._choice(number, Piece(), self._echo(job), offsets[number])
-                yield self._head() | {"choices": [choice]} | so_far
+        offsets = [Offsets(self._served.tokenizer) for _ in mailbox.jobs]
+        unheard = set(range(len(mailbox.jobs)))
         async for number, piece in mailbox.pieces():
-            yield self._head() | {"choices": [self._choice(number, piece, "", offsets[number])]} | so_far
+            echo = self._echoed(mailbox.jobs[number]) if number in unheard else None
+            unheard.discard(number)
+            used = usage(mailbox, self._asked.n) if self._asked.wants_usage_throughout else None
+            so_far = {"usage": used} if self._asked.wants_usage else {}
+            yield self._head() | {"choices": [self._choice(number, piece, offsets[number], echo)]} | so_far
         if self._asked.wants_usage:
             yield self._head() | {"choices": [], "usage": usage(mailbox, self._asked.n)}
         yield "[DONE]"
@@ -47,28 +47,37 @@ class CompletionReply:
             "id": self._id, "object": "text_completion", "created": self._created, "model": self._served.name
         }  # fmt: skip
 
-    def _echo(self, job: Job) -> str:
-        return self._served.tokenizer.decode(job.request.prompt) if self._asked.echo else ""
+    def _echoed(self, job: Job) -> Job | None:
+        return job if self._asked.echo else None
 
-    def _offsets(self) -> "Offsets":
-        return Offsets(self._served.tokenizer)
-
-    def _choice(self, number: int, piece: Piece, echo: str, offsets: "Offsets") -> dict[str, Any]:
+    def _choice(self, number: int, piece: Piece, offsets: "Offsets", echoed: Job | None) -> dict[str, Any]:
+        """`echoed`: whose prompt comes first."""
+        prompt = self._served.tokenizer.decode(echoed.request.prompt) if echoed else ""
         return {
-            "index": number, "text": echo + piece.answer, "finish_reason": piece.finish_reason,
-            "logprobs": self._logprobs(piece, offsets),
+            "index": number, "text": prompt + piece.answer, "finish_reason": piece.finish_reason,
+            "logprobs": self._logprobs(piece, offsets, echoed),
         } | ({"notices": piece.notices} if piece.notices else {})  # fmt: skip
 
-    def _logprobs(self, piece: Piece, offsets: "Offsets") -> dict[str, Any] | None:
+    def _logprobs(self, piece: Piece, offsets: "Offsets", echoed: Job | None) -> dict[str, Any] | None:
         if self._asked.logprobs is None:
             return None
+        # With the end, whose log-probability is the model's too: who asks for one token expects one.
+        rows: list[tuple[int, float | None, Sequence[tuple[int, float]]]] = [
+            (token.id, token.logprob, token.top) for token in piece.tokens
+        ]
+        if echoed:  # the first token of a prompt comes after nothing
+            scores: list[tuple[float | None, Sequence[tuple[int, float]]]] = [(None, ()), *echoed.scores]
+            prompt = zip(echoed.request.prompt, scores, strict=True)
+            rows = [*((token, own, top) for token, (own, top) in prompt), *rows]
         name = partial(_name, self._served.tokenizer)
-        shown = [token for token in piece.tokens if token.id not in self._served.engine.end_tokens]
         return {
-            "tokens": [name(token.id) for token in shown],
-            "token_logprobs": [finite(token.logprob) for token in shown],
-            "top_logprobs": [{name(id): finite(value) for id, value in token.top} for token in shown],
-            "text_offset": [offsets.add(token.id) for token in shown],
+            "tokens": [name(token) for token, *_ in rows],
+            "token_logprobs": [None if own is None else finite(own) for _, own, _ in rows],
+            "top_logprobs": [
+                None if own is None else {name(id): finite(value) for id, value in top}
+                for _, own, top in rows
+            ],
+            "text_offset": [offsets.add(token) for token, *_ in rows],
         }
 
 

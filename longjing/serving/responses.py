@@ -1,4 +1,6 @@
-"""POST /v1/responses: OpenAI's newer form, as far as text, reasoning and tools go. Nothing is stored.
+"""POST /v1/responses: OpenAI's newer form, as far as text, reasoning and tools go.
+
+Of a reply its items are kept for a while, unless `store` is false, so that they can be referred to.
 
 The reasoning is an item of its own before the message, with its text in full; calls of tools follow.
 """
@@ -8,9 +10,11 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
+from longjing.serving.chat import described
+from longjing.serving.items import Items
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.service import Served
-from longjing.serving.tools import Call, CallStream
+from longjing.serving.tools import Call, CallStream, left_out
 from longjing.serving.worker import Mailbox, Piece
 
 Event = dict[str, Any]
@@ -19,8 +23,8 @@ Event = dict[str, Any]
 class ResponsesReply:
     """Writes the reply to one request."""
 
-    def __init__(self, asked: ResponsesRequest, served: Served) -> None:
-        self._asked, self._served, self._created = asked, served, time.time()
+    def __init__(self, asked: ResponsesRequest, served: Served, kept: Items) -> None:
+        self._asked, self._served, self._kept, self._created = asked, served, kept, time.time()
         self._id, self._reasoning, self._message = (
             f"{kind}_{secrets.token_hex(12)}" for kind in ("resp", "rs", "msg")
         )
@@ -36,7 +40,7 @@ class ResponsesReply:
         if piece.reasoning:
             output.append(self._reasoning_item(piece.reasoning, "completed" if said or calls else status))
         if said or not calls:
-            output.append(self._message_item(said, status))
+            output.append(self._message_item(said, status, piece))
         return self._response(mailbox, piece, [*output, *map(_call_item, calls)], answer.notices)
 
     async def events(self, mailbox: Mailbox) -> AsyncIterator[Event]:
@@ -50,6 +54,11 @@ class ResponsesReply:
             bool(asked.tools) and asked.tool_choice != "none", asked.parallel_tool_calls is not False
         )
 
+    @property
+    def _left_out(self) -> list[str]:
+        asked = self._asked
+        return left_out(asked.tools or (), asked.tool_choice, self._served.tokenizer.template)
+
     def numbered(self, event: Event) -> Event:
         """The event with its place in the stream."""
         self._events += 1
@@ -57,6 +66,7 @@ class ResponsesReply:
 
     async def _stream(self, mailbox: Mailbox) -> AsyncIterator[Event]:
         whole, answer, said, calls = Piece(), self._calls(), "", list[Call]()
+        unsaid = list[Event]()  # tokens that have made no text yet
         for kind in ("created", "in_progress"):
             yield {"type": f"response.{kind}", "response": self._response(mailbox, whole, [])}
         items = list[Event]()  # in the order of their beginnings; a text before the reasoning is possible
@@ -74,7 +84,7 @@ class ResponsesReply:
 
         def end(item: _Item, form: Event) -> Iterator[Event]:
             (part,) = form["content"]
-            more: Event = {"logprobs": []} if item is message else {}
+            more: Event = {"logprobs": part["logprobs"]} if item is message else {}
             yield {"type": f"response.{item.kind}.done", "text": part["text"], **more, **item.where}
             yield {"type": "response.content_part.done", "part": part, **item.where}
             yield self._done(items, item.place, form)
@@ -83,6 +93,7 @@ class ResponsesReply:
             whole += piece
             new, calls = answer.take(piece)
             said += new
+            unsaid += self._logprobs(piece)
             thinking = thought.place >= 0
             if piece.reasoning:
                 if not thinking:
@@ -100,9 +111,11 @@ class ResponsesReply:
                 for event in begin(message, self._message_item("", "in_progress")):
                     yield event
             if new:
-                yield {"type": "response.output_text.delta", "delta": new, "logprobs": [], **message.where}
+                kind = "response.output_text.delta"
+                yield {"type": kind, "delta": new, "logprobs": unsaid, **message.where}
+                unsaid = []
         if message.place >= 0:
-            for event in end(message, self._message_item(said, _status(whole))):
+            for event in end(message, self._message_item(said, _status(whole), whole)):
                 yield event
         for call in calls:
             for event in self._called(items, call):
@@ -117,7 +130,8 @@ class ResponsesReply:
         begun = form | {"arguments": "", "status": "in_progress"}
         yield {"type": "response.output_item.added", "output_index": place, "item": begun}
         kind = "response.function_call_arguments"
-        yield {"type": f"{kind}.delta", "delta": call.arguments, **where}
+        if call.arguments:
+            yield {"type": f"{kind}.delta", "delta": call.arguments, **where}
         yield {"type": f"{kind}.done", "name": call.name, "arguments": call.arguments, **where}
         yield self._done(items, place, form)
 
@@ -129,6 +143,8 @@ class ResponsesReply:
         self, mailbox: Mailbox, piece: Piece, output: list[Event], notices: Sequence[str] = ()
     ) -> Event:
         """The response as far as it has come, with what it consists of."""
+        if piece.finish_reason and self._asked.store is not False:
+            self._kept.keep(output)
         ended, status = piece.finish_reason is not None, _status(piece)
         job, asked = mailbox.jobs[0], self._asked
         read, sampled, sampling = len(job.request.prompt), job.count, job.request.sampling
@@ -142,7 +158,8 @@ class ResponsesReply:
             "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
             "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "temperature": sampling.temperature, "top_p": sampling.top_p, "truncation": "disabled",
-            "max_output_tokens": asked.max_output_tokens, "previous_response_id": None, "store": False,
+            "max_output_tokens": asked.max_output_tokens, "previous_response_id": None,
+            "store": asked.store is not False, "top_logprobs": asked.top_logprobs or 0,
             "reasoning": asked.reasoning.model_dump() if asked.reasoning else None,
             "text": {"format": asked.text.format.model_dump(by_alias=True)} if asked.text and asked.text.format
             else {"format": {"type": "text"}},
@@ -151,7 +168,7 @@ class ResponsesReply:
                 "output_tokens": sampled, "total_tokens": read + sampled,
                 "output_tokens_details": {"reasoning_tokens": job.turn.reasoning_tokens if job.turn else 0},
             },
-            "notices": (*piece.notices, *notices),
+            "notices": (*piece.notices, *notices, *self._left_out) if ended else (),
         }  # fmt: skip
 
     def _reasoning_item(self, text: str, status: str) -> Event:
@@ -160,10 +177,16 @@ class ResponsesReply:
             "id": self._reasoning, "type": "reasoning", "summary": [], "content": content, "status": status
         }  # fmt: skip
 
-    def _message_item(self, text: str, status: str) -> Event:
+    def _logprobs(self, piece: Piece) -> list[Event]:
+        ends, tokenizer = self._served.engine.end_tokens, self._served.tokenizer
+        shown = (token for token in piece.tokens if not token.reasoned and token.id not in ends)
+        return [described(token, tokenizer) for token in shown] if self._asked.wants_logprobs else []
+
+    def _message_item(self, text: str, status: str, piece: Piece | None = None) -> Event:
+        logprobs = self._logprobs(piece) if piece else []
         return {
             "id": self._message, "type": "message", "role": "assistant", "status": status,
-            "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
+            "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}],
         }  # fmt: skip
 
 
@@ -191,5 +214,5 @@ def _status(piece: Piece) -> str:
 def _call_item(call: Call) -> Event:
     return {
         "id": f"fc_{secrets.token_hex(12)}", "type": "function_call", "call_id": call.id, "name": call.name,
-        "arguments": call.arguments, "status": "completed",
+        "arguments": call.arguments, "status": "completed" if call.whole else "incomplete",
     }  # fmt: skip

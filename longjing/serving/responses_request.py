@@ -2,43 +2,50 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from longjing.serving.errors import Refused
-from longjing.serving.schemas import (
+from longjing.serving.items import Items
+from longjing.serving.messages import (
     ChatMessage,
+    FunctionCall,
+    JsonObject,
+    Part,
+    Strict,
+    Text,
+    ToolCall,
+    joined,
+)
+from longjing.serving.schemas import (
     ChatRequest,
     Effort,
     Function,
-    FunctionCall,
     FunctionName,
     JsonFormat,
-    JsonObject,
     JsonSchema,
     NamedTool,
     SamplingFields,
     SchemaFormat,
-    Strict,
-    Text,
     TextFormat,
     Tool,
-    ToolCall,
 )
 
 
 class Item(Strict):
-    """What of an item that is sent back as it came doesn't matter is dropped: ids, statuses, annotations."""
+    """What of an item that is sent back as it came says nothing to the model is dropped."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    ignored = frozenset({
+        "agent", "annotations", "cache_control", "created_by", "id", "namespace", "phase", "provider_specific_fields",
+        "status",
+    })  # fmt: skip
 
 
-class Part(Item):
+class ItemPart(Part):
     """A piece of a message's content."""
 
-    type: Literal["input_text", "output_text", "text"]
-    text: Text
+    type: Literal["input_text", "output_text", "text", "refusal"]  # type: ignore[assignment]
 
 
 class Message(Item):
@@ -46,11 +53,13 @@ class Message(Item):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Part]
+    content: Text | Annotated[list[ItemPart], Field(min_length=1)]
 
 
 class ReasoningItem(Item):
     """Reasoning sent back: accepted, and never read again."""
+
+    ignored = Item.ignored | {"content", "encrypted_content", "summary"}
 
     type: Literal["reasoning"]
 
@@ -58,18 +67,49 @@ class ReasoningItem(Item):
 class CallItem(Item):
     """A call of a tool, sent back."""
 
+    ignored = Item.ignored | {"caller"}
+
     type: Literal["function_call"]
     call_id: str
     name: str
-    arguments: Text
+    arguments: Text | JsonObject = ""
 
 
 class CallOutputItem(Item):
     """What came of a call."""
 
+    ignored = Item.ignored | {"caller", "name"}
+
     type: Literal["function_call_output"]
     call_id: str
-    output: Text | list[Part]
+    output: Text | Annotated[list[ItemPart], Field(min_length=1)]
+
+
+class ItemReference(Strict):
+    """An item of an earlier reply."""
+
+    type: Literal["item_reference"]
+    id: str
+
+
+def _type(item: Any) -> str:
+    named = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
+    return f"({named or 'message'})"
+
+
+# The tags are no names, so that no refusal takes them for a part of the path.
+AnyItem = Annotated[
+    Annotated[Message, Tag("(message)")]
+    | Annotated[ReasoningItem, Tag("(reasoning)")]
+    | Annotated[CallItem, Tag("(function_call)")]
+    | Annotated[CallOutputItem, Tag("(function_call_output)")]
+    | Annotated[ItemReference, Tag("(item_reference)")],
+    Discriminator(
+        _type, custom_error_type="unknown_item",
+        custom_error_message="its type is none of message, reasoning, function_call, function_call_output and "
+        "item_reference",
+    ),
+]  # fmt: skip
 
 
 class FlatFunction(Function):
@@ -94,6 +134,7 @@ class FlatSchema(Strict):
 
 
 class TextSettings(Strict):
+    verbosity: Literal["medium"] | None = None  # as it is without
     format: Annotated[TextFormat | JsonFormat | FlatSchema, Field(discriminator="type")] | None = None
 
 
@@ -107,39 +148,48 @@ class ResponsesStreamOptions(Strict):
     include_obfuscation: bool | None = None
 
 
+# Log-probabilities are what can be; the reasoning is always there in full; the others belong to items that never come.
+Included = Literal[
+    "message.output_text.logprobs", "reasoning.encrypted_content", "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url", "file_search_call.results", "message.input_image.image_url",
+    "web_search_call.action.sources", "web_search_call.results",
+]  # fmt: skip
+
+
 class ResponsesRequest(SamplingFields):
     """POST /v1/responses."""
 
-    input: Text | Annotated[list[Message | ReasoningItem | CallItem | CallOutputItem], Field(min_length=1)]
+    input: Text | Annotated[list[AnyItem], Field(min_length=1)]
     instructions: Text | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     reasoning: Reasoning | None = None
     text: TextSettings | None = None
     thinking_budget: Annotated[int, Field(ge=0)] | None = None
-    include: Annotated[list[Literal["reasoning.encrypted_content"]], Field(max_length=0)] | None = None
+    include: list[Included] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[FlatFunction], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
-    store: bool | None = Field(None, description="nothing is stored, whatever it says")
+    store: bool | None = Field(
+        None, description="the reply's items can be referred to, as long as there is memory"
+    )
     stream_options: ResponsesStreamOptions | None = None
 
-    def as_chat(self) -> ChatRequest:
-        """The same as a chat. Raises Refused if it holds no message, and for tools that don't fit together."""
-        messages = (
-            [] if self.instructions is None else [ChatMessage(role="system", content=self.instructions)]
-        )
-        if isinstance(self.input, str):
-            messages.append(ChatMessage(role="user", content=self.input))
-        else:
-            for item in self.input:
-                _add(messages, item)
-        if not messages:
-            raise Refused("input: it holds no message", "input")
+    @property
+    def wants_logprobs(self) -> bool:
+        return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
+
+    def as_chat(self, kept: Items) -> ChatRequest:
+        """The same as a chat. Raises Refused if it holds no message, for tools that don't fit together, and for a
+        reference to what is not among the `kept`."""
         shared = {name: getattr(self, name) for name in SamplingFields.model_fields}
         choice = self.tool_choice
         try:
+            messages = self._messages(kept)
+            if not messages:
+                raise Refused("input: it holds no message", "input")
             return ChatRequest(
                 **shared, messages=messages, max_completion_tokens=self.max_output_tokens,
                 reasoning_effort=self.reasoning.effort if self.reasoning else None,
@@ -148,10 +198,23 @@ class ResponsesRequest(SamplingFields):
                 tool_choice=NamedTool(type="function", function=FunctionName(name=choice.name))
                 if isinstance(choice, FlatChoice) else choice,
                 parallel_tool_calls=self.parallel_tool_calls,
+                logprobs=self.wants_logprobs, top_logprobs=self.top_logprobs,
             )  # fmt: skip
-        except ValueError as problem:
-            text = problem.errors()[0]["msg"].removeprefix("Value error, ")  # type: ignore[attr-defined]
-            raise Refused(text, text.partition(":")[0]) from problem
+        except ValidationError as problem:
+            text = problem.errors()[0]["msg"].removeprefix("Value error, ")
+            raise Refused(text, text.partition(":")[0].partition(".")[0]) from problem
+
+    def _messages(self, kept: Items) -> list[ChatMessage]:
+        messages = []
+        if self.instructions is not None:
+            messages.append(ChatMessage(role="system", content=self.instructions))
+        if isinstance(self.input, str):
+            return [*messages, ChatMessage(role="user", content=self.input)]
+        for place, item in enumerate(self.input):
+            if isinstance(item, ItemReference):
+                item = _ITEM.validate_python(kept.find(item.id, place))
+            _add(messages, item)
+        return messages
 
     @contextmanager
     def in_own_names(self) -> Iterator[None]:
@@ -183,19 +246,23 @@ def _tool(tool: FlatFunction) -> Tool:
     return Tool(type="function", function=Function(**tool.model_dump(exclude={"type"})))
 
 
-def _add(messages: list[ChatMessage], item: Message | ReasoningItem | CallItem | CallOutputItem) -> None:
+_ITEM: TypeAdapter[Any] = TypeAdapter(AnyItem)
+
+
+def _add(messages: list[ChatMessage], item: Any) -> None:
     """One more item; calls belong to the assistant's message before them."""
     match item:
         case Message():
             messages.append(ChatMessage(role=item.role, content=_text(item.content)))
         case CallItem():
-            if not messages or messages[-1].role != "assistant":
-                messages.append(ChatMessage(role="assistant"))
             call = ToolCall(id=item.call_id, function=FunctionCall(name=item.name, arguments=item.arguments))
-            messages[-1].tool_calls = [*(messages[-1].tool_calls or ()), call]
+            if not messages or messages[-1].role != "assistant":
+                messages.append(ChatMessage(role="assistant", tool_calls=[call]))
+            else:
+                messages[-1].tool_calls = [*(messages[-1].tool_calls or ()), call]
         case CallOutputItem():
             messages.append(ChatMessage(role="tool", tool_call_id=item.call_id, content=_text(item.output)))
 
 
-def _text(content: str | list[Part]) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
+def _text(content: str | list[ItemPart]) -> str:
+    return content if isinstance(content, str) else joined(content)

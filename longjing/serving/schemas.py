@@ -4,70 +4,14 @@ What is unknown or can't be honoured is refused with its name. A parameter that 
 such as `user`, is accepted and has no effect.
 """
 
-import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from longjing.serving.bounded import Bounded
+from longjing.serving.messages import ChatMessage, JsonObject, Strict, Text
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-Text = Annotated[str, Field(max_length=10_000_000)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
-
-
-def _sendable(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as problem:
-        raise ValueError("no JSON that could be written again") from problem
-    return value
-
-
-JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
-
-
-class Strict(Bounded):
-    """Unknown names are refused, and numbers are not made of text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class TextPart(Strict):
-    type: Literal["text"]
-    text: Text
-
-
-class FunctionCall(Strict):
-    name: str
-    arguments: str
-
-
-class ToolCall(Strict):
-    id: str
-    type: Literal["function"] = "function"
-    function: FunctionCall
-
-
-class ChatMessage(Bounded):
-    """A message of the history. Its reasoning is accepted under both names, and dropped; so is what else an
-    assistant's message carries when a client sends it back (`refusal`, `annotations`, ...)."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-    reasoning_content: Text | None = None
-    reasoning: Text | None = None
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content or ""
 
 
 class JsonSchema(Strict):
@@ -126,6 +70,7 @@ class TemplateSettings(Strict):
 
 class StreamOptions(Strict):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None  # vLLM's: with each piece, and not only at the end
     include_obfuscation: bool | None = None
 
 
@@ -175,6 +120,9 @@ class CompletionFields(SamplingFields):
         Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=10_000)] | None
     ) = None
     stream_options: StreamOptions | None = None
+    ignore_eos: Annotated[
+        bool | None, Field(description="write until max_tokens; vLLM's, for benchmarks")
+    ] = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -184,6 +132,11 @@ class CompletionFields(SamplingFields):
     def wants_usage(self) -> bool:
         """Whether a stream ends with what was used."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def wants_usage_throughout(self) -> bool:
+        """Whether each of its pieces says it."""
+        return bool(self.wants_usage and self.stream_options and self.stream_options.continuous_usage_stats)
 
     @model_validator(mode="after")
     def _token_names(self) -> Self:
@@ -219,10 +172,15 @@ class ChatRequest(CompletionFields):
         bool | None, Field(description="stop and response_format act on all that is written, reasoning too")
     ] = None
     modalities: list[Literal["text"]] | None = None
-    store: Literal[False] | None = None
+    verbosity: Literal["medium"] | None = None  # as it is without
+    store: Annotated[bool | None, Field(description="nothing is stored, whatever it says")] = None
+    # As vLLM has them; a last message of the assistant's is continued unless one of them says no.
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        self._agree_on_continuing()
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: only with logprobs = true")
         if None not in (self.max_tokens, self.max_completion_tokens) and (
@@ -244,6 +202,39 @@ class ChatRequest(CompletionFields):
         if self.thinking is True and self.reasoning_effort == "none":
             raise ValueError("reasoning_effort: none, though enable_thinking is true")
         return self
+
+    def _agree_on_continuing(self) -> None:
+        *before, last = self.messages
+        for number, message in enumerate(before):
+            if message.prefix:
+                raise ValueError(f"messages.{number}.prefix: only the last message can be continued")
+        ways = {
+            f"messages.{len(before)}.prefix": last.prefix,
+            "continue_final_message": self.continue_final_message,
+            "add_generation_prompt": None if self.add_generation_prompt is None else not self.add_generation_prompt,
+        }  # fmt: skip
+        wanted = {name: way for name, way in ways.items() if way is not None}
+        if len(set(wanted.values())) > 1:
+            raise ValueError(
+                f"{min(wanted)}: differs from {max(wanted)}: is the last message to be continued?"
+            )
+        if any(wanted.values()) and last.role != "assistant":
+            raise ValueError(
+                f"{min(wanted)}: the last message is not the assistant's, which could be continued"
+            )
+        if self.continued and last.tool_calls:
+            raise ValueError("messages: the last one calls a tool, and nothing tells what came of it")
+
+    @property
+    def continued(self) -> ChatMessage | None:
+        """The message that the reply goes on from, if any."""
+        last = self.messages[-1]
+        wanted = (last.prefix, self.continue_final_message)
+        return (
+            last
+            if last.role == "assistant" and False not in wanted and not self.add_generation_prompt
+            else None
+        )
 
     @property
     def bound(self) -> bool:
@@ -283,7 +274,7 @@ class CompletionRequest(CompletionFields):
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=128)] | TokenIds | Annotated[
         list[TokenIds], Field(min_length=1, max_length=128)
     ]  # fmt: skip
-    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = 16
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31)] = 16
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     best_of: int | None = None
@@ -293,8 +284,8 @@ class CompletionRequest(CompletionFields):
     def _agree(self) -> Self:
         if self.best_of not in (None, self.n or 1):
             raise ValueError("best_of: only the same as n; the best of several isn't chosen here")
-        if self.echo and self.logprobs is not None:
-            raise ValueError("echo: not together with logprobs")
+        if not self.max_tokens and not self.echo:
+            raise ValueError("max_tokens: 0 only with echo = true, which gives the prompt back")
         return self
 
     @property

@@ -14,9 +14,18 @@ from longjing.errors import UserError
 from longjing.model.files import shipped
 from longjing.planning import flops
 from longjing.planning.bill import Prices
+from longjing.serving.continuing import opened
 from longjing.serving.errors import Refused
 from longjing.serving.grammar import Grammar, Grammars
-from longjing.serving.schemas import ChatRequest, CompletionRequest, Effort, JsonFormat, SchemaFormat
+from longjing.serving.messages import ChatMessage
+from longjing.serving.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    Effort,
+    JsonFormat,
+    NamedTool,
+    SchemaFormat,
+)
 from longjing.serving.tools import bound_tools, knows_tools, refuse_marks, template_messages
 from longjing.serving.worker import Job, Worker
 from longjing.text import Tokenizer
@@ -62,14 +71,23 @@ class Served:
         """The `n` completions of a chat, not submitted yet. Raises Refused."""
         self._refuse_too_many(asked.n or 1, "n")
         thinking, budget = self._effort(asked)
-        told = self._told(asked)
-        prompt, keep = self._prompt(*told, thinking)
+        told, begun = self._told(asked), asked.continued
+        prompt, keep = self._prompt(*told, thinking, begun)
         longest = self._longest(len(prompt), asked.longest)
-        if thinking and asked.thinking is None and not room_to_think(longest) and self._can_switch_off:
+        if (
+            thinking and asked.thinking is None and not room_to_think(longest) and self._can_switch_off
+            and not (begun and begun.thought)
+        ):  # fmt: skip
             thinking = False  # what room there is belongs to the answer
-            prompt, keep = self._prompt(*told, thinking)
+            prompt, keep = self._prompt(*told, thinking, begun)
             longest = self._longest(len(prompt), asked.longest)
         grammar = self._grammar(asked)
+        if grammar and begun and begun.text:
+            name = "response_format" if asked.response_format else "tools"
+            raise Refused(f"{name}: it binds a whole answer, and the last message has begun it", name)
+        if grammar and asked.ignore_eos:
+            text = "ignore_eos: not where a grammar binds the answer, which then comes to its end"
+            raise Refused(text, "ignore_eos")
         everywhere = bool(asked.stop_in_reasoning)
         if everywhere and grammar and asked.budget:
             text = "thinking_budget: with stop_in_reasoning the grammar binds the reasoning, which can't be closed then"
@@ -78,7 +96,8 @@ class Served:
         for seed in self._seeds(asked.seed, asked.n):
             sampling = self._sampling(asked, longest, seed, asked.top_logprobs or 0)
             turn = Turn(
-                self.tokenizer, prompt, longest, self.engine.end_tokens, budget=budget, stops=asked.stops,
+                self.tokenizer, prompt, longest, () if asked.ignore_eos else self.engine.end_tokens,
+                budget=budget, stops=asked.stops,
                 answer=grammar and grammar.copy(), everywhere=everywhere,
             )  # fmt: skip
             notices = self._shortened(asked.longest, longest)
@@ -96,12 +115,16 @@ class Served:
             tokens = self._encode(prompt, "prompt") if isinstance(prompt, str) else prompt
             if not tokens and self.tokenizer.bos_id is not None:
                 tokens = [self.tokenizer.bos_id]
-            longest = self._longest(len(tokens), asked.max_tokens, "prompt")
             self._refuse_unknown(tokens, "prompt")
+            longest = self._longest(len(tokens), asked.max_tokens or 1, "prompt")
+            notices = self._shortened(asked.max_tokens, longest)
+            scoring = asked.logprobs if asked.echo else None
             for seed in self._seeds(asked.seed, asked.n, number):
                 sampling = self._sampling(asked, longest, seed, asked.logprobs or 0, asked.stops)
                 request = Request(tokens, sampling, keep=len(tokens) + longest)
-                jobs.append(Job(request, None, notices=self._shortened(asked.max_tokens, longest)))
+                jobs.append(
+                    Job(request, None, scoring=scoring, only_prompt=not asked.max_tokens, notices=notices)
+                )
         return jobs
 
     def _refuse_too_many(self, replies: int, parameter: str) -> None:
@@ -138,19 +161,28 @@ class Served:
 
     def _told(self, asked: ChatRequest) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Messages and tools as the template takes them."""
-        if asked.offered and not knows_tools(self.tokenizer.template):
-            raise Refused("tools: this model's chat template knows none", "tools")
         tools = [tool.model_dump(exclude_none=True) for tool in asked.offered]
         refuse_marks(tools, self.tokenizer, "tools", "one of them")
-        return template_messages(asked.messages, self.tokenizer), tools
+        told = template_messages(asked.messages, self.tokenizer)
+        if asked.continued:
+            refuse_marks(asked.continued.thought, self.tokenizer, "messages", "the last one's reasoning")
+        return told[:-1] if asked.continued else told, tools if self._knows_tools else []
+
+    @property
+    def _knows_tools(self) -> bool:
+        return knows_tools(self.tokenizer.template)
 
     def _prompt(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], thinking: bool
-    ) -> tuple[list[int], int]:
-        """It, and how much of this turn is worth keeping for the next."""
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], thinking: bool,
+        begun: ChatMessage | None,
+    ) -> tuple[list[int], int]:  # fmt: skip
+        """It, and how much of this turn is worth keeping for the next. `begun`: what there is of the reply already."""
         tokenizer = self.tokenizer
         try:
-            text = tokenizer.render(messages, True, thinking, tools or None)
+            if begun:
+                text = opened(tokenizer, messages, tools, thinking, begun)
+            else:
+                text = tokenizer.render(messages, True, thinking, tools or None)
             if not self._reasons:
                 return tokenizer.encode(text, self.length), self.length
             # A turn's reasoning is dropped from the history: what follows the question begins no later prompt.
@@ -211,6 +243,8 @@ class Served:
 
         bias = {int(token): value for token, value in (asked.logit_bias or {}).items()}
         self._refuse_unknown(bias, "logit_bias")
+        if asked.ignore_eos:
+            bias |= dict.fromkeys(self.engine.end_tokens, float("-inf"))
         return Sampling(
             temperature=given(asked.temperature, TEMPERATURE), top_p=given(asked.top_p, TOP_P),
             top_k=max(0, asked.top_k or 0), min_p=asked.min_p or 0.0, max_tokens=longest, stop=stops, seed=seed,
@@ -227,7 +261,9 @@ class Served:
             case SchemaFormat(json_schema=given):
                 schema = given.schema_
         forced = asked.tool_choice not in (None, "auto", "none")
-        binding = forced or any(tool.function.strict for tool in asked.offered)
+        # A model that isn't told of the tools calls none by itself, and knows no arguments but by the grammar.
+        offered = asked.offered if forced or self._knows_tools else []
+        binding = forced or any(tool.function.strict for tool in offered)
         if schema is None and not binding:
             return None
         with self._making:
@@ -235,10 +271,13 @@ class Served:
                 vocabulary = self.engine.model.config.vocab_size
                 self._grammars = Grammars(self.tokenizer, vocabulary, sorted(self.engine.end_tokens))
         try:
-            if schema is not None and not asked.offered:
+            if schema is not None and not offered:
                 return self._grammars.json(schema)
-            several = asked.parallel_tool_calls is not False
-            return self._grammars.calls(bound_tools(asked), schema, forced, several)
+            # Who names one call gets one, and a model that isn't told of the tools would go on calling.
+            several = asked.parallel_tool_calls is not False and (
+                self._knows_tools and not isinstance(asked.tool_choice, NamedTool)
+            )
+            return self._grammars.calls(bound_tools(asked, not self._knows_tools), schema, forced, several)
         except UserError as error:
             name = _binding(asked)
             raise Refused(f"{name}: {error}", name) from error

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from longjing.engine import Engine, Event, Request
+from longjing.engine.scoring import Scores, score
 from longjing.engine.turn import Turn
 from longjing.serving.errors import Busy, Closed, Refused
 
@@ -50,12 +51,17 @@ class Job:
     """One completion wanted. `turn` takes it apart; without one all of it is answer. Times are `perf_counter`'s.
 
     `notices`: what its reader should know anyway. `binding`: the parameter by which a grammar binds its answer.
+    `scoring`: the prompt's own log-probabilities are wanted too, with so many of the likeliest at each place. They
+    are in `scores` before the first piece comes. With `only_prompt` nothing is sampled.
     """
 
     request: Request
     turn: Turn | None
     notices: tuple[str, ...] = ()
     binding: str | None = None
+    scoring: int | None = None
+    only_prompt: bool = False
+    scores: Scores = field(default_factory=list)
     submitted: float = field(default_factory=perf_counter)
     first: float | None = None  # when its first token came
     ended: float | None = None
@@ -233,6 +239,17 @@ class Worker:
                 self._inbox.get(block=not self.engine.unfinished)()
 
     def _start(self, job: Job, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
+        if job.scoring is not None:
+            prompt = job.request.prompt
+            known = (
+                other.scores for other in mailbox.jobs if other.scores and other.request.prompt is prompt
+            )
+            job.scores = next(known, []) or score(self.engine.model, prompt, job.scoring)
+        if job.only_prompt:
+            self._open.discard(job)
+            job.first = job.ended = perf_counter()
+            _tell(loop, [(mailbox, job, Piece(finish_reason="length"))])
+            return self._on_end(job)
         self._jobs[self.engine.add(job.request, streams=job.turn is None)] = job, mailbox, loop
 
     def _cancel(self, job: Job) -> None:

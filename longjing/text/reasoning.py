@@ -7,13 +7,14 @@ forward only:
     before  --<think>-->  reasoning  --</think>-->  answer
 
 A turn whose prompt ends in `<think>` (R1's template) starts in `reasoning`; otherwise the model may open it
-itself (R1-0528). A tag that moves the turn forward is layout, and vanishes. Any other tag is text where it
-stands, so that nothing the model wrote is lost; but it is counted, and the turn is not well-formed:
+itself (R1-0528). A tag that moves the turn forward is layout, and vanishes. Other tags are text where they
+stand, so that nothing the model wrote is lost; but they are counted, and the turn is not well-formed:
 
 - Text before the model's own `<think>` belongs to the answer, for nobody can know yet that a `<think>` will
   follow. So does a `</think>` that closes nothing, and all of a turn that never opens its reasoning.
 - A second `<think>` inside the reasoning stays there. Nothing nests: the next `</think>` ends the reasoning.
-- Once the reasoning is closed all is answer, a second `</think>` and a late `<think>` too.
+- Once the reasoning is closed all is answer, a late `<think>` and what closes that too. A `</think>` that closes the
+  same reasoning once more is no text of the answer: it vanishes, and is counted.
 - Reasoning that is never closed leaves the answer empty.
 
 White space at the start of each part is layout too, and is swallowed.
@@ -58,6 +59,7 @@ class ReasoningStream:
     def __init__(self, prefilled: bool) -> None:
         self.opened = int(prefilled)
         self._closings = 0
+        self._late = 0  # `<think>`s that stand open in the answer
         self._part: Literal["before", "reasoning", "answer"] = "reasoning" if prefilled else "before"
         self._written: set[str] = set()  # the parts that have text other than white space
         self._held = ""  # an end of the text so far that may yet become a tag
@@ -116,6 +118,11 @@ class ReasoningStream:
             if piece == _CLOSE and self._part == "reasoning":
                 self._part = "answer"
                 continue
+            if self._part == "answer" and piece in (_OPEN, _CLOSE):
+                self._late += 1 if piece == _OPEN else -1
+                if self._late < 0:
+                    self._late = 0
+                    continue
             if self._part not in self._written:
                 piece = piece.lstrip()
                 if piece:

@@ -52,9 +52,6 @@ def test_tools_and_their_results_reach_the_template(url):
         {"role": "tool", "tool_call_id": "c1", "content": "5"},
     ]
     assert tokens_of(url, tools=[TOOL], messages=[*ASKED, *said]) > tokens_of(url, tools=[TOOL])
-    call["function"]["arguments"] = "{"
-    reply = httpx.post(url, json={"messages": [*ASKED, *said], "tools": [TOOL]})
-    assert reply.status_code == 400 and reply.json()["error"]["param"] == "messages"
 
 
 def take_calls(text: str, cuts: list[int] | None = None) -> tuple[str, list[Call]]:
@@ -95,6 +92,51 @@ def test_what_is_no_call_is_told_as_text(written, closed):
     assert take_calls(text) == (text, [])
     said, calls = take_calls(f'So \n<tool_call>{{"name": "f"}}</tool_call>\n{text}')
     assert said == f"So \n\n{text}" and [call.name for call in calls] == ["f"]
+
+
+def take_cut(text: str) -> tuple[str, list[Call], list[str]]:
+    """What is said, called and noted when `max_tokens` cuts the text off there."""
+    stream = CallStream()
+    said = stream.feed(text)
+    rest, calls = stream.finish(cut=True)
+    return said + rest, calls, stream.notices
+
+
+@pytest.mark.parametrize("closing", ["</tool_call>"[:length] for length in range(12)])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_call_whose_closing_tag_is_cut_is_a_call(closing, cut):
+    text = 'So <tool_call>{"name": "f", "arguments": {"a": 1}}\n' + closing
+    said, calls, notices = take_cut(text) if cut else (*take_calls(text), [])
+    assert (said, [(call.name, call.arguments) for call in calls]) == (
+        "So",
+        [("f", '{"a": 1}')],
+    ) and not notices
+
+
+def test_a_call_that_is_cut_off_is_given_as_far_as_it_came():
+    whole = 'I see.\n<tool_call>\n{"name": "add", "arguments": {"a": "x <", "b": [1, 2]}}\n</tool_call>'
+    for length in range(len("I see.\n<tool_"), len(whole) - len("}\n</tool_call>")):
+        said, calls, notices = take_cut(whole[:length])
+        assert said == "I see." and len(notices) == 1, whole[:length]
+        known = length >= whole.index('"arguments": ') + len('"arguments":')
+        assert [call.name for call in calls] == ["add"] * known
+        if known:
+            assert whole[:length].endswith(calls[0].arguments) and not calls[0].whole
+        else:
+            assert whole[7:length] in notices[0].replace("\\n", "\n")
+    assert take_cut("a <")[:2] == ("a <", []) and take_cut("a <to")[:2] == ("a <to", [])
+
+
+def test_a_reply_that_is_cut_off_within_a_call_says_so(url):
+    asked = {"messages": ASKED, "tools": [STRICT], "tool_choice": NAMED, "max_tokens": 45, "seed": 1}
+    (choice,) = httpx.post(url, json=asked, timeout=60).json()["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "length" and call["function"]["name"] == "add"
+    assert choice["message"]["content"] is None and any("was cut off" in one for one in choice["notices"])
+    lines = httpx.post(url, json=asked | {"stream": True}, timeout=60).text.splitlines()
+    chunks = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
+    (delta,) = [one for chunk in chunks for one in chunk["delta"].get("tool_calls", ())]
+    assert delta["function"] == call["function"] and chunks[-1]["finish_reason"] == "length"
 
 
 @given(

@@ -95,7 +95,9 @@ def test_a_schema_that_an_answer_keeps_busy_is_stopped_and_the_answer_wrong() ->
     outcome, seconds = judged("json", "", text, schema=schema, seconds=0.2)
     assert outcome == "wrong" and seconds < 5
     assert judged("json", "", '"aab"', schema=schema, seconds=0.2)[0] == "correct"
-    assert judged("json", text, '"aab"', schema=schema, seconds=0.2)[0] == "unjudged", "the right one is no better"
+    assert judged("json", text, '"aab"', schema=schema, seconds=0.2)[0] == "unjudged", (
+        "the right one is no better"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from longjing.errors import UserError
 from longjing.serving.chat import usage
 from longjing.serving.errors import Busy, Closed, Refused
+from longjing.serving.messages import ChatMessage
 from longjing.serving.page.models import Choices, Seat
 from longjing.serving.remote import ask
-from longjing.serving.schemas import ChatMessage, ChatRequest
+from longjing.serving.schemas import ChatRequest
 from longjing.serving.worker import Piece
 
 Message = Mapping[str, str]

@@ -1,8 +1,7 @@
-"""What the clients of OpenAI's API expect: the `openai` package, sync and async, streamed and not, and LangChain."""
+"""What the `openai` package expects: sync and async, streamed and not."""
 
 import asyncio
 import json
-import re
 from typing import Any, get_args
 
 import pytest
@@ -209,24 +208,3 @@ def test_async(later):
     replies, chunks, response, text = asyncio.run(main())
     assert joined(chunks, "content").rstrip() == replies[3].choices[0].message.content
     assert response.output_text and text.choices[0].text
-
-
-def test_langchain(r1_server):
-    from langchain_openai import ChatOpenAI
-
-    class Result(BaseModel):
-        result: int
-
-    model = ChatOpenAI(
-        base_url=f"{r1_server.url}/v1", api_key="none", model="longjing-r1", max_retries=0, seed=1
-    )
-    whole = model.invoke("What is 34+57?")
-    assert (
-        re.search(r"\\boxed{\d+}", whole.content)
-        and whole.usage_metadata["output_token_details"]["reasoning"]
-    )
-    assert "".join(chunk.content for chunk in model.stream("What is 34+57?")).rstrip() == whole.content
-    assert [reply.content for reply in model.batch(["What is 34+57?"] * 2)] == [whole.content] * 2
-    assert isinstance(
-        model.with_structured_output(Result, method="json_schema").invoke("What is 2+3?"), Result
-    )

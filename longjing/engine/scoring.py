@@ -1,0 +1,32 @@
+"""How likely a text is that nobody sampled: one pass over it, without the cache."""
+
+from collections.abc import Sequence
+
+import torch
+
+from longjing.model.decoder import Decoder
+
+_PART = 512  # places whose logits are held at once
+
+# Of each token but the first: its log-probability, and the likeliest in its place with theirs.
+Scores = list[tuple[float, list[tuple[int, float]]]]
+
+
+@torch.inference_mode()
+def score(model: Decoder, tokens: Sequence[int], top: int = 0) -> Scores:
+    """Log-probabilities of all tokens but the first, each after those before it, in float32 at temperature 1; and of
+    the `top` likeliest in its place."""
+    if len(tokens) < 2:
+        return []
+    text = torch.tensor([list(tokens)], device=model.embed_tokens.weight.device)
+    positions = torch.arange(len(tokens), device=text.device)[None]
+    hidden = model.hidden(text, model.context(positions))[0, :-1]
+    scores: Scores = []
+    for states, following in zip(hidden.split(_PART), text[0, 1:].split(_PART), strict=True):
+        logprobs = model.head(states).float().log_softmax(dim=-1)
+        own = logprobs.gather(1, following[:, None])[:, 0].tolist()
+        best = logprobs.topk(min(top, logprobs.shape[1]), dim=-1)
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        likeliest = [list(zip(ids, values, strict=True)) for ids, values in pairs]
+        scores += zip(own, likeliest, strict=True)
+    return scores

@@ -1,0 +1,137 @@
+"""The messages of a chat, as clients send them and send them back."""
+
+import json
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from longjing.serving.bounded import Bounded
+
+Text = Annotated[str, Field(max_length=10_000_000)]
+
+
+class Misplaced(ValueError):
+    """Something is wrong with one field of an object: with its `field`."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(f"{field}: {text}")
+        self.field, self.text = field, text
+
+
+class Strict(Bounded):
+    """Unknown names are refused, and numbers are not made of text. Null means not given, whatever the field.
+
+    `ignored`: names that clients send and that say nothing to the model.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    ignored: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: one for name, one in value.items() if one is not None and name not in cls.ignored}
+        return value
+
+
+def _sendable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as problem:
+        raise ValueError("no JSON that could be written again") from problem
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
+
+
+class Part(Strict):
+    """A piece of a message's content: text, or the assistant's refusal, which is text too."""
+
+    ignored = frozenset({"annotations", "cache_control", "id", "logprobs", "provider_specific_fields"})
+
+    type: Literal["text", "refusal"]
+    text: Text | None = None
+    refusal: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_its_text(self) -> Self:
+        own, other = ("refusal", "text") if self.type == "refusal" else ("text", "refusal")
+        if getattr(self, own) is None or getattr(self, other) is not None:
+            raise Misplaced(own, f"a part of the type {self.type} has this, and nothing else")
+        return self
+
+
+def joined(parts: list[Any]) -> str:
+    """Each on lines of its own, as vLLM has it: they are several texts, and clients put no space between them."""
+    return "\n".join(part.text if part.text is not None else part.refusal for part in parts)
+
+
+class FunctionCall(Strict):
+    """`arguments`: JSON as the model wrote it, perhaps cut off; some clients send it parsed."""
+
+    ignored = frozenset({"parsed_arguments", "provider_specific_fields", "strict"})
+
+    name: str
+    arguments: Text | JsonObject = ""
+
+
+class ToolCall(Strict):
+    ignored = frozenset(
+        {"cache_control", "caller", "extra_content", "index", "provider_specific_fields", "status"}
+    )
+
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ChatMessage(Strict):
+    """A message of the history, which must have something to say.
+
+    Its reasoning is accepted under both names, and read only where the message is to be continued. What else an
+    assistant's message carries when it is sent back is dropped if it says nothing to the model: the `ignored`, of
+    OpenAI, OpenRouter, LiteLLM and vLLM, and of the page's own API.
+    """
+
+    ignored = frozenset({
+        "annotations", "cache_control", "created", "created_at", "finish_reason", "id", "logprobs", "metadata",
+        "notices", "parsed", "provider_specific_fields", "reasoning_details", "reasoning_items", "status",
+        "thinking_blocks", "timestamp", "usage", "weight",
+    })  # fmt: skip
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[Part], Field(min_length=1)] | None = None
+    refusal: Text | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
+    prefix: Annotated[bool | None, Field(description="the reply goes on from this message")] = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return joined(self.content)
+        return self.refusal or "" if self.content is None else self.content
+
+    @property
+    def thought(self) -> str | None:
+        """Its reasoning, if it comes with any."""
+        return self.reasoning if self.reasoning_content is None else self.reasoning_content
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.role != "assistant":
+            for name in ("tool_calls", "refusal", "prefix"):
+                if getattr(self, name):
+                    raise Misplaced(
+                        name, f"only a message of the assistant has that, not of the role {self.role}"
+                    )
+            if self.content is None:
+                raise Misplaced("content", "it is missing; an empty message has an empty text")
+        elif self.content is None and not (self.refusal or self.tool_calls or self.thought):
+            raise Misplaced("content", "it is missing, and the message calls no tool either")
+        return self
