@@ -139,10 +139,14 @@ def test_tasks_are_listed_sampled_and_checked(
 
 
 def test_a_task_that_breaks_its_promises_fails_its_check(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("longjing.tasks.countdown.Countdown.mistake", lambda self, data, answer: "never")
-    assert call(monkeypatch, "tasks", "check", "countdown", "--problems", 5) == 1
+    file = tmp_path / "never.py"
+    file.write_text(
+        "from longjing.tasks.countdown import Countdown\n\n\nclass Never(Countdown):\n"
+        "    def mistake(self, data, answer):\n        return 'never'\n"
+    )
+    assert call(monkeypatch, "tasks", "check", file, "--problems", 5) == 1
     output = capsys.readouterr()
     assert "FAILED\tgold answers\t15 of 15 are not judged correct" in output.out and "2 failed" in output.out
 
