@@ -207,7 +207,8 @@ def test_large_models_are_not_filled_up(monkeypatch: pytest.MonkeyPatch) -> None
     product = F.linear
 
     def counting(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        rows.add(x.shape[:-1].numel())
+        if count := x.shape[:-1].numel():  # an expert may have none
+            rows.add(count)
         return product(x, weight, bias)
 
     monkeypatch.setattr(F, "linear", counting)
