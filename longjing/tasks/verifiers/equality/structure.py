@@ -46,7 +46,7 @@ _NAME = re.compile(
     r"|\\text ?\{[^{}]*\}(?: ?_ ?(?:\{[^{}]*\}|\w))?"
     r"|\\frac\{ ?d ?[A-Za-z]? ?\}\{ ?d ?[A-Za-z] ?\}|m? ?\\angle ?[A-Za-z]+"
     r"|\\(?:overline|vec|hat|bar|tilde)\{? ?[A-Za-z]+ ?\}?|\|[^|]{1,20}\|"
-    r"|[A-Za-z]+(?: [A-Za-z]+){1,5}"
+    r"|[A-Za-z]+(?: [A-Za-z]+){1,5}|[\u3400-\u9fff]{1,12}"
     r"|[A-Za-z](?: ?\+ ?[A-Za-z])+"
 )
 _NAMES = re.compile(r"\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)")
@@ -57,7 +57,7 @@ _NO_NAMES = (
 _CONSTANTS = frozenset(f"\\{name}" for name in _NO_NAMES.split())
 _COMMAND_ALONE = re.compile(r"\\[A-Za-z]+")
 _DENIALS = re.compile(
-    r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless|不)(?![A-Za-z])", re.IGNORECASE
+    r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless)(?![A-Za-z])|[不非错无没]", re.IGNORECASE
 )
 _PLAIN_WORDS = re.compile(r"\\text.*|[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+", re.DOTALL)
 
