@@ -30,7 +30,8 @@ _SIGNS = str.maketrans({
 })  # fmt: skip
 
 _COMMAND = re.compile(
-    r"\\\\(?:[ ]?\[[^\][]{0,20}\])?|\\(?:left|right)[ ]?\.|\\[hv]space\*?\{[^{}]{0,20}\}|\\(?:[A-Za-z]+\*?|.)|~|\s+",
+    r"\\\\(?:[ ]?\[[^\][]{0,20}\])?|\\(?:left|right)[ ]?\.|\\(?:[hv]space\*?|(?:text)?color)[ ]?\{[^{}]{0,20}\}"
+    r"|\\(?:[A-Za-z]+\*?|.)|~|\s+",
     re.DOTALL,
 )
 # how each is written here: its names in LaTeX
@@ -144,7 +145,9 @@ def _command(found: re.Match[str]) -> str:
         return " "
     if written.startswith("\\\\"):
         return "\\\\ "  # the end of a row, whatever space follows it
-    if written.startswith(("\\hspace", "\\vspace", "\\left.", "\\right.", "\\left .", "\\right .")):
+    if written.startswith(
+        ("\\hspace", "\\vspace", "\\color{", "\\textcolor{", "\\left.", "\\right.", "\\left .", "\\right .")
+    ):
         return ""
     return _COMMANDS.get(written[1:], written)
 
