@@ -43,6 +43,7 @@ MADE = {
     "longjing.tasks.verifiers.texts": 1,  # the same, compiled to see whether it can be
     "longjing.tasks.verifiers.judge": 1,  # names of a template's tags, escaped, behind one class of characters
     "longjing.tasks.verifiers.equality.structure": 2,  # signs of the package's own; an unknown's name, escaped
+    "longjing.tasks.problem_checks": 1,  # an answer, escaped, behind a mark; spaces stand alone in what it searches
     "longjing.tasks.language": 1,  # tried below
 }
 

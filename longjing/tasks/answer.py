@@ -4,7 +4,7 @@ import re
 from typing import Protocol
 
 BOX = "\\boxed{"
-_BRACE = re.compile(r"[{}]")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # `\{` is a sign, no brace: `\left\{ ... \right.` has only one
 _MAX_BOX = 10_000  # characters; bounds the time that a hostile text costs
 
 
@@ -35,7 +35,7 @@ def boxed(text: str) -> str | None:
     start = box + len(BOX)
     depth = 1
     for brace in _BRACE.finditer(text, start, start + _MAX_BOX):
-        depth += 1 if brace[0] == "{" else -1
+        depth += (brace[0] == "{") - (brace[0] == "}")
         if not depth:
             return text[start : brace.start()].strip()
     return None

@@ -51,8 +51,8 @@ def plain_question(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"['’‘`\"“”]", "", text)
     text = re.sub(r"[!?;:、。…—]|(?<!\d)[.,]|[.,](?!\d)", " ", text)
-    text = re.sub(rf"(?<={_CJK})\s+|\s+(?={_CJK})", "", text)
-    return " ".join(re.sub(r"\s*([^\w\s])\s*", r"\1", text).split())
+    text = re.sub(rf"(?<={_CJK}) | (?={_CJK})", "", " ".join(text.split()))
+    return re.sub(r" ?([^\w\s]) ?", r"\1", text).strip()
 
 
 def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> None:

@@ -11,6 +11,7 @@ WORDS = [
     "7*5",
     "a*(b",
     "\\boxed{",
+    "\\{",
     "}",
     "{",
     "x",
@@ -49,6 +50,7 @@ def test_names_are_shown_letter_by_letter(text):
 
 def test_boxes_become_formulas_once_they_are_closed():
     assert to_markdown("so \\boxed{3*{4}} it") == "so \\(\\boxed{3*{4}}\\) it"
+    assert to_markdown("\\boxed{\\left\\{x\\right.} 3*4") == "\\(\\boxed{\\left\\{x\\right.}\\) 3\\*4"
     assert to_markdown("so \\boxed{3*{4}") == "so \\boxed{3*{4}"
     assert to_markdown("```\n3*4 \\boxed{3*4}\n```") == "```\n3*4 \\boxed{3*4}\n```"
     assert to_markdown("3*4*(5)") == "3\\*4\\*(5)"

@@ -33,6 +33,13 @@ def test_no_box(text: str) -> None:
     assert boxed(text) is None
 
 
+def test_an_escaped_brace_neither_opens_nor_closes() -> None:
+    system = "\\left\\{\\begin{array}{l}x=1\\\\y=2\\end{array}\\right."
+    for content in (system, "\\{1,2\\}", "\\}", "a\\\\"):
+        assert boxed(f"so \\boxed{{{content}}}.") == content
+    assert boxed("\\boxed{45\\}") is None
+
+
 FORMS = [
     # text, prefilled, truncated, reward
     ("so\n</think>\n\n\\boxed{45}", True, False, 1.0),

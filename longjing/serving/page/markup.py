@@ -6,7 +6,7 @@ from longjing.tasks.answer import BOX
 
 _FENCE = "```"
 # A diagram would be drawn by a library that loads what it names; with the space it is code like any other.
-_DIAGRAM, _DRAWN = re.compile(r"([`~]{3,})( *mermaid)", re.I), re.compile(r"([`~]{3,}) ( *mermaid)", re.I)
+_DIAGRAM, _DRAWN = re.compile(r"([`~]{3})( *mermaid)", re.I), re.compile(r"([`~]{3}) ( *mermaid)", re.I)
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 _TIMES = re.compile(r"(?<=[\w)])\*(?=[\w(])")  # 7*5, which would begin an emphasis
 
@@ -36,7 +36,7 @@ def _formulas(text: str) -> str:
         end, depth = at + len(BOX), 1
         while end < len(rest) and depth:
             depth += {"{": 1, "}": -1}.get(rest[end], 0)
-            end += 1
+            end += 2 if rest[end] == "\\" else 1  # an escaped brace is a sign
         box = rest[at:end]  # one that isn't closed yet is left as it is
         shown += _TIMES.sub(r"\\*", rest[:at]) + (box if depth else f"\\({box}\\)")
         rest = rest[end:]

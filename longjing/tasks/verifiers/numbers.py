@@ -34,7 +34,10 @@ def read_number(text: str) -> Fraction:
     """
     text = (
         plain(normalize("NFKC", text[:600]).replace("\\!", ""))
+        .replace("\\tfrac", "\\frac")
         .replace("\\$", "$")
+        .removeprefix("\\(")
+        .removesuffix("\\)")
         .strip("$ ")
         .removesuffix(".")
     )

@@ -37,17 +37,18 @@ class ChoiceSettings(AnswerSettings):
 
 # `B`, `(B)`, `\text{B}`, `**B**`, `Answer: B`, `选 B`; behind a letter and a mark the choice's own text, `B. 12`.
 _LEAD = re.compile(
-    r"(?:the )?(?:correct )?(?:answer|option|choice|答案|选项|选)? ?(?:is|是|为)? ?[:：]? ?", re.IGNORECASE
+    r"(?:the )?(?:correct )?(?:answer|option|choice|答案|选项|[故应]?选)? ?(?:is|是|为)? ?[:：]? ?",
+    re.IGNORECASE,
 )
 _STYLE = re.compile(r"\\(?:text|mathrm|textbf|mathbf|boldsymbol|boxed)[ ]?\{|[{}$*`]|\\[ ,;:!]")
 _LETTER = re.compile(
     r"(?:[(（\[] ?([A-Z]) ?[)）\]]|([A-Z]) ?([)）\].:：。、]|[-–] ))(.*)|([A-Z])", re.IGNORECASE | re.DOTALL
 )
-# What makes another statement of a letter, where the choice's text would stand.
+# What makes another statement of a letter, where the choice's text would stand; that begins with a capital, as in
+# `B. Wrong, Not wrong`.
 _AGAIN = re.compile(
-    r"(?:is|isn't|are|or|and|nor|but|not|no,|wrong|incorrect|或|和|不|错)(?![A-Za-z])"
-    r"|[A-Z](?: ?[,/;&] ?[A-Z]){0,26}[.)]?$",
-    re.IGNORECASE,
+    r"(?:is|isn't|are|or|and|nor|but|not|no,|wrong|incorrect|OR|AND|或|和|不对(?!称))(?![A-Za-z])"
+    r"|[A-Za-z](?: ?[,/;&] ?[A-Za-z]){0,26}[.)]?$"
 )
 _ANOTHER = re.compile(r"(?:^|[ ,;(\[])([A-Z])(?:[):：]| ?[.] )")
 

@@ -21,7 +21,13 @@ _AS_WRITTEN = LatexExtractionConfig(
 @lru_cache(maxsize=512)
 def _read(text: str) -> Any:
     text = text.replace("°", "^{\\circ}").replace("%", "\\%")
-    return parse(f"\\boxed{{{text}}}", [_AS_WRITTEN], parsing_timeout=None)
+    return [_complex(each) for each in parse(f"\\boxed{{{text}}}", [_AS_WRITTEN], parsing_timeout=None)]
+
+
+def _complex(read: Any) -> Any:
+    """With `i` as the imaginary unit: the library takes it for an unknown, so that (1+i)^2 wouldn't be 2i."""
+    units = [each for each in getattr(read, "free_symbols", ()) if each.name == "i"]
+    return read.subs(dict.fromkeys(units, _sympy.I)) if units and isinstance(read, _sympy.Expr) else read
 
 
 def equal(gold: str, answer: str) -> bool:

@@ -16,7 +16,8 @@ from .units import COUNTED
 _BESIDE = re.compile(r" ?([^\w\s]) ?")
 _AS_TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
 _DOTS = re.compile(r"\\ldots|\.\.\.")
-_DATE = re.compile(r"\d{1,4}-\d{1,2}-\d{1,4}|\d{1,2}:\d\d(?::\d\d)?(?: ?[ap]m)?", re.IGNORECASE)
+_CHOICES = re.compile(r"[A-H](?:(?: ?, ?(?:and )?| | ?and |和)?[A-H]){1,7}")
+_DATE = re.compile(r"\d{1,4}-\d{1,2}-\d{1,4}|\d{1,2}:\d\d(?::\d\d)?(?:[ap]m)?")
 # What turns a statement around, or makes another of it.
 _STATEMENT = re.compile(
     r"\\(?:ne|not|notin|to|mapsto|forall|exists|nexists|approx|approxeq|thickapprox|sim|simeq|equiv|cong|doteq|asymp"
@@ -30,7 +31,8 @@ _LETTERS = re.compile("[a-z]{2,8}")
 _TIMES = re.compile(r"\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|[ *]")
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _PROSE = re.compile(r"[A-Za-z]{4,}|[\u3400-\u9fff]|\\text")
-_APART = re.compile(r"\d \d|[\d)}] ?['_]")
+_APART = re.compile(r"(?<!\\log_)(?<!\\log _)\d \d|[\d)}] ?['_]")
+_BASED = re.compile(r"(-?\d[\dA-F.]*) ?_[ {(]{0,3}(\d{1,2})[ })]{0,3}")
 # Commands that algebra knows; others it might leave out.
 _KNOWN_TEXT = (
     "frac sqrt cdot times pi alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma "
@@ -54,7 +56,7 @@ def sound(gold: str) -> bool:
     """True, after what the gold alone costs: each expression of it is compared with itself, and with a number if it
     is one."""
     text = plain(gold)
-    if _DOTS.search(text) or _DATE.fullmatch(text) or _stated(text)[1]:
+    if _DOTS.search(text) or _DATE.fullmatch(_time(text)) or _stated(text)[1]:
         return True  # which algebra isn't asked about
     for leaf in _leaves(read(text)):
         quantity = read_quantity(leaf)
@@ -83,6 +85,21 @@ def _bare(text: str) -> str:
     return _squeezed(_AS_TEXT.sub(r"\1", text))
 
 
+def _choices(text: str) -> list[str]:
+    """The letters of several choices, `ABD` or `B, A and D`; none if it is anything else."""
+    text = _bare(text)
+    letters = [letter for letter in text if letter.isupper()] if _CHOICES.fullmatch(text) else []
+    ordered = sorted(set(letters))
+    return (
+        ordered if len(ordered) == len(letters) and (text != "".join(letters) or letters == ordered) else []
+    )
+
+
+def _time(text: str) -> str:
+    """Of `5:30 \\text{ p.m.}` and `5:30 PM` the same."""
+    return "".join(_bare(text).casefold().replace("p.m", "pm").replace("a.m", "am").rstrip(".").split())
+
+
 def _same(gold: str, answer: str) -> bool:
     if not gold or not answer:
         return False
@@ -92,10 +109,12 @@ def _same(gold: str, answer: str) -> bool:
         gold, answer = unwrapped(gold), unwrapped(answer)
         if gold.isalpha():  # b may stand for the choice B, but x isn't X
             return gold == answer or (gold.isupper() and gold.casefold() == answer)
+    if len(choices := _choices(gold)) > 1 and choices == _choices(answer):
+        return True
     if _DOTS.search(gold + answer):  # algebra would leave them out
         return False
-    if _DATE.fullmatch(gold):  # 2024-01-02 is no difference
-        return gold.casefold() == answer.casefold()
+    if _DATE.fullmatch(time := _time(gold)):  # 2024-01-02 is no difference
+        return time == _time(answer)
     stated = _same_statement(gold, answer)
     if stated is not None:
         return stated
@@ -278,6 +297,9 @@ def _same_expression(gold: str, answer: str) -> bool:
         return False
     if compares(gold) != compares(answer):
         return False
+    if based := _BASED.fullmatch(gold):  # algebra would leave the base out
+        other = _BASED.fullmatch(answer)
+        return answer == based[1] or (other is not None and other.groups() == based.groups())
     if (verdict := _same_quantity(gold, answer)) is not None:
         return verdict
     if _PROSE.search(_COMMANDS.sub(_kept, gold)) and not _product(gold):

@@ -23,14 +23,15 @@ _SIGNS = str.maketrans({
     "∃": "\\exists ", "∧": "\\land ", "∨": "\\lor ", "∝": "\\propto ", "⊂": "\\subset ", "⊆": "\\subseteq ",
     "⊃": "\\supset ", "⊇": "\\supseteq ", "⟨": "\\langle ", "⟩": "\\rangle ", "⊥": "\\perp ", "∠": "\\angle ",
     "∑": "\\sum ", "∫": "\\int ", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "。": ".", "º": "°",
-    "˚": "°", "℃": "°C", "℉": "°F", "㎡": "m^{2}", "㎥": "m^{3}", "㎢": "km^{2}", "、": ",", "…": "\\ldots ",
+    "˚": "°", "℃": "°C", "℉": "°F", "㎡": "m^{2}", "㎥": "m^{3}", "㎢": "km^{2}", "、": ",", "∶": ":", "…": "\\ldots ",
     "⋯": "\\ldots ", "\u2061": None, "\u2062": None, "\u200b": None, "\u00ad": None, "\ufeff": None, "’": "'",
     "Ω": "Ω", "µ": "μ", "【": "", "】": "",
     **{letter: f"\\{name} " for letter, name in zip("αβγδεζηθικλνξπρστυφχψωΓΔΘΛΞΠΣΦΨ", _GREEK.split(), strict=True)},
 })  # fmt: skip
 
 _COMMAND = re.compile(
-    r"\\\\(?:[ ]?\[[^\][]{0,20}\])?|\\(?:left|right)[ ]?\.|\\[hv]space\*?\{[^{}]{0,20}\}|\\(?:[A-Za-z]+\*?|.)|~|\s+",
+    r"\\\\(?:[ ]?\[[^\][]{0,20}\])?|\\(?:left|right)[ ]?\.|\\(?:[hv]space\*?|(?:text)?color)[ ]?\{[^{}]{0,20}\}"
+    r"|\\(?:[A-Za-z]+\*?|.)|~|\s+",
     re.DOTALL,
 )
 # how each is written here: its names in LaTeX
@@ -47,7 +48,7 @@ _SAME = {
     "[": "lbrack", "]": "rbrack", "£": "pounds", "€": "euro texteuro", "¥": "yen textyen", "\\$": "$ textdollar",
     "%": "% percent", "\\land ": "land wedge", "\\lor ": "lor vee", "\\neg ": "neg lnot", "\\epsilon ": "varepsilon",
     "\\phi ": "varphi", "\\theta ": "vartheta", "\\Re": "Re",
-    " ": ", ; : > quad qquad space thinspace nobreakspace enspace",
+    "\\\\ ": "cr", " ": ", ; : > quad qquad space thinspace nobreakspace enspace",
     "$": "( )", "$$": "[ ]",
     "": "! / - left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle "
     "textstyle scriptstyle limits nolimits mathop mathstrut strut hfill hline nonumber",
@@ -76,6 +77,8 @@ _SHORT_TOP = re.compile(r"\\frac ?(\d|[A-Za-z](?![A-Za-z]))(?= ?[\d{A-Za-z])")
 _SHORT_BOTTOM = re.compile(r"\\frac(\{[^{}]*\}) ?(\d|[A-Za-z])")
 _SURE_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\{,\}\\!|\\,)(?=\d{3}(?!\d))")
 _BOARD = re.compile(r"\\mathbb ?\{? ?([A-Z]) ?\}?")
+_MEMBER_OF = re.compile(r"\\in ?\{? ?([NZQRC])(?![A-Za-z])(?: ?\})?")
+_CONDITION = re.compile(r" ?\( ?([A-Za-z] ?\\in ?\\mathbb\{[NZ]\}[^()]{0,20})\)$")
 _CIRCLE = re.compile(r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\^ ?°|\^ ?\{ ?° ?\}")
 _FRAMES = (("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
 _SYNONYMS = {
@@ -103,7 +106,8 @@ def plain(text: str) -> str:
     text = _BARE_ROOT.sub(r"\\sqrt\1{\2}", text)
     text = _BARE_POWER.sub(r"^{\1}", text)
     text = _SHORT_BOTTOM.sub(r"\\frac\1{\2}", _SHORT_TOP.sub(r"\\frac{\1}", text))
-    text = unframed(" ".join(text.split()))
+    text = unframed(" ".join(_MEMBER_OF.sub(r"\\in \\mathbb{\1}", text).split()))
+    text = _CONDITION.sub(r", \1", text)
     return _SYNONYMS.get(unwrapped(text).casefold(), text)
 
 
@@ -141,7 +145,9 @@ def _command(found: re.Match[str]) -> str:
         return " "
     if written.startswith("\\\\"):
         return "\\\\ "  # the end of a row, whatever space follows it
-    if written.startswith(("\\hspace", "\\vspace", "\\left.", "\\right.", "\\left .", "\\right .")):
+    if written.startswith(
+        ("\\hspace", "\\vspace", "\\color{", "\\textcolor{", "\\left.", "\\right.", "\\left .", "\\right .")
+    ):
         return ""
     return _COMMANDS.get(written[1:], written)
 

@@ -28,9 +28,14 @@ _OPENING, _CLOSING = (
 )
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
 _MATRIX = re.compile(
-    r"[(\[]? ?\\begin\{([pbBV]?matrix|smallmatrix|array)\} ?(\{[clr| ]{0,20}\})?(.*)\\end\{\1\} ?[)\]]?"
+    r"(-?(?:\d+(?: ?/ ?\d+)?|\\frac\{[^{}]+\}\{[^{}]+\}|\\sqrt\{\d+\})?) ?(?:\\cdot|\\times)? ?"
+    r"[(\[]? ?\\begin\{([pbBV]?matrix|smallmatrix|array)\} ?(\{[clr| ]{0,20}\})?(.*)\\end\{\2\} ?[)\]]?"
     r" ?(\^ ?(?:T|\{ ?T ?\}|\\top|\{ ?\\top ?\}))?", re.DOTALL
 )  # fmt: skip
+_SYSTEM = re.compile(
+    r"(?:\\begin\{(cases)\}|\\\{ ?\\begin\{(array|aligned)\} ?(?:\{[clr ]{1,20}\})?)(.*)\\end\{(?:\1|\2)\}",
+    re.DOTALL,
+)
 _MEMBER = re.compile(r"([A-Za-z]|\\[a-z]+) ?\\in(?![A-Za-z])(.*)", re.DOTALL)
 _BUILDER = re.compile(r"\\\{ ?([A-Za-z]) ?(?:\\in ?\\mathbb\{R\} ?)?[|:](.*)\\\}", re.DOTALL)
 _UNKNOWN = re.compile(
@@ -41,7 +46,7 @@ _NAME = re.compile(
     r"|\\text ?\{[^{}]*\}(?: ?_ ?(?:\{[^{}]*\}|\w))?"
     r"|\\frac\{ ?d ?[A-Za-z]? ?\}\{ ?d ?[A-Za-z] ?\}|m? ?\\angle ?[A-Za-z]+"
     r"|\\(?:overline|vec|hat|bar|tilde)\{? ?[A-Za-z]+ ?\}?|\|[^|]{1,20}\|"
-    r"|[A-Za-z]+(?: [A-Za-z]+){1,5}"
+    r"|[A-Za-z]+(?: [A-Za-z]+){1,5}|[\u3400-\u9fff]{1,12}"
     r"|[A-Za-z](?: ?\+ ?[A-Za-z])+"
 )
 _NAMES = re.compile(r"\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)")
@@ -52,7 +57,7 @@ _NO_NAMES = (
 _CONSTANTS = frozenset(f"\\{name}" for name in _NO_NAMES.split())
 _COMMAND_ALONE = re.compile(r"\\[A-Za-z]+")
 _DENIALS = re.compile(
-    r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless|不)(?![A-Za-z])", re.IGNORECASE
+    r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless)(?![A-Za-z])|[不非错无没]", re.IGNORECASE
 )
 _PLAIN_WORDS = re.compile(r"\\text.*|[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+", re.DOTALL)
 
@@ -126,6 +131,8 @@ def read(text: str, thousands: bool = True, depth: int = 0) -> Node:
             return replace(inner, name="")
     if (matrix := _matrix(text, depth)) is not None:
         return matrix
+    if (system := _system(text, thousands, depth)) is not None:
+        return system
     listed = _list(text, thousands, depth)
     if listed is not None:
         return listed
@@ -282,13 +289,25 @@ def _balanced(text: str) -> bool:
     return depth == 0
 
 
+def _system(text: str, thousands: bool, depth: int) -> Node | None:
+    """The lines of a system, which are no cases of one function, as a list."""
+    found = _SYSTEM.fullmatch(text)
+    lines = [line.strip(" ,;") for line in split(_ROWS, found[3].replace("&=", "="))[0]] if found else []
+    lines = [line for line in lines if line]
+    if len(lines) < 2 or any(mark in line for line in lines for mark in (",", "&", "\\text", "\\begin")):
+        return None
+    return _list(", ".join(lines), thousands, depth + 1)
+
+
 def _matrix(text: str, depth: int) -> Node | None:
     found = _MATRIX.fullmatch(text)
-    if found is None or "\\begin" in found[3]:
+    if found is None or "\\begin" in found[4]:
         return None
-    rows, _ = split(_ROWS, found[3].replace("\\hline", ""))
+    rows, _ = split(_ROWS, found[4].replace("\\hline", ""))
     cells = [[cell.strip() for cell in split(_COLUMNS, row)[0]] for row in rows if row.strip()]
-    if found[4] and len({len(row) for row in cells}) == 1:
+    if factor := found[1].replace("-", "-1") if found[1] == "-" else found[1]:
+        cells = [[f"{factor} \\cdot ({cell})" for cell in row] for row in cells]
+    if found[5] and len({len(row) for row in cells}) == 1:
         cells = [list(column) for column in zip(*cells, strict=True)]
     nodes = [Node("row", "", tuple(read(cell, True, depth + 1) for cell in row)) for row in cells]
     return Node("matrix", text, tuple(nodes))
