@@ -8,6 +8,8 @@ The file holds the text of each problem's first sample, so that is what is judge
 """
 
 import json
+import shlex
+import sys
 from argparse import ArgumentParser
 from itertools import islice
 from pathlib import Path
@@ -23,7 +25,11 @@ from longjing.tasks import Completion
 def main() -> None:
     options = ArgumentParser(description=__doc__)
     options.add_argument("evaluation", type=Path)
-    result = Evaluation.read(options.parse_args().evaluation)
+    options.add_argument(
+        "--out", type=Path, help="where the JSON goes, with what the evaluation says of itself"
+    )
+    chosen = options.parse_args()
+    result = Evaluation.read(chosen.evaluation)
     found = {}
     for rule in ("natural", "any"):
         task = tasks.get("stream-of-search", **(result.settings | {"intermediate": rule}))
@@ -41,7 +47,15 @@ def main() -> None:
             "low": share.low,
             "high": share.high,
         }
-    print(json.dumps({"problems": len(result.records), **found}, indent=2))
+    text = json.dumps({"problems": len(result.records), **found}, indent=2)
+    print(text)
+    if chosen.out:
+        own = {
+            key: value for key, value in json.loads(chosen.evaluation.read_text()).items() if key != "records"
+        }
+        command = shlex.join(["python", "benchmarks/stream_of_search_rules.py", *sys.argv[1:]])
+        document = {"command": command, "results": found, "evaluation": own}
+        chosen.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
