@@ -44,6 +44,7 @@ MADE = {
     "longjing.tasks.verifiers.judge": 1,  # names of a template's tags, escaped, behind one class of characters
     "longjing.tasks.verifiers.equality.structure": 2,  # signs of the package's own; an unknown's name, escaped
     "longjing.tasks.language": 1,  # tried below
+    "longjing.tasks.problem_checks": 1,  # an answer, escaped, in a prompt without two spaces in a row
 }
 
 

@@ -56,8 +56,9 @@ def plain_question(text: str) -> str:
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     text = re.sub(r"['’‘`\"“”«»]", "", text)
     text = re.sub(r"[!?;:、。…—#$]|\*\*|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-_](?=[^\W\d])", " ", text)
-    text = re.sub(rf"(?<={_CJK})\s+|\s+(?={_CJK})", "", text)
-    return " ".join(re.sub(r"\s*([^\w\s])\s*", r"\1", text).split())
+    text = " ".join(text.split())  # one space at a time from here on, or the time would grow with the square
+    text = re.sub(rf"(?<={_CJK}) | (?={_CJK})", "", text)
+    return re.sub(r" ?([^\w\s]) ?", r"\1", text).strip()
 
 
 def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> None:
