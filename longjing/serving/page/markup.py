@@ -6,7 +6,7 @@ from longjing.tasks.answer import BOX
 
 _FENCE = "```"
 # A diagram would be drawn by a library that loads what it names; with the space it is code like any other.
-_DIAGRAM, _DRAWN = re.compile(r"([`~]{3,})( *mermaid)", re.I), re.compile(r"([`~]{3,}) ( *mermaid)", re.I)
+_DIAGRAM, _DRAWN = re.compile(r"([`~]{3})( *mermaid)", re.I), re.compile(r"([`~]{3}) ( *mermaid)", re.I)
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 _TIMES = re.compile(r"(?<=[\w)])\*(?=[\w(])")  # 7*5, which would begin an emphasis
 
