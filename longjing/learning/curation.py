@@ -166,7 +166,7 @@ def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str
     if completion.truncated:
         return "truncated"
     parts = [part for turn in completion.turns for part in (turn.reasoning, turn.answer) if part]
-    if not verdict.rewards["format"] or any(token in part for token in control for part in parts):
+    if not verdict.rewards.get("format") or any(token in part for token in control for part in parts):
         return "malformed"
     if keep.correct and verdict.outcome != "correct":
         return "wrong"

@@ -90,7 +90,7 @@ class StageProgress:
     def _progress(self, text: str) -> None:
         self._far = text
         if self._live is None and monotonic() - self._spoke >= _QUIET:
-            self._say(f"{self._name} {self._counted}  {text}")
+            self._say(f"{self._name} {self._counted}".rstrip() + f"  {text}")
 
     @property
     def _done(self) -> int:
@@ -102,7 +102,8 @@ class StageProgress:
 
     @property
     def _counted(self) -> str:
-        return f"{self._done}/{self._steps}" if self._steps else str(self._done)
+        """Nothing, where nothing is counted: a measurement has no steps."""
+        return f"{self._done}/{self._steps}" if self._steps else str(self._done or "")
 
     @property
     def _headline(self) -> str:

@@ -95,11 +95,17 @@ class RunDirectory:
             begun = [number for number, stage in enumerate(self.stages(), 1) if stage.begun]
             bound = max(begun, default=0)  # stages, up to the last that has begun
             if changed := differences(_binding(old, bound), _binding(recipe, bound)):
+                mended = any(".sha256: " in line for line in changed)
                 raise UserError(
                     f"{self.path} holds a run of another recipe; what differs in the work that has begun:\n  "
                     + "\n  ".join(changed)
                     + "\ngive the same recipe to resume it, or choose another --out; a stage begins again, with "
                     "other settings, if its directory and those of the stages after it are deleted"
+                    + (
+                        f"; to go on with a file that was mended, write its sha256 into {path}"
+                        if mended
+                        else ""
+                    )
                 )
             if old == recipe:
                 return

@@ -208,6 +208,8 @@ def verdict_of(task: Task, problem: Problem, completion: Completion) -> Verdict:
             raise TypeError(f"it gave {verdict!r:.100}, which is no Verdict")
         if not all(isinstance(paid, int | float) and isfinite(paid) for paid in verdict.rewards.values()):
             raise ValueError(f"it paid {verdict.rewards}, which are no finite numbers")
+        if not all(isinstance(text, str) for text in (verdict.reason, *verdict.rewards)):
+            raise TypeError(f"it gave {verdict!r:.100}, whose reason and parts are no texts")
     return verdict
 
 
@@ -219,23 +221,32 @@ def vote_of(task: "Voting", problem: Problem, completion: Completion, verdict: V
 
 @contextmanager
 def _blamed(task: Any, method: str, problem: Problem, completion: Completion) -> Iterator[None]:
-    """Whatever a task's own code raises is for its author to know: tasks come from everywhere. SystemExit, too, or the
-    answer `exit()` to a task that evaluates it would end everything without a word."""
+    """Whatever a task's own code raises is for its author to know, but for Ctrl-C: tasks come from everywhere.
+    SystemExit, too, or the answer `exit()` to a task that evaluates it would end everything without a word."""
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = getattr(sys.modules.get(type(task).__module__), "__file__", None)
         frame = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
         raise UserError(
-            f"task {task.name!r}: `{method}` raised {type(error).__name__}: {error} ({frame.filename}, line "
+            f"task {task.name!r}: `{method}` raised {_complaint(error)} ({frame.filename}, line "
             f"{frame.lineno}) on problem {problem.id}, {_excerpt(problem.prompt)}, and the answer "
             f"{_excerpt(completion.answer)} behind {len(completion.reasoning)} characters of reasoning; whatever a "
             "completion says, it must not raise: mend it (`longjing tasks check` tries much), and give the same "
             "command again"
         ) from error
+
+
+def _complaint(error: BaseException) -> str:
+    """Its class and what it says; saying that may fail as well."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "(it can't say what)"
+    return f"{type(error).__name__}: {said}".encode("utf-8", "backslashreplace").decode()
 
 
 def _excerpt(text: str) -> str:

@@ -123,7 +123,7 @@ def _code(case: Case) -> list[str]:
         "__import__('os').system('true')", "().__class__.__mro__[1].__subclasses__()", "exit()", "%s%s%n",
         "'; DROP TABLE", "{{config}}", "${HOME}", "\x00", "\x1b[2J",
     )  # fmt: skip
-    return [case.thought(case.show(text)) for text in hostile]
+    return [case.thought(text) for code in hostile for text in (code, case.show(code))]
 
 
 def _injected(case: Case) -> list[str]:

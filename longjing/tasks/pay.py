@@ -23,9 +23,12 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "en": (
         "therefore", "Wait", "because", "First", "finally", "step by step", "let me verify", "let me think", "thus",
         "I am certain", "The answer is correct.", "Hmm", "Aha", "Let", "Step 1:", "So", "in conclusion", "check",
+        "however but alternatively hence actually okay maybe then since if note recall double-check again",
+        "verify confirm sure confident clearly obviously correct right answer solution result reason explain think",
     ),
     "zh": (
         "因此", "等等", "因为", "首先", "最后", "一步一步", "验证一下", "让我想想", "但是", "我确定", "答案正确。",
+        "所以，然而，不过，其实，或者，也许，那么，如果，注意，检查，显然，正确，结果，解释，思考，总之",
     ),
 }  # fmt: skip
 _MARKUP = ("**", "# ", "- ", "1. ", "$x$", "\\(x\\)", "<answer>", "</answer>", "```\n```", "!")

@@ -15,6 +15,9 @@ _MARK = r"(?:answer|solution|result|####|=>|\\boxed\{|答案|结果)\s*(?:is|=|:
 # Options to choose from: two in one prompt, as `A) ... B) ...`.
 _OPTIONS = re.compile(r"(?:^|[\s(])\(?A[).:：、][\s\S]{1,2000}?[\s(]\(?B[).:：、]")
 _CJK = r"[\u3400-\u9fff]"
+_ALIKE = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-") | {"·": "*", "⋅": "*", "×": "*", "÷": "/"}
+)
 
 
 def check_splits(report: Report, sampled: Mapping[str, Sequence[Problem]]) -> None:
@@ -47,11 +50,14 @@ def check_splits(report: Report, sampled: Mapping[str, Sequence[Problem]]) -> No
 
 
 def plain_question(text: str) -> str:
-    """A text without what is mere form: capitals, white space, full width, and punctuation but for formulas' signs."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = re.sub(r"['’‘`\"“”]", "", text)
-    text = re.sub(r"[!?;:、。…—]|(?<!\d)[.,]|[.,](?!\d)", " ", text)
-    text = re.sub(rf"(?<={_CJK}) | (?={_CJK})", "", " ".join(text.split()))
+    """A text without what is mere form: capitals, white space, full width, marks of Markdown and LaTeX around words,
+    and punctuation but for formulas' signs and brackets."""
+    text = unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE)
+    text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
+    text = re.sub(r"['’‘`\"“”«»]", "", text)
+    text = re.sub(r"[!?;:、。…—#$]|\*\*|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-_](?=[^\W\d])", " ", text)
+    text = " ".join(text.split())  # one space at a time from here on, or the time would grow with the square
+    text = re.sub(rf"(?<={_CJK}) | (?={_CJK})", "", text)
     return re.sub(r" ?([^\w\s]) ?", r"\1", text).strip()
 
 

@@ -66,6 +66,11 @@ def test_a_long_step_shows_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> No
     look.metrics(reinforcement_row(0))
     look.sampled(1, 256, 90)
     assert len(shown(screen).splitlines()) == 5
+    screen = console()
+    measuring = StageProgress(screen, "measuring base", "measurement", None, [])
+    now = 170.0
+    measuring.sampled(3, 16, 90)
+    assert shown(screen) == "measuring base  3 of 16 completions sampled, 90 tokens\n"
     bar = console(terminal=True)
     look = StageProgress(bar, "zero", "reinforce", 60, [])
     with look.shown():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -431,3 +432,22 @@ def test_a_finished_stage_says_so(stage: StageDirectory) -> None:
     assert stage.result is None
     stage.finish({"accuracy": 0.5})
     assert stage.result == {"accuracy": 0.5}
+
+
+def test_a_run_can_go_on_with_a_file_that_was_mended(tmp_path: Path) -> None:
+    """Not by itself: what was judged so far was judged by another file."""
+
+    def recipe(digest: str) -> dict[str, Any]:
+        task = {"name": "my_task.py", "sha256": digest}
+        return {"name": "r", "stages": [{"kind": "reinforce", "name": "zero", "task": task}]}
+
+    run = RunDirectory(tmp_path / "run")
+    with run.writing(recipe("a1")):
+        assert (begun := run.stage("zero")).load_state() is None
+        begun.save_state(0, *state(0))
+    noted = tmp_path / "run" / "recipe.yaml"
+    with pytest.raises(UserError, match="write its sha256 into .*recipe.yaml"), run.writing(recipe("b2")):
+        pass
+    noted.write_text(noted.read_text().replace("a1", "b2"))
+    with run.writing(recipe("b2")):
+        assert same(run.stage("zero").load_state(), state(0))

@@ -1,5 +1,6 @@
 """Whatever a completion says: its verdict comes in time, and nothing raises."""
 
+import asyncio
 import json
 import threading
 import time
@@ -183,6 +184,10 @@ def test_what_a_function_returns_may_be_near_too_but_of_its_type() -> None:
         ("[1/3, 1.0]", "wrong"),
     ):
         assert tolerant.judge(asked, said(f"f = lambda: {{'a': {returned}}}")).outcome == outcome
+    whole = problem("", tests=[{"function": "f", "arguments": [], "returns": 2.0}])
+    for returned, outcome in (("2", "correct"), ("3", "wrong"), ("True", "wrong"), ("10**400", "wrong")):
+        assert tolerant.judge(whole, said(f"f = lambda: {returned}")).outcome == outcome, returned
+    assert verifiers.get("code").judge(whole, said("f = lambda: 2")).outcome == "wrong", "exact"
 
 
 @isolated
@@ -312,6 +317,11 @@ def test_the_tags_of_a_template_of_ones_own_are_kept_apart(
     assert prompt.casefold().count("[/reply]") == 1 and prompt.casefold().replace(" ", "").count("<note") == 1
 
 
+class Unspeakable(BaseException):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
 class Raises:
     """A user's own task, whose methods do what they must not."""
 
@@ -341,6 +351,10 @@ class Raises:
         MemoryError(),
         KeyError("x"),
         UnicodeEncodeError("a", "", 0, 1, ""),
+        asyncio.CancelledError(),
+        GeneratorExit(),
+        ValueError(SURROGATE),
+        Unspeakable(),
     ],
 )
 def test_a_task_that_raises_is_named_with_the_problem_and_the_completion(raised: BaseException) -> None:
@@ -375,6 +389,8 @@ def test_a_task_that_raises_is_named_with_the_problem_and_the_completion(raised:
         Verdict("right", {}, ""),
         Verdict("correct", {"accuracy": float("nan")}, ""),
         Verdict("wrong", {"a": "1"}, ""),
+        Verdict("wrong", {3: 1.0}, ""),
+        Verdict("wrong", {}, None),
     ],
 )  # type: ignore[arg-type, dict-item]
 def test_a_verdict_that_is_none_is_told(verdict: Any) -> None:

@@ -133,6 +133,11 @@ def test_a_verifier_that_ends_is_found_and_the_rest_is_checked(how: str) -> None
     assert found["answers in Chinese"].status == "ok"  # one of the last
 
 
+def test_an_answer_that_is_evaluated_out_of_its_box_is_tried() -> None:
+    judge = when(lambda _, completion: completion.answer.strip() == "exit()", sys.exit)
+    assert "SystemExit" in complaints(Small(judge))["the verifier holds"]
+
+
 def catastrophe() -> None:
     """A regular expression that holds the interpreter."""
     import re
@@ -210,6 +215,7 @@ PAYS: dict[str, tuple[str, Judge]] = {
     "length of the answer": ("pay for length", lambda p, c: sound(p, c, extra=min(0.4, len(c.answer) / 10_000))),
     "lines": ("pay for length", lambda p, c: sound(p, c, lines=c.reasoning.count("\n"))),
     "therefore": ("pay for words", counting("therefore")),
+    "however": ("pay for words", counting("however")),
     "wait": ("pay for words", lambda p, c: sound(p, c, reflection="wait" in c.reasoning.casefold())),
     "bold": ("pay for words", lambda p, c: sound(p, c, extra=0.2 * ("**" in c.answer))),
     "close": (
@@ -267,6 +273,11 @@ def test_answers_that_stand_in_prompts_are_found_and_chance_is_none(how: str) ->
         ("It's so, isn't it?", "its so isnt it", True),
         ("计算 3 加 5。", "计算3加5", True),
         ("计算３加５", "计算 3 加 5！", True),
+        ("Well—what is **2 - 2**?", "well, what is $2 − 2$", True),
+        ("the two-part sum 2 – 2", "# The two part sum 2-2", True),
+        ("«What» is\u200b 2×2?", "What is 2 · 2?", True),
+        ("(2+3)*5", "2+(3*5)", False),
+        ("two - two", "two + two", False),
         ("What is 2+2?", "What is 2-2?", False),
         ("What is 3, 5?", "What is 35?", False),
         ("What is 1.5?", "What is 15?", False),

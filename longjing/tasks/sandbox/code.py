@@ -212,7 +212,9 @@ def _within(one: float, other: float, tolerance: float) -> bool:
 
 
 def _same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
-    """Equal, and of the same types throughout; floats within the tolerance."""
+    """Equal, and of the same types throughout; floats within the tolerance, which a whole number may meet as well."""
+    if tolerance and type(one) is int and type(other) is float:
+        return abs(one) < 10**308 and _within(float(one), other, tolerance)
     if type(one) is not type(other):
         return False
     if isinstance(one, list):
