@@ -45,7 +45,6 @@ MADE = {
     "longjing.tasks.verifiers.equality.structure": 2,  # signs of the package's own; an unknown's name, escaped
     "longjing.tasks.problem_checks": 1,  # an answer, escaped, behind a mark; spaces stand alone in what it searches
     "longjing.tasks.language": 1,  # tried below
-    "longjing.tasks.problem_checks": 1,  # an answer, escaped, in a prompt without two spaces in a row
 }
 
 

@@ -46,11 +46,13 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def model(request: pytest.FixtureRequest) -> Decoder:
+    """With wide weights, which show the least deviation; where products deviate anyway, with less wide ones."""
     model = Decoder(CONFIGS[request.param]).initialise(0).eval()
+    factor = 5 if rows_are_alike(model) else 2
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter *= 5
+                parameter *= factor
     return model
 
 

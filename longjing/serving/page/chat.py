@@ -21,7 +21,8 @@ EXAMPLES = [
     "Use 3, 5 and 7 to make 22. Use each number once.",
     "What is 345+678?",
     "Find x: 3x+4=19.",
-    "Leo buys 10 bags with 2 pears in each. Later 2 of the pears turn out to be bad and are thrown away. How many does Leo have now?",
+    "Leo buys 10 bags with 2 pears in each. Later 2 of the pears turn out to be bad and are thrown away. "
+    "How many does Leo have now?",
     "用 2、6 和 9 算出 21，每个数用一次。",
     "Who are you?",
 ]
