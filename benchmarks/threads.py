@@ -7,7 +7,7 @@ The neighbour is a loop that ends by itself. `longjing` is what the package choo
 with the fastest of the others in the same rounds.
 
 With `--decoding` it measures instead from which size on decoding gains from all threads: random weights, tokens a
-second with one thread and with all, waiting without spinning.
+second with one thread and with all.
 """
 
 import multiprocessing
@@ -28,7 +28,7 @@ CHOICES: dict[str, tuple[int, int, str] | None] = {
     "all, spinning": (0, 0, "300000"),  # OpenMP's own default where there are no more threads than cores
     "all, spinning briefly": (0, 0, "2000"),
     "all, never spinning": (0, 0, "0"),
-    "one and all, spinning": (1, 0, "300000"),
+    "one and all, never spinning": (1, 0, "0"),
 }
 DECODING = {  # hidden size, layers, intermediate size of dense networks
     "3 million": (192, 6, 512), "9 million": (320, 7, 864), "20 million": (448, 8, 1216), "40 million": (512, 13, 1376),

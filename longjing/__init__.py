@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# Threads that wait for each other shouldn't spin: beside another busy process that takes the very core which the other
-# thread needs, and makes a step ten times slower. OpenMP reads this once, so it stands before torch is imported.
-_WAITING = {"GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}  # of GNU's OpenMP, and of LLVM's
+# Threads that wait for each other should soon stop spinning: beside another busy process that takes the very core which
+# the other thread needs. OpenMP reads this once, so it stands before torch is imported (`benchmarks/threads.py`).
+_WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}  # of GNU's OpenMP, some 0.1 ms; of LLVM's, in ms
 if not {"OMP_WAIT_POLICY", *_WAITING} & os.environ.keys():
     os.environ.update(_WAITING)
 

@@ -59,12 +59,12 @@ def test_threads_are_given_back_after_an_error_and_never_added() -> None:
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({}, {"GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}),
+        ({}, {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}),
         ({"GOMP_SPINCOUNT": "9"}, {"GOMP_SPINCOUNT": "9"}),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
     ],
 )
-def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
+def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(
     given: dict[str, str], found: dict[str, str]
 ) -> None:
     names = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
