@@ -14,6 +14,12 @@ from longjing.serving.http import error, is_api
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _OPEN = "/health"  # which balancers ask
 _LITTLE = 4096  # bytes of a body from somebody who hasn't shown the key
+_SMALL = 1 << 16  # bytes of a body that is let in however many others are on their way
+_BODIES = 8  # of the largest size, on their way at once
+_BEGINNINGS = (b"[", b"{", b":")  # of lists, objects and their fields
+_VALUES = (
+    500_000  # in one body: parsing holds up everybody else, and many small values far longer than long ones
+)
 _SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
 
 
@@ -56,14 +62,16 @@ def hosts(bound: str, named: Sequence[str]) -> tuple[str, ...] | None:
 
 class Door:
     """Lets in who calls the server by one of `hosts` (None: any), has the key (None: there is none), and sends no more
-    than `most` bytes within `seconds`. What pages of other sites want to change outside the API is refused; to the API
-    itself no form can be sent. HEAD is answered as GET, without the body."""
+    than `most` bytes within `seconds`, nor too many values. While others' large bodies are on their way, another one
+    may be sent away. What pages of other sites want to change outside the API is refused; to the API itself no form can
+    be sent. HEAD is answered as GET, without the body."""
 
     def __init__(
         self, app: ASGIApp, key: str | None, hosts: Sequence[str] | None, most: int, seconds: float
     ) -> None:
         self._app, self._key, self._hosts = app, key, hosts
         self._most, self._seconds = most, seconds
+        self._arriving = 0  # bytes of bodies that aren't whole yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # none is spoken here
@@ -85,9 +93,17 @@ class Door:
         most = self._most if known else _LITTLE
         try:
             async with asyncio.timeout(self._seconds):
-                body = await _body(header(scope, b"content-length"), receive, most)
+                body = await self._body(header(scope, b"content-length"), receive, most)
         except _TooLarge:
             return await error(413, f"the request is larger than {most} bytes")(scope, receive, send)
+        except _TooMany:
+            refusal = error(
+                429,
+                "too many large requests are on their way",
+                code="queue_full",
+                headers={"Retry-After": "5"},
+            )
+            return await refusal(scope, receive, send)
         except TimeoutError:
             refusal = error(
                 408, f"the request didn't come within {self._seconds:g} s", headers={"Connection": "close"}
@@ -95,10 +111,35 @@ class Door:
             return await refusal(scope, receive, send)
         except _Left:
             return None
+        if sum(map(body.count, _BEGINNINGS)) > _VALUES:
+            refusal = error(400, f"the body holds more than {_VALUES:,} lists, objects and fields")
+            return await refusal(scope, receive, send)
         app = gate if gate is not None and served_by_gate else self._app
         if scope["method"] == "HEAD":
             return await _head(app, {**scope, "method": "GET"}, again(body, receive), send)
         return await app(scope, again(body, receive), send)
+
+    async def _body(self, length: bytes, receive: Receive, most: int) -> bytes:
+        """Read whole, for a length can be missing. Raises _TooLarge, _TooMany, and _Left if the client is gone."""
+        if length and (not length.isdigit() or len(length) > 19 or int(length) > most):
+            raise _TooLarge
+        body = bytearray()
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Left
+                piece = message.get("body", b"")
+                body += piece
+                self._arriving += len(piece)
+                if len(body) > most:
+                    raise _TooLarge
+                if len(body) > _SMALL and self._arriving > _BODIES * self._most:
+                    raise _TooMany
+                if not message.get("more_body"):
+                    return bytes(body)
+        finally:
+            self._arriving -= len(body)
 
     def _strange(self, scope: Scope) -> str:
         """Why a browser that asks this was led here by somebody else's page; empty if it wasn't."""
@@ -145,24 +186,12 @@ class _TooLarge(Exception):
     pass
 
 
-class _Left(Exception):
+class _TooMany(Exception):
     pass
 
 
-async def _body(length: bytes, receive: Receive, most: int) -> bytes:
-    """Read whole, for a length can be missing. Raises _TooLarge, and _Left if the client is gone."""
-    if length and (not length.isdigit() or len(length) > 19 or int(length) > most):
-        raise _TooLarge
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Left
-        body += message.get("body", b"")
-        if len(body) > most:
-            raise _TooLarge
-        if not message.get("more_body"):
-            return bytes(body)
+class _Left(Exception):
+    pass
 
 
 def again(body: bytes, receive: Receive) -> Receive:

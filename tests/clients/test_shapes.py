@@ -1,4 +1,4 @@
-"""The requests of clients that are too heavy to install, as their sources write them."""
+"""The requests of clients that are too heavy to install."""
 
 import json
 from itertools import pairwise
@@ -24,7 +24,7 @@ def chunks(server: Any, path: str, **fields: Any) -> list[dict[str, Any]]:
 
 
 def test_open_webui(r1_server):
-    """As its `utils/middleware.py` writes it: its built-in tools go along with every question."""
+    """The shape of its request, from its documentation and excerpts: its tools go along with every question."""
     tool = {
         "name": "get_time",
         "description": "The time.",

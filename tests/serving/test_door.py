@@ -3,6 +3,8 @@
 import json
 import resource
 import socket
+import time
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -228,6 +230,39 @@ def test_sizes_whatever_the_path(open_server, locked_server, path, client):
             assert b" 4" in raw(url, head % (path.encode(), KEY.encode(), length))
 
 
+def test_large_bodies_that_come_at_once_are_bounded_in_sum(client):
+    with serving(small(), Rules(request_bytes=1 << 20)) as running, ExitStack() as stack:
+        where = httpx.URL(running.url)
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n"
+        slow = [stack.enter_context(socket.create_connection((where.host, where.port))) for _ in range(8)]
+        for one in slow:
+            one.sendall(head + b" " * ((1 << 20) - 1))
+        url, kind = f"{running.url}/v1/completions", {"Content-Type": "application/json"}
+        large, little = (b'{"prompt": "ab", "max_tokens": 1}' + b" " * n for n in (500_000, 0))
+
+        def status(body: bytes, wanted: int) -> bool:
+            """Whether it comes to that, once all has come or gone."""
+            return any(
+                client.post(url, content=body, headers=kind).status_code == wanted or time.sleep(0.1)
+                for _ in range(100)
+            )
+
+        assert status(large, 429) and status(little, 200)
+        slow.pop().close()
+        assert status(large, 200)
+
+
+def test_too_many_values_are_refused_before_they_are_parsed(open_server, client, monkeypatch):
+    monkeypatch.setattr("longjing.serving.door._VALUES", 100)
+    for body in (b"[" * 101, b'{"a":[' + b"{}," * 99 + b"1]}", b'{"prompt":"' + b":" * 101 + b'"}'):
+        for path in ("/v1/completions", "/gradio_api/queue/join"):
+            assert refused(client.post(f"{open_server.url}{path}", content=body), 400)
+            assert "more than 100" in client.post(f"{open_server.url}{path}", content=body).text
+    body = b'{"prompt": [' + b"5," * 200 + b'5], "max_tokens": 1}'
+    kind = {"Content-Type": "application/json"}
+    assert client.post(f"{open_server.url}/v1/completions", content=body, headers=kind).status_code == 200
+
+
 def test_what_is_not_there(open_server, with_page):
     with httpx.Client(base_url=open_server.url) as client:
         for path in ("/v1", "/v1/", "/v1/embeddings", "/v1/chat", "/v1/models/none", "/nothing"):
@@ -250,6 +285,17 @@ def test_what_is_not_there(open_server, with_page):
             if path != "/metrics" and not (with_page and path in NEEDED):
                 assert found <= {404, 405, 307 if path.endswith("/") else 404}, (path, found)
         assert client.get("/").status_code == (200 if with_page else 404)
+        for path in ("/static/js/none.js", "/static/js/%2e%2e/%2e%2e/x", "/assets/none.js"):
+            reply = client.get(path)
+            assert reply.status_code in (403, 404) and reply.json()["error"]["message"]
+
+
+def test_the_events_of_a_session_that_is_none(open_server, with_page, client, caplog):
+    for query in ("", "?session_hash=", "?session_hash=never"):
+        reply = client.get(f"{open_server.url}/gradio_api/queue/data{query}")
+        assert reply.status_code == (200 if with_page else 404)
+        assert not with_page or '"session_not_found": true' in reply.text
+    assert not caplog.records
 
 
 @given(data=st.data())

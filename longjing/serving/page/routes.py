@@ -6,6 +6,8 @@ from typing import Any, TypeGuard
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,8 +16,9 @@ from longjing.serving.http import error
 
 _READ = (
     "/", "/theme.css", "/assets/{path:path}", "/static/js/{path:path}",
-    "/gradio_api/app_id", "/gradio_api/heartbeat/{session_hash}", "/gradio_api/queue/data",
+    "/gradio_api/app_id", "/gradio_api/heartbeat/{session_hash}",
 )  # fmt: skip
+_EVENTS = "/gradio_api/queue/data"
 _CALLS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 _CHANGE = ("/gradio_api/cancel", "/gradio_api/reset")
 _FIELDS = ("data", "event_data", "fn_index", "trigger_id", "session_hash")
@@ -28,6 +31,7 @@ def attach(app: FastAPI, blocks: gr.Blocks, gradio: ASGIApp) -> None:
     """Let `app` answer by `gradio` what the page of `blocks` needs."""
     anonymous = _Anonymous(gradio)
     routes = [Route(path, anonymous, methods=["GET"]) for path in _READ]
+    routes.append(Route(_EVENTS, _Events(anonymous, blocks), methods=["GET"]))
     routes += [Route(path, _Called(anonymous, blocks), methods=["POST"]) for path in _CALLS]
     routes += [Route(path, anonymous, methods=["POST"]) for path in _CHANGE]
     app.router.routes.extend(routes)
@@ -35,13 +39,24 @@ def attach(app: FastAPI, blocks: gr.Blocks, gradio: ASGIApp) -> None:
 
 class _Anonymous:
     """Without the `Origin`, to which Gradio's own rules would open the page. A call that fails is a 400: Gradio blames
-    itself for whatever it was given."""
+    itself for whatever it was given; what isn't there is told as everywhere else."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = 0
+
         async def blaming(message: Message) -> None:
+            nonlocal refused
+            if (
+                scope["method"] == "GET"
+                and message["type"] == "http.response.start"
+                and message["status"] >= 400
+            ):
+                refused = message["status"]
+            if refused:
+                return
             if (
                 message["type"] == "http.response.start"
                 and message["status"] == 500
@@ -52,6 +67,29 @@ class _Anonymous:
 
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
         await self._app({**scope, "headers": headers}, receive, blaming)
+        if refused:
+            await error(refused, f"GET {scope['path'][:200]}: there is no such thing here")(
+                scope, receive, send
+            )
+
+
+class _Events:
+    """What comes of a session's calls. Gradio finds too late that there is no such session, and breaks within its
+    answer; the browser is told here, in the words that it knows."""
+
+    def __init__(self, app: ASGIApp, blocks: gr.Blocks) -> None:
+        self._app, self._blocks = app, blocks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = Request(scope).query_params.get("session_hash")
+        if session in self._blocks._queue.pending_messages_per_session:
+            return await self._app(scope, receive, send)
+        event = {
+            "msg": "unexpected_error", "event_id": None, "message": "this session is over: load the page again",
+            "session_not_found": True, "success": False,
+        }  # fmt: skip
+        response = Response(f"data: {json.dumps(event)}\n\n", media_type="text/event-stream")
+        await response(scope, receive, send)
 
 
 class _Called:
