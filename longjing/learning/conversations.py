@@ -81,7 +81,8 @@ class Message(BaseModel):
         if given.get("reasoning_content"):
             raise ValueError("the reasoning stands in reasoning_content and in the content; leave one out")
         parsed = parse(content, prefilled=not content.lstrip().startswith("<think>"))
-        if not parsed.closed or any(tag in parsed.reasoning + parsed.answer for tag in _TAGS):
+        once = all(content.count(tag) <= 1 for tag in _TAGS)
+        if not (parsed.closed and once) or any(tag in parsed.reasoning + parsed.answer for tag in _TAGS):
             raise ValueError("write the content as <think>reasoning</think>answer, each tag once")
         return {**given, "content": parsed.answer, "reasoning_content": parsed.reasoning}
 

@@ -103,7 +103,7 @@ class Experts(nn.Module):
         weighted = outputs * weights.flatten()[order, None].to(x.dtype)
         return torch.zeros_like(x).index_add(0, rows, weighted.to(x.dtype))
 
-    def one_by_one(self, x: Tensor, experts: Tensor, fewest: int) -> Tensor:
+    def one_by_one(self, x: Tensor, experts: Tensor, fewest: int = 1) -> Tensor:
         """`x` `[rows, hidden]` through the expert of each, which `experts` `[rows]` name in order.
 
         A GPU waits here until it is known how many rows each has.
