@@ -77,6 +77,7 @@ class Completion:
     truncated: bool
     prefilled: bool = True
     earlier: tuple["Exchange", ...] = ()
+    closed_again: bool = False  # the reasoning was closed more than once, which the answer doesn't show
 
     @classmethod
     def parse(
@@ -89,7 +90,8 @@ class Completion:
         """Take sampled text apart. `prefilled`: the prompt already ended in `<think>`."""
         parts = reasoning.parse(text, prefilled=prefilled)
         formed = parts.well_formed and all(exchange.completion.well_formed for exchange in earlier)
-        return cls(parts.reasoning, parts.answer, parts.closed, formed, truncated, prefilled, earlier)
+        again = text.count("</think>") > 1
+        return cls(parts.reasoning, parts.answer, parts.closed, formed, truncated, prefilled, earlier, again)
 
     @classmethod
     def of(cls, turns: Sequence[Spoken]) -> Self:

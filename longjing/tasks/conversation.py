@@ -178,7 +178,7 @@ class Conversation:
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         """See `Task`. The reward has one part, `format`: ended by itself, closed, no tag in the answer."""
         answer = completion.answer.strip()
-        tags = any(tag in answer for tag in ("<think>", "</think>"))
+        tags = completion.closed_again or any(tag in answer for tag in ("<think>", "</think>"))
         format = float(completion.closed and not completion.truncated and bool(answer) and not tags)
         if not format:
             return Verdict(
