@@ -44,6 +44,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("with_page", [False, True], ids=["api", "page"], indirect=True, scope="session")
 
 
+# Of an engine. Many servers live at once here, and a process that has reserved more than the machine has can't fork.
+CACHE = 64 << 20
+
+
 @pytest.fixture(scope="session", autouse=True)
 def patience() -> Iterator[None]:
     """HTTPX gives up after 5 seconds, which is too soon on a machine that does much else."""
@@ -92,7 +96,8 @@ def serving(service: Service, rules: Rules | None = None, app: FastAPI | None = 
 
 def small(limits: Limits | None = None, **settings: Any) -> Service:
     """A service with a random network, which goes on until it is cut off."""
-    service = Service(limits=limits or Limits(rows=16, queue=64))
+    limits = limits or Limits(rows=16, queue=64)
+    service = Service(limits=replace(limits, cache_bytes=min(limits.cache_bytes, CACHE)))
     service.serve(
         "tiny", tiny.network("deepseek_v3", **({"max_position_embeddings": 512} | settings)), tiny.tokenizer()
     )
@@ -107,7 +112,7 @@ def tiny_server(with_page: bool) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def r1_server(with_page: bool) -> Iterator[Running]:
-    service = Service("cpu")
+    service = Service("cpu", limits=Limits(cache_bytes=CACHE))
     service.load("r1")
     with serving(service) as running:
         yield running

@@ -11,14 +11,14 @@ from dataclasses import replace
 import httpx
 import pytest
 import tiny
-from conftest import Running, serving, small
+from conftest import CACHE, Running, serving, small
 from test_runs_page import completion, metrics, rollout, stage_of
 
 from longjing.serving.api import Rules, build
 from longjing.serving.page import mount
 from longjing.serving.page.chat import said, shown
 from longjing.serving.page.speaking import Reply
-from longjing.serving.service import Served, Service
+from longjing.serving.service import Limits, Served, Service
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 if CHROMIUM is None and os.environ.get("LONGJING_REQUIRE_CHROMIUM"):
@@ -40,7 +40,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A page that serves r1, with one run, which has finished."""
-    service = Service("cpu")
+    service = Service("cpu", limits=Limits(cache_bytes=CACHE))
     service.load("r1")
     app = build(service)
     folder = tmp_path_factory.mktemp("runs")

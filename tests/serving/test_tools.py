@@ -6,7 +6,7 @@ from itertools import pairwise
 import httpx
 import pytest
 import tiny
-from conftest import serving
+from conftest import CACHE, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
@@ -31,7 +31,7 @@ ASKED = [{"role": "user", "content": "2+3?"}]
 def url():
     plain = tiny.tokenizer()
     tokenizer = Tokenizer(plain._backend, plain._config, TEMPLATE, "a template that knows tools")
-    service = Service(limits=Limits(rows=4))
+    service = Service(limits=Limits(rows=4, cache_bytes=CACHE))
     service.serve("tiny", tiny.network("llama", max_position_embeddings=2048), tokenizer)
     with serving(service) as running:
         yield f"{running.url}/v1/chat/completions"
