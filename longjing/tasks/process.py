@@ -117,12 +117,13 @@ class TaskProcess:
         context: Any = multiprocessing.get_context("spawn" if made else "fork")
         self._line, other = context.Pipe()
         make = self._task if made else _Itself(self._task)
-        self._process = context.Process(target=_serve, args=(make, other, self._elsewhen, os.getpid()))
+        process = context.Process(target=_serve, args=(make, other, self._elsewhen, os.getpid()))
         before = os.environ.get("PYTHONHASHSEED")
         try:
             if self._elsewhen:
                 os.environ["PYTHONHASHSEED"] = "2" if before == "1" else "1"
-            self._process.start()
+            process.start()
+            self._process = process
         finally:
             if before is not None:
                 os.environ["PYTHONHASHSEED"] = before
