@@ -5,10 +5,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import httpx
 import pytest
 import tiny
 from fastapi import FastAPI
@@ -40,6 +42,15 @@ page_is_on = False
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.module.__name__ in BOTH:
         metafunc.parametrize("with_page", [False, True], ids=["api", "page"], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """HTTPX gives up after 5 seconds, which is too soon on a machine that does much else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("get", "post", "request", "stream"):
+            patch.setattr(httpx, name, partial(getattr(httpx, name), timeout=60))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
