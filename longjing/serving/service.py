@@ -116,11 +116,11 @@ class Served:
             if not tokens and self.tokenizer.bos_id is not None:
                 tokens = [self.tokenizer.bos_id]
             self._refuse_unknown(tokens, "prompt")
-            longest = self._longest(len(tokens), asked.max_tokens or 1, "prompt")
+            longest = self._longest(len(tokens), asked.max_tokens, "prompt")
             notices = self._shortened(asked.max_tokens, longest)
             scoring = asked.logprobs if asked.echo else None
             for seed in self._seeds(asked.seed, asked.n, number):
-                sampling = self._sampling(asked, longest, seed, asked.logprobs or 0, asked.stops)
+                sampling = self._sampling(asked, longest or 1, seed, asked.logprobs or 0, asked.stops)
                 request = Request(tokens, sampling, keep=len(tokens) + longest)
                 jobs.append(
                     Job(request, None, scoring=scoring, only_prompt=not asked.max_tokens, notices=notices)
@@ -211,11 +211,12 @@ class Served:
             raise Refused(text, parameter)
 
     def _longest(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
-        """Tokens of the reply: what is wanted, as far as the context has room for it."""
+        """Tokens of the reply: what is wanted, as far as the context has room for it. None are wanted of a prompt that
+        is only scored, which may fill the context."""
         room = self.length - prompt
-        if room < 1:
+        if room < (wanted != 0):
             raise self._too_long(str(prompt), parameter)
-        return min(wanted or room, room)
+        return room if wanted is None else min(wanted, room)
 
     def _too_long(self, tokens: str, parameter: str) -> Refused:
         """In the words that OpenAI's clients look for."""

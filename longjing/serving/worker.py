@@ -173,7 +173,8 @@ class Worker:
         Raises UserError for a request that could never run, Busy and Closed.
         """
         for job in jobs:
-            self.engine.check(job.request)
+            if not (job.only_prompt and job.request.prompt):  # which is scored without the cache
+                self.engine.check(job.request)
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._closed:

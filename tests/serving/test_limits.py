@@ -107,6 +107,9 @@ def test_the_context_is_what_the_cache_can_hold():
         reply = httpx.post(url, json={"prompt": [5] * length})
         assert reply.status_code == 400 and reply.json()["error"]["code"] == "context_length_exceeded"
         assert httpx.post(url, json={"prompt": prompt, "max_tokens": length - 10}).status_code == 200
+        scored = {"echo": True, "logprobs": 0, "max_tokens": 0}  # which needs no room for a reply
+        for most, status in ((length, 200), (length + 1, 400)):
+            assert httpx.post(url, json=scored | {"prompt": [5] * most}).status_code == status
 
 
 def test_a_model_can_come_while_others_are_told_of():
