@@ -35,7 +35,7 @@ class Running:
 
 
 # Whatever is said of requests, sizes and clients holds with the page on and off.
-BOTH = {"test_fuzz", "test_limits", "test_conformance", "test_chaos", "test_door"}
+BOTH = {"test_fuzz", "test_limits", "test_chaos", "test_door"}
 page_is_on = False
 
 
