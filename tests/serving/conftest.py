@@ -58,15 +58,6 @@ def patience() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def patience() -> Iterator[None]:
-    """HTTPX gives up after 5 seconds, which is too soon on a machine that does much else."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("get", "post", "request", "stream"):
-            patch.setattr(httpx, name, partial(getattr(httpx, name), timeout=60))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
 def with_page(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Whether the servers of a test have the page."""
     global page_is_on
