@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import longjing
-from longjing.engine import Engine, Request, Sampling
-from longjing.engine.random import sample_seed
 from longjing.evaluation.statistics import Interval
-from longjing.tasks.base import Completion
+from longjing.generation.native import Engine, Request, Sampling
+from longjing.generation.random import sample_seed
+from longjing.problems.problem import Completion
 
 
 def parser(description: str | None, problems: int) -> ArgumentParser:

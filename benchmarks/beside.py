@@ -3,7 +3,7 @@
     python benchmarks/beside.py --models r1 --out benchmarks/results/beside.json
 
 The puzzles and the sums are test problems, in the task's own words. Questions beyond it are those of
-`longjing.learning.corpus.limits`: the wordings were read, the numbers are drawn anew (a few questions with small ones
+`longjing.toys.corpus.limits`: the wordings were read, the numbers are drawn anew (a few questions with small ones
 may have been read as they are). Declined is whatever ends without a boxed answer; ordinary problems shouldn't be.
 """
 
@@ -18,11 +18,11 @@ from common import measure_machine, report
 
 from longjing import tasks
 from longjing.evaluation.statistics import pass_at_1
-from longjing.learning.corpus import limits
-from longjing.learning.corpus.worked import SUMS
-from longjing.tasks import EVERYDAY
-from longjing.tasks.answer import boxed
-from longjing.tasks.base import Completion, Problem, Task
+from longjing.problems.answer import boxed
+from longjing.problems.problem import Completion, Problem, Task
+from longjing.toys import EVERYDAY
+from longjing.toys.corpus import limits
+from longjing.toys.corpus.worked import SUMS
 
 UNREAD = 10**9  # from here on, seeds that no run draws from
 Asked = tuple[str, str, Callable[[Completion], bool]]  # a prompt, its name, what a completion has to be

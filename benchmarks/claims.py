@@ -129,8 +129,8 @@ def _accepted(run: RunDirectory) -> Pair:
     """The share of drafts that are accepted while the network solves held-out problems, against the paper's least."""
     import longjing
     from longjing import tasks
-    from longjing.engine import Engine
     from longjing.evaluation import evaluate
+    from longjing.generation.native import Engine
 
     network, tokenizer = longjing.load(run.stage("full").model_path)
     engine = Engine(network, tokenizer, speculate=True)

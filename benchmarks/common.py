@@ -21,7 +21,7 @@ import torch
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device, choose_dtype
-from longjing.model.files import load_model
+from longjing.model.store.checkpoint import load_model
 from longjing.planning.machine import Machine, measure
 from longjing.runs import RunDirectory
 

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from common import build_model, fastest, measure_machine, parser, peak_bytes, place, report, summarise
 
-from longjing.engine.engine import Engine
-from longjing.engine.request import Request, Sampling
+from longjing.generation.native.engine import Engine
+from longjing.generation.request import Request, Sampling
 from longjing.model.config import ModelConfig
-from longjing.model.files import load_model, save_model
+from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
 from longjing.planning.machine import Machine, synchronise
 

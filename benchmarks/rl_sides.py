@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from common import peak_bytes
 
-from longjing.engine.dialogue import Dialogue
-from longjing.engine.request import Generation, Sampling
+from longjing.generation.dialogue import Dialogue
+from longjing.generation.request import Generation, Sampling
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import draw_problems, judge_group
 from longjing.model.device import DTYPES, keep_freed_memory
-from longjing.model.files import save_model
+from longjing.model.store.checkpoint import save_model
 from longjing.planning.machine import synchronise
-from longjing.tasks.base import Completion, Problem, Split, Task, Verdict
+from longjing.problems.problem import Completion, Problem, Split, Task, Verdict
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 

@@ -34,17 +34,17 @@ import torch
 from common import fastest, measure_machine, report
 from rl_sides import SIDES, EarlyLetters, Setting, Step, serve
 
-from longjing.engine.engine import Engine
 from longjing.evaluation import evaluate
+from longjing.generation.native.engine import Engine
 from longjing.learning.reinforcement import ReinforcementSettings, TaskSettings
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device
-from longjing.model.files import load_model, resolve, save_model
+from longjing.model.store.checkpoint import load_model, resolve, save_model
 from longjing.planning import flops
 from longjing.planning.machine import Machine
+from longjing.problems.problem import Task
 from longjing.recipe import loading
-from longjing.tasks.base import Task
 from longjing.text.tokenizer import Tokenizer
 
 

@@ -22,9 +22,9 @@ import torch
 from common import measure_machine, report
 
 from longjing import tasks
-from longjing.tasks.code import CodeData, hidden_tests
-from longjing.tasks.sandbox import CallTest, Sandbox, Wasm, judge_program, run_tests
-from longjing.tasks.sandbox.wasm import absent
+from longjing.sandbox import CallTest, Sandbox, Wasm, judge_program, run_tests
+from longjing.sandbox.wasm import absent
+from longjing.toys.code.task import CodeData, hidden_tests
 
 PROGRAM = "import json\nprint(json.dumps(sum(n * n for n in range(1000))))"
 PRINTS = b"332833500\n"

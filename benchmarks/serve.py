@@ -33,7 +33,7 @@ from typing import Any
 from common import fastest, measure_machine, parser, place, report
 from serve_sides import Answer, Server, engine, llama_cpp, longjing, problems, transformers
 
-from longjing.model.files import load_model
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 
 WARM = 0.2  # share of a level's seconds: all clients start at once

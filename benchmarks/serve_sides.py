@@ -21,17 +21,18 @@ import psutil
 from common import place
 
 from longjing import tasks
-from longjing.engine import Engine, Request, Sampling
-from longjing.model.files import load_model, resolve
+from longjing.generation.native import Engine, Request, Sampling
+from longjing.model.store.checkpoint import load_model, resolve
 from longjing.serving.service import TEMPERATURE, TOP_P
 from longjing.text import Tokenizer
+from longjing.toys import EVERYDAY
 
 Body = dict[str, Any]
 
 
 def problems(seed: int) -> Iterator[str]:
     """What clients ask: problems of all four tasks, the same for all sides."""
-    parts = [{"name": name} for name in tasks.EVERYDAY]
+    parts = [{"name": name} for name in EVERYDAY]
     return (problem.prompt for problem in tasks.get("mixture", parts=parts).problems("train", seed))
 
 

@@ -63,8 +63,8 @@ def decode(pipe: Connection, name: str, options: Namespace) -> None:
     """A process that decodes a batch with so many threads whenever it is asked, and answers with tokens a second."""
     import torch
 
-    from longjing.engine.engine import Engine
-    from longjing.engine.request import Request, Sampling
+    from longjing.generation.native.engine import Engine
+    from longjing.generation.request import Request, Sampling
     from longjing.model.config import ModelConfig
     from longjing.model.decoder import Decoder
 

@@ -2,9 +2,9 @@
 
     python benchmarks/verifiers.py --out benchmarks/results/verifiers.json
 
-Accuracy is over `tests/tasks/verdicts.jsonl`, whose cases were collected because verifiers err on them; a verdict that
-isn't given counts as none, neither right nor false. Speed is over generated answers, all different so that nothing is
-remembered, on one process each: numbers, which rules decide, and surds, which only algebra can compare.
+Accuracy is over `tests/verdicts/verdicts.jsonl`, whose cases were collected because verifiers err on them; a verdict
+that isn't given counts as none, neither right nor false. Speed is over generated answers, all different so that
+nothing is remembered, on one process each: numbers, which rules decide, and surds, which only algebra can compare.
 """
 
 import json
@@ -16,10 +16,11 @@ from typing import Any
 
 from common import measure_machine, parser, place, report
 
-from longjing.tasks import Completion, Problem, verifiers
-from longjing.tasks.verifiers.pool import Pool
+from longjing import verifiers
+from longjing.tasks import Completion, Problem
+from longjing.verifiers.pool import Pool
 
-CORPUS = Path(__file__).parents[1] / "tests" / "tasks" / "verdicts.jsonl"
+CORPUS = Path(__file__).parents[1] / "tests" / "verdicts" / "verdicts.jsonl"
 Compare = Callable[[str, str], bool | None]
 
 

@@ -3,7 +3,7 @@
     python benchmarks/wordings.py --models r1 --out benchmarks/results/wordings.json
 
 Test problems of difficulty 2, the same for every model and condition; differences are paired by problem. Typed prompts
-are those of `longjing.learning.wordings`, which fine-tuning reads of training problems.
+are those of `longjing.toys.paraphrase`, which fine-tuning reads of training problems.
 """
 
 from argparse import Namespace
@@ -17,12 +17,12 @@ from asking import ask, engine_of, figures, parser, user
 from common import measure_machine, report
 
 from longjing import tasks
-from longjing.engine import Engine
 from longjing.evaluation.statistics import paired_difference, pass_at_1
-from longjing.learning.readable import written_answer
-from longjing.learning.wordings import as_typed
-from longjing.tasks import EVERYDAY
-from longjing.tasks.base import Problem, Task
+from longjing.generation.native import Engine
+from longjing.problems.problem import Problem, Task
+from longjing.toys import EVERYDAY
+from longjing.toys.paraphrase import as_typed
+from longjing.toys.readable import written_answer
 
 CONDITIONS = ("as worded", "as typed", "in the third turn")
 

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from longjing.tasks import Completion, Problem, Split, Verdict, split_of
-from longjing.tasks.verifiers import Rubric
+from longjing.verifiers import Rubric
 
 ASKS = {"sum": "the sum of", "len": "how many there are of", "max": "the largest of"}
 

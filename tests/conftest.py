@@ -8,7 +8,7 @@ import tiny
 import torch
 from hypothesis import settings
 
-from longjing import tasks
+from longjing.problems import registry
 
 # A machine may be busy; a deadline would call that a defect.
 settings.register_profile("longjing", deadline=None)
@@ -34,5 +34,5 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tasks of `tiny`, under the names `letters` and `talks`."""
-    monkeypatch.setitem(tasks._TASKS, "letters", tiny.Letters)
-    monkeypatch.setitem(tasks._TASKS, "talks", tiny.Talks)
+    monkeypatch.setitem(registry._TASKS, "letters", tiny.Letters)
+    monkeypatch.setitem(registry._TASKS, "talks", tiny.Talks)

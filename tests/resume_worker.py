@@ -22,8 +22,8 @@ import tiny
 import torch._dynamo  # noqa: F401  the first optimiser imports it, which takes longer than a whole run here
 from rich.console import Console
 
-from longjing import tasks
 from longjing.errors import UserError
+from longjing.problems import registry
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
 
@@ -60,7 +60,7 @@ def arm(place: str, turn: int, mode: str) -> None:
 
 def work(recipe: str, out: str, strike: list[Any] | None) -> int:
     """Run the recipe; returns the exit status, as the command does."""
-    tasks._TASKS["letters"] = tiny.Letters  # type: ignore[assignment]
+    registry._TASKS["letters"] = tiny.Letters  # type: ignore[assignment]
     if strike:
         arm(*strike)
     try:

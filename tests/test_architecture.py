@@ -10,12 +10,14 @@ import longjing
 PACKAGE = Path(longjing.__file__).parent
 FLOORS = {
     "errors": 0,
-    "model": 1, "text": 1,
-    "engine": 2, "tasks": 2, "runs": 2,
-    "evaluation": 3, "planning": 3,
-    "learning": 4, "data": 4,
-    "recipe": 5, "serving": 5, "chat": 5,
-    "cli": 6, "__init__": 6, "__main__": 7,
+    "model": 1, "text": 1, "sandbox": 1,
+    "problems": 2,
+    "verifiers": 3,
+    "generation": 4, "tasks": 4, "toys": 4, "runs": 4,
+    "evaluation": 5, "planning": 5, "chat": 5,
+    "learning": 6, "data": 6,
+    "recipe": 7, "serving": 7,
+    "cli": 8, "__init__": 8, "__main__": 9,
 }  # fmt: skip
 
 

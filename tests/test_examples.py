@@ -13,9 +13,9 @@ from longjing.learning.conversations import read_conversations
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
 from longjing.runs import RunDirectory
+from longjing.sandbox import layers
 from longjing.tasks import Completion, Problem
 from longjing.tasks.check import check
-from longjing.tasks.sandbox import layers
 
 ROOT = Path(__file__).parent.parent
 QUICK = [

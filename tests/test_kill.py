@@ -159,9 +159,12 @@ def test_killed_at_random_moments(
 
 
 REPLACE, UNLINK, RENAME, FSYNC, RMTREE = "os:replace", "os:unlink", "os:rename", "os:fsync", "shutil:rmtree"
-SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.files:save_file"
+SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.store.checkpoint:save_file"
 APPEND, FINISH = "longjing.runs.jsonl:JsonLines.append", "longjing.runs.directory:StageDirectory.finish"
-UPDATE, DECODE = "longjing.learning.optimizers:Optimizers.step", "longjing.engine.engine:Engine.step"
+UPDATE, DECODE = (
+    "longjing.learning.optimizers:Optimizers.step",
+    "longjing.generation.native.engine:Engine.step",
+)
 REFERENCE = "longjing.learning.reinforcement:copy_weights"
 
 STRIKES = [

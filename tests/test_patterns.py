@@ -26,25 +26,25 @@ SECONDS = 0.3  # of this process's own time, so that a busy machine is no matter
 CALLS = ("compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
 # Modules whose every pattern sees texts of so many characters at most.
 BOUNDED = {
-    "longjing.tasks.expression": 600,  # `plain` and `read_number` refuse what is longer
-    "longjing.tasks.verifiers.numbers": 600,
-    "longjing.tasks.verifiers.mathematics": 2_000,
-    "longjing.tasks.verifiers.equality": 2_000,  # as above, and in a process with a limit on its time
-    "longjing.tasks.verifiers.texts": 2_000,
-    "longjing.tasks.hacks": 10_000,  # prompts of one's own problems
-    "longjing.recipe.document": 2_000,  # one value of one's own recipe
-    "longjing.learning.corpus.arithmetic": 2_000,  # expressions that the package wrote
+    "longjing.problems.expression": 600,  # `plain` and `read_number` refuse what is longer
+    "longjing.verifiers.numbers": 600,
+    "longjing.verifiers.mathematics": 2_000,
+    "longjing.verifiers.equality": 2_000,  # as above, and in a process with a limit on its time
+    "longjing.verifiers.string_match": 2_000,
+    "longjing.tasks.check.hacks": 10_000,  # prompts of one's own problems
+    "longjing.recipe.yaml_document": 2_000,  # one value of one's own recipe
+    "longjing.toys.arithmetic.corpus": 2_000,  # expressions that the package wrote
 }
 # Patterns that are made as the program runs.
 MADE = {
     "longjing.text.tokenizer": 2,  # names of tokens, escaped
     "longjing.learning.conversations": 1,  # the same
-    "longjing.tasks.verifiers.worker": 1,  # a user's pattern, in a process with a limit on its time
-    "longjing.tasks.verifiers.texts": 1,  # the same, compiled to see whether it can be
-    "longjing.tasks.verifiers.judge": 1,  # names of a template's tags, escaped, behind one class of characters
-    "longjing.tasks.verifiers.equality.structure": 2,  # signs of the package's own; an unknown's name, escaped
-    "longjing.tasks.problem_checks": 1,  # an answer, escaped, behind a mark; spaces stand alone in what it searches
-    "longjing.tasks.language": 1,  # tried below
+    "longjing.verifiers.worker": 1,  # a user's pattern, in a process with a limit on its time
+    "longjing.verifiers.string_match": 1,  # the same, compiled to see whether it can be
+    "longjing.verifiers.judge": 1,  # names of a template's tags, escaped, behind one class of characters
+    "longjing.verifiers.equality.structure": 2,  # signs of the package's own; an unknown's name, escaped
+    "longjing.tasks.check.problem_checks": 1,  # an answer, escaped, behind a mark; spaces stand alone in it
+    "longjing.problems.language": 1,  # tried below
 }
 
 
@@ -241,7 +241,7 @@ def test_no_pattern_of_the_package_takes_longer_than_its_text(path: Path, name: 
 
 
 def test_the_pattern_that_a_table_makes_is_linear() -> None:
-    from longjing.tasks.language import _marked_token
+    from longjing.problems.language import _marked_token
 
     assert slow(Found("language.py", _marked_token(), ("finditer",), 20_000)) is None
 

@@ -10,13 +10,13 @@ from transformers import AutoModelForCausalLM
 
 import longjing
 from longjing import tasks
-from longjing.engine import Engine, Request, Sampling
 from longjing.evaluation import evaluate
-from longjing.model.files import SHIPPED, shipped
+from longjing.generation.native import Engine, Request, Sampling
+from longjing.model.store.checkpoint import SHIPPED, shipped
+from longjing.problems.answer import boxed
+from longjing.problems.expression import parse_expression
 from longjing.recipe.card import about
 from longjing.serving.page.chat import EXAMPLES
-from longjing.tasks.answer import boxed
-from longjing.tasks.expression import parse_expression
 from longjing.text.reasoning import parse
 from longjing.text.template import Message
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from longjing.engine.dialogue import Dialogue
-from longjing.engine.request import Generation, Sampling
+from longjing.generation.dialogue import Dialogue
+from longjing.generation.request import Generation, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.files import save_model
-from longjing.tasks.base import Completion, Problem, Split, Verdict
+from longjing.model.store.checkpoint import save_model
+from longjing.problems.problem import Completion, Problem, Split, Verdict
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 

@@ -231,7 +231,7 @@ def _measured(
     """The rows with the model's rates, and what is to be said about them."""
     from longjing import tasks
     from longjing.data.difficulty import fingerprint, measure
-    from longjing.evaluation import Endpoint, Local, Procedure, Respondent
+    from longjing.evaluation import Endpoint, EvalConfig, Local, ModelClient
     from longjing.recipe.loading import parse_settings
     from longjing.tasks.listed import ListedTask
 
@@ -239,9 +239,9 @@ def _measured(
     if not isinstance(task, ListedTask):
         raise UserError(f"{file} has no list of problems to choose from: give a file of them")
     total = len(list(task.placed()))
-    procedure = Procedure(total, samples, *drawn)
+    procedure = EvalConfig(total, samples, *drawn)
     console = Console(stderr=True)
-    respondent: Respondent
+    respondent: ModelClient
     if base_url is None:
         engine, tokenizer = load_engine(model, device, dtype, console)
         respondent, whose = Local(engine, tokenizer), {"weights": fingerprint(engine.model)}

@@ -7,8 +7,8 @@ def describe() -> None:
 
     import torch
 
+    from longjing.model.batch_invariance import in_words
     from longjing.model.device import choose_device
-    from longjing.model.invariance import in_words
     from longjing.planning.machine import name_of
 
     threads = torch.get_num_threads()

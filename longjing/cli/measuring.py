@@ -156,7 +156,7 @@ def compare(
     from longjing.evaluation import Comparison, Evaluation, Price
     from longjing.evaluation.benchmarks import find
     from longjing.evaluation.compare import Asked, require_same
-    from longjing.model.files import load_model, resolve
+    from longjing.model.store.checkpoint import load_model, resolve
     from longjing.recipe.loading import parse_settings
     from longjing.text.tokenizer import Tokenizer
 
@@ -201,12 +201,12 @@ def compare(
 def _local(
     model: str, device: str, dtype: str, max_tokens: int | None, console: Console
 ) -> tuple[Any, dict[str, Any]]:
-    """The model here as a respondent, its FLOPs counted, and what the certificate says of it. A `max_tokens` that
+    """The model here as a respondent, its FLOPs counted, and what the provenance says of it. A `max_tokens` that
     somebody asked for is kept or refused, the procedure's own gives way to the context."""
     from functools import partial
 
     from longjing.evaluation import Local
-    from longjing.model.files import resolve
+    from longjing.model.store.checkpoint import resolve
     from longjing.planning import flops
     from longjing.runs.files import digest
 
@@ -221,12 +221,12 @@ def _local(
 
 
 def _measured(respondent: Any, task: Any, procedure: Any, made_by: dict[str, Any], **stated: Any) -> Any:
-    """`evaluation.measure` with a progress bar, and a certificate."""
+    """`evaluation.measure` with a progress bar, and its provenance."""
     from longjing.evaluation import measure
 
-    certificate = {"version": version("longjing"), **made_by}
+    provenance = {"version": version("longjing"), **made_by}
     with progress(procedure.problems * procedure.samples) as advance:
-        return measure(respondent, task, procedure, on_progress=advance, certificate=certificate, **stated)
+        return measure(respondent, task, procedure, on_progress=advance, provenance=provenance, **stated)
 
 
 def _electricity() -> float:

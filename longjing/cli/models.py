@@ -34,7 +34,8 @@ def chat(
 
         longjing chat base --temperature 0
     """
-    from longjing.chat import ChatModel, Conversation, converse
+    from longjing.chat.session import ChatModel, ChatSession
+    from longjing.cli.terminal import converse
     from longjing.recipe.running import task_of
 
     console = Console(highlight=False)
@@ -44,7 +45,7 @@ def chat(
         limit = engine.model.config.max_position_embeddings
         return ChatModel(name, engine, tokenizer, limit, task_of(name))
 
-    conversation = Conversation(load(model), temperature, max_tokens, seed)
+    conversation = ChatSession(load(model), temperature, max_tokens, seed)
     if budget is not None:
         conversation.budget = budget
     converse(conversation, load, console)
@@ -75,7 +76,7 @@ def export(
 
 def models() -> None:
     """List the models that come with the package; `longjing chat NAME` talks to one."""
-    from longjing.model.files import SHIPPED, shipped
+    from longjing.model.store.checkpoint import SHIPPED, shipped
     from longjing.recipe.card import about
 
     show_table("models", [(name, about(SHIPPED / name / "README.md")) for name in shipped()], Console())
@@ -84,7 +85,7 @@ def models() -> None:
 def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:
     """An engine for the model, and its tokenizer; says what was chosen."""
     import longjing
-    from longjing.engine import Engine
+    from longjing.generation.native import Engine
 
     network, tokenizer = longjing.load(model, device, dtype)
     weight = network.embed_tokens.weight

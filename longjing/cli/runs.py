@@ -89,7 +89,7 @@ def run(
 def _page(folder: Path, console: Console) -> "Iterator[subprocess.Popen[bytes] | None]":
     """The page, if there is somebody to look at it; gives its process."""
     try:
-        from longjing.serving.beside import has_display, page_beside
+        from longjing.cli.page_process import has_display, page_beside
     except ImportError as error:
         raise UserError(f"the page needs more packages ({error}): pip install 'longjing[serve]'") from error
     if not has_display():

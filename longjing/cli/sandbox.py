@@ -29,8 +29,8 @@ def check_sandbox(sandbox: Choice = "") -> None:
         longjing sandbox check
         longjing sandbox check --sandbox wasm
     """
-    from longjing.tasks.sandbox import layers, open_sandbox
-    from longjing.tasks.sandbox.wasm import absent
+    from longjing.sandbox import layers, open_sandbox
+    from longjing.sandbox.wasm import absent
 
     rows = [("layer", "here", "without it")]
     for layer in layers():
@@ -65,17 +65,17 @@ def run_program(
         longjing sandbox run program.py --stdin input.txt
         longjing sandbox run program.py --sandbox wasm
     """
-    from longjing.tasks.sandbox import Limits, Runner, SandboxError, Unsafe, open_sandbox, printable
+    from longjing.sandbox import SandboxError, SandboxLimits, SandboxRunner, Unsafe, open_sandbox, printable
 
     if unsafe and sandbox:
         raise UserError(f"--unsafe or --sandbox {sandbox}, not both")
 
-    limits = Limits(seconds, max(1, round(seconds)), memory)
+    limits = SandboxLimits(seconds, max(1, round(seconds)), memory)
     program, given = _read(file).decode("utf-8", errors="surrogateescape"), _read(stdin) if stdin else b""
     errors = Console(stderr=True)
     if unsafe:
         say(errors, "no isolation: this program may do all that you may", "bold red")
-    runner: Runner = Unsafe(limits) if unsafe else open_sandbox(limits, sandbox)
+    runner: SandboxRunner = Unsafe(limits) if unsafe else open_sandbox(limits, sandbox)
     try:
         outcome = runner.run(program, given)
     except SandboxError as error:

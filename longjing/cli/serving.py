@@ -79,10 +79,10 @@ def serve(
             -d '{"messages": [{"role": "user", "content": "What is 34+57?"}]}'
     """
     try:
-        from longjing.serving.api import Rules, build
+        from longjing.serving.api import ApiConfig, build
         from longjing.serving.door import hosts, refuse_key
         from longjing.serving.server import address, listen, run
-        from longjing.serving.service import Limits, Service
+        from longjing.serving.service import EngineLimits, Service
 
         if page:
             from longjing.serving.page import mount
@@ -102,7 +102,7 @@ def serve(
     local = ip_address(bound.getsockname()[0]).is_loopback
     # By default a core is left to those who bring the work.
     torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
-    limits = Limits(max_batch, queue, cache_mb << 20, prefix_mb << 20, threads)
+    limits = EngineLimits(max_batch, queue, cache_mb << 20, prefix_mb << 20, threads)
     service = Service(device, dtype, limits)
     for name in models or ["r1"]:
         served = service.load(name)
@@ -111,7 +111,7 @@ def serve(
             f"{served.name}: {served.parameters / 1e6:.1f} million parameters, context {served.length}",
             "dim",
         )
-    app = build(service, Rules(api_key, timeout, max_request_mb << 20, tuple(cors or ()), names))
+    app = build(service, ApiConfig(api_key, timeout, max_request_mb << 20, tuple(cors or ()), names))
     if page:
         mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)
     if not (local or api_key):

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from longjing.errors import UserError
-from longjing.evaluation.evaluate import Procedure
-from longjing.evaluation.respondents import Progress, Question, Respondent
+from longjing.evaluation.evaluate import EvalConfig
+from longjing.evaluation.model_client import ModelClient, Progress, Question
+from longjing.problems.problem import Problem, verdict_of
 from longjing.runs.files import disk_errors, to_json, write_lines
 from longjing.runs.jsonl import JsonLines, read_jsonl
-from longjing.tasks.base import Problem, verdict_of
 from longjing.tasks.listed import ListedTask
 from longjing.tasks.rows import Row, placed_rows
 
@@ -65,9 +65,9 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 def measure(
-    respondent: Respondent,
+    respondent: ModelClient,
     task: ListedTask,
-    procedure: Procedure,
+    procedure: EvalConfig,
     model: Row,
     kept: Path,
     *,

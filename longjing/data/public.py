@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.evaluation.examination import REASON
+from longjing.evaluation.benchmark_task import REASON
 from longjing.evaluation.sources import snapshot
-from longjing.tasks.answer import boxed
-from longjing.tasks.complaints import nearest
+from longjing.problems.answer import boxed
+from longjing.problems.complaints import nearest
 from longjing.tasks.rows import READERS, Row, streamed_rows
-from longjing.tasks.verifiers.code import MOST_TESTS
+from longjing.verifiers.code_execution import MOST_TESTS
 
 BOXED = f"\n\n{REASON}"  # as the evaluations ask
 PROGRAM = (

@@ -2,12 +2,12 @@
 
 from longjing.evaluation.compare import Comparison, compare
 from longjing.evaluation.endpoint import Endpoint
-from longjing.evaluation.evaluate import Procedure, evaluate, measure, normalise
-from longjing.evaluation.respondents import Local, Respondent
+from longjing.evaluation.evaluate import EvalConfig, evaluate, measure, normalise
+from longjing.evaluation.model_client import Local, ModelClient
 from longjing.evaluation.result import Evaluation, Price, Record
 from longjing.evaluation.statistics import Interval
 
 __all__ = [
-    "Comparison", "Endpoint", "Evaluation", "Interval", "Local", "Price", "Procedure", "Record", "Respondent",
+    "Comparison", "Endpoint", "Evaluation", "Interval", "Local", "Price", "EvalConfig", "Record", "ModelClient",
     "compare", "evaluate", "measure", "normalise",
 ]  # fmt: skip

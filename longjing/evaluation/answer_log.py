@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from longjing.engine.dialogue import Spoken
 from longjing.errors import UserError
-from longjing.evaluation.respondents import Answer
+from longjing.evaluation.model_client import Answer
+from longjing.generation.dialogue import Spoken
+from longjing.problems.problem import Completion
 from longjing.runs.files import disk_errors
 from longjing.runs.jsonl import JsonLines, read_jsonl
-from longjing.tasks.base import Completion
 
 _LINE_START = b'{"base_url"'
 # What OpenAI, vLLM, SGLang, TGI, llama.cpp, Mistral, Gemini, Anthropic, DeepSeek and OpenRouter say, in lower case.

@@ -12,12 +12,12 @@ from typing import Any
 
 from longjing import tasks
 from longjing.errors import UserError
-from longjing.evaluation.evaluate import Procedure
-from longjing.evaluation.examination import Choice, Examination, Mathematics
+from longjing.evaluation.benchmark_task import BenchmarkTask, Choice, Mathematics
+from longjing.evaluation.evaluate import EvalConfig
 from longjing.evaluation.sources import INSTEAD, download
+from longjing.problems.complaints import nearest
+from longjing.problems.problem import Task
 from longjing.runs.files import digest
-from longjing.tasks.base import Task
-from longjing.tasks.complaints import nearest
 from longjing.tasks.rows import read_rows
 
 
@@ -25,7 +25,7 @@ from longjing.tasks.rows import read_rows
 class Benchmark:
     """A file of a data set on the Hub, as of a revision, with `problems` rows; `samples` of each (k)."""
 
-    kind: type[Examination]
+    kind: type[BenchmarkTask]
     problems: int
     samples: int
     repository: str
@@ -33,8 +33,8 @@ class Benchmark:
     revision: str
 
     @property
-    def procedure(self) -> Procedure:
-        return Procedure(self.problems, self.samples, temperature=0.6, top_p=0.95, max_tokens=32_768)
+    def procedure(self) -> EvalConfig:
+        return EvalConfig(self.problems, self.samples, temperature=0.6, top_p=0.95, max_tokens=32_768)
 
 
 BENCHMARKS = {
@@ -58,14 +58,14 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
-def find(name: str, **settings: Any) -> tuple[Task, Procedure]:
+def find(name: str, **settings: Any) -> tuple[Task, EvalConfig]:
     """A task or benchmark by its name, with how it is measured if nothing else is asked for.
 
     A benchmark has one setting: `file`, a local file of the same form. Raises UserError for an unknown name,
     an impossible setting, and problems that can't be had.
     """
-    if name in tasks.names() or tasks.elsewhere(name):
-        return tasks.get(name, **settings), Procedure(max_tokens=512)
+    if name in tasks.names() or tasks.is_external(name):
+        return tasks.get(name, **settings), EvalConfig(max_tokens=512)
     if name not in BENCHMARKS:
         known = [*tasks.names(), *BENCHMARKS]
         raise UserError(
@@ -77,7 +77,7 @@ def find(name: str, **settings: Any) -> tuple[Task, Procedure]:
     return examination, replace(BENCHMARKS[name].procedure, problems=rows)
 
 
-def load(name: str, file: Any = None, **others: Any) -> Examination:
+def load(name: str, file: Any = None, **others: Any) -> BenchmarkTask:
     """The benchmark, from `file` or from the Hub. Its settings say which file it was, by name and SHA-256."""
     if others:
         raise UserError(f"{name} has no setting {next(iter(others))!r}: the only one is 'file', a local file")

@@ -6,10 +6,10 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.evaluation import statistics
-from longjing.evaluation.evaluate import Procedure, problems_of
+from longjing.evaluation.evaluate import EvalConfig, problems_of
 from longjing.evaluation.result import Evaluation
 from longjing.evaluation.statistics import Interval
-from longjing.tasks.base import Task
+from longjing.problems.problem import Task
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Asked:
         return cls(of, [record.id for record in records], [record.gold for record in records])
 
     @classmethod
-    def by(cls, task: Task, procedure: Procedure) -> "Asked":
+    def by(cls, task: Task, procedure: EvalConfig) -> "Asked":
         """What a measurement will ask."""
         problems = problems_of(task, procedure)
         of = f"{len(problems)} of {task.name} {task.settings}"

@@ -22,13 +22,13 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from longjing.engine.dialogue import Spoken
-from longjing.engine.request import Sampling
 from longjing.errors import UserError
 from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
 from longjing.evaluation.chat_completions import PassingTroubleError, excerpt, read, seconds_until
-from longjing.evaluation.respondents import Answer, Answers, Progress, Question
-from longjing.tasks.base import Completion
+from longjing.evaluation.model_client import Answer, Answers, Progress, Question
+from longjing.generation.dialogue import Spoken
+from longjing.generation.request import Sampling
+from longjing.problems.problem import Completion
 from longjing.text.template import Message as Chat
 
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Endpoint:
         self._opener = urllib.request.build_opener(_AsItIs)
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        """See `Respondent`. Asks only what the file of answers doesn't hold yet.
+        """See `ModelClient`. Asks only what the file of answers doesn't hold yet.
 
         Conversations go turn by turn: when all have had one, those that were answered go on.
         """

@@ -7,13 +7,14 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
-from longjing.engine.random import sample_seed
-from longjing.engine.request import Generator, Sampling
 from longjing.errors import UserError
-from longjing.evaluation.respondents import Answer, CountFlops, Local, Progress, Question, Respondent
+from longjing.evaluation.model_client import Answer, CountFlops, Local, ModelClient, Progress, Question
 from longjing.evaluation.result import Evaluation, Price, Record
-from longjing.tasks.answer import boxed
-from longjing.tasks.base import (
+from longjing.generation.random import sample_seed
+from longjing.generation.request import Generator, Sampling
+from longjing.problems.answer import boxed
+from longjing.problems.expression import ExpressionError, parse_number, plain
+from longjing.problems.problem import (
     Completion,
     Problem,
     Split,
@@ -25,12 +26,11 @@ from longjing.tasks.base import (
     verdict_of,
     vote_of,
 )
-from longjing.tasks.expression import ExpressionError, parse_number, plain
 from longjing.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Procedure:
+class EvalConfig:
     """How many problems, how many samples of each, and how they are drawn. There is never a system prompt.
 
     Raises UserError for settings that make no sense.
@@ -53,7 +53,7 @@ class Procedure:
             )
         self.sampling("", 0)
 
-    def changed(self, **given: Any) -> "Procedure":
+    def changed(self, **given: Any) -> "EvalConfig":
         """The same with what is given, where that isn't None."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
@@ -83,26 +83,26 @@ def evaluate(
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """`measure` for a generator and its tokenizer; `flops` as in `Local`."""
-    procedure = Procedure(problems, samples, seed, temperature, top_p, max_tokens)
+    procedure = EvalConfig(problems, samples, seed, temperature, top_p, max_tokens)
     respondent = Local(generator, tokenizer, flops)
     return measure(respondent, task, procedure, split=split, on_progress=on_progress)
 
 
 def measure(
-    respondent: Respondent,
+    respondent: ModelClient,
     task: Task,
-    procedure: Procedure,
+    procedure: EvalConfig,
     *,
     split: Split = "test",
     model: str = "",
     price: Price | None = None,
-    certificate: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Ask for `samples` answers to each of the first `problems` problems of a split, and judge them.
 
     The problems don't depend on the seed, so that all models and seeds answer the same; a split that has fewer
-    gives what it has. `model`, `price` and `certificate` as in `Evaluation`. `on_progress(finished samples, tokens so
+    gives what it has. `model`, `price` and `provenance` as in `Evaluation`. `on_progress(finished samples, tokens so
     far)` is called as the respondent goes. Raises UserError where the split is empty or the respondent gives up.
     """
     started = perf_counter()
@@ -129,11 +129,11 @@ def measure(
         prompt_tokens=answers.prompt_tokens,
         model=model,
         price=price,
-        certificate=dict(certificate or {}),
+        provenance=dict(provenance or {}),
     )
 
 
-def problems_of(task: Task, procedure: Procedure, split: Split = "test") -> list[Problem]:
+def problems_of(task: Task, procedure: EvalConfig, split: Split = "test") -> list[Problem]:
     """The problems that are measured. Raises UserError if there are none."""
     chosen = list(islice(task.problems(split, 0), procedure.problems))
     if not chosen:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from longjing.errors import UserError
 from longjing.evaluation import statistics
 from longjing.evaluation.statistics import Interval, Scores
-from longjing.tasks.base import Outcome
+from longjing.problems.problem import Outcome
 from longjing.text.reasoning import Parsed, parse
 
 # What a measurement says in numbers: properties of `Evaluation`.
@@ -84,7 +84,7 @@ class Evaluation:
 
     `settings` are the task's, `sampling` how the samples were drawn. `seconds`: wall time of sampling and
     judging. `flops`: spent on sampling, None if nobody counted. `prompt_tokens`: as often as they were read.
-    `model` and `price`: as stated by whoever measured, and so is `certificate`: by which version, where, and of
+    `model` and `price`: as stated by whoever measured, and so is `provenance`: by which version, where, and of
     which weights or endpoint it was made. Shares and means are over samples.
     """
 
@@ -98,7 +98,7 @@ class Evaluation:
     prompt_tokens: int = 0
     model: str = ""
     price: Price | None = None
-    certificate: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def problems(self) -> int:
@@ -232,7 +232,7 @@ class Evaluation:
             | {"pass_at_k": {str(k): _finite(value) for k, value in self.pass_at_k.items()}}
             | {"maj_at_k_interval": _told(self.majority)}
             | {"pass_at_k_intervals": {str(k): _told(of) for k, of in self.pass_at_k_intervals.items()}}
-            | ({"certificate": self.certificate} if self.certificate else {})
+            | ({"provenance": self.provenance} if self.provenance else {})
         )
 
     def examples(self, count: int) -> list[dict[str, Any]]:
@@ -279,6 +279,8 @@ class Evaluation:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote. Raises UserError if it isn't that."""
         none = "not an evaluation, as `longjing eval --json` writes it"
+        if "certificate" in values:  # its name in earlier versions
+            values = {"provenance": values["certificate"], **values}
         try:
             found = TypeAdapter(cls).validate_python(values)
         except ValidationError as error:

@@ -8,7 +8,7 @@ A file has one conversation a line:
 The reasoning may be left out, be called `reasoning`, or stand in the content as `<think>...</think>`. `"weight": 0` on
 a message of the assistant says that it is only read. `"thinking": false` beside the messages says that the model was
 asked with thinking off. `"keep_reasoning": true` says that the conversation is one text that only grew, as a task that
-replies makes it (`engine/dialogue.py`): no template took the reasoning out of earlier turns. Tools and calls are
+replies makes it (`generation/dialogue.py`): no template took the reasoning out of earlier turns. Tools and calls are
 refused, since no prompt would have them. Other keys are ignored.
 """
 
@@ -21,8 +21,8 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from longjing.engine.dialogue import between
 from longjing.errors import UserError
+from longjing.generation.dialogue import between
 from longjing.learning.packing import Example
 from longjing.text.reasoning import ReasoningStream, parse
 from longjing.text.tokenizer import MARK, Tokenizer
@@ -231,15 +231,18 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
         if text is None or not prompt.startswith(text):
             runs.append(([], []))
             text = ""
-        tokens, learns = runs[-1]
+        tokens, loss_mask = runs[-1]
         for part, learned in (
             (tokenizer.encode(prompt.removeprefix(text)), False),
             ([*tokenizer.encode(completion), end], True),
         ):
             tokens += part
-            learns += [learned] * len(part)
+            loss_mask += [learned] * len(part)
         text = prompt + completion + tokenizer.decode([end])
-    return [Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(learns)) for tokens, learns in runs]
+    return [
+        Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask))
+        for tokens, loss_mask in runs
+    ]
 
 
 def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[dict[str, Any]]) -> Example:
@@ -247,18 +250,18 @@ def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[d
     first, end = conversation.first, _end_token(tokenizer, messages)
     text = tokenizer.render(messages[:first])
     tokens = tokenizer.encode(text)
-    learns = [False] * len(tokens)
+    loss_mask = [False] * len(tokens)
     last = max(place for place, message in enumerate(conversation.messages) if message.learned)
     for place in range(first, last + 1, 2):
         if place > first:
             text, said = between(tokenizer, messages[place - 1], end)
             tokens += said
-            learns += [False] * len(said)
+            loss_mask += [False] * len(said)
         message = conversation.messages[place]
         turn = [*tokenizer.encode(_completion(text, message)), end]
         tokens += turn
-        learns += [message.learned] * len(turn)
-    return Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(learns))
+        loss_mask += [message.learned] * len(turn)
+    return Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask))
 
 
 def _completion(prompt: str, message: Message) -> str:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from longjing.engine.request import Generator
+from longjing.generation.request import Generator
 from longjing.learning.advantages import has_signal
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
-from longjing.tasks.base import Task
+from longjing.problems.problem import Task
 from longjing.tasks.check import Finding, Status
 from longjing.text.tokenizer import Tokenizer
 

@@ -31,9 +31,9 @@ from longjing.errors import UserError
 from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
 from longjing.learning.policy import (
     Clock,
-    Lesson,
-    PolicyLearner,
+    OnPolicyTrainer,
     PolicySettings,
+    TrainingSample,
     aligned,
     learn,
     length_mean,
@@ -41,7 +41,7 @@ from longjing.learning.policy import (
     scatter,
 )
 from longjing.learning.rollouts import Padded
-from longjing.model.files import load_model, resolve
+from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.runs import StageDirectory
 
@@ -57,7 +57,7 @@ class DistillationSettings(PolicySettings):
     )
 
 
-class Distillation(PolicyLearner):
+class Distillation(OnPolicyTrainer):
     """A student whose advantages are the teacher's log-probabilities, minus its own."""
 
     settings: DistillationSettings
@@ -80,7 +80,7 @@ class Distillation(PolicyLearner):
         clock, size = Clock(), self.settings.group_size
         groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, clock)
         lessons = [
-            Lesson(generation, torch.zeros(generation.length))  # the teacher fills it in, see `_loss`
+            TrainingSample(generation, torch.zeros(generation.length))  # the teacher fills it in, see `_loss`
             for group in groups
             for generation in group.generations
         ]
@@ -106,7 +106,7 @@ class Distillation(PolicyLearner):
             for place, group in enumerate(groups)
         ]
 
-    def _loss(self, lessons: Sequence[Lesson], padded: Padded, weights: Tensor) -> PolicyLoss:
+    def _loss(self, lessons: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """See the module. A teacher that is a mixture takes its own experts."""
         logits = self._logits(self.model, padded)
         with torch.no_grad():

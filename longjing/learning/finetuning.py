@@ -18,17 +18,17 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from longjing.engine.engine import Engine
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
+from longjing.generation.native.engine import Engine
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_gradients, muon
-from longjing.learning.packing import lay_out
+from longjing.learning.packing import collate
 from longjing.learning.policy import TaskSettings
 from longjing.learning.pretraining import losses
 from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.config import ModelConfig
-from longjing.model.files import load_model, resolve, save_model
+from longjing.model.store.checkpoint import load_model, resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
 from longjing.runs.files import digest
@@ -163,7 +163,7 @@ class Finetuning:
     def step(self, step: int) -> dict[str, Any]:
         """One step: its metrics."""
         settings, model, rows = self.settings, self.model, self.steps[step]
-        packed = lay_out(
+        packed = collate(
             [[self.examples[number] for number in row] for row in rows],
             settings.row_length,
             self.tokenizer.pad_id,
@@ -191,7 +191,7 @@ class Finetuning:
             "balance_loss": float(loss.balance.detach()),
             "grad_norm": grad_norm,
             "learning_rate": settings.learning_rate * factor,
-            "learned": float(packed.learns.sum()) / tokens,
+            "learned": float(packed.loss_mask.sum()) / tokens,
             "load_max": load,
             "tokens": tokens,
             "flops": tokens * flops.training(model.config, length, mtp=True),

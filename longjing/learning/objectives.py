@@ -76,7 +76,7 @@ class PolicyBatch:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class PolicyStatistics:
     """What happened in a microbatch: scalars, detached, on its device; sums, so that microbatches add up.
 
     `loss`: its share of the step's loss; `tokens`: how many were learned from; `clipped`: those of them whose
@@ -91,8 +91,8 @@ class Statistics:
     ratio: Tensor
     logprob_difference: Tensor
 
-    def __add__(self, other: "Statistics") -> "Statistics":
-        return Statistics(
+    def __add__(self, other: "PolicyStatistics") -> "PolicyStatistics":
+        return PolicyStatistics(
             loss=self.loss + other.loss,
             tokens=self.tokens + other.tokens,
             clipped=self.clipped + other.clipped,
@@ -118,7 +118,7 @@ class PolicyLoss:
     """`loss`: a scalar to call `backward` on; `statistics`: what to log of it."""
 
     loss: Tensor
-    statistics: Statistics
+    statistics: PolicyStatistics
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def policy_loss(batch: PolicyBatch, objective: Objective) -> PolicyLoss:
     if objective.kl:
         per_token = per_token + objective.kl * divergence
     loss = (batch.weights * per_token).sum()
-    statistics = Statistics(
+    statistics = PolicyStatistics(
         loss=loss.detach(),
         tokens=batch.mask.sum(),
         clipped=surrogate.clipped.sum(),

@@ -11,10 +11,10 @@ _MISSES = 8
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A document of which a part is learned: `tokens` int32 and `learns` bool, both `[length]`."""
+    """A document of which a part is learned: `tokens` int32 and `loss_mask` bool, both `[length]`."""
 
     tokens: Tensor
-    learns: Tensor
+    loss_mask: Tensor
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -27,18 +27,18 @@ Document = Example | Sequence[int]
 class Packed:
     """Rows of packed documents, all `[rows, length]`. Segment 0 is padding; positions count in a document.
 
-    `learns` is True where the token is to be predicted (by whatever comes before it in its document).
+    `loss_mask` is True where the token is to be predicted (by whatever comes before it in its document).
     """
 
     tokens: Tensor
     positions: Tensor
     segments: Tensor
-    learns: Tensor
+    loss_mask: Tensor
 
     def to(self, device: torch.device) -> "Packed":
         """The same on another device."""
         return Packed(
-            *(part.to(device) for part in (self.tokens, self.positions, self.segments, self.learns))
+            *(part.to(device) for part in (self.tokens, self.positions, self.segments, self.loss_mask))
         )
 
 
@@ -59,27 +59,27 @@ def pack(documents: Iterable[Document], rows: int, length: int, pad: int) -> Pac
             continue
         chosen[row].append(document)
         used[row] += size
-    return lay_out(chosen, length, pad)
+    return collate(chosen, length, pad)
 
 
-def lay_out(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed:
+def collate(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed:
     """Each row's documents side by side, padded to `length` tokens. Of plain tokens all are learned but the
     first, which nothing comes before."""
     tokens = torch.full((len(rows), length), pad)
     positions, segments = torch.zeros_like(tokens), torch.zeros_like(tokens)
-    learns = torch.zeros_like(tokens, dtype=torch.bool)
+    loss_mask = torch.zeros_like(tokens, dtype=torch.bool)
     for row, documents in enumerate(rows):
         start = 0
         for number, document in enumerate(documents, 1):
             place = slice(start, start + len(document))
             if isinstance(document, Example):
-                tokens[row, place], learns[row, place] = document.tokens, document.learns
+                tokens[row, place], loss_mask[row, place] = document.tokens, document.loss_mask
             else:
-                tokens[row, place], learns[row, place] = torch.tensor(document), True
+                tokens[row, place], loss_mask[row, place] = torch.tensor(document), True
             positions[row, place] = torch.arange(len(document))
             segments[row, place] = number
             start = place.stop
-    return Packed(tokens, positions, segments, learns & (positions > 0))
+    return Packed(tokens, positions, segments, loss_mask & (positions > 0))
 
 
 def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:
@@ -88,4 +88,4 @@ def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:
     A target counts if it lies in the same document and is to be learned.
     """
     same = packed.segments[:, distance:] == packed.segments[:, :-distance]
-    return packed.tokens[:, distance:], same & packed.learns[:, distance:]
+    return packed.tokens[:, distance:], same & packed.loss_mask[:, distance:]

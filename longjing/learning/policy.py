@@ -20,14 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from longjing import tasks
-from longjing.engine.engine import Engine
-from longjing.engine.request import Generation
 from longjing.evaluation import evaluate
+from longjing.generation.native.engine import Engine
+from longjing.generation.request import Generation
 from longjing.learning.objectives import (
     PolicyBatch,
     PolicyLoss,
+    PolicyStatistics,
     Preset,
-    Statistics,
     policy_loss,
     token_logprobs,
     token_weights,
@@ -45,10 +45,10 @@ from longjing.learning.rollouts import (
 )
 from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.decoder import Decoder
-from longjing.model.files import load_model, resolve, save_model
+from longjing.model.store.checkpoint import load_model, resolve, save_model
 from longjing.planning import flops
+from longjing.problems.problem import Completion, Split, Task, max_turns
 from longjing.runs import StageDirectory
-from longjing.tasks.base import Completion, Split, Task, max_turns
 from longjing.text.tokenizer import Tokenizer
 
 
@@ -66,7 +66,7 @@ class TaskSettings(BaseModel):
     @classmethod
     def _named(cls, given: Any) -> Any:
         given = {"name": given} if isinstance(given, str) else given
-        return tasks.pinned(given) if isinstance(given, dict) else given
+        return tasks.with_digest(given) if isinstance(given, dict) else given
 
     def make(self) -> Task:
         """The task. Raises UserError for what it can't honour."""
@@ -132,7 +132,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSample:
     """A completion to learn from; `advantages`: of each of its sampled tokens `[tokens]`, or one for all `[]`."""
 
     generation: Generation
@@ -144,12 +144,12 @@ class Update:
     """What a step's optimiser steps did. `statistics` None: there was nothing to learn from. `grad_norm`: the
     largest, before clipping. `tokens`: trained on, prompts included."""
 
-    statistics: Statistics | None
+    statistics: PolicyStatistics | None
     grad_norm: float
     tokens: int
 
 
-class PolicyLearner(ABC):
+class OnPolicyTrainer(ABC):
     """A policy and the machinery that samples from it and moves it.
 
     `watcher` is told of an update under way: how many completions it has read, of how many.
@@ -201,7 +201,7 @@ class PolicyLearner(ABC):
         with clock.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(asked, sampled, strict=True)]
 
-    def _update(self, step: int, groups: Sequence[Sequence[Lesson]]) -> Update:
+    def _update(self, step: int, groups: Sequence[Sequence[TrainingSample]]) -> Update:
         """Optimiser steps over the groups, in minibatches of whole groups."""
         parts = [groups[number :: self.settings.minibatches] for number in range(self.settings.minibatches)]
         total, first, norms, trained = None, None, [], 0
@@ -217,7 +217,7 @@ class PolicyLearner(ABC):
             total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
         return Update(total, max(norms, default=0.0), trained)
 
-    def _optimise(self, step: int, lessons: Sequence[Lesson]) -> tuple[Statistics, float, int]:
+    def _optimise(self, step: int, lessons: Sequence[TrainingSample]) -> tuple[PolicyStatistics, float, int]:
         """One optimiser step: the loss has one denominator over all its microbatches."""
         generations = [lesson.generation for lesson in lessons]
         counts = torch.tensor([generation.length for generation in generations])
@@ -238,7 +238,7 @@ class PolicyLearner(ABC):
         self.optimizers.step(self._rate_factor(step))
         return statistics, norm, sum(len(g.prompt) + len(g.tokens) for g in generations)
 
-    def _loss(self, lessons: Sequence[Lesson], padded: Padded, weights: Tensor) -> PolicyLoss:
+    def _loss(self, lessons: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """The loss of a microbatch; `weights` `[batch, 1]`, of each token of a completion."""
         gains = [lesson.advantages.expand(lesson.generation.length) for lesson in lessons]
         return self._policy_loss(self._logprobs(self.model, padded), padded, torch.cat(gains), weights)
@@ -335,7 +335,7 @@ class PolicyLearner(ABC):
         return {"step": step, **evaluation.summary(), "examples": evaluation.examples(24)}
 
 
-def learn(learner: PolicyLearner, stage: StageDirectory) -> None:
+def learn(learner: OnPolicyTrainer, stage: StageDirectory) -> None:
     """Run the stage to its end, from wherever it stands.
 
     Raises UserError if the disk is too small or learning diverges.

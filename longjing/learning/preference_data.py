@@ -11,11 +11,8 @@ A row each (.jsonl, .json, .csv, .parquet), in the common forms; other keys are 
 What the assistant wrote last is judged; a message's reasoning may stand apart, as in `conversations.py`.
 """
 
-import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from longjing.errors import UserError
 from longjing.learning.conversations import Message as Said
 from longjing.learning.conversations import control_pattern, refuse_control
+from longjing.problems.preference import Preference, Text
 from longjing.tasks.rows import Row, placed_rows
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.template import Message
@@ -33,34 +31,6 @@ Judges = Literal["answer", "everything"]
 
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-
-
-@dataclass(frozen=True)
-class Text:
-    """What an assistant wrote to a prompt."""
-
-    reasoning: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class Preference:
-    """An example for a reward model: a pair, the better text first, or one text with its label.
-
-    `label`: whether the text is good; None for a pair. `kind` tells examples apart where their maker knows; `origin`
-    is the place in a file.
-    """
-
-    prompt: list[Message]
-    texts: tuple[Text, ...]
-    label: bool | None = None
-    kind: str = field(default="", compare=False)
-    origin: str = field(default="", compare=False)
-
-    @property
-    def key(self) -> str:
-        """The hash of the prompt: what examples of one prompt have in common."""
-        return blake2b(json.dumps(self.prompt, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
 
 def held_out(example: Preference, share: float) -> bool:

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longjing.errors import UserError
-from longjing.learning import corpus
-from longjing.learning.corpus.document import Document
 from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, ahead, pack
 from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.files import resolve, save_model
+from longjing.model.store.checkpoint import resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
 from longjing.text.tokenizer import Tokenizer
+from longjing.toys import corpus
+from longjing.toys.corpus.document import Document
 
 
 class PretrainingSettings(BaseModel):
@@ -151,7 +151,7 @@ def pretrain(
     for step in range(facts["step"] + 1, settings.steps):
         began = time.perf_counter()
         packed = batch(settings, tokenizer, seed, step).to(device)
-        if not packed.learns.any():
+        if not packed.loss_mask.any():
             raise UserError(
                 f"no document fits into a row of {settings.row_length} tokens; raise `row_length`"
             )

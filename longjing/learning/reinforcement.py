@@ -20,20 +20,20 @@ from longjing.learning.objectives import PRESETS, Aggregation, Kind, Preset
 from longjing.learning.policy import (
     Clock,
     EvaluationSettings,
-    Lesson,
-    PolicyLearner,
+    OnPolicyTrainer,
     PolicySettings,
     TaskSettings,
+    TrainingSample,
     learn,
     mean,
     record,
 )
-from longjing.learning.preference import PreferenceReward
+from longjing.learning.reward_modeling import PreferenceReward
 from longjing.learning.rollouts import Group, rate_group
 from longjing.learning.state import copy_weights, weights
 from longjing.planning import flops
+from longjing.problems.problem import Task, max_turns
 from longjing.runs import StageDirectory
-from longjing.tasks.base import Task, max_turns
 from longjing.tasks.mixture import Mixture
 
 __all__ = ["EvaluationSettings", "Reinforcement", "ReinforcementSettings", "TaskSettings", "reinforce"]
@@ -116,7 +116,7 @@ class ReinforcementSettings(PolicySettings):
         )
 
 
-class Reinforcement(PolicyLearner):
+class Reinforcement(OnPolicyTrainer):
     """A policy whose advantages are rewards, each compared with its group's."""
 
     settings: ReinforcementSettings
@@ -198,11 +198,11 @@ class Reinforcement(PolicyLearner):
         rewards = torch.tensor([group.rewards(self.weights)])
         return bool(has_signal(rewards, torch.tensor([group.judged])))
 
-    def _lessons(self, groups: list[Group], gains: Tensor, judged: Tensor) -> list[list[Lesson]]:
+    def _lessons(self, groups: list[Group], gains: Tensor, judged: Tensor) -> list[list[TrainingSample]]:
         """What was judged, of the groups that teach."""
         return [
             [
-                Lesson(generation, gain)
+                TrainingSample(generation, gain)
                 for generation, gain, valid in zip(group.generations, row, valids, strict=True)
                 if valid
             ]

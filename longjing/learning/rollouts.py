@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longjing.engine.dialogue import Dialogue, Spoken, converse
-from longjing.engine.random import sample_seed
-from longjing.engine.request import Generation, Generator, Sampling
-from longjing.tasks.base import Completion, Problem, Task, Verdict, max_turns, reply_to, verdict_of
-from longjing.tasks.language import language_reward
+from longjing.generation.dialogue import Dialogue, Spoken, converse
+from longjing.generation.random import sample_seed
+from longjing.generation.request import Generation, Generator, Sampling
+from longjing.problems.language import language_reward
+from longjing.problems.problem import Completion, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longjing.model.attention import Cache, Context, GroupedQueryAttention, LatentAttention, RMSNorm
 from longjing.model.config import ModelConfig
 from longjing.model.documents import Documents
-from longjing.model.moe import FEWEST_ROWS, MLP, Experts, MixtureOfExperts, Router
-from longjing.model.rope import inverse_frequencies
+from longjing.model.layers.attention import Cache, Context, GroupedQueryAttention, LatentAttention, RMSNorm
+from longjing.model.layers.moe import FEWEST_ROWS, MLP, Experts, MixtureOfExperts, Router
+from longjing.model.layers.rope import inverse_frequencies
 
 
 class Block(nn.Module):

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longjing import tasks
 from longjing.model.decoder import Decoder
-from longjing.model.files import SHIPPED, shipped
+from longjing.model.store.checkpoint import SHIPPED, shipped
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import Comparison
@@ -52,8 +52,8 @@ def _all_own(chain: Iterable[Mapping[str, Any]], inputs: Iterable[str]) -> bool:
     shipped_models = {digest(SHIPPED / name) for name in shipped()}
     taken = (settings.get("task", []) for settings in chain)
     listed = (task for given in taken for task in (given if isinstance(given, list) else [given]))
-    names = (leaf["name"] for task in listed for leaf in tasks.leaves(task))
-    return {*inputs} <= shipped_models and not any(map(tasks.elsewhere, names))
+    names = (leaf["name"] for task in listed for leaf in tasks.flatten_mixture(task))
+    return {*inputs} <= shipped_models and not any(map(tasks.is_external, names))
 
 
 def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: Path) -> str:

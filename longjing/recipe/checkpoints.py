@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from longjing.engine import Engine
 from longjing.errors import UserError
 from longjing.evaluation import Evaluation, Record, evaluate
-from longjing.model.files import load_model
+from longjing.generation.native import Engine
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
+from longjing.problems.language import consistency
 from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
 from longjing.runs.directory import differences
@@ -21,7 +22,6 @@ from longjing.runs.figures import unjudged
 from longjing.runs.files import to_json
 from longjing.runs.jsonl import Row
 from longjing.tasks import Task
-from longjing.tasks.language import consistency
 from longjing.text.tokenizer import Tokenizer
 
 _EXAMPLES = 3

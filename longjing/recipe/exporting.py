@@ -6,9 +6,9 @@ import torch
 
 from longjing.errors import UserError
 from longjing.model.device import choose_dtype
-from longjing.model.files import load_model, save_model
+from longjing.model.store.checkpoint import load_model, save_model
 from longjing.recipe.card import write_card
-from longjing.recipe.names import nearest_or_known
+from longjing.recipe.spelling import nearest_or_known
 from longjing.recipe.stages import MODEL, makes
 from longjing.runs import RunDirectory
 from longjing.text.tokenizer import Tokenizer

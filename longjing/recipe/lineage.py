@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.model.files import resolve
+from longjing.model.store.checkpoint import resolve
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, Reference, makes, references
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.runs.files import digest, disk_errors

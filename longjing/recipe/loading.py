@@ -9,11 +9,11 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
-from longjing.model.files import shipped
-from longjing.recipe.document import Document, parse_value
-from longjing.recipe.names import nearest, nearest_or_known
+from longjing.model.store.checkpoint import shipped
 from longjing.recipe.schema import Recipe
+from longjing.recipe.spelling import nearest, nearest_or_known
 from longjing.recipe.stages import KINDS, MODEL, one, references
+from longjing.recipe.yaml_document import RecipeDocument, parse_value
 
 _RECIPES = Path(str(resources.files("longjing.recipe") / "recipes"))
 
@@ -58,7 +58,7 @@ def load(
     `quick`: with the recipe's own changes that make it run in seconds, before the others. `only`: these stages
     alone. Either adds to the recipe's name. Raises UserError that names the file, the line, the setting and the mend.
     """
-    document = Document.read(_find(name_or_path))
+    document = RecipeDocument.read(_find(name_or_path))
     recipe = _validate(document, document.data, [])
     made = _quick_changes(recipe, document) if quick else []
     made += [_parse_change(text, recipe) for text in changes]
@@ -75,7 +75,7 @@ def load(
     return _reduced(recipe, only) if only else recipe
 
 
-def _quick_changes(recipe: Recipe, document: Document) -> list[Change]:
+def _quick_changes(recipe: Recipe, document: RecipeDocument) -> list[Change]:
     if not recipe.quick:
         raise UserError(f"{document.name} has no quick form: it needs `quick`, with settings for each stage")
     changes = []
@@ -139,7 +139,7 @@ def _find(name_or_path: str | Path) -> Path:
     )
 
 
-def _validate(document: Document, data: Any, changes: list[Change]) -> Recipe:
+def _validate(document: RecipeDocument, data: Any, changes: list[Change]) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -168,7 +168,7 @@ def _location(detail: Any, data: Any) -> tuple[str | int, ...]:
     return (*found, detail["loc"][-1]) if detail["type"] == "missing" else tuple(found)
 
 
-def _place(document: Document, location: tuple[str | int, ...], changes: list[Change]) -> str:
+def _place(document: RecipeDocument, location: tuple[str | int, ...], changes: list[Change]) -> str:
     for change in changes:
         for path in change.paths:  # in which an index is text, as the person wrote it
             if all(str(part) == str(key) for part, key in zip(location, path, strict=False)):

@@ -14,15 +14,15 @@ from rich.console import Console
 
 from longjing import tasks
 from longjing.errors import UserError
-from longjing.learning.curation import curate
 from longjing.learning.distillation import distill
 from longjing.learning.finetuning import finetune
-from longjing.learning.preference import prefer
 from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
+from longjing.learning.rejection_sampling import curate
+from longjing.learning.reward_modeling import train_reward_model
+from longjing.model.batch_invariance import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
-from longjing.model.files import SHIPPED, resolve
-from longjing.model.invariance import products_are_batch_invariant
+from longjing.model.store.checkpoint import SHIPPED, resolve
 from longjing.planning.bill import Bill, Prices
 from longjing.planning.machine import name_of
 from longjing.recipe import lineage
@@ -36,12 +36,13 @@ from longjing.recipe.stages import DATA, MODEL, PREFERENCES, AnyStage, makes, re
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.tasks import Task
 from longjing.tasks.mixture import Mixture
+from longjing.toys import EVERYDAY
 
 LOOPS: dict[str, Callable[..., None]] = {
     "pretrain": pretrain,
     "sample": curate,
     "finetune": finetune,
-    "reward-model": prefer,
+    "reward-model": train_reward_model,
     "reinforce": reinforce,
     "distill": distill,
 }
@@ -237,7 +238,7 @@ def task_of(name_or_path: str) -> Task | None:
     package's, or whose file is gone: a run may come from anywhere, and to look at it is not to run what it names."""
     path = Path(name_or_path)
     if resolve(name_or_path).parent == SHIPPED:
-        return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in tasks.EVERYDAY])
+        return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in EVERYDAY])
     if not (path / "recipe.yaml").exists():
         return None
     stages = RunDirectory(path).recipe()["stages"]
@@ -247,8 +248,8 @@ def task_of(name_or_path: str) -> Task | None:
     try:
         return tasks.get(**settings[-1])
     except UserError:
-        files = [leaf for leaf in tasks.leaves(settings[-1]) if "sha256" in leaf]
-        there = [tasks.pinned({"name": leaf["name"]}).get("sha256") == leaf["sha256"] for leaf in files]
+        files = [leaf for leaf in tasks.flatten_mixture(settings[-1]) if "sha256" in leaf]
+        there = [tasks.with_digest({"name": leaf["name"]}).get("sha256") == leaf["sha256"] for leaf in files]
         if files and all(there):
             raise
         return None

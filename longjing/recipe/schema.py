@@ -21,7 +21,7 @@ from longjing.evaluation.result import FIGURES
 from longjing.model.device import choose_device, choose_dtype
 from longjing.planning.bill import Prices
 from longjing.recipe.gates import Gate, listed
-from longjing.recipe.names import nearest, nearest_or_known
+from longjing.recipe.spelling import nearest, nearest_or_known
 from longjing.recipe.stages import MODEL, AnyStage, makes, one, references, refusals
 from longjing.tasks import Task
 
@@ -70,9 +70,11 @@ class MeasureSettings(BaseModel):
         found = {}
         with refusals():
             for label, settings in given.items():
-                pinned = tasks.pinned({"name": label} | settings)
-                tasks.get(**pinned)
-                found[label] = {key: pinned[key] for key in pinned if key != "name" or "name" in settings}
+                with_digest = tasks.with_digest({"name": label} | settings)
+                tasks.get(**with_digest)
+                found[label] = {
+                    key: with_digest[key] for key in with_digest if key != "name" or "name" in settings
+                }
         return found
 
     def task(self, label: str) -> Task:

@@ -14,18 +14,18 @@ from pydantic import BaseModel, Field, field_validator
 
 from longjing import tasks
 from longjing.errors import UserError
-from longjing.learning import corpus
-from longjing.learning.curation import SUMMED, CurationSettings
 from longjing.learning.distillation import DistillationSettings
 from longjing.learning.finetuning import FinetuningSettings
 from longjing.learning.policy import TaskSettings
-from longjing.learning.preference import PreferenceSettings
 from longjing.learning.pretraining import PretrainingSettings
 from longjing.learning.reinforcement import ReinforcementSettings
+from longjing.learning.rejection_sampling import SUMMED, RejectionSamplingSettings
+from longjing.learning.reward_modeling import RewardModelingSettings
 from longjing.model.config import ModelConfig
+from longjing.problems.problem import max_turns
 from longjing.recipe.gates import Gates
-from longjing.recipe.names import nearest, nearest_or_known
-from longjing.tasks.base import max_turns
+from longjing.recipe.spelling import nearest, nearest_or_known
+from longjing.toys import corpus
 
 MODEL, DATA, REWARD_MODEL = "model", "data", "reward model"
 PREFERENCES = "preference data"  # which no stage makes
@@ -113,7 +113,7 @@ class Pretrain(Stage, PretrainingSettings):
         return settings
 
 
-class Sample(Stage, CurationSettings):
+class Sample(Stage, RejectionSamplingSettings):
     makes = DATA
 
     name: StageName = "sample"
@@ -137,7 +137,7 @@ class Finetune(Stage, FinetuningSettings):
         return (*_READING, *_EPOCHS, "mtp_loss", "balance_loss", "load_max", "learned", "conversations")
 
 
-class RewardModel(Stage, PreferenceSettings):
+class RewardModel(Stage, RewardModelingSettings):
     makes = REWARD_MODEL
     takes = {"model": MODEL, "data": PREFERENCES}
 

@@ -18,7 +18,15 @@ from longjing.serving.chat import ChatReply
 from longjing.serving.completions import CompletionReply
 from longjing.serving.door import Door, refuse_key
 from longjing.serving.errors import Busy, Closed, Refused
-from longjing.serving.http import Cors, Counting, EventStream, Gone, error, error_body, unless_gone
+from longjing.serving.http import (
+    ClientDisconnected,
+    Cors,
+    EventStream,
+    RequestCounter,
+    error,
+    error_body,
+    unless_gone,
+)
 from longjing.serving.items import Items
 from longjing.serving.lanes import Lanes
 from longjing.serving.messages import Misplaced
@@ -27,11 +35,11 @@ from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
 from longjing.serving.service import Served, Service
-from longjing.serving.worker import Job, Mailbox
+from longjing.serving.worker import Job, ResponseStream
 
 
 @dataclass(frozen=True)
-class Rules:
+class ApiConfig:
     """Whom the server serves. `seconds`: the longest that a request may take; `request_bytes`: the largest; `origins`:
     the pages that may call the API; `hosts`: the names it may be called by, None for any. Raises UserError for a key
     that is none."""
@@ -92,9 +100,9 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build(service: Service, rules: Rules | None = None) -> FastAPI:
+def build(service: Service, rules: ApiConfig | None = None) -> FastAPI:
     """The application for `service`, which must have a model. The metrics hear of its jobs from now on."""
-    rules = rules or Rules()
+    rules = rules or ApiConfig()
     app = FastAPI(
         title="Longjing", version=longjing.__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
         description="An OpenAI-compatible API with the reasoning shown.",
@@ -111,7 +119,7 @@ def build(service: Service, rules: Rules | None = None) -> FastAPI:
             expose_headers=["Retry-After"],
         )  # fmt: skip
     app.state.open_requests = 0
-    app.add_middleware(Counting, note=lambda path, status: metrics.requests.labels(path, status).inc())
+    app.add_middleware(RequestCounter, note=lambda path, status: metrics.requests.labels(path, status).inc())
     _explain_errors(app, rules)
     lanes = Lanes(4 * max((served.worker.most for served in service.models.values()), default=64))
     kept = Items()
@@ -197,7 +205,7 @@ class _NotFound(Exception):
 
 
 async def _guarded(
-    reply: Any, served: Served, mailbox: Mailbox, seconds: float
+    reply: Any, served: Served, mailbox: ResponseStream, seconds: float
 ) -> AsyncIterator[dict[str, Any] | str]:
     """The events; when it takes too long, or something breaks, an error in their place. However it ends, no job goes
     on that nobody reads."""
@@ -254,7 +262,7 @@ def _gauges(service: Service) -> Iterator[tuple[str, str, dict[str, float]]]:
     )  # fmt: skip
 
 
-def _explain_errors(app: FastAPI, rules: Rules) -> None:
+def _explain_errors(app: FastAPI, rules: ApiConfig) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, problem: Refused) -> Response:
         return error(400, str(problem), parameter=problem.parameter, code=problem.code)
@@ -305,8 +313,8 @@ def _explain_errors(app: FastAPI, rules: Rules) -> None:
     async def deep(request: Request, problem: RecursionError) -> Response:
         return error(400, "the request is nested too deeply")
 
-    @app.exception_handler(Gone)
-    async def gone(request: Request, problem: Gone) -> Response:
+    @app.exception_handler(ClientDisconnected)
+    async def gone(request: Request, problem: ClientDisconnected) -> Response:
         return error(499, "the client left")  # read by nobody but the log
 
     @app.exception_handler(Exception)

@@ -12,11 +12,11 @@ from typing import Any
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.service import Served
 from longjing.serving.tools import Call, CallStream, left_out
-from longjing.serving.worker import Mailbox, Piece, Token
+from longjing.serving.worker import ResponseDelta, ResponseStream, Token
 from longjing.text import Tokenizer
 
 
-def usage(mailbox: Mailbox, n: int | None = None) -> dict[str, Any]:
+def usage(mailbox: ResponseStream, n: int | None = None) -> dict[str, Any]:
     """Tokens read and sampled so far. A prompt is counted once, though it has `n` completions."""
     prompts = mailbox.jobs[:: n or 1]
     read, reused = sum(len(job.request.prompt) for job in prompts), sum(job.reused for job in prompts)
@@ -41,12 +41,12 @@ class ChatReply:
         self._asked, self._served = asked, served
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
 
-    def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def whole(self, mailbox: ResponseStream, pieces: Sequence[ResponseDelta]) -> dict[str, Any]:
         """All of it, when it is there."""
         choices = [self._choice(number, piece) for number, piece in enumerate(pieces)]
         return self._head("chat.completion") | {"choices": choices, "usage": usage(mailbox, self._asked.n)}
 
-    async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
+    async def events(self, mailbox: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
         """It in pieces: first the roles, at last what is asked for of usage."""
         for number in range(len(mailbox.jobs)):
             yield self._chunk(number, {"role": "assistant", "content": ""}, None)
@@ -89,7 +89,7 @@ class ChatReply:
             "id": self._id, "object": kind, "created": self._created, "model": self._served.name
         }  # fmt: skip
 
-    def _choice(self, number: int, piece: Piece) -> dict[str, Any]:
+    def _choice(self, number: int, piece: ResponseDelta) -> dict[str, Any]:
         answer = self._calls()
         said, calls = answer.take(piece)
         message: dict[str, Any] = {"role": "assistant", "content": said or (None if calls else "")}
@@ -116,7 +116,7 @@ class ChatReply:
         usage_so_far = {"usage": used} if self._asked.wants_usage else {}
         return self._head("chat.completion.chunk") | {"choices": [choice]} | usage_so_far
 
-    def _logprobs(self, piece: Piece) -> dict[str, Any] | None:
+    def _logprobs(self, piece: ResponseDelta) -> dict[str, Any] | None:
         """Of the answer's tokens, and apart from them those of the reasoning, as DeepSeek's API has it."""
         if not self._asked.logprobs:
             return None
@@ -148,7 +148,7 @@ def _reasoning(text: str | None) -> dict[str, Any]:
     return {"reasoning_content": text, "reasoning": text}
 
 
-def finish_reason(piece: Piece, calls: Sequence[Call]) -> str | None:
+def finish_reason(piece: ResponseDelta, calls: Sequence[Call]) -> str | None:
     """As OpenAI has it. Where something was cut off, that is what a client has to know."""
     return "tool_calls" if calls and piece.finish_reason == "stop" else piece.finish_reason
 

@@ -9,7 +9,7 @@ from typing import Any
 from longjing.serving.chat import finite, usage
 from longjing.serving.schemas import CompletionRequest
 from longjing.serving.service import Served
-from longjing.serving.worker import Job, Mailbox, Piece
+from longjing.serving.worker import Job, ResponseDelta, ResponseStream
 from longjing.text import Detokenizer, Tokenizer
 
 
@@ -20,7 +20,7 @@ class CompletionReply:
         self._asked, self._served = asked, served
         self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
 
-    def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def whole(self, mailbox: ResponseStream, pieces: Sequence[ResponseDelta]) -> dict[str, Any]:
         """All of it, when it is there."""
         choices = [
             self._choice(number, piece, Offsets(self._served.tokenizer), self._echoed(job))
@@ -28,7 +28,7 @@ class CompletionReply:
         ]
         return self._head() | {"choices": choices, "usage": usage(mailbox, self._asked.n)}
 
-    async def events(self, mailbox: Mailbox) -> AsyncIterator[dict[str, Any] | str]:
+    async def events(self, mailbox: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
         """It in pieces."""
         offsets = [Offsets(self._served.tokenizer) for _ in mailbox.jobs]
         unheard = set(range(len(mailbox.jobs)))
@@ -50,7 +50,9 @@ class CompletionReply:
     def _echoed(self, job: Job) -> Job | None:
         return job if self._asked.echo else None
 
-    def _choice(self, number: int, piece: Piece, offsets: "Offsets", echoed: Job | None) -> dict[str, Any]:
+    def _choice(
+        self, number: int, piece: ResponseDelta, offsets: "Offsets", echoed: Job | None
+    ) -> dict[str, Any]:
         """`echoed`: whose prompt comes first."""
         prompt = self._served.tokenizer.decode(echoed.request.prompt) if echoed else ""
         return {
@@ -58,7 +60,9 @@ class CompletionReply:
             "logprobs": self._logprobs(piece, offsets, echoed),
         } | ({"notices": piece.notices} if piece.notices else {})  # fmt: skip
 
-    def _logprobs(self, piece: Piece, offsets: "Offsets", echoed: Job | None) -> dict[str, Any] | None:
+    def _logprobs(
+        self, piece: ResponseDelta, offsets: "Offsets", echoed: Job | None
+    ) -> dict[str, Any] | None:
         if self._asked.logprobs is None:
             return None
         # With the end, whose log-probability is the model's too: who asks for one token expects one.

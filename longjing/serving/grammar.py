@@ -1,4 +1,4 @@
-"""A grammar as a `Guide`: the text is bound to a JSON schema, or its calls of tools are (by llguidance)."""
+"""A grammar as a `LogitsProcessor`: the text is bound to a JSON schema, or its calls of tools are (by llguidance)."""
 
 import json
 import time
@@ -107,7 +107,7 @@ def _numbers(schema: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 unseen.append(value)
 
 
-class Pace:
+class TimeLimit:
     """Watches what the texts of one request take: everybody else's wait meanwhile."""
 
     def __init__(self) -> None:
@@ -121,18 +121,18 @@ class Pace:
 
 
 class Grammar:
-    """The `Guide` of one text."""
+    """The `LogitsProcessor` of one text."""
 
-    def __init__(self, matcher: LLMatcher, pace: "Pace | None" = None) -> None:
-        self._matcher, self._read, self._pace = matcher, 0, pace or Pace()
+    def __init__(self, matcher: LLMatcher, pace: "TimeLimit | None" = None) -> None:
+        self._matcher, self._read, self._pace = matcher, 0, pace or TimeLimit()
 
     def copy(self) -> "Grammar":
         """For another text; it costs less than to read the schema again."""
         return Grammar(self._matcher.deep_copy(), self._pace)
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
-        """See `Guide`. Raises UserError when the grammar can't be followed any further: it has grown too large, takes
-        too long, or leaves no token."""
+        """See `LogitsProcessor`. Raises UserError when the grammar can't be followed any further: it has grown too
+        large, takes too long, or leaves no token."""
         began = time.thread_time()
         self._matcher.consume_tokens(list(tokens[self._read :]))
         self._read = len(tokens)

@@ -38,11 +38,11 @@ def is_api(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has closed the connection."""
 
 
-class Counting:
+class RequestCounter:
     """Counts the requests to /v1: those that are open, in `app.state.open_requests`, and with `note(path, status)`
     those that were answered."""
 
@@ -144,7 +144,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     try:
         await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise Gone
+            raise ClientDisconnected
         return task.result()
     finally:
         for one in (task, left):

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from longjing.errors import UserError
-from longjing.serving.worker import Piece
+from longjing.serving.worker import ResponseDelta
 from longjing.text import ReasoningStream
 
 _SILENCE = 120.0  # seconds
@@ -16,7 +16,7 @@ _LONGEST = 4 << 20  # bytes of a reply, and of a line of it
 
 async def ask(
     base_url: str, model: str, key: str, messages: Sequence[Mapping[str, str]], fields: Mapping[str, Any]
-) -> AsyncIterator[Piece]:
+) -> AsyncIterator[ResponseDelta]:
     """The reply in pieces; their `tokens` are not known. Raises UserError if there is none."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     body = {"model": model, "messages": list(messages), "stream": True, **fields}
@@ -46,11 +46,11 @@ async def ask(
                 parts = stream.feed(_text(delta, "content"))
                 thought = _text(delta, "reasoning_content") or _text(delta, "reasoning")
                 if thought or parts.reasoning or parts.answer:
-                    yield Piece(thought + parts.reasoning, parts.answer)
+                    yield ResponseDelta(thought + parts.reasoning, parts.answer)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
         raise UserError(f"{base_url}: no answer: {error or type(error).__name__}") from error
     rest = stream.finish()
-    yield Piece(rest.reasoning, rest.answer, finish_reason=reason or "stop")
+    yield ResponseDelta(rest.reasoning, rest.answer, finish_reason=reason or "stop")
 
 
 async def _lines(reply: httpx.Response) -> AsyncIterator[str]:

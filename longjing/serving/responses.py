@@ -15,7 +15,7 @@ from longjing.serving.items import Items
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.service import Served
 from longjing.serving.tools import Call, CallStream, left_out
-from longjing.serving.worker import Mailbox, Piece
+from longjing.serving.worker import ResponseDelta, ResponseStream
 
 Event = dict[str, Any]
 
@@ -30,7 +30,7 @@ class ResponsesReply:
         )
         self._events = 0
 
-    def whole(self, mailbox: Mailbox, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def whole(self, mailbox: ResponseStream, pieces: Sequence[ResponseDelta]) -> dict[str, Any]:
         """All of it, when it is there."""
         (piece,) = pieces
         answer = self._calls()
@@ -43,7 +43,7 @@ class ResponsesReply:
             output.append(self._message_item(said, status, piece))
         return self._response(mailbox, piece, [*output, *map(_call_item, calls)], answer.notices)
 
-    async def events(self, mailbox: Mailbox) -> AsyncIterator[Event]:
+    async def events(self, mailbox: ResponseStream) -> AsyncIterator[Event]:
         """It in pieces, each event with its number."""
         async for event in self._stream(mailbox):
             yield self.numbered(event)
@@ -64,8 +64,8 @@ class ResponsesReply:
         self._events += 1
         return event | {"sequence_number": self._events - 1}
 
-    async def _stream(self, mailbox: Mailbox) -> AsyncIterator[Event]:
-        whole, answer, said, calls = Piece(), self._calls(), "", list[Call]()
+    async def _stream(self, mailbox: ResponseStream) -> AsyncIterator[Event]:
+        whole, answer, said, calls = ResponseDelta(), self._calls(), "", list[Call]()
         unsaid = list[Event]()  # tokens that have made no text yet
         for kind in ("created", "in_progress"):
             yield {"type": f"response.{kind}", "response": self._response(mailbox, whole, [])}
@@ -140,7 +140,7 @@ class ResponsesReply:
         return {"type": "response.output_item.done", "output_index": place, "item": form}
 
     def _response(
-        self, mailbox: Mailbox, piece: Piece, output: list[Event], notices: Sequence[str] = ()
+        self, mailbox: ResponseStream, piece: ResponseDelta, output: list[Event], notices: Sequence[str] = ()
     ) -> Event:
         """The response as far as it has come, with what it consists of."""
         if piece.finish_reason and self._asked.store is not False:
@@ -177,12 +177,12 @@ class ResponsesReply:
             "id": self._reasoning, "type": "reasoning", "summary": [], "content": content, "status": status
         }  # fmt: skip
 
-    def _logprobs(self, piece: Piece) -> list[Event]:
+    def _logprobs(self, piece: ResponseDelta) -> list[Event]:
         ends, tokenizer = self._served.engine.end_tokens, self._served.tokenizer
         shown = (token for token in piece.tokens if not token.reasoned and token.id not in ends)
         return [described(token, tokenizer) for token in shown] if self._asked.wants_logprobs else []
 
-    def _message_item(self, text: str, status: str, piece: Piece | None = None) -> Event:
+    def _message_item(self, text: str, status: str, piece: ResponseDelta | None = None) -> Event:
         logprobs = self._logprobs(piece) if piece else []
         return {
             "id": self._message, "type": "message", "role": "assistant", "status": status,
@@ -205,7 +205,7 @@ class _Item:
         return {"type": self.kind, "text": text, **more}
 
 
-def _status(piece: Piece) -> str:
+def _status(piece: ResponseDelta) -> str:
     if piece.finish_reason is None:
         return "in_progress"
     return "incomplete" if piece.finish_reason == "length" else "completed"

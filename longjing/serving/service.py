@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import longjing
-from longjing.engine import Engine, Request, Sampling, sample_seed
-from longjing.engine.turn import Turn, room_to_think
+from longjing.chat.reasoning_controller import ReasoningController, room_to_think
 from longjing.errors import UserError
-from longjing.model.files import shipped
+from longjing.generation.native import Engine, Request, Sampling, sample_seed
+from longjing.model.store.checkpoint import shipped
 from longjing.planning import flops
 from longjing.planning.bill import Prices
 from longjing.serving.continuing import opened
@@ -40,7 +40,7 @@ _EFFORTS: dict[Effort, float] = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class EngineLimits:
     """What one model's engine may use. `queue`: requests that wait beyond the `rows` that run at once. `threads`: of
     the CPU, by default the engine's own choice."""
 
@@ -95,7 +95,7 @@ class Served:
         jobs = []
         for seed in self._seeds(asked.seed, asked.n):
             sampling = self._sampling(asked, longest, seed, asked.top_logprobs or 0)
-            turn = Turn(
+            turn = ReasoningController(
                 self.tokenizer, prompt, longest, () if asked.ignore_eos else self.engine.end_tokens,
                 budget=budget, stops=asked.stops,
                 answer=grammar and grammar.copy(), everywhere=everywhere,
@@ -292,8 +292,10 @@ def _binding(asked: ChatRequest) -> str:
 class Service:
     """All models that are served, the default one first. More can be loaded while it runs."""
 
-    def __init__(self, device: str = "auto", dtype: str = "float32", limits: Limits | None = None) -> None:
-        self._device, self._dtype, self._limits = device, dtype, limits or Limits()
+    def __init__(
+        self, device: str = "auto", dtype: str = "float32", limits: EngineLimits | None = None
+    ) -> None:
+        self._device, self._dtype, self._limits = device, dtype, limits or EngineLimits()
         self.on_end: Callable[[str, Job], None] = lambda name, job: None  # in an engine's thread
         self.models: Mapping[str, Served] = {}  # another one each time, for others may be reading it
         self._lent: tuple[Served, ...] = ()

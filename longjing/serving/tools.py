@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from longjing.engine.stops import overlap
 from longjing.serving.errors import Refused
 from longjing.serving.messages import ChatMessage, ToolCall
 from longjing.serving.schemas import ChatRequest, NamedTool
-from longjing.serving.worker import Piece
+from longjing.serving.worker import ResponseDelta
 from longjing.text import Tokenizer, parse
+from longjing.text.stop_strings import overlap
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
@@ -106,7 +106,7 @@ class CallStream:
         self._said = False
         self.notices: list[str] = []
 
-    def take(self, piece: Piece) -> tuple[str, list[Call]]:
+    def take(self, piece: ResponseDelta) -> tuple[str, list[Call]]:
         """What a piece adds: to the text what is certainly no call, and with the last one the calls."""
         said = self.feed(piece.answer)
         if not piece.finish_reason:

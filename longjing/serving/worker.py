@@ -12,9 +12,9 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import NamedTuple
 
-from longjing.engine import Engine, Event, Request
-from longjing.engine.scoring import Scores, score
-from longjing.engine.turn import Turn
+from longjing.chat.reasoning_controller import ReasoningController
+from longjing.generation.native import Engine, Event, Request
+from longjing.generation.native.scoring import Scores, score
 from longjing.serving.errors import Busy, Closed, Refused
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Piece:
+class ResponseDelta:
     """What a completion has grown by. The last one has a `finish_reason`: "stop" or "length"."""
 
     reasoning: str = ""
@@ -39,8 +39,8 @@ class Piece:
     finish_reason: str | None = None
     notices: tuple[str, ...] = ()
 
-    def __add__(self, other: "Piece") -> "Piece":
-        return Piece(
+    def __add__(self, other: "ResponseDelta") -> "ResponseDelta":
+        return ResponseDelta(
             self.reasoning + other.reasoning, self.answer + other.answer, self.tokens + other.tokens,
             other.finish_reason, other.notices,
         )  # fmt: skip
@@ -56,7 +56,7 @@ class Job:
     """
 
     request: Request
-    turn: Turn | None
+    turn: ReasoningController | None
     notices: tuple[str, ...] = ()
     binding: str | None = None
     scoring: int | None = None
@@ -68,7 +68,7 @@ class Job:
     count: int = 0  # tokens sampled so far
     reused: int = 0  # tokens of the prompt that needn't be read, known at the end
 
-    def take(self, event: Event) -> Piece:
+    def take(self, event: Event) -> ResponseDelta:
         """What the engine's event is to the reader. In the engine's thread."""
         chunk, now = event.chunk, perf_counter()
         self.first = self.first or now
@@ -93,7 +93,7 @@ class Job:
         if reason:
             self.ended = now
         tokens = map(Token, chunk.token_ids, chunk.logprobs, tops, reasoned)
-        return Piece(reasoning, answer, tuple(tokens), reason, tuple(notices) if reason else ())
+        return ResponseDelta(reasoning, answer, tuple(tokens), reason, tuple(notices) if reason else ())
 
     @property
     def failure(self) -> Refused | None:
@@ -103,27 +103,27 @@ class Job:
         return Refused(f"{self.binding}: the answer can't be kept to it: {self.turn.failure}", self.binding)
 
 
-class Mailbox:
+class ResponseStream:
     """What comes of some jobs, for one reader in the event loop that submitted them."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = list(jobs)
-        self._news: deque[tuple[Job, Piece | Exception]] = deque()
+        self._news: deque[tuple[Job, ResponseDelta | Exception]] = deque()
         self._arrived = asyncio.Event()
 
-    def deliver(self, job: Job, piece: Piece | Exception) -> None:
+    def deliver(self, job: Job, piece: ResponseDelta | Exception) -> None:
         """In the event loop."""
         self._news.append((job, piece))
         self._arrived.set()
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
+    async def pieces(self) -> AsyncIterator[tuple[int, ResponseDelta]]:
         """Pieces as they come, with the numbers of their jobs; merged as far as the reader lags behind. Ends when all
         jobs have. Raises what broke the engine, and Closed if it had to leave before the end."""
         left = len(self.jobs)
         while left:
             await self._arrived.wait()
             self._arrived.clear()
-            merged: dict[Job, Piece] = {}
+            merged: dict[Job, ResponseDelta] = {}
             while self._news:
                 job, piece = self._news.popleft()
                 if isinstance(piece, Exception):
@@ -133,15 +133,15 @@ class Mailbox:
                 left -= piece.finish_reason is not None
                 yield self.jobs.index(job), piece
 
-    async def whole(self) -> list[Piece]:
+    async def whole(self) -> list[ResponseDelta]:
         """Each job's completion, when all are there."""
-        pieces = [Piece()] * len(self.jobs)
+        pieces = [ResponseDelta()] * len(self.jobs)
         async for number, piece in self.pieces():
             pieces[number] += piece
         return pieces
 
 
-_News = tuple[Mailbox, Job, Piece | Exception]
+_News = tuple[ResponseStream, Job, ResponseDelta | Exception]
 
 
 class Worker:
@@ -154,7 +154,7 @@ class Worker:
         self.engine, self._on_end = engine, on_end
         self.most = engine.max_batch + queue  # requests at once
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._jobs: dict[int, tuple[Job, Mailbox, asyncio.AbstractEventLoop]] = {}
+        self._jobs: dict[int, tuple[Job, ResponseStream, asyncio.AbstractEventLoop]] = {}
         self._open: set[Job] = set()  # submitted and not ended
         self._lock = threading.Lock()
         self._closed, self._seconds = False, 1.0
@@ -167,7 +167,7 @@ class Worker:
         """Requests that wait or run."""
         return len(self._open)
 
-    def submit(self, jobs: Sequence[Job]) -> Mailbox:
+    def submit(self, jobs: Sequence[Job]) -> ResponseStream:
         """Queue all of them or none; what comes of them comes to the running event loop.
 
         Raises UserError for a request that could never run, Busy and Closed.
@@ -185,7 +185,7 @@ class Worker:
                 ahead = 1 + len(self._open) // self.engine.max_batch
                 raise Busy(min(60, max(1, round(self._seconds * ahead))))
             self._open.update(jobs)
-            mailbox = Mailbox(jobs)
+            mailbox = ResponseStream(jobs)
             for job in jobs:
                 self._inbox.put(partial(self._start, job, mailbox, loop))
         return mailbox
@@ -239,7 +239,7 @@ class Worker:
             while True:
                 self._inbox.get(block=not self.engine.unfinished)()
 
-    def _start(self, job: Job, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
+    def _start(self, job: Job, mailbox: ResponseStream, loop: asyncio.AbstractEventLoop) -> None:
         if job.scoring is not None:
             prompt = job.request.prompt
             known = (
@@ -249,7 +249,7 @@ class Worker:
         if job.only_prompt:
             self._open.discard(job)
             job.first = job.ended = perf_counter()
-            _tell(loop, [(mailbox, job, Piece(finish_reason="length"))])
+            _tell(loop, [(mailbox, job, ResponseDelta(finish_reason="length"))])
             return self._on_end(job)
         self._jobs[self.engine.add(job.request, streams=job.turn is None)] = job, mailbox, loop
 

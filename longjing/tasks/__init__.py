@@ -9,49 +9,35 @@ they are:
     gym:NAME                                 a data set of reasoning-gym
     verifiers:NAME                           an environment of the `verifiers` package
 
-To add one to the package, subclass `base.GeneratedTask` (see there what it needs) and enter it below.
+The package's own are registered (`problems/registry.py`); to add one, subclass `GeneratedTask` and register it.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from longjing.errors import UserError
-from longjing.tasks.arithmetic import Arithmetic
-from longjing.tasks.base import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
-from longjing.tasks.calculator import Calculator
-from longjing.tasks.code import Code
-from longjing.tasks.complaints import complaint, nearest
-from longjing.tasks.conversation import Conversation
-from longjing.tasks.countdown import Countdown
+from longjing.problems.complaints import nearest
+from longjing.problems.problem import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
+from longjing.problems.registry import make, registered, task_settings
 from longjing.tasks.environments import ENVIRONMENT, environment
-from longjing.tasks.equations import Equations
 from longjing.tasks.gym import GYM, Gym
 from longjing.tasks.imported import is_imported, python_file, task_class
 from longjing.tasks.listed import FileTask, fingerprint
 from longjing.tasks.mixture import Mixture
 from longjing.tasks.rows import READERS
-from longjing.tasks.stream_of_search import StreamOfSearch
-from longjing.tasks.word_problems import WordProblems
 
 __all__ = [
-    "EVERYDAY", "Completion", "Problem", "Split", "Task", "Verdict", "elsewhere", "get", "leaves", "names", "pinned",
-    "runs_code", "split_of",
+    "Completion", "Problem", "Split", "Task", "Verdict", "flatten_mixture", "get", "is_external", "names", "runs_code",
+    "split_of", "with_digest",
 ]  # fmt: skip
-
-_TASKS: dict[str, type[GeneratedTask[Any, Any]]] = {
-    task.name: task
-    for task in (Countdown, Arithmetic, Equations, WordProblems, StreamOfSearch, Calculator, Code)
-}
-# What the shipped models have learned, and what is asked where nothing else is said.
-EVERYDAY = tuple(task.name for task in (Countdown, Arithmetic, Equations, WordProblems))
 
 
 def names() -> list[str]:
     """The names of the tasks that need no settings and whose answers can be checked."""
-    return list(_TASKS)
+    return [name for name, task in registered().items() if issubclass(task, GeneratedTask)]
 
 
 def get(name: str, **settings: Any) -> Task:
@@ -62,13 +48,12 @@ def get(name: str, **settings: Any) -> Task:
     may be given, and another content is refused. Raises UserError for an unknown task and for an unknown or impossible
     setting, naming it.
     """
-    known: dict[str, Any] = {**_TASKS, Conversation.name: Conversation, Mixture.name: Mixture}
-    if name not in known:
-        return _elsewhere(name, settings, list(known))
-    options = _options(name, known[name].settings_type, settings)
-    if isinstance(options, Mixture.settings_type):
-        return Mixture([(get(part.name, **(part.model_extra or {})), part.weight) for part in options.parts])
-    made: Task = known[name](options)
+    if name == Mixture.name:
+        parts = task_settings(name, Mixture.settings_type, settings).parts
+        return Mixture([(get(part.name, **(part.model_extra or {})), part.weight) for part in parts])
+    if name not in (known := registered()):
+        return _elsewhere(name, settings, [*known, Mixture.name])
+    made: Task = make(name, **settings)
     return made
 
 
@@ -80,21 +65,21 @@ def _elsewhere(name: str, settings: dict[str, Any], known: list[str]) -> Task:
                 f"{file} has changed: its SHA-256 is {found}, not {wanted}; bring the old file back, or begin anew"
             )
         settings = {key: value for key, value in settings.items() if key != "sha256"}
-    if not elsewhere(name):
+    if not is_external(name):
         raise UserError(
             f"no task {name!r}{nearest(name, known)}; the tasks are: {', '.join(known)}; or a file of problems "
             f"({', '.join(READERS)}), a Python file or package.module:Name, {GYM}NAME, {ENVIRONMENT}NAME"
         )
     if name.startswith(GYM):
-        return Gym(name, _options(name, Gym.settings_type, settings))
+        return Gym(name, task_settings(name, Gym.settings_type, settings))
     if name.startswith(ENVIRONMENT):
         return environment(name, settings)
     if is_imported(name):
         return _python(name, settings)
-    return FileTask(name, _options(name, FileTask.settings_type, settings))
+    return FileTask(name, task_settings(name, FileTask.settings_type, settings))
 
 
-def elsewhere(name: str) -> bool:
+def is_external(name: str) -> bool:
     """Whether a task of that name is none of the package's, but named by where it is."""
     return is_imported(name) or Path(name).suffix in READERS
 
@@ -104,20 +89,13 @@ def _python(name: str, settings: dict[str, Any]) -> Task:
     task = task_class(name)
     settings_type = getattr(task, "settings_type", None)
     if isinstance(settings_type, type) and issubclass(settings_type, BaseModel):
-        made: Task = task(_options(name, settings_type, settings))
+        made: Task = task(task_settings(name, settings_type, settings))
         return made
     try:
         made = task(**settings)
     except TypeError as error:
         raise UserError(f"task {name!r} can't be made with {settings or 'no settings'}: {error}") from error
     return made
-
-
-def _options(name: str, settings_type: Any, settings: dict[str, Any]) -> Any:
-    try:
-        return settings_type(**settings)
-    except ValidationError as error:
-        raise UserError(f"task {name!r}: {complaint(error, settings_type)}") from None
 
 
 def _file_of(name: str) -> str | None:
@@ -127,22 +105,25 @@ def _file_of(name: str) -> str | None:
     return name if Path(name).suffix in READERS else python_file(name)
 
 
-def leaves(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def flatten_mixture(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The tasks that settings (plain data) stand for, each by its own: of a mixture its parts, however deep they lie.
     What has no name is left out: no task can be made of it."""
     if settings.get("name") == Mixture.name and isinstance(parts := settings.get("parts"), list):
         for part in parts:
             if isinstance(part, Mapping):
-                yield from leaves(part)
+                yield from flatten_mixture(part)
     elif isinstance(settings.get("name"), str):
         yield settings
 
 
-def pinned(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_digest(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, in which every task that is in a file has the file's SHA-256, so that a run goes on with no other.
     One that is there already stays."""
     if settings.get("name") == Mixture.name and isinstance(parts := settings.get("parts"), list):
-        return {**settings, "parts": [pinned(part) if isinstance(part, dict) else part for part in parts]}
+        return {
+            **settings,
+            "parts": [with_digest(part) if isinstance(part, dict) else part for part in parts],
+        }
     file = _file_of(name) if isinstance(name := settings.get("name"), str) else None
     if file is None or not Path(file).is_file():
         return {**settings}
@@ -155,5 +136,5 @@ def runs_code(settings: Mapping[str, Any]) -> bool:
         name not in names()
         and not name.startswith(GYM)
         and (is_imported(name) or name.startswith(ENVIRONMENT))
-        for name in (leaf["name"] for leaf in leaves(settings))
+        for name in (leaf["name"] for leaf in flatten_mixture(settings))
     )

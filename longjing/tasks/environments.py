@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from longjing.errors import UserError
-from longjing.tasks.base import Completion, Problem
-from longjing.tasks.complaints import complaint
+from longjing.problems.complaints import complaint
+from longjing.problems.problem import Completion, Problem
 from longjing.tasks.listed import ListedSettings, ListedTask
-from longjing.tasks.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
-from longjing.tasks.verifiers.foreign import digest
-from longjing.tasks.verifiers.pool import Pool, VerifierError, shared
+from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
+from longjing.verifiers.pool import Pool, VerifierError, shared
+from longjing.verifiers.subprocess_scorers import digest
 
 ENVIRONMENT = "verifiers:"
 _OPENING = 600.0  # seconds that an environment may take to come up with its problems

@@ -24,12 +24,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
-from longjing.tasks.base import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.tasks.complaints import nearest
-from longjing.tasks.verifiers import Rubric
-from longjing.tasks.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
-from longjing.tasks.verifiers.foreign import digest
-from longjing.tasks.verifiers.pool import Pool, VerifierError, shared
+from longjing.problems.complaints import nearest
+from longjing.problems.problem import Completion, NoProblems, Problem, Split, Verdict, split_of
+from longjing.verifiers import Rubric
+from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
+from longjing.verifiers.pool import Pool, VerifierError, shared
+from longjing.verifiers.subprocess_scorers import digest
 
 GYM = "gym:"
 RELEASE = "0.1.25"  # whose scorers were read

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.tasks.complaints import nearest
+from longjing.problems.complaints import nearest
 from longjing.tasks.listed import fingerprint
 
 _NEEDED = ("problems", "judge", "solve")

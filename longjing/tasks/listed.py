@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from longjing.errors import UserError
-from longjing.tasks.base import Completion, NoProblems, Problem, Split, Verdict, split_of
+from longjing.problems.problem import Completion, NoProblems, Problem, Split, Verdict, split_of
 from longjing.tasks.rows import Placed, placed_rows
-from longjing.tasks.verifiers import Given, Rubric, Verifier
+from longjing.verifiers import Given, Rubric, Verifier
 
 
 class ListedSettings(BaseModel):

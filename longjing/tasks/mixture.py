@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from longjing.tasks.base import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
+from longjing.problems.problem import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
 from longjing.text.template import Message
 
 

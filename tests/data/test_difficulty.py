@@ -16,9 +16,9 @@ from longjing import tasks
 from longjing.cli import app
 from longjing.data.difficulty import Band, Rate, fingerprint, measure, sieve
 from longjing.errors import UserError
-from longjing.evaluation import Procedure
-from longjing.evaluation.respondents import Answer, Answers, Question
-from longjing.tasks.base import Completion
+from longjing.evaluation import EvalConfig
+from longjing.evaluation.model_client import Answer, Answers, Question
+from longjing.problems.problem import Completion
 from longjing.tasks.listed import ListedTask
 
 
@@ -59,7 +59,7 @@ def listed(tmp_path: Path, **settings: Any) -> ListedTask:
 
 
 def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path) -> None:
-    task, kept, procedure = listed(tmp_path), tmp_path / "rates.jsonl", Procedure(samples=4)
+    task, kept, procedure = listed(tmp_path), tmp_path / "rates.jsonl", EvalConfig(samples=4)
     with pytest.raises(KeyboardInterrupt):
         measure(Knows(patience=3), task, procedure, {"name": "it"}, kept, at_once=2)
     kept.write_text(kept.read_text("utf-8") + '{"id": "cut o', "utf-8")
@@ -82,7 +82,7 @@ def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path
 
 
 def test_a_problem_with_another_answer_is_measured_anew(tmp_path: Path) -> None:
-    task, kept, procedure = listed(tmp_path), tmp_path / "rates.jsonl", Procedure(samples=4)
+    task, kept, procedure = listed(tmp_path), tmp_path / "rates.jsonl", EvalConfig(samples=4)
     measure(Knows(), task, procedure, {}, kept)
     rows = [row for _, row in task.placed()]
     write(tmp_path / "problems.jsonl", [*rows[:3], rows[3] | {"answer": "False"}, rows[4]])
@@ -95,18 +95,18 @@ def test_a_problem_with_another_answer_is_measured_anew(tmp_path: Path) -> None:
 
 def test_rates_of_something_else_are_refused(tmp_path: Path) -> None:
     task, kept = listed(tmp_path), tmp_path / "rates.jsonl"
-    measure(Knows(), task, Procedure(samples=4), {"name": "it"}, kept)
+    measure(Knows(), task, EvalConfig(samples=4), {"name": "it"}, kept)
     for other, procedure, model, what in [
-        (task, Procedure(samples=5), "it", "sampling"),
-        (task, Procedure(samples=4), "another", "model"),
-        (listed(tmp_path, template="A {prompt}"), Procedure(samples=4), "it", "task"),
+        (task, EvalConfig(samples=5), "it", "sampling"),
+        (task, EvalConfig(samples=4), "another", "model"),
+        (listed(tmp_path, template="A {prompt}"), EvalConfig(samples=4), "it", "task"),
     ]:
         with pytest.raises(UserError, match=f"another {what};"):
             measure(Knows(), other, procedure, {"name": model}, kept)
     for text in ("[1]\n", "no JSON\n", '{"model": 1}\n{"id": 3}\n'):
         kept.write_text(text, "utf-8")
         with pytest.raises(UserError, match="holds no pass rates"):
-            measure(Knows(), task, Procedure(samples=4), {"name": "it"}, kept)
+            measure(Knows(), task, EvalConfig(samples=4), {"name": "it"}, kept)
         assert kept.read_text("utf-8") == text
 
 

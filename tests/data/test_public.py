@@ -11,8 +11,8 @@ from longjing import tasks
 from longjing.cli import app
 from longjing.data.public import BOXED, FUNCTION, INSTRUCTIONS, PROGRAM, PUBLIC, open_set
 from longjing.errors import UserError
-from longjing.evaluation.examination import Mathematics
-from longjing.tasks.base import Completion
+from longjing.evaluation.benchmark_task import Mathematics
+from longjing.problems.problem import Completion
 from longjing.tasks.listed import ListedTask
 
 pyarrow = pytest.importorskip("pyarrow")

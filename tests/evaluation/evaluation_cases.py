@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from longjing.tasks.answer import boxed
-from longjing.tasks.base import Completion, Problem, Split, Verdict
+from longjing.problems.answer import boxed
+from longjing.problems.problem import Completion, Problem, Split, Verdict
 
 
 class Doubles:

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.evaluation import Procedure, benchmarks, measure
+from longjing.evaluation import EvalConfig, benchmarks, measure
+from longjing.evaluation.benchmark_task import BenchmarkTask, Choice
 from longjing.evaluation.benchmarks import BENCHMARKS, find, load
-from longjing.evaluation.examination import Choice, Examination
-from longjing.evaluation.respondents import Answer, Answers
-from longjing.tasks.base import Completion
-from longjing.tasks.verifiers.pool import VerifierError
+from longjing.evaluation.model_client import Answer, Answers
+from longjing.problems.problem import Completion
+from longjing.verifiers.pool import VerifierError
 
 MATHEMATICS = {
     "aime-2024": {"id": 60, "problem": "How far?", "solution": "So $\\boxed{204}$.", "answer": "204", "url": "u"},
@@ -52,7 +52,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def outcome(task: Examination, said: str, truncated: bool = False) -> str:
+def outcome(task: BenchmarkTask, said: str, truncated: bool = False) -> str:
     """How the first problem's answer part is judged."""
     (problem, *_) = task.problems("test", 0)
     return task.judge(problem, Completion.parse(f"hm</think>{said}", truncated=truncated)).outcome
@@ -73,7 +73,7 @@ def test_mathematics_is_read_as_published_and_judged(tmp_path: Path, name: str) 
         == f"{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}"
     )
     assert second.answer == task.solve(second) == "7"
-    assert isinstance(task, Examination)
+    assert isinstance(task, BenchmarkTask)
     assert outcome(task, f"It is \\boxed{{{RIGHT[name]}}}.") == "correct"
     assert outcome(task, f"First \\boxed{{1}}, no: \\boxed{{{RIGHT[name]}}}.") == "correct", (
         "the last one counts"
@@ -95,7 +95,7 @@ def test_what_the_paper_measures_is_written_down() -> None:
     samples = {"aime-2024": 64, "aime-2025": 64, "math-500": 16, "gpqa-diamond": 64, "gsm8k": 4}
     problems = {"aime-2024": 30, "aime-2025": 30, "math-500": 500, "gpqa-diamond": 198, "gsm8k": 1319}
     for name, benchmark in BENCHMARKS.items():
-        expected = Procedure(problems[name], samples[name], 0, 0.6, 0.95, 32768)
+        expected = EvalConfig(problems[name], samples[name], 0, 0.6, 0.95, 32768)
         assert benchmark.procedure == expected
 
 
@@ -112,7 +112,7 @@ def test_multiple_choice_is_read_as_published_and_judged(tmp_path: Path, suffix:
         assert all(f"{row}) 10^-" in problem.prompt for row in "ABCD")
     assert problems == list(load("gpqa-diamond", str(path)).problems("test", 1)), "always in the same order"
     letter = problems[0].answer
-    assert isinstance(task, Examination)
+    assert isinstance(task, BenchmarkTask)
     assert outcome(task, f"ANSWER: {letter}") == "correct"
     assert outcome(task, f"ANSWER: {'A' if letter != 'A' else 'B'}") == "wrong"
     assert outcome(task, "I don't know.") == "wrong"
@@ -131,7 +131,7 @@ def test_the_letter_is_found_as_models_write_it(text: str, letter: str | None) -
     assert Choice("gpqa-diamond", [CHOICES], {}, "x").final(text) == letter
 
 
-class Exact(Examination):
+class Exact(BenchmarkTask):
     """Compares as text; does not know about `?`."""
 
     def read(self, row: dict[str, Any]) -> tuple[str, str]:
@@ -160,7 +160,7 @@ class Says:
 
 def test_what_is_right_votes_together_however_it_is_written() -> None:
     task = Exact("exact", ROWS, {}, "x")
-    evaluation = measure(Says("0 0", "0  0", " 0 0 ", "8", "8", "?", ""), task, Procedure(1, 7))
+    evaluation = measure(Says("0 0", "0  0", " 0 0 ", "8", "8", "?", ""), task, EvalConfig(1, 7))
     assert evaluation.records[0].outcomes == ["correct"] * 3 + ["wrong"] * 2 + ["unjudged", "wrong"]
     assert evaluation.maj_at_k == 1.0
     assert evaluation.unparsed == 1 / 7
@@ -221,7 +221,7 @@ def test_an_unknown_name_or_setting_is_refused(name: str, settings: dict[str, An
 def test_a_task_is_found_beside_the_benchmarks() -> None:
     task, procedure = find("countdown", difficulty=3)
     assert (task.name, task.settings["difficulty"]) == ("countdown", 3)
-    assert procedure == Procedure(200, 4, 0, 1.0, 1.0, 512)
+    assert procedure == EvalConfig(200, 4, 0, 1.0, 1.0, 512)
 
 
 def test_the_hub_is_asked_for_the_very_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ import pytest
 from evaluation_cases import Doubles, good, number_in
 
 from longjing.errors import UserError
-from longjing.evaluation import Comparison, Evaluation, Price, Procedure, measure
+from longjing.evaluation import Comparison, EvalConfig, Evaluation, Price, measure
 from longjing.evaluation.compare import compare_majorities
-from longjing.evaluation.respondents import Answer, Answers
-from longjing.tasks.base import Completion
+from longjing.evaluation.model_client import Answer, Answers
+from longjing.problems.problem import Completion
 
 
 class Solves:
@@ -32,7 +32,7 @@ class Solves:
 def measured(
     right: Callable[[int], bool], problems: int = 8, length: int = 10, samples: int = 2, **stated
 ) -> Evaluation:
-    return measure(Solves(right, length), Doubles(), Procedure(problems, samples), **stated)
+    return measure(Solves(right, length), Doubles(), EvalConfig(problems, samples), **stated)
 
 
 def test_a_comparison_has_a_row_for_each_and_a_difference_from_the_first():

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.evaluation import Endpoint, Evaluation, Price, Procedure, chat_completions, measure
+from longjing.evaluation import Endpoint, EvalConfig, Evaluation, Price, chat_completions, measure
 from longjing.evaluation.answer_log import AnswerLog
-from longjing.tasks.base import Completion, Problem
+from longjing.problems.problem import Completion, Problem
 
-PROCEDURE = Procedure(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
+PROCEDURE = EvalConfig(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
 Respond = Callable[[dict[str, Any], int], Response]
 
 
@@ -35,7 +35,7 @@ def right(request: dict[str, Any], attempt: int = 1) -> Response:
 
 
 def evaluated(
-    fake: FakeEndpoint, answers: Path, procedure: Procedure = PROCEDURE, **options: Any
+    fake: FakeEndpoint, answers: Path, procedure: EvalConfig = PROCEDURE, **options: Any
 ) -> Evaluation:
     endpoint = Endpoint(fake.base_url, "m", answers, **{"pause": 0.001, "timeout": 5.0} | options)
     return measure(endpoint, Doubles(), procedure)
@@ -97,7 +97,7 @@ def test_patience_doubles_and_obeys_the_server(tmp_path: Path) -> None:
         ]
 
     with FakeEndpoint(respond) as fake:
-        evaluated(fake, tmp_path / "a.jsonl", Procedure(1, 1), pause=0.1)
+        evaluated(fake, tmp_path / "a.jsonl", EvalConfig(1, 1), pause=0.1)
     first, second, third = (after - before for before, after in zip(times, times[1:], strict=False))
     assert first >= 0.075 and second >= 0.15, "the pause doubles, give or take a quarter"
     assert third >= 1.0, "as the server asked"
@@ -112,9 +112,9 @@ def test_a_silent_server_counts_as_lost(tmp_path: Path) -> None:
         return right(request)
 
     with FakeEndpoint(respond) as fake:
-        assert evaluated(fake, tmp_path / "a.jsonl", Procedure(1, 2), timeout=0.1).pass_at_1 == 1.0
+        assert evaluated(fake, tmp_path / "a.jsonl", EvalConfig(1, 2), timeout=0.1).pass_at_1 == 1.0
         with pytest.raises(UserError, match="1 attempts: .*timed out"):
-            evaluated(fake, tmp_path / "b.jsonl", Procedure(2, 1, seed=9), timeout=0.1, retries=0)
+            evaluated(fake, tmp_path / "b.jsonl", EvalConfig(2, 1, seed=9), timeout=0.1, retries=0)
         release.set()
 
 
@@ -264,7 +264,7 @@ def test_a_reply_is_taken_apart_however_the_server_puts_it(
 ) -> None:
     with FakeEndpoint(lambda request, attempt: response) as fake:
         endpoint = Endpoint(fake.base_url, "m", tmp_path / "a.jsonl")
-        evaluation = measure(endpoint, Doubles(), Procedure(1, 1))
+        evaluation = measure(endpoint, Doubles(), EvalConfig(1, 1))
         reply = next(iter(AnswerLog(tmp_path / "a.jsonl", fake.base_url).replies.values()))
     answer = reply.answer()
     parts = answer.completion
@@ -341,7 +341,7 @@ TEXT = [{"type": "text", "text": "\\box"}, {"type": "text", "text": "ed{0}"}]
 def test_content_in_parts_is_put_together(tmp_path: Path, thought: Any) -> None:
     before = [] if thought is None else [{"type": "thinking", "thinking": thought}]
     with FakeEndpoint(lambda request, attempt: parts(*before, *TEXT)) as fake:
-        evaluation = evaluated(fake, tmp_path / "a.jsonl", Procedure(1, 1))
+        evaluation = evaluated(fake, tmp_path / "a.jsonl", EvalConfig(1, 1))
     assert evaluation.pass_at_1 == 1.0
     assert evaluation.records[0].parts.reasoning == ("" if thought is None else "0+0")
 
@@ -376,7 +376,7 @@ def test_a_short_time_out_does_not_cut_the_wait_that_a_server_asks_for(tmp_path:
         return Response(429, {}, {"Retry-After": "0.7"}) if attempt == 1 else right(request)
 
     with FakeEndpoint(respond) as fake:
-        evaluated(fake, tmp_path / "a.jsonl", Procedure(1, 1), timeout=0.3)
+        evaluated(fake, tmp_path / "a.jsonl", EvalConfig(1, 1), timeout=0.3)
     assert times[1] - times[0] >= 0.7
 
 
@@ -464,18 +464,18 @@ def test_seconds_are_those_of_all_that_was_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with FakeEndpoint(respond) as fake:
         began = time.perf_counter()
-        evaluated(fake, path, Procedure(2, 2), concurrency=1)
-        evaluated(fake, path, Procedure(2, 4), concurrency=4)
+        evaluated(fake, path, EvalConfig(2, 2), concurrency=1)
+        evaluated(fake, path, EvalConfig(2, 4), concurrency=4)
         taken = time.perf_counter() - began
-        again = evaluated(fake, path, Procedure(2, 4))
+        again = evaluated(fake, path, EvalConfig(2, 4))
         assert len(fake.requests) == 8
     assert 0.25 <= again.seconds <= taken + 0.2, "not the sum over requests at once, nor nothing"
-    assert evaluated(fake, path, Procedure(2, 1)).seconds < again.seconds
+    assert evaluated(fake, path, EvalConfig(2, 1)).seconds < again.seconds
 
 
 def test_rows_explain_themselves(tmp_path: Path) -> None:
     with FakeEndpoint(right) as fake:
-        evaluated(fake, tmp_path / "a.jsonl", Procedure(1, 1))
+        evaluated(fake, tmp_path / "a.jsonl", EvalConfig(1, 1))
     (row,) = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
     assert row["base_url"] == fake.base_url
     assert row["request"] == {key: value for key, value in fake.requests[0].items() if key != "path"}

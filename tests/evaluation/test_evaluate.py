@@ -10,15 +10,15 @@ from evaluation_cases import Doubles, good, number_in
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.engine.engine import Engine
-from longjing.engine.request import Generation
 from longjing.errors import UserError
-from longjing.evaluation import Evaluation, Local, Price, Procedure, compare, evaluate, measure, normalise
+from longjing.evaluation import EvalConfig, Evaluation, Local, Price, compare, evaluate, measure, normalise
+from longjing.generation.native.engine import Engine
+from longjing.generation.request import Generation
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
+from longjing.problems.answer import boxed
+from longjing.problems.problem import Problem
 from longjing.tasks import get
-from longjing.tasks.answer import boxed
-from longjing.tasks.base import Problem
 from longjing.text.tokenizer import Tokenizer
 
 
@@ -121,7 +121,7 @@ def test_json_round_trip_keeps_every_figure():
     evaluation = evaluate(Scripted(script), Letters(), Doubles(), samples=3)
     assert evaluation.money is None is evaluation.money_per_solved
     price, made_by = Price(read=1.0, written=2.0, currency="€"), {"version": "0", "request": {"effort": None}}
-    evaluation = replace(evaluation, model="m", price=price, certificate=made_by)
+    evaluation = replace(evaluation, model="m", price=price, provenance=made_by)
     written = json.dumps(evaluation.to_dict(), allow_nan=False)
     assert Evaluation.from_dict(json.loads(written)) == evaluation
     assert json.dumps(Evaluation.from_dict(json.loads(written)).to_dict()) == written
@@ -166,13 +166,13 @@ def test_a_task_may_know_better_which_answers_say_the_same():
 
 
 def test_measure_is_evaluate_with_a_respondent_and_a_procedure():
-    generator, procedure = Scripted(lambda n, sample: (good(n), "stop")), Procedure(3, 2, 5, 0.5, 0.9, 40)
+    generator, procedure = Scripted(lambda n, sample: (good(n), "stop")), EvalConfig(3, 2, 5, 0.5, 0.9, 40)
     measured = measure(Local(generator, Letters()), Doubles(), procedure, model="m")
     settings = {"problems": 3, "samples": 2, "seed": 5, "temperature": 0.5, "top_p": 0.9, "max_tokens": 40}
     evaluated = evaluate(generator, Letters(), Doubles(), **settings)
     assert replace(measured, seconds=0, model="") == replace(evaluated, seconds=0)
     assert measured.model == "m"
-    assert procedure.changed(samples=None, seed=7) == Procedure(3, 2, 7, 0.5, 0.9, 40)
+    assert procedure.changed(samples=None, seed=7) == EvalConfig(3, 2, 7, 0.5, 0.9, 40)
 
 
 def test_a_hopeless_model_has_figures_too_and_they_are_json():
@@ -329,7 +329,7 @@ def test_prompt_and_answer_stay_within_the_context(context: int, asked: int):
             self.bounds = {tuple(each.prompt): each.sampling.max_tokens for each in requests}
             return super().generate(requests, on_step)
 
-    generator, procedure = Counted(lambda n, sample: (good(n), "stop")), Procedure(8, 2, max_tokens=asked)
+    generator, procedure = Counted(lambda n, sample: (good(n), "stop")), EvalConfig(8, 2, max_tokens=asked)
     prompts = [len(Letters().encode_chat([{"content": f"Double {n}!"}])) for n in range(8)]
     least = context - max(prompts)
     if least < 1:
@@ -349,7 +349,7 @@ def test_prompt_and_answer_stay_within_the_context(context: int, asked: int):
 
 def test_a_bound_that_the_context_makes_is_told_of_once(caplog):
     local = Local(Scripted(lambda n, sample: (good(n), "stop")), Letters(), context=60)
-    measure(local, Doubles(), Procedure(8, 4, max_tokens=500))
+    measure(local, Doubles(), EvalConfig(8, 4, max_tokens=500))
     (told,) = caplog.messages
     assert "the 60 tokens" in told and "not 500" in told
 

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from longjing.errors import UserError
-from longjing.learning import corpus
 from longjing.learning.conversations import Conversation, encode_conversation, read_conversations
 from longjing.learning.packing import Example
 from longjing.text.tokenizer import Tokenizer
+from longjing.toys import corpus
 
 TEMPLATES = Path(__file__).parent / "templates"  # as published
 QWEN = (TEMPLATES / "qwen2.5-instruct.jinja").read_text("utf-8")
@@ -87,7 +87,7 @@ def conversation(*turns: str, system: str | None = None, thinking: bool = True) 
 
 def marked(tokenizer: Tokenizer, example: Example) -> str:
     """The example's text, what is learned of it between ⟦ and ⟧."""
-    pairs = zip(example.tokens.tolist(), example.learns.tolist(), strict=True)
+    pairs = zip(example.tokens.tolist(), example.loss_mask.tolist(), strict=True)
     return "".join(
         ("⟦{}⟧" if learned else "{}").format(tokenizer.decode([token for token, _ in run]))
         for learned, run in groupby(pairs, key=lambda pair: pair[1])
@@ -221,11 +221,11 @@ def test_every_turn_is_learned_once_behind_the_prompt_that_asks_for_it(
         ]
     found = []
     for example in encode_conversation(tokenizer, Conversation.model_validate({"messages": messages})):
-        tokens, learns = example.tokens.tolist(), example.learns.tolist()
-        assert not learns[0] and learns[-1]
-        starts = [place for place in range(1, len(tokens)) if learns[place] and not learns[place - 1]]
+        tokens, loss_mask = example.tokens.tolist(), example.loss_mask.tolist()
+        assert not loss_mask[0] and loss_mask[-1]
+        starts = [place for place in range(1, len(tokens)) if loss_mask[place] and not loss_mask[place - 1]]
         for start in starts:
-            end = next((place for place in range(start, len(tokens)) if not learns[place]), len(tokens))
+            end = next((place for place in range(start, len(tokens)) if not loss_mask[place]), len(tokens))
             found.append((tokenizer.decode(tokens[:start]), tokenizer.decode(tokens[start : end - 1])))
     assert [prompt for prompt, _ in found] == [
         tokenizer.render(messages[: 2 * number + 1]) for number in range(len(turns))

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from policy_cases import CPU, Recorder, assert_same, untimed
 from pydantic import ValidationError
 
-from longjing import tasks
-from longjing.engine.request import Generation
 from longjing.errors import UserError
+from longjing.generation.request import Generation
 from longjing.learning.conversations import Conversation, encode_conversation
-from longjing.learning.curation import CurationSettings, curate
 from longjing.learning.distillation import Distillation, DistillationSettings
 from longjing.learning.finetuning import FinetuningSettings, finetune
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings, reinforce
+from longjing.learning.rejection_sampling import RejectionSamplingSettings, curate
 from longjing.learning.rollouts import pad
+from longjing.problems import registry
 from longjing.runs import RunDirectory
 from longjing.text.reasoning import parse
 
@@ -135,7 +135,7 @@ def test_resumed_equals_uninterrupted(base: Base, tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken")
     monkeypatch.undo()
-    monkeypatch.setitem(tasks._TASKS, "talks", tiny.Talks)
+    monkeypatch.setitem(registry._TASKS, "talks", tiny.Talks)
     resumed = run(tmp_path / "broken")
     for log in ("metrics", "rollouts", "evaluations"):
         assert untimed(getattr(resumed, log).rows()) == untimed(getattr(whole, log).rows())
@@ -199,7 +199,7 @@ CHAT = {
 
 def test_examples_are_laid_out_as_conversations_are_sampled() -> None:
     (example,) = encode_conversation(IDS, Conversation.model_validate(CHAT))
-    pairs = zip(example.tokens.tolist(), example.learns.tolist(), strict=True)
+    pairs = zip(example.tokens.tolist(), example.loss_mask.tolist(), strict=True)
     pieces = [IDS.decode([token for token, _ in run]) for _, run in groupby(pairs, lambda pair: pair[1])]
     assert pieces == [
         "<｜begin▁of▁sentence｜><｜User｜>What is 12*12?<｜Assistant｜><think>\n",
@@ -225,7 +225,7 @@ def test_what_was_kept_can_be_learned(base: Base, tmp_path: Path) -> None:
     """Rejection sampling writes conversations down as they were, and fine-tuning lays them out so again."""
     with RunDirectory(tmp_path).writing({"stages": []}):
         stage = RunDirectory(tmp_path).stage("kept")
-        settings = CurationSettings.model_validate(
+        settings = RejectionSamplingSettings.model_validate(
             {
                 "model": str(base("deepseek_v3")), "task": {"name": "talks"}, "problems": 12, "samples": 4,
                 "max_tokens": 60,

@@ -17,7 +17,7 @@ from longjing.errors import UserError
 from longjing.learning.distillation import Distillation, DistillationSettings, distill
 from longjing.learning.objectives import reverse_kl
 from longjing.model.decoder import Decoder
-from longjing.model.files import load_model
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import RunDirectory
 from longjing.text.tokenizer import Tokenizer

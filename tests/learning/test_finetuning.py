@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from longjing.engine import Engine, Request, Sampling
 from longjing.errors import UserError
+from longjing.generation.native import Engine, Request, Sampling
 from longjing.learning import finetuning
 from longjing.learning.conversations import encode_conversation, read_conversations
 from longjing.learning.finetuning import (
@@ -26,10 +26,10 @@ from longjing.learning.finetuning import (
     plan,
     rate_factor,
 )
-from longjing.learning.packing import Example, lay_out
+from longjing.learning.packing import Example, collate
 from longjing.learning.pretraining import losses
 from longjing.model.config import ModelConfig
-from longjing.model.files import load_model, save_model
+from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.text.tokenizer import Tokenizer
@@ -163,13 +163,13 @@ def test_the_loss_is_that_of_the_assistants_tokens(base: Base, family: str, tmp_
 def test_what_is_only_read_is_no_target() -> None:
     """Another token in a prompt's last place changes what is learned from it, but isn't learned itself."""
     model = tiny.network("deepseek_v3")
-    tokens, learns = torch.tensor([4, 8, 15, 16, 23, 42]), torch.tensor([False] * 4 + [True] * 2)
-    packed = lay_out([[Example(tokens, learns)], [[7, 7, 7]]], 9, 0)
-    assert packed.learns.tolist() == [
+    tokens, loss_mask = torch.tensor([4, 8, 15, 16, 23, 42]), torch.tensor([False] * 4 + [True] * 2)
+    packed = collate([[Example(tokens, loss_mask)], [[7, 7, 7]]], 9, 0)
+    assert packed.loss_mask.tolist() == [
         [False] * 4 + [True] * 2 + [False] * 3,
         [False, True, True] + [False] * 6,
     ]
-    alone = lay_out([[Example(tokens, learns)]], 6, 0)
+    alone = collate([[Example(tokens, loss_mask)]], 6, 0)
     logprobs = model(tokens[None])[0].log_softmax(-1)
     expected = -(logprobs[3, 23] + logprobs[4, 42]) / 2
     torch.testing.assert_close(losses(model, alone).next_token, expected)

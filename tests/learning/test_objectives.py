@@ -18,7 +18,7 @@ from longjing.learning.objectives import (
     Kind,
     Objective,
     PolicyBatch,
-    Statistics,
+    PolicyStatistics,
     cleared,
     k3,
     policy_loss,
@@ -61,7 +61,7 @@ def single(difference: float, advantage: float) -> PolicyBatch:
     return PolicyBatch(difference - one, -one, advantage * one, one > 0, one)
 
 
-def loss_and_gradient(batch: PolicyBatch, objective: Objective) -> tuple[Tensor, Tensor, Statistics]:
+def loss_and_gradient(batch: PolicyBatch, objective: Objective) -> tuple[Tensor, Tensor, PolicyStatistics]:
     logprobs = batch.logprobs.clone().requires_grad_()
     result = policy_loss(replace(batch, logprobs=logprobs), objective)
     (gradient,) = torch.autograd.grad(result.loss, logprobs)
@@ -237,7 +237,7 @@ def test_microbatches_add_up_to_the_whole(
     loss, gradient, statistics = loss_and_gradient(batch, objective)
     total = torch.zeros((), dtype=torch.float64)
     gathered = torch.zeros_like(gradient)
-    sums: Statistics | None = None
+    sums: PolicyStatistics | None = None
     for number in set(part):
         rows = torch.tensor(part) == number
         part_loss, gathered[rows], part_statistics = loss_and_gradient(rows_of(batch, rows), objective)

@@ -48,11 +48,11 @@ def test_positions_padding_and_what_is_learned(texts: list[list[int]], rows: int
         assert packed.positions[row, :used].tolist() == [
             place for text in content for place in range(len(text))
         ]
-        assert packed.learns[row, :used].tolist() == [
+        assert packed.loss_mask[row, :used].tolist() == [
             place > 0 for text in content for place in range(len(text))
         ]
         assert (packed.tokens[row, used:] == PAD).all()
-        assert (packed.segments[row, used:] == 0).all() and not packed.learns[row, used:].any()
+        assert (packed.segments[row, used:] == 0).all() and not packed.loss_mask[row, used:].any()
 
 
 def test_an_endless_stream_is_read_only_as_far_as_it_fits() -> None:

@@ -15,7 +15,7 @@ from longjing.errors import UserError
 from longjing.learning import pretraining
 from longjing.learning.packing import Packed
 from longjing.learning.pretraining import PretrainingSettings, batch, losses, pretrain, rate_factor
-from longjing.model.files import load_model
+from longjing.model.store.checkpoint import load_model
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.text.tokenizer import Tokenizer
 
@@ -67,7 +67,7 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
 def test_a_batch_is_made_of_whole_documents_that_end() -> None:
     settings, ids = PretrainingSettings.model_validate(SETTINGS), tiny.tokenizer()
     packed = batch(settings, ids, 0, 0)
-    assert packed.tokens.shape == (3, 200) and packed.learns.float().mean() > 0.7
+    assert packed.tokens.shape == (3, 200) and packed.loss_mask.float().mean() > 0.7
     first, last = packed.positions == 0, packed.segments != packed.segments.roll(-1, dims=1)
     inside = packed.segments > 0
     assert (packed.tokens[first & inside] == ids.bos_id).all()

@@ -12,14 +12,14 @@ from policy_cases import CPU, Recorder, assert_same, logprob, untimed
 from pydantic import ValidationError
 from torch import Tensor
 
-from longjing import tasks
-from longjing.engine.request import Generation, Request, Sampling
 from longjing.errors import UserError
+from longjing.generation.request import Generation, Request, Sampling
 from longjing.learning import policy, reinforcement
 from longjing.learning.objectives import PRESETS
 from longjing.learning.policy import Clock
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings, reinforce
 from longjing.learning.rollouts import Group, pad
+from longjing.problems import registry
 from longjing.runs import RunDirectory
 from longjing.text.reasoning import parse
 
@@ -452,7 +452,7 @@ def test_a_stage_measures_before_between_and_after_once_each(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, settings)
     monkeypatch.undo()
-    monkeypatch.setitem(tasks._TASKS, "letters", tiny.Letters)
+    monkeypatch.setitem(registry._TASKS, "letters", tiny.Letters)
     stage = run(tmp_path, settings)
     measured = [(row["step"], row["split"]) for row in stage.evaluations.rows()]
     assert measured == [(-1, "test"), (1, "validation"), (3, "test")]

@@ -15,15 +15,16 @@ from policy_cases import CPU, untimed
 from pydantic import ValidationError
 
 from longjing import tasks
-from longjing.engine.request import Generation
+from longjing.generation.request import Generation
 from longjing.learning import reinforcement
 from longjing.learning.policy import Clock
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings, reinforce
 from longjing.learning.rollouts import Group, judge_group, language_reward, rate_group
-from longjing.model.files import load_model, save_model
 from longjing.model.reward import RewardModel
+from longjing.model.store.checkpoint import load_model, save_model
+from longjing.problems import registry
+from longjing.problems.problem import Completion, Problem
 from longjing.runs import RunDirectory
-from longjing.tasks.base import Completion, Problem
 
 Make = Callable[..., Reinforcement]
 SETTINGS: dict[str, Any] = {
@@ -104,7 +105,7 @@ class Chinese(tiny.Letters):
 
 
 def test_the_language_reward_lowers_mixing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tasks._TASKS, "letters", Chinese)
+    monkeypatch.setitem(registry._TASKS, "letters", Chinese)
     learner = make(rewards={"language": 1.0}, learning_rate=1e-2, group_size=8)
     shares = [learner.step(step)[0]["language"] for step in range(12)]
     assert sum(shares[:2]) / 2 < 0.4 and sum(shares[-2:]) / 2 > 0.6, shares

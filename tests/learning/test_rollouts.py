@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing import tasks
-from longjing.engine.dialogue import Dialogue
-from longjing.engine.request import Generation, Request
+from longjing.generation.dialogue import Dialogue
+from longjing.generation.request import Generation, Request
 from longjing.learning.rollouts import (
     REFLECTION,
     Group,
@@ -23,7 +23,7 @@ from longjing.learning.rollouts import (
     reflections,
     sample_groups,
 )
-from longjing.tasks.base import Completion, Problem, Verdict
+from longjing.problems.problem import Completion, Problem, Verdict
 from longjing.text.tokenizer import Tokenizer
 
 END = 1

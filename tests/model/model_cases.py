@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longjing.model.config import ARCHITECTURES, ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.files import save_model
+from longjing.model.store.checkpoint import save_model
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

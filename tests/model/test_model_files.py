@@ -21,11 +21,11 @@ from transformers.modeling_layers import MtpModel
 
 import longjing
 from longjing.errors import UserError
-from longjing.model import files
 from longjing.model.decoder import Decoder
 from longjing.model.device import choose_device, choose_dtype
-from longjing.model.files import load_model, resolve, save_model, shipped
-from longjing.model.fp8 import dequantise
+from longjing.model.store import checkpoint as files
+from longjing.model.store.checkpoint import load_model, resolve, save_model, shipped
+from longjing.model.store.fp8 import dequantise
 from longjing.text.tokenizer import Tokenizer
 
 KINDS = [

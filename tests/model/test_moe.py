@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from model_cases import deepseek, difference
 
 from longjing.model.config import ModelConfig
-from longjing.model.moe import Experts, Router
+from longjing.model.layers.moe import Experts, Router
 
 CONFIG = ModelConfig.from_dict(deepseek(hidden_size=32, n_routed_experts=8, moe_intermediate_size=16))
 no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

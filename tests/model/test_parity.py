@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.modeling_layers import MtpModel
 
-from longjing.model.attention import Cache
 from longjing.model.decoder import Decoder
-from longjing.model.files import load_model
+from longjing.model.layers.attention import Cache
+from longjing.model.store.checkpoint import load_model
 
 TOLERANCE = 5e-5  # logits reach 6 and the worst seen is 1.5e-5; the aim is 1e-4
 few = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from longjing.errors import UserError
-from longjing.model.files import load_model, load_reward_model, resolve, save_model
 from longjing.model.reward import RewardModel
+from longjing.model.store.checkpoint import load_model, load_reward_model, resolve, save_model
 
 PAD = 60  # the last of the 61 tokens; no text holds it
 TEXTS = [[5, 9, 11, 2, 7, 30, 1], [3], [8, 8, 41, 1], list(range(20))]

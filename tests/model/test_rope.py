@@ -7,7 +7,7 @@ from transformers import DeepseekV3Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from longjing.model.config import ModelConfig
-from longjing.model.rope import inverse_frequencies
+from longjing.model.layers.rope import inverse_frequencies
 
 # By hand, of 32 pairs that turn at 10000^(-pair/32): a pair turns 32 times over 4,096 positions at pair 10.47 and once
 # at 22.51. So the ramp begins at 10 (rounded down) and ends at 23 (rounded up): pair p is interpolated by (p-10)/13.

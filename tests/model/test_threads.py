@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from longjing.engine.engine import Engine
-from longjing.engine.request import Request, Sampling
+from longjing.generation.native.engine import Engine
+from longjing.generation.request import Request, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.threads import cpu_threads

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from longjing.model import attention, decoder, moe
+from longjing.model import decoder
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
+from longjing.model.layers import attention, moe
 from longjing.planning import flops
 
 V3 = ModelConfig(

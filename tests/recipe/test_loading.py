@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.recipe.document import Document, parse_value
 from longjing.recipe.loading import load, names, parse_settings
+from longjing.recipe.yaml_document import RecipeDocument, parse_value
 
 TEXT = """\
 name: small
@@ -277,7 +277,7 @@ def test_settings_of_a_task() -> None:
 
 
 def test_a_place_that_is_missing_has_the_line_of_what_holds_it(recipe: Path) -> None:
-    document = Document.read(recipe)
+    document = RecipeDocument.read(recipe)
     assert document.line(("stages", 1, "nothing", "here")) == 9
     assert document.line(("stages", 0, "model", "hidden_size")) == 5
     assert document.line(()) == 1

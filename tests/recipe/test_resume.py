@@ -49,8 +49,8 @@ torch.set_num_threads(1)
 from rich.console import Console
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
-from longjing.tasks.base import Verdict
-from longjing.tasks.countdown import Countdown
+from longjing.problems.problem import Verdict
+from longjing.toys.countdown.task import Countdown
 
 def judge(task, problem, completion):
     # So young a model solves nothing: something else has to make its completions differ.

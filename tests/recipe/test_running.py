@@ -13,7 +13,7 @@ from rich.console import Console
 from run_cases import evaluation_row, pretraining_row, reinforcement_row
 
 from longjing.errors import UserError
-from longjing.model.files import resolve
+from longjing.model.store.checkpoint import resolve
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
 from longjing.recipe.loading import load

@@ -15,10 +15,10 @@ import pytest
 import tiny
 from fastapi import FastAPI
 
-from longjing.serving.api import Rules, build
+from longjing.serving.api import ApiConfig, build
 from longjing.serving.door import hosts
 from longjing.serving.server import Server, address, listen, run
-from longjing.serving.service import Limits, Served, Service
+from longjing.serving.service import EngineLimits, Served, Service
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def with_page(request: pytest.FixtureRequest) -> Iterator[bool]:
     page_is_on = False
 
 
-def application(service: Service, rules: Rules | None = None, bound: str = "127.0.0.1") -> FastAPI:
+def application(service: Service, rules: ApiConfig | None = None, bound: str = "127.0.0.1") -> FastAPI:
     """What `longjing serve` serves on `bound`."""
-    rules = rules or Rules()
+    rules = rules or ApiConfig()
     app = build(service, replace(rules, hosts=hosts(bound, rules.hosts or ())))
     if page_is_on:
         from longjing.serving.page import mount  # which takes a second to import
@@ -78,7 +78,9 @@ def application(service: Service, rules: Rules | None = None, bound: str = "127.
 
 
 @contextmanager
-def serving(service: Service, rules: Rules | None = None, app: FastAPI | None = None) -> Iterator[Running]:
+def serving(
+    service: Service, rules: ApiConfig | None = None, app: FastAPI | None = None
+) -> Iterator[Running]:
     """Serve in a thread, for as long as the block runs."""
     bound = listen("127.0.0.1", 0)
     up: SimpleQueue[Server] = SimpleQueue()
@@ -94,9 +96,9 @@ def serving(service: Service, rules: Rules | None = None, app: FastAPI | None = 
         assert not thread.is_alive()
 
 
-def small(limits: Limits | None = None, **settings: Any) -> Service:
+def small(limits: EngineLimits | None = None, **settings: Any) -> Service:
     """A service with a random network, which goes on until it is cut off."""
-    limits = limits or Limits(rows=16, queue=64)
+    limits = limits or EngineLimits(rows=16, queue=64)
     service = Service(limits=replace(limits, cache_bytes=min(limits.cache_bytes, CACHE)))
     service.serve(
         "tiny", tiny.network("deepseek_v3", **({"max_position_embeddings": 512} | settings)), tiny.tokenizer()
@@ -112,7 +114,7 @@ def tiny_server(with_page: bool) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def r1_server(with_page: bool) -> Iterator[Running]:
-    service = Service("cpu", limits=Limits(cache_bytes=CACHE))
+    service = Service("cpu", limits=EngineLimits(cache_bytes=CACHE))
     service.load("r1")
     with serving(service) as running:
         yield running

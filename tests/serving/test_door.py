@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from longjing.cli import app
 from longjing.errors import UserError
-from longjing.serving.api import Rules
+from longjing.serving.api import ApiConfig
 from longjing.serving.door import hosts
 from longjing.serving.server import listen
 
@@ -49,7 +49,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 @pytest.fixture(scope="session")
 def open_server(with_page):
-    with serving(small(), Rules(request_bytes=100_000)) as running:
+    with serving(small(), ApiConfig(request_bytes=100_000)) as running:
         yield running
 
 
@@ -62,7 +62,7 @@ def client():
 
 @pytest.fixture(scope="session")
 def locked_server(with_page):
-    with serving(small(), Rules(key=KEY, request_bytes=100_000)) as running:
+    with serving(small(), ApiConfig(key=KEY, request_bytes=100_000)) as running:
         yield running
 
 
@@ -122,7 +122,7 @@ def test_the_key_opens_everything(locked_server, client):
 @pytest.mark.parametrize("key", ["", " ", "\n", "\t ", " a", "a ", "a\nb", "a\x00", "\udce9"])
 def test_keys_that_are_none(key):
     with pytest.raises(UserError, match="key"):
-        Rules(key=key)
+        ApiConfig(key=key)
 
 
 @pytest.mark.parametrize("key", ["", "  ", None])
@@ -134,7 +134,7 @@ def test_a_server_with_an_empty_key_does_not_start(key, monkeypatch):
 
 
 def test_a_key_may_hold_any_letters(client):
-    with serving(small(), Rules(key="龙井 ключ")) as running:
+    with serving(small(), ApiConfig(key="龙井 ключ")) as running:
         headers = {"Authorization": "Bearer 龙井 ключ".encode()}
         assert client.get(f"{running.url}/v1/models", headers=headers).status_code == 200
         assert client.get(f"{running.url}/v1/models", headers=BEARER).status_code == 401
@@ -160,7 +160,7 @@ def test_names_that_are_not_loopback(open_server, path, client):
 
 def test_names_that_the_user_gives(client):
     for named in (["Box.example"], ["*"]):
-        with serving(small(), Rules(hosts=named)) as running:
+        with serving(small(), ApiConfig(hosts=named)) as running:
             assert client.get(f"{running.url}/health", headers={"Host": "box.example:80"}).status_code == 200
             other = client.get(f"{running.url}/health", headers={"Host": "evil.example"})
             assert other.status_code == (200 if named == ["*"] else 403)
@@ -239,7 +239,7 @@ def test_sizes_whatever_the_path(open_server, locked_server, path, client):
 
 
 def test_large_bodies_that_come_at_once_are_bounded_in_sum(client):
-    with serving(small(), Rules(request_bytes=1 << 20)) as running, ExitStack() as stack:
+    with serving(small(), ApiConfig(request_bytes=1 << 20)) as running, ExitStack() as stack:
         where = httpx.URL(running.url)
         head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n"
         slow = [stack.enter_context(socket.create_connection((where.host, where.port))) for _ in range(8)]

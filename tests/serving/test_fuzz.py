@@ -6,12 +6,12 @@ from conftest import serving, small
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 
-from longjing.serving.service import Limits
+from longjing.serving.service import EngineLimits
 
 
 @pytest.fixture(scope="session")
 def operations(with_page):
-    with serving(small(Limits(rows=16, queue=500), max_position_embeddings=48)) as running:
+    with serving(small(EngineLimits(rows=16, queue=500), max_position_embeddings=48)) as running:
         schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
         yield [result.ok() for result in schema.get_all_operations()]
         assert running.served.worker.failure is None

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.serving.grammar import Grammars
-from longjing.serving.service import Limits
+from longjing.serving.service import EngineLimits
 from longjing.text.tokenizer import Tokenizer, TooLong
 
 SECONDS = 30.0  # for one request, on a machine that does much else
@@ -48,7 +48,7 @@ def healthy(url: str, within: float = 2.0):
 
 @pytest.fixture(scope="module")
 def url():
-    with serving(small(Limits(rows=32, queue=64))) as running:
+    with serving(small(EngineLimits(rows=32, queue=64))) as running:
         yield running.url
 
 

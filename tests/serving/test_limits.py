@@ -10,8 +10,8 @@ import pytest
 from conftest import serving, small
 from prometheus_client.parser import text_string_to_metric_families
 
-from longjing.serving.api import Rules
-from longjing.serving.service import Limits
+from longjing.serving.api import ApiConfig
+from longjing.serving.service import EngineLimits
 
 ENDLESS = {"prompt": "ab", "max_tokens": 400, "logit_bias": {"1": -100}}  # the end token never comes
 
@@ -27,7 +27,7 @@ def settled(running) -> None:
 
 
 def test_the_key():
-    with serving(small(), Rules(key="secret")) as running:
+    with serving(small(), ApiConfig(key="secret")) as running:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
             reply = httpx.get(f"{running.url}/v1/models", headers=headers)
             assert reply.status_code == 401 and reply.json()["error"]["code"] == "invalid_api_key"
@@ -39,7 +39,7 @@ def test_the_key():
 
 
 def test_sizes():
-    with serving(small(), Rules(request_bytes=1000)) as running:
+    with serving(small(), ApiConfig(request_bytes=1000)) as running:
         url, headers = f"{running.url}/v1/completions", {"Content-Type": "application/json"}
         assert httpx.post(url, json={"prompt": "a" * 2000}).status_code == 413
         chunks = iter([b'{"prompt": "' + b"a" * 2000, b'"}'])
@@ -48,7 +48,7 @@ def test_sizes():
 
 
 def test_times():
-    with serving(small(), Rules(seconds=0.05)) as running:
+    with serving(small(), ApiConfig(seconds=0.05)) as running:
         url = f"{running.url}/v1/completions"
         reply = httpx.post(url, json=ENDLESS)
         assert reply.status_code == 504 and "0.05 s" in reply.json()["error"]["message"]
@@ -64,7 +64,7 @@ def test_times():
 
 
 def test_a_full_queue():
-    with serving(small(Limits(rows=2, queue=1))) as running:
+    with serving(small(EngineLimits(rows=2, queue=1))) as running:
         url = f"{running.url}/v1/completions"
         for name, fields in (("n", {"n": 4}), ("prompt", {"prompt": ["ab"] * 2, "n": 2})):
             never = httpx.post(url, json=ENDLESS | fields)  # however long one waits
@@ -86,7 +86,7 @@ def test_a_full_queue():
 @pytest.mark.parametrize("allowed", [True, False])
 def test_other_pages(allowed):
     origin = "https://elsewhere.example"
-    with serving(small(), Rules(origins=[origin] if allowed else [], key="k")) as running:
+    with serving(small(), ApiConfig(origins=[origin] if allowed else [], key="k")) as running:
         asks = {
             "Origin": origin,
             "Access-Control-Request-Method": "POST",
@@ -99,7 +99,7 @@ def test_other_pages(allowed):
 
 
 def test_the_context_is_what_the_cache_can_hold():
-    with serving(small(Limits(rows=2, cache_bytes=50_000))) as running:
+    with serving(small(EngineLimits(rows=2, cache_bytes=50_000))) as running:
         length = running.served.length
         assert length == running.served.engine.capacity < 512
         assert httpx.get(f"{running.url}/v1/models").json()["data"][0]["max_model_len"] == length

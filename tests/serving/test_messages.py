@@ -9,7 +9,7 @@ import pytest
 import tiny
 from conftest import CACHE, serving
 
-from longjing.serving.service import Limits, Service
+from longjing.serving.service import EngineLimits, Service
 from longjing.text.tokenizer import Tokenizer
 
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": "What is 34+57?"}]
@@ -28,7 +28,7 @@ def knowing():
     """A server whose template knows tools, and that template's tokenizer."""
     plain = tiny.tokenizer()
     tokenizer = Tokenizer(plain._backend, plain._config, TEMPLATE, "a template that knows tools")
-    service = Service(limits=Limits(rows=8, queue=500, cache_bytes=CACHE))
+    service = Service(limits=EngineLimits(rows=8, queue=500, cache_bytes=CACHE))
     service.serve("tiny", tiny.network("llama", max_position_embeddings=2048), tokenizer)
     with serving(service) as running:
         yield running

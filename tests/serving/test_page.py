@@ -14,11 +14,11 @@ import tiny
 from conftest import CACHE, Running, serving, small
 from test_runs_page import completion, metrics, rollout, stage_of
 
-from longjing.serving.api import Rules, build
+from longjing.serving.api import ApiConfig, build
 from longjing.serving.page import mount
 from longjing.serving.page.chat import said, shown
 from longjing.serving.page.speaking import Reply
-from longjing.serving.service import Limits, Served, Service
+from longjing.serving.service import EngineLimits, Served, Service
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 if CHROMIUM is None and os.environ.get("LONGJING_REQUIRE_CHROMIUM"):
@@ -40,7 +40,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A page that serves r1, with one run, which has finished."""
-    service = Service("cpu", limits=Limits(cache_bytes=CACHE))
+    service = Service("cpu", limits=EngineLimits(cache_bytes=CACHE))
     service.load("r1")
     app = build(service)
     folder = tmp_path_factory.mktemp("runs")
@@ -82,7 +82,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     served = service.models["tiny"]
     service.models = {name: replace(served, name=name)}
     stage_of(folder / "<" / "script><script>window.hacked = 3; '![i](health)").finish({})
-    app = build(service, Rules(key="so secret"))
+    app = build(service, ApiConfig(key="so secret"))
     mount(app, service, folder, key="so secret", endpoints=True)
     with serving(service, app=app) as running:
         yield running
@@ -204,7 +204,7 @@ def test_stop(page, monkeypatch):
             yield reply
             await asyncio.sleep(0.05)
 
-    monkeypatch.setattr("longjing.serving.page.chat.speak", endless)
+    monkeypatch.setattr("longjing.serving.page.chat.stream_reply", endless)
     ask(page, QUESTION)
     page.get_by_text("Thinking", exact=True).wait_for()
     page.locator("button.stop-button").click()
@@ -230,7 +230,7 @@ def test_what_a_model_writes_is_shown_and_does_nothing(page, monkeypatch, tab):
     async def hostile(*_):
         yield Reply(HOSTILE, HOSTILE, notices=(HOSTILE,), problem=HOSTILE, done=True, tokens=1)
 
-    monkeypatch.setattr(f"longjing.serving.page.{tab}.speak", hostile)
+    monkeypatch.setattr(f"longjing.serving.page.{tab}.stream_reply", hostile)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     if tab == "chat":

@@ -9,15 +9,15 @@ import tiny
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from longjing.engine import Chunk, Event, Request
-from longjing.engine.turn import Turn
+from longjing.chat.reasoning_controller import ReasoningController
+from longjing.generation.native import Chunk, Event, Request
 from longjing.serving.chat import ChatReply
 from longjing.serving.completions import CompletionReply
 from longjing.serving.items import Items
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
-from longjing.serving.worker import Job, Mailbox, Piece
+from longjing.serving.worker import Job, ResponseDelta, ResponseStream
 
 TOKENIZER = tiny.tokenizer()
 ASKED: Any = [{"role": "user", "content": "?"}]
@@ -36,7 +36,7 @@ WAYS = st.fixed_dictionaries(
 FREE: dict[str, Any] = {"stops": (), "everywhere": False, "prefilled": False}
 
 
-def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job, list[Piece]]:
+def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job, list[ResponseDelta]]:
     """What a job makes of a completion that the engine hands out in steps; the whole text is answer without a `way`."""
     prompt = [
         TOKENIZER.token_id("<｜Assistant｜>"),
@@ -44,7 +44,7 @@ def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job,
     ]
     tokens, turn, reason = TOKENIZER.encode(text), None, "stop"
     if way:
-        turn = Turn(
+        turn = ReasoningController(
             TOKENIZER, prompt, 1000, [TOKENIZER.eos_id], stops=way["stops"], everywhere=way["everywhere"]
         )
         reason = way["reason"]
@@ -52,7 +52,7 @@ def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job,
         tokens = [*tokens, TOKENIZER.eos_id]
     tokens = tokens or TOKENIZER.encode(" ")
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(tokens)}), len(tokens)]
-    job, made, seen = Job(Request(prompt), turn), list[Piece](), ""
+    job, made, seen = Job(Request(prompt), turn), list[ResponseDelta](), ""
     for start, end in zip(places, places[1:], strict=False):
         so_far = TOKENIZER.decode(tokens[:end], skip_special_tokens=True).rstrip(
             "\ufffd" * (end < len(tokens))
@@ -70,11 +70,11 @@ def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job,
     return job, made
 
 
-def told(reply: Any, job: Job, made: list[Piece], late: int) -> tuple[dict[str, Any], list[Any]]:
+def told(reply: Any, job: Job, made: list[ResponseDelta], late: int) -> tuple[dict[str, Any], list[Any]]:
     """The whole reply, and its stream to a reader who is late for some pieces."""
 
     async def main() -> list[Any]:
-        mailbox = Mailbox([job])
+        mailbox = ResponseStream([job])
         for piece in made[:late]:
             mailbox.deliver(job, piece)
 
@@ -88,7 +88,7 @@ def told(reply: Any, job: Job, made: list[Piece], late: int) -> tuple[dict[str, 
         await writing
         return events
 
-    return reply.whole(Mailbox([job]), [sum(made[1:], made[0])]), asyncio.run(main())
+    return reply.whole(ResponseStream([job]), [sum(made[1:], made[0])]), asyncio.run(main())
 
 
 @given(TEXTS, st.lists(st.integers(0, 60)), WAYS, st.booleans(), st.integers(0, 3))
@@ -179,7 +179,7 @@ def test_where_tokens_begin_that_are_pieces_of_characters(text, offsets):
         Event(0, Chunk(text, tokens, "length", [-1.0] * len(tokens), [[(tokens[0], -1.0)]] * len(tokens)))
     )
     asked = CompletionRequest(prompt="?", logprobs=1)
-    (choice,) = CompletionReply(asked, SERVED).whole(Mailbox([job]), [piece])["choices"]
+    (choice,) = CompletionReply(asked, SERVED).whole(ResponseStream([job]), [piece])["choices"]
     assert choice["logprobs"]["text_offset"] == offsets
     assert [name.startswith("bytes:\\x") for name in choice["logprobs"]["tokens"]] == [
         byte > 127 for byte in text.encode()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from longjing.serving.grammar import Grammars
-from longjing.serving.service import Limits, Service
+from longjing.serving.service import EngineLimits, Service
 from longjing.serving.tools import OPEN, Call, CallStream, knows_tools
 from longjing.text.tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ ASKED = [{"role": "user", "content": "2+3?"}]
 def url():
     plain = tiny.tokenizer()
     tokenizer = Tokenizer(plain._backend, plain._config, TEMPLATE, "a template that knows tools")
-    service = Service(limits=Limits(rows=4, cache_bytes=CACHE))
+    service = Service(limits=EngineLimits(rows=4, cache_bytes=CACHE))
     service.serve("tiny", tiny.network("llama", max_position_embeddings=2048), tokenizer)
     with serving(service) as running:
         yield f"{running.url}/v1/chat/completions"

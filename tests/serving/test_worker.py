@@ -7,10 +7,10 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longjing.engine import Chunk, Engine, Event, Request, Sampling
-from longjing.engine.turn import Turn
+from longjing.chat.reasoning_controller import ReasoningController
+from longjing.generation.native import Chunk, Engine, Event, Request, Sampling
 from longjing.serving.errors import Busy, Closed
-from longjing.serving.worker import Job, Mailbox, Worker
+from longjing.serving.worker import Job, ResponseStream, Worker
 
 MODEL = tiny.network("deepseek_v3")
 ACTIONS = st.lists(
@@ -66,7 +66,7 @@ def test_a_stop_string_that_the_last_token_completes():
     prompt = tokenizer.encode_chat([{"role": "user", "content": "?"}], thinking=False)
     for text, stop, left in (("a<", "<", "a"), ("abc", "bc", "a"), ("a</th", "</th", "a")):
         tokens = tokenizer.encode(text)
-        turn = Turn(tokenizer, prompt, len(tokens), [tokenizer.eos_id], stops=(stop,))
+        turn = ReasoningController(tokenizer, prompt, len(tokens), [tokenizer.eos_id], stops=(stop,))
         piece = Job(Request(prompt), turn).take(Event(0, Chunk("", tokens, "length", [0.0] * len(tokens))))
         assert (piece.answer, piece.finish_reason, piece.notices) == (left, "stop", ())
 
@@ -76,7 +76,7 @@ def test_who_waits_is_sent_away_and_what_runs_goes_on():
     worker = Worker(engine, queue=8)
 
     async def main() -> list[str]:
-        def ask(count: int) -> Mailbox:
+        def ask(count: int) -> ResponseStream:
             return worker.submit(
                 [Job(Request([5, 6], Sampling(max_tokens=200, seed=seed)), None) for seed in range(count)]
             )

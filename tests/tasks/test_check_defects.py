@@ -17,11 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 from longjing.cli import app
-from longjing.tasks.answer import boxed, format_reward
-from longjing.tasks.base import Completion, Problem, Verdict, split_of
+from longjing.problems.answer import boxed, format_reward
+from longjing.problems.problem import Completion, Problem, Verdict, split_of
 from longjing.tasks.check import check
-from longjing.tasks.problem_checks import plain_question
-from longjing.tasks.process import TaskProcess
+from longjing.tasks.check.problem_checks import plain_question
+from longjing.tasks.check.process import TaskProcess
 
 Judge = Callable[[Problem, Completion], Verdict]
 

@@ -15,8 +15,8 @@ pytest.importorskip("reasoning_gym", reason="reasoning-gym isn't installed: pip 
 
 from longjing import tasks
 from longjing.errors import UserError
+from longjing.problems.problem import NoProblems
 from longjing.tasks import Completion, Problem, Task, gym
-from longjing.tasks.base import NoProblems
 
 NO_ANSWER = {
     "boxnet",

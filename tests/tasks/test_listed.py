@@ -188,13 +188,13 @@ def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) 
     changes = [f"task={json.dumps(mixture)}", f"measure={json.dumps({'tasks': given})}"]
     recipe = loading.load("r1-zero", changes)
     plain, pin = recipe.to_dict(), {"sha256": fingerprint(path)}
-    pinned = {
+    with_digest = {
         "name": "mixture",
         "parts": [{"name": "mixture", "parts": [own | pin]}, {"name": "countdown"}],
     }
-    assert plain["stages"][0]["task"] == pinned
+    assert plain["stages"][0]["task"] == with_digest
     assert plain["measure"]["tasks"] == {
-        "mine": own | pin, path: {"verifier": "number"} | pin, "both": pinned, "equations": {},
+        "mine": own | pin, path: {"verifier": "number"} | pin, "both": with_digest, "equations": {},
     }  # fmt: skip
     assert recipe.measure is not None
     written(Path(path), ROWS[:-1])

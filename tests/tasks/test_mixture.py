@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from longjing import tasks
 from longjing.errors import UserError
 from longjing.tasks import Completion, Problem, Task
-from longjing.tasks.conversation import TALK
+from longjing.toys.conversation.task import TALK
 
 PARTS: list[dict[str, Any]] = [
     {"name": "countdown", "weight": 3.0, "difficulty": 3},

@@ -10,7 +10,7 @@ from gradio.utils import get_icon_path
 
 from longjing.serving.page.markup import from_markdown, to_markdown
 from longjing.serving.page.models import Choices, Seat
-from longjing.serving.page.speaking import Local, Reply, Wish, facts, speak
+from longjing.serving.page.speaking import ChatOptions, Local, Reply, facts, stream_reply
 from longjing.serving.service import Service
 
 FORMULAS: list[dict[str, str | bool]] = [
@@ -44,8 +44,10 @@ def chat_tab(service: Service, choices: Choices) -> None:
         request: gr.Request,
     ) -> AsyncIterator[list[dict[str, Any]]]:
         messages = [*said(history), {"role": "user", "content": question}]
-        wish = Wish(thinking, int(budget), float(warmth))
-        async for reply in speak(choices, Local(model, Seat(request.session_hash, "chat")), messages, wish):
+        wish = ChatOptions(thinking, int(budget), float(warmth))
+        async for reply in stream_reply(
+            choices, Local(model, Seat(request.session_hash, "chat")), messages, wish
+        ):
             yield shown(reply, service.prices.currency)
 
     names = choices.names()

@@ -12,7 +12,7 @@ from longjing.evaluation.statistics import wilson
 from longjing.serving.page.chat import EXAMPLES, FORMULAS, shown
 from longjing.serving.page.markup import plain
 from longjing.serving.page.models import Choices, Seat
-from longjing.serving.page.speaking import Endpoint, Local, Reply, Wish, speak
+from longjing.serving.page.speaking import ChatOptions, Endpoint, Local, Reply, stream_reply
 from longjing.serving.service import Service
 
 ELSEWHERE = "another server ..."
@@ -96,7 +96,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
         on = [gr.Button(interactive=False), *[gr.Button(interactive=True)] * len(votes)]
         yield [*views_now, None, "", *off]
         said = {"role": "user", "content": asked}
-        replies = [speak(choices, speakers[side][1], [said], Wish()) for side in order]
+        replies = [stream_reply(choices, speakers[side][1], [said], ChatOptions()) for side in order]
         async for place, reply in _both(replies):
             views_now[place] = [said, *_blind(reply, service.prices.currency)]
             yield [*views_now, None, "", *off]
@@ -126,7 +126,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
 
 
 def _speaker(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str, Local | Endpoint]:
-    """What it is called, and what `speak` takes."""
+    """What it is called, and what `stream_reply` takes."""
     if model != ELSEWHERE:
         return model, Local(model, seat)
     if not (url.startswith(("http://", "https://")) and name):

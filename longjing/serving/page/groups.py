@@ -16,7 +16,7 @@ _ENDINGS = {"stop": "ended by itself", "length": "cut off"}
 
 
 @dataclass(frozen=True)
-class Turn:
+class ReasoningController:
     """What the model wrote, and what the task said to that, if it did."""
 
     reasoning: list[Token]
@@ -31,7 +31,7 @@ class Card:
     outcome: str
     ending: str
     facts: list[tuple[str, str]]
-    turns: list[Turn]
+    turns: list[ReasoningController]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def card(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) 
     if "rejected" in completion:  # by a stage that makes data
         ending += f", not kept: {completion['rejected']}" if completion["rejected"] else ", kept"
     said = [
-        Turn(shortened(reasoning, room), shortened(answer, room), reply)
+        ReasoningController(shortened(reasoning, room), shortened(answer, room), reply)
         for reasoning, answer, reply in turns(completion, tokenizer)
     ]
     return Card(str(completion["outcome"]), ending, facts, said)

@@ -2,7 +2,7 @@
 
 import re
 
-from longjing.tasks.answer import BOX
+from longjing.problems.answer import BOX
 
 _FENCE = "```"
 # A diagram would be drawn by a library that loads what it names; with the space it is code like any other.

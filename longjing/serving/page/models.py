@@ -11,7 +11,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.model.files import resolve, shipped
+from longjing.model.store.checkpoint import resolve, shipped
 from longjing.planning.bill import Prices
 from longjing.serving.page.runs import Runs
 from longjing.serving.service import Served, Service

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from longjing.errors import UserError
-from longjing.model.files import resolve
+from longjing.model.store.checkpoint import resolve
 from longjing.planning.bill import duration
 from longjing.runs import RunDirectory
 from longjing.runs.curves import curves

@@ -15,14 +15,14 @@ from longjing.serving.messages import ChatMessage
 from longjing.serving.page.models import Choices, Seat
 from longjing.serving.remote import ask
 from longjing.serving.schemas import ChatRequest
-from longjing.serving.worker import Piece
+from longjing.serving.worker import ResponseDelta
 
 Message = Mapping[str, str]
 _PACE = 0.04  # seconds between two views of a growing reply: more often nobody sees
 
 
 @dataclass(frozen=True)
-class Wish:
+class ChatOptions:
     """How to reply. `budget` 0 is for as long as there is room."""
 
     thinking: bool = True
@@ -64,8 +64,8 @@ class Reply:
     done: bool = False
 
 
-async def speak(
-    choices: Choices, who: Local | Endpoint, messages: Sequence[Message], wish: Wish
+async def stream_reply(
+    choices: Choices, who: Local | Endpoint, messages: Sequence[Message], wish: ChatOptions
 ) -> AsyncIterator[Reply]:
     """The reply as it grows, the last one `done`. What goes wrong is told in `problem`. Closing it stops the model."""
     reply = Reply()
@@ -82,7 +82,7 @@ async def speak(
 
 
 async def _here(
-    choices: Choices, who: Local, messages: Sequence[Message], wish: Wish
+    choices: Choices, who: Local, messages: Sequence[Message], wish: ChatOptions
 ) -> AsyncIterator[Reply]:
     asked = ChatRequest(
         messages=[ChatMessage(role=message["role"], content=message["content"]) for message in messages],  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ async def _here(
             served.worker.cancel(jobs)
 
 
-async def _elsewhere(who: Endpoint, messages: Sequence[Message], wish: Wish) -> AsyncIterator[Reply]:
+async def _elsewhere(who: Endpoint, messages: Sequence[Message], wish: ChatOptions) -> AsyncIterator[Reply]:
     growing = _Growing()
     fields: dict[str, Any] = {"temperature": wish.temperature}
     async for piece in ask(who.base_url, who.model, who.key, messages, fields):
@@ -121,7 +121,7 @@ class _Growing:
         self._started, self._shown = time.perf_counter(), 0.0
         self._thought: float | None = None
 
-    def add(self, piece: Piece, tokens: int = 0, reasoning_tokens: int = 0) -> bool:
+    def add(self, piece: ResponseDelta, tokens: int = 0, reasoning_tokens: int = 0) -> bool:
         """Take in a piece; whether it is time to show the reply again."""
         seconds, before = time.perf_counter() - self._started, self.reply
         answer = before.answer + piece.answer

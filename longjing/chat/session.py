@@ -1,0 +1,87 @@
+"""A conversation: what was said so far, and whoever answers next."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from longjing.chat.reasoning_controller import ReasoningController, room_to_think
+from longjing.errors import UserError
+from longjing.generation.native import Engine, Request, Sampling, sample_seed
+from longjing.tasks import Completion, Task
+from longjing.text.reasoning import Delta
+from longjing.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A model that can be talked to. `limit`: tokens that fit into its context; `task`: what it has learned to do."""
+
+    name: str
+    engine: Engine
+    tokenizer: Tokenizer
+    limit: int
+    task: Task | None = None
+
+
+class ChatSession:
+    """A model and what was said to it so far. `thinking`: whether it thinks before it answers, for at most `budget`
+    tokens. Each of them may be changed between two questions, the model too."""
+
+    def __init__(self, model: ChatModel, temperature: float, max_tokens: int, seed: int) -> None:
+        self.model, self.temperature = model, temperature
+        self._max_tokens, self._seed = max_tokens, seed
+        self._turn = 0
+        self._budget = self._longest = room_to_think(max_tokens)
+        self.thinking = True
+        self.messages: list[dict[str, str]] = []
+        self.reply = Completion.parse("")
+        self.notices: list[str] = []  # what else there is to say of the last reply
+
+    @property
+    def budget(self) -> int:
+        """Never so long that no answer fits into `max_tokens`."""
+        return self._budget
+
+    @budget.setter
+    def budget(self, tokens: int) -> None:
+        self._budget = min(tokens, self._longest)
+
+    def ask(self, question: str, stopped: Callable[[], bool] = lambda: False) -> Iterator[Delta]:
+        """The reply, piece by piece, cut short as soon as `stopped()`; `reply` is the whole of it afterwards.
+
+        The answer is remembered, the oldest turns are forgotten when the context is full. Raises UserError
+        for a question that doesn't fit.
+        """
+        engine, tokenizer = self.model.engine, self.model.tokenizer
+        messages, prompt = self._fit(question)
+        self._turn += 1
+        seed = sample_seed(self._seed, self._turn, "chat", 0)
+        sampling = Sampling(temperature=self.temperature, max_tokens=self._max_tokens, seed=seed)
+        turn = ReasoningController(tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget)
+        prefilled, text, reason = turn.in_reasoning, "", None
+        # What follows the question, the reasoning first, is no part of a later prompt.
+        keep = len(tokenizer.encode_chat(messages, add_generation_prompt=False))
+        for chunk in engine.stream(Request(prompt, sampling, turn, keep)):
+            text, reason = text + chunk.text, chunk.finish_reason
+            turn.extend(chunk.token_ids)
+            yield turn.take()
+            if stopped():
+                break
+        turn.finish()
+        yield turn.take()
+        self.notices = [] if stopped() else turn.notices(reason or "stop")
+        self.reply = Completion.parse(text, prefilled, truncated=reason != "stop")
+        self.messages = [*messages, {"role": "assistant", "content": self.reply.answer}]
+
+    def _fit(self, question: str) -> tuple[list[dict[str, str]], list[int]]:
+        """The newest messages that fit, with the question as their last, and their tokens."""
+        messages = [*self.messages, {"role": "user", "content": question}]
+        while True:
+            prompt = self.model.tokenizer.encode_chat(messages, thinking=self.thinking)
+            if len(prompt) + self._max_tokens <= self.model.limit:
+                return messages, prompt
+            if len(messages) == 1:
+                raise UserError(
+                    f"that is {len(prompt)} tokens, and with {self._max_tokens} for the reply more than the "
+                    f"{self.model.limit} that the model was made for; shorten it, or lower --max-tokens"
+                )
+            del messages[:2]

@@ -1,0 +1,128 @@
+"""Whoever answers questions: a generator of tokens with its tokenizer here, or an endpoint (`endpoint.py`)."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from longjing.errors import UserError
+from longjing.generation.dialogue import Spoken, converse
+from longjing.generation.request import Generator, Sampling
+from longjing.problems.problem import Completion
+from longjing.text.template import Message
+from longjing.text.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]  # (finished samples, tokens so far)
+CountFlops = Callable[[int, Sequence[int]], int]
+Opening = tuple[Sequence[Message], Sequence[Sampling]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A chat that ends in the user's message, to be answered once for each of `samplings`. `reply`: what is said to an
+    answer, so that it is gone on with; None ends the conversation, of which an answer is then the whole."""
+
+    messages: Sequence[Message]
+    samplings: Sequence[Sampling]
+    reply: Callable[[Completion], Message | None] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sample, whole and in its parts; of a conversation the last turn. Lengths are in tokens, and of all turns."""
+
+    text: str
+    completion: Completion
+    length: int
+    reasoning_length: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to each question, in the order of its samplings, and what they took: prompt tokens as often
+    as they were read, FLOPs if somebody counted, and the seconds of those that were known from an earlier time.
+    `sampling`: what of it was otherwise than asked for."""
+
+    groups: list[list[Answer]]
+    prompt_tokens: int
+    flops: int | None = None
+    seconds_before: float = 0.0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ModelClient(Protocol):
+    """Answers all questions or raises UserError. An answer depends on its question and sampling only."""
+
+    def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers: ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """A generator with its tokenizer.
+
+    `flops` says what a question's answers cost, from the length of the prompt and the lengths of the answers
+    (`planning.flops.generation`). `context`: the tokens that the model was made for, prompt and answer together. An
+    answer that may grow longer is bounded by it, with a note in the log and in `Answers.sampling`; `strict` refuses it.
+    What a task replies isn't counted.
+    """
+
+    generator: Generator
+    tokenizer: Tokenizer
+    flops: CountFlops | None = None
+    context: int | None = None
+    strict: bool = False
+
+    def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
+        def reply(place: int, turns: Sequence[Spoken]) -> Message | None:
+            said = questions[place].reply
+            return said(Completion.of(turns)) if said else None
+
+        groups: list[list[Answer]] = []
+        read, flops = 0, 0
+        openings, sampling = self._within_context(questions)
+        replying = any(question.reply for question in questions)
+        for dialogues in converse(
+            self.generator, self.tokenizer, openings, reply if replying else None, on_progress
+        ):
+            group = []
+            for dialogue in dialogues:
+                completion, generation = Completion.of(dialogue.turns), dialogue.generation
+                reasoning = len(self.tokenizer.encode(completion.all_reasoning))
+                group.append(Answer(generation.text, completion, generation.length, reasoning))
+                read += len(generation.tokens) - generation.length
+            groups.append(group)
+            generations = [dialogue.generation for dialogue in dialogues]
+            read += len(generations[0].prompt)
+            if self.flops is not None:
+                flops += self.flops(len(generations[0].prompt), [len(each.tokens) for each in generations])
+        return Answers(groups, read, None if self.flops is None else flops, sampling=sampling)
+
+    def _within_context(self, questions: Sequence[Question]) -> tuple[list[Opening], dict[str, int]]:
+        """What is asked with how it is answered, and the shortest bound if the context made one."""
+        openings: list[Opening] = [(question.messages, question.samplings) for question in questions]
+        if self.context is None:
+            return openings, {}
+        prompts = [len(self.tokenizer.encode(self.tokenizer.render(messages))) for messages, _ in openings]
+        longest, asked = max(prompts), max(each.max_tokens for _, group in openings for each in group)
+        least, made_for = self.context - longest, f"the {self.context} tokens that the model was made for"
+        if asked <= least:
+            return openings, {}
+        if least < 1:
+            raise UserError(f"a prompt has {longest} tokens, which leaves no answer in {made_for}")
+        if self.strict:
+            raise UserError(
+                f"{asked} tokens of an answer and {longest} of a prompt are more than {made_for}: "
+                f"give --max-tokens {least} at most"
+            )
+        _log.warning(
+            "prompt and answer have %s: the longest prompt leaves %d to the answer, not %d",
+            made_for, least, asked,
+        )  # fmt: skip
+        rooms = [self.context - prompt for prompt in prompts]
+        bounded: list[Opening] = [
+            (messages, [replace(each, max_tokens=min(each.max_tokens, room)) for each in group])
+            for (messages, group), room in zip(openings, rooms, strict=True)
+        ]
+        return bounded, {"max_tokens": least, "context": self.context}

@@ -1,0 +1,170 @@
+"""What goes into an engine and what comes out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, isnan
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from longjing.errors import UserError
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw a completion. Raises UserError for values out of range.
+
+    `temperature` 0 is greedy. The filters apply after the temperature, in this order: `top_k` (0 is off),
+    `top_p` of what is left (1 is off), `min_p` relative to the likeliest token (0 is off). `max_tokens`
+    counts the end token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own,
+    modulo 2^64. `presence_penalty` is taken off the logit of every token that the completion has, and
+    `frequency_penalty` off it for each time that it has it; `logit_bias` is added to the logits of single tokens:
+    all of them before the temperature. `top_logprobs`: how many of the likeliest tokens to note at each place.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    top_logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} = {getattr(self, name)!r} (must be {allowed})"
+            for name, allowed, good in (
+                ("temperature", "0, for greedy, or 0.0001 to 10000", _tempered(self.temperature)),
+                ("top_k", "0, for off, or more", self.top_k >= 0),
+                ("top_p", "above 0 and at most 1", 0 < self.top_p <= 1),
+                ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
+                ("max_tokens", "at least 1", self.max_tokens >= 1),
+                ("stop", "non-empty strings", all(self.stop)),
+                ("presence_penalty", "a number", isfinite(self.presence_penalty)),
+                ("frequency_penalty", "a number", isfinite(self.frequency_penalty)),
+                ("logit_bias", "numbers by token", not any(map(isnan, self.logit_bias.values()))),
+                ("top_logprobs", "0, for none, or more", self.top_logprobs >= 0),
+            )
+            if not good
+        ]
+        if wrong:
+            raise UserError(f"sampling settings out of range: {', '.join(wrong)}")
+
+
+def _tempered(temperature: float) -> bool:
+    """Whether logits divided by it stay numbers, in float32 too."""
+    return temperature == 0 or 1e-4 <= temperature <= 1e4
+
+
+class LogitsProcessor(Protocol):
+    """Somebody who watches one completion and has a say in its next token: a grammar, a budget for thinking."""
+
+    def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
+        """What to add to the next token's logits, `[vocabulary]`, given the completion's tokens so far. Minus infinity
+        forbids, though not all of them; None is for nothing to say. Asked for each token in its turn. Whoever is the
+        guide of a turn's answer may raise UserError: it can't go on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion wanted. The samples of a group are requests with the same prompt and different seeds.
+
+    `keep`: how many of its first tokens, prompt and completion, are worth keeping when it has ended, because a later
+    prompt may begin with them (`Engine`'s `prefix_bytes`). Raises UserError if that is negative.
+    """
+
+    prompt: Sequence[int]
+    sampling: Sampling = Sampling()
+    guide: LogitsProcessor | None = None
+    keep: int = 0
+
+    def __post_init__(self) -> None:
+        if self.keep < 0:
+            raise UserError(f"keep = {self.keep}: tokens to keep are 0 or more")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One completion.
+
+    `tokens` holds the end token, or what completed the stop string, if that was sampled; `text` is without.
+    `logprobs`: of each token under softmax(logits / temperature) in float32, the distribution it was drawn
+    from if no filter, penalty or guide was on; of a greedy token, at temperature 1. `top`: at each place the
+    likeliest tokens under the same distribution with their log-probabilities, as many as asked for. `routes`
+    int16 `[len(prompt) + len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token
+    that was read, if the engine records. `reused`: tokens of the prompt that an earlier request had read.
+
+    A conversation of several turns can be one generation (`dialogue.py`): `given` then says which parts of `tokens`
+    nobody sampled, as pairs of start and end; they have no log-probability.
+    """
+
+    prompt: list[int]
+    tokens: list[int]
+    logprobs: list[float]
+    finish_reason: FinishReason
+    text: str = ""
+    routes: Tensor | None = None
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
+    reused: int = 0
+    given: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def length(self) -> int:
+        """How many of the tokens were sampled."""
+        return len(self.tokens) - sum(end - start for start, end in self.given)
+
+    @property
+    def sampled(self) -> list[bool]:
+        """Of each token, whether it was sampled."""
+        mask = [True] * len(self.tokens)
+        for start, end in self.given:
+            mask[start:end] = [False] * (end - start)
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a completion as it comes. Text can lag behind tokens: it may yet become a stop string."""
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    logprobs: list[float] = field(default_factory=list)
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a step did for one request: its new tokens and, with the last of them, the whole."""
+
+    id: int
+    chunk: Chunk
+    generation: Generation | None = None
+
+
+# Asked of each request that has ended, by its place, for one that goes on from it, if any does.
+Follow = Callable[[int, Generation], Request | None]
+
+
+class Generator(Protocol):
+    """Whatever completes prompts: the native engine, or an external one behind an adapter."""
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        on_step: Callable[[int, int], None] | None = None,
+        follow: Follow | None = None,
+    ) -> list[Generation]:
+        """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress.
+
+        `follow` may put another request in the place of one that has ended, while the others run; then the last one's
+        completion is returned.
+        """
+        ...

@@ -1,0 +1,424 @@
+"""Rejection sampling: a model's own completions become data, as far as they are right and readable.
+
+Two stages of the recipe are this loop. The cold start draws from R1-Zero and puts what it keeps into R1's
+readable form; the second round draws from the model of the first reinforcement stage and mixes in what
+isn't the model's own, conversation above all (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3;
+supplement, B.3). What deviates: the paper has DeepSeek-V3 translate and rewrite; here what mixes languages is
+dropped, and the answer is put into words by a few sentence patterns. The rules judge every sample; no model
+does.
+"""
+
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from random import Random
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
+
+from longjing import tasks
+from longjing.errors import UserError
+from longjing.generation.native.engine import Engine
+from longjing.generation.random import sample_seed
+from longjing.learning.policy import TaskSettings, earlier_turns
+from longjing.learning.rollouts import Group, judge_group, sample_groups
+from longjing.model.store.checkpoint import load_model, resolve
+from longjing.planning import flops
+from longjing.problems.answer import boxed
+from longjing.problems.language import share
+from longjing.problems.problem import Problem, Task
+from longjing.runs import StageDirectory
+from longjing.text.tokenizer import Tokenizer
+from longjing.toys.corpus import FREE, UNASKED
+from longjing.toys.paraphrase import TYPED, as_typed
+from longjing.toys.readable import repetition, written_answer
+
+# Why a sample isn't kept, in the order in which it is asked; the first reason counts.
+REASONS = (
+    "unjudged", "truncated", "malformed", "wrong", "language", "repetition", "long", "duplicate", "surplus",
+)  # fmt: skip
+SUMMED = (
+    "problems", "solved", "sampled", "kept", "others", *(f"rejected_{reason}" for reason in REASONS),
+    "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
+)  # fmt: skip
+_EARLIER = 3  # exchanges that a conversation had before, at most
+_PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
+
+
+class KeepSettings(BaseModel):
+    """What a sample must be to be kept. It always has to be judged, to have ended, and to keep the form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    correct: bool = True
+    min_language: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="share of the words in the problem's language, of reasoning and answer each",
+    )
+    max_repetition: float = Field(0.2, ge=0, le=1, description="share of the text that repeats itself")
+    max_length: int | None = Field(None, ge=1, description="tokens of the completion")
+    per_problem: int | None = Field(None, ge=1, description="samples kept of one problem, the first ones")
+    deduplicate: bool = Field(True, description="keep the same reasoning once")
+
+
+class RejectionSamplingSettings(BaseModel):
+    """The settings of a sampling stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["sample"] = "sample"
+    model: str = Field("base", description="the model to draw from: a shipped name, a directory, or a run")
+    task: TaskSettings | list[TaskSettings] = Field(description="the tasks; their problems come in turn")
+    problems: int = Field(ge=1, description="training problems, all of them different")
+    samples: int = Field(4, ge=1, description="samples of each problem")
+    problems_per_step: int = Field(32, ge=1, description="problems sampled together")
+    temperature: float = Field(1.0, gt=0)
+    max_tokens: int = Field(ge=1, description="longest completion")
+    keep: KeepSettings = Field(default_factory=lambda: KeepSettings.model_validate({}))
+    form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
+    others: dict[Literal["conversation", "limits", "worked", "drill", "practice"], PositiveFloat] = Field(
+        default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
+    )
+    as_typed: float = Field(
+        0.0, ge=0, le=1, description="share of the prompts that are put as people type them"
+    )
+    follow_ups: float = Field(
+        0.0, ge=0, le=1, description="share of the prompts that come late in a conversation"
+    )
+    max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
+    cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
+
+    @field_validator("task")
+    @classmethod
+    def _possible(cls, task: TaskSettings | list[TaskSettings]) -> TaskSettings | list[TaskSettings]:
+        if not task:
+            raise ValueError("there is no task to draw problems from")
+        try:
+            for one in _listed(task):
+                one.make()
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return task
+
+    @field_validator("others")
+    @classmethod
+    def _some_is_its_own(cls, others: dict[str, float]) -> dict[str, float]:
+        if sum(others.values()) >= 1:
+            raise ValueError(
+                f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left"
+            )
+        return others
+
+    @model_validator(mode="after")
+    def _can_be_typed(self) -> Self:
+        leaves = (
+            leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump())
+        )
+        for task in leaves if self.as_typed else ():
+            if task not in TYPED:
+                raise ValueError(
+                    f"as_typed rewords prompts of the tasks {', '.join(TYPED)} only, since in others' a capital or a "
+                    f"sign may be what is asked; leave it out, or the task {task}"
+                )
+        return self
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [one.make() for one in _listed(self.task)]
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.problems / self.problems_per_step)
+
+
+def _listed(task: TaskSettings | list[TaskSettings]) -> list[TaskSettings]:
+    return task if isinstance(task, list) else [task]
+
+
+def filter_samples(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> list[str | None]:
+    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is.
+
+    `control`: tokens of the template's, which nobody can learn to say.
+    """
+    reasons: list[str | None] = []
+    seen: set[str] = set()
+    for number in range(len(group.generations)):
+        reason = _flaw(group, number, keep, control)
+        completion = group.completions[number]
+        text = " ".join((completion.all_reasoning or completion.answer).split())
+        if reason is None and keep.deduplicate and text in seen:
+            reason = "duplicate"
+        if reason is None and reasons.count(None) == keep.per_problem:
+            reason = "surplus"
+        if reason is None:
+            seen.add(text)
+        reasons.append(reason)
+    return reasons
+
+
+def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str]) -> str | None:
+    """What is wrong with a sample by itself."""
+    completion, verdict = group.completions[number], group.verdicts[number]
+    if verdict.outcome == "unjudged":
+        return "unjudged"
+    if completion.truncated:
+        return "truncated"
+    parts = [part for turn in completion.turns for part in (turn.reasoning, turn.answer) if part]
+    if not verdict.rewards.get("format") or any(token in part for token in control for part in parts):
+        return "malformed"
+    if keep.correct and verdict.outcome != "correct":
+        return "wrong"
+    if min((share(part, group.problem.language) for part in parts), default=0.0) < keep.min_language:
+        return "language"
+    if max(map(repetition, parts), default=0.0) > keep.max_repetition:
+        return "repetition"
+    if keep.max_length is not None and group.generations[number].length > keep.max_length:
+        return "long"
+    return None
+
+
+def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]]:
+    """`number` training problems, no two the same, of each task in turn.
+
+    Raises UserError if a task hasn't as many.
+    """
+    seen: set[str] = set()
+    streams = [
+        _different(task.problems("train", sample_seed(seed, 0, "curation", place)), seen)
+        for place, task in enumerate(tasks)
+    ]
+    wanted = [len(range(place, number, len(tasks))) for place in range(len(tasks))]
+    drawn = [list(islice(stream, many)) for stream, many in zip(streams, wanted, strict=True)]
+    for task, many, found in zip(tasks, wanted, drawn, strict=True):
+        if len(found) < many:
+            raise UserError(
+                f"task {task.name} has about {len(found)} different training problems with the settings "
+                f"{task.settings}, not {many}; lower `problems`, or make the task harder"
+            )
+    return [
+        (tasks[turn % len(tasks)], drawn[turn % len(tasks)][turn // len(tasks)]) for turn in range(number)
+    ]
+
+
+def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]:
+    """Those that weren't `seen`, here or by others."""
+    misses = 0
+    for problem in problems:
+        if problem.id not in seen:
+            seen.add(problem.id)
+            misses = 0
+            yield problem
+        elif (misses := misses + 1) == _PATIENCE:
+            return
+
+
+class RejectionSampling:
+    """A model, the problems it is asked, and what becomes of its samples."""
+
+    def __init__(
+        self, settings: RejectionSamplingSettings, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.settings, self.seed = settings, seed
+        path = resolve(settings.model)
+        self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, device)
+        self.problems = draw(settings.tasks, settings.problems, seed)
+        self.engine = Engine(
+            self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
+            max_batch=settings.max_batch, dtype=dtype,
+        )  # fmt: skip
+
+    def sample(self, step: int) -> list[Group]:
+        """The step's problems with their samples, judged."""
+        many = self.settings.problems_per_step
+        chunk = self.problems[step * many : (step + 1) * many]
+        sampling = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
+        sampled = sample_groups(
+            self.engine, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
+        )
+        return [judge_group(*pair, dialogues) for pair, dialogues in zip(chunk, sampled, strict=True)]
+
+    def metrics(self, groups: list[Group], reasons: list[list[str | None]]) -> dict[str, Any]:
+        """What a step sampled and what of it is kept."""
+        lengths = [[generation.length for generation in group.generations] for group in groups]
+        flat = [reason for why in reasons for reason in why]
+        kept = [
+            sizes[number]
+            for sizes, why in zip(lengths, reasons, strict=True)
+            for number, reason in enumerate(why)
+            if reason is None
+        ]
+        outcomes = [verdict.outcome for group in groups for verdict in group.verdicts]
+        tokens = sum(map(sum, lengths))
+        return {
+            "problems": len(groups),
+            "solved": sum(None in why for why in reasons),
+            "sampled": len(flat),
+            "kept": len(kept),
+            **{_key(reason): flat.count(reason) for reason in REASONS},
+            "accuracy": outcomes.count("correct") / max(1, len(outcomes)),
+            "length_mean": tokens / len(flat),
+            "tokens_sampled": tokens,
+            "tokens_trained": 0,
+            "tokens_kept": sum(kept),
+            "flops": sum(
+                flops.generation(
+                    self.model.config,
+                    len(group.generations[0].prompt),
+                    [len(g.tokens) for g in group.generations],
+                )
+                for group in groups
+            ),
+        }
+
+    def row(self, group: Group, number: int) -> dict[str, Any]:
+        """A sample that is kept, as a conversation."""
+        problem, completion = group.problem, group.completions[number]
+        answer = completion.answer
+        if self.settings.form == "readable" and (result := boxed(answer)):
+            answer = written_answer(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
+        prompt = self._typed(problem.prompt, f"{problem.id} {number}", problem)
+        messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}]
+        for exchange in completion.earlier:
+            messages += [_said(exchange.completion.reasoning, exchange.completion.answer), exchange.reply]
+        return {
+            "messages": [*messages, _said(completion.reasoning, answer)],
+            **({"keep_reasoning": True} if completion.earlier else {}),
+            "task": problem.task, "problem": problem.id, "language": problem.language,
+        }  # fmt: skip
+
+    def _typed(self, prompt: str, origin: str, problem: Problem | None = None) -> str:
+        """The prompt, or how somebody might have typed it."""
+        random = Random(f"typed {self.seed} {origin}")
+        return as_typed(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
+
+    def rows(
+        self, groups: list[Group], reasons: list[list[str | None]], others: range
+    ) -> list[dict[str, Any]]:
+        """A step's data: the samples that are kept, and `others` by their numbers; some end a conversation."""
+        rows = [
+            self.row(group, number)
+            for group, why in zip(groups, reasons, strict=True)
+            for number, reason in enumerate(why)
+            if reason is None
+        ]
+        rows += map(self.other, others)
+        random = Random(f"follow-ups {self.seed} {groups[0].problem.id}")
+        return [
+            _behind(row, rows, random) if _asked(row) and random.random() < self.settings.follow_ups else row
+            for row in rows
+        ]
+
+    def other(self, number: int) -> dict[str, Any]:
+        """What isn't the model's own, by its number."""
+        random, others = Random(f"others {self.seed} {number}"), self.settings.others
+        (kind,) = random.choices(list(others), list(others.values()))
+        document = FREE[kind](random)
+        prompt, problem = document.prompt, document.problem
+        if kind not in UNASKED:
+            prompt = self._typed(prompt, f"other {number}", problem)
+        return {
+            "messages": [{"role": "user", "content": prompt}, _said(document.reasoning, document.answer)],
+            "thinking": document.thinking, "task": kind, **({"problem": problem.id} if problem else {}),
+            "language": "en" if document.prompt.isascii() else "zh",
+        }  # fmt: skip
+
+
+def curate(
+    settings: RejectionSamplingSettings,
+    stage: StageDirectory,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Run the stage to its end, from wherever it stands; its data lie in `data.jsonl` of the stage.
+
+    Raises UserError if a task hasn't enough problems, the disk refuses, or nothing was kept.
+    """
+    saved = stage.load_state()
+    totals: dict[str, Any] = {"step": -1, "time": 0.0, **dict.fromkeys(SUMMED, 0)}
+    if saved is not None:
+        totals = saved[1]
+    stage.status("drawing the problems")
+    curation = RejectionSampling(settings, seed, device, dtype)
+    curation.engine.watcher = stage.sampled
+    control = curation.tokenizer.control_tokens
+    for step in range(totals["step"] + 1, settings.steps):
+        began = time.perf_counter()
+        groups = curation.sample(step)
+        reasons = [filter_samples(group, settings.keep, control) for group in groups]
+        seconds = time.perf_counter() - began
+        for group, why in zip(groups, reasons, strict=True):
+            stage.rollouts.append({"step": step, **_record(group, why)})
+        metrics = curation.metrics(groups, reasons)
+        share = sum(settings.others.values())
+        wanted = round((totals["kept"] + metrics["kept"]) * share / (1 - share))
+        for row in curation.rows(groups, reasons, range(totals["others"], wanted)):
+            stage.data.append({"step": step, **row})
+        metrics["others"] = wanted - totals["others"]
+        for name in SUMMED:
+            totals[name] += metrics[name]
+        totals["step"] = step
+        totals["time"] += seconds
+        speed = metrics["tokens_sampled"] / seconds
+        stage.metrics.append(
+            {"step": step, "time": totals["time"], **metrics, "tokens_per_second_sampling": speed}
+        )
+        stage.save_state(step, {}, totals)
+    if not totals["kept"]:
+        counts = ", ".join(f"{totals[_key(reason)]} {reason}" for reason in REASONS if totals[_key(reason)])
+        raise UserError(
+            f"none of {totals['sampled']} samples was kept ({counts}); ask for less in `keep`, draw more "
+            "`samples`, or start from a better model"
+        )
+    stage.finish(totals)
+
+
+def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
+    """A problem and all its samples, for the log of rollouts; `rejected` says why, or is null."""
+    problem = group.problem
+    completions = [
+        {
+            "text": generation.text, "length": generation.length, "rewards": verdict.rewards,
+            "outcome": verdict.outcome, "finish_reason": generation.finish_reason, "rejected": reason,
+            "prefilled": completion.prefilled, **earlier_turns(completion, generation),
+        }
+        for generation, completion, verdict, reason in zip(
+            group.generations, group.completions, group.verdicts, reasons, strict=True
+        )
+    ]  # fmt: skip
+    return {
+        "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
+        "answer": problem.answer, "completions": completions,
+    }  # fmt: skip
+
+
+def _asked(row: Mapping[str, Any]) -> bool:
+    """Whether a person might say it in a conversation about anything."""
+    return row["task"] not in UNASKED and not row.get("keep_reasoning")
+
+
+def _behind(row: dict[str, Any], rows: list[dict[str, Any]], random: Random) -> dict[str, Any]:
+    """The row behind one or a few of the others, which are only read; never behind an answer to its own problem."""
+    others = [
+        one for one in rows if _asked(one) and one is not row and one.get("problem", "") != row.get("problem")
+    ]
+    earlier = random.sample(others, min(len(others), random.randint(1, _EARLIER)))
+    messages = [
+        message
+        for question, answer in (one["messages"] for one in earlier)
+        for message in (question, _said("", answer["content"]) | {"weight": 0})
+    ]
+    return row | {"messages": [*messages, *row["messages"]]}
+
+
+def _said(reasoning: str, answer: str) -> dict[str, Any]:
+    return {"role": "assistant", "reasoning_content": reasoning, "content": answer}
+
+
+def _key(reason: str) -> str:
+    return f"rejected_{reason}"

@@ -1,0 +1,412 @@
+"""Reward models: a network learns which of two answers is better, or whether a text is good, and then rewards.
+
+DeepSeek-R1 has two for its last round of reinforcement (Nature 645, methods): one for helpfulness, which learns
+from 66,000 pairs and judges the final answer only, and one for safety, which learns from 106,000 labelled texts
+and judges everything, the reasoning too. Both learn for a single epoch, 256 examples a step, at 6e-6. What
+deviates: the body is whatever model the stage begins with, under a new head of zeros.
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor
+
+from longjing.errors import UserError
+from longjing.evaluation.statistics import pass_at_1
+from longjing.learning.objectives import pairwise_loss, pointwise_loss
+from longjing.learning.optimizers import adamw, clip_gradients
+from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
+from longjing.learning.state import disk_bytes, gather, restore
+from longjing.model.reward import RewardModel
+from longjing.model.store.checkpoint import load_model, load_reward_model, resolve, save_model
+from longjing.planning import flops
+from longjing.problems.preference import Text
+from longjing.problems.problem import Completion
+from longjing.runs import StageDirectory
+from longjing.runs.files import digest, write_text
+from longjing.text.template import Message
+from longjing.text.tokenizer import Tokenizer
+from longjing.toys.corpus.preferences import GeneratedSettings
+
+_CARD = "reward.json"  # beside the model: what it judges, and how it learned to
+
+
+class RewardModelingSettings(BaseModel):
+    """The settings of a reward-model stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["reward-model"] = "reward-model"
+    model: str = Field("base", description="whose body to start from: a shipped name, a directory, or a run")
+    data: GeneratedSettings | list[str] = Field(
+        description="files of preference data; or `helpfulness` or `safety`, which are generated"
+    )
+    judges: Judges | None = Field(
+        None, description="what it reads of a completion; not given: of pairs the answer, else everything"
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the prompts that are kept for measuring")
+    epochs: int = Field(1, ge=1)
+    batch_size: int = Field(256, ge=1, description="pairs, or labelled texts, of an optimiser step")
+    learning_rate: float = Field(6e-6, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    centre: float = Field(0.01, ge=0, description="how strongly the scores of pairs are kept around zero")
+    max_length: int = Field(8192, ge=1, description="tokens; examples with a longer text are left out")
+    micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
+    save_every: int = Field(20, ge=1)
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _name_or_file(cls, data: Any) -> Any:
+        if data in ("helpfulness", "safety"):
+            return {"generated": data}
+        return [data] if isinstance(data, str) else data
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair (the better text first) or a labelled text, as a reward model reads it."""
+
+    prompt: str
+    kind: str
+    texts: list[list[int]]
+    label: bool | None
+
+    @property
+    def longest(self) -> int:
+        return max(map(len, self.texts))
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.texts))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a stage learns from and what it is measured on; `facts`: what there is to say about it."""
+
+    name: str
+    judges: Judges
+    train: list[Example]
+    held_out: list[Example]
+    facts: dict[str, Any]
+
+
+def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int) -> Data:
+    """The stage's data, cut into tokens. Raises UserError for data that can't be read or leave nothing to do."""
+    made, hashes, differing = settings.data, list[str](), 0
+    if isinstance(made, GeneratedSettings):
+        name: str = made.generated
+        preferences = made.make(seed)
+    else:
+        name = "+".join(Path(path).stem for path in made)
+        preferences = []
+        for path in made:
+            read, left_out = read_preferences(path, tokenizer.control_tokens)
+            preferences += read
+            differing += left_out
+        hashes = [digest(path) for path in made]
+    pairs = sum(preference.label is None for preference in preferences)
+    if pairs not in (0, len(preferences)):
+        raise UserError(
+            f"{name} mixes pairs with labelled texts; make two reward models, each of its own data"
+        )
+    judges: Judges = settings.judges or ("answer" if pairs else "everything")
+    parts: dict[bool, list[Example]] = {False: [], True: []}
+    for preference in preferences:
+        try:
+            texts = [encode(tokenizer, preference.prompt, text, judges) for text in preference.texts]
+        except UserError as error:  # the template's: it knows messages, and not whose
+            raise UserError(f"{preference.origin or name}: {error}") from error
+        example = Example(preference.key, preference.kind, texts, preference.label)
+        if example.longest <= settings.max_length:
+            parts[held_out(preference, settings.held_out)].append(example)
+    used = len(parts[False]) + len(parts[True])
+    if not parts[False] or not parts[True]:
+        raise UserError(
+            f"{name}: of {len(preferences)} examples, {used} of them of at most {settings.max_length} tokens, "
+            f"{len(parts[False])} are left to learn from and {len(parts[True])} held out; give more, or change "
+            "`max_length` or `held_out`"
+        )
+    facts = {
+        "data": hashes,
+        "examples": len(parts[False]),
+        "held_out": len(parts[True]),
+        "too_long": len(preferences) - used,
+        "prompts_differ": differing,
+    }
+    return Data(name, judges, parts[False], parts[True], facts)
+
+
+def batch(settings: RewardModelingSettings, count: int, seed: int, step: int) -> list[int]:
+    """The numbers of a step's examples, of `count`: each epoch has all of them once, in an order of its own."""
+    epoch, place = divmod(step, steps_per_epoch(settings, count))
+    order = list(range(count))
+    Random(f"preference {seed} {epoch}").shuffle(order)
+    return order[place * settings.batch_size : (place + 1) * settings.batch_size]
+
+
+def steps_per_epoch(settings: RewardModelingSettings, count: int) -> int:
+    return math.ceil(count / settings.batch_size)
+
+
+def microbatches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
+    """The examples cut into parts of similar lengths, each of at most `budget` tokens with its padding."""
+    parts: list[list[Example]] = []
+    for example in sorted(examples, key=lambda example: -example.longest):
+        if parts and (len(parts[-1]) + 1) * len(example.texts) * parts[-1][0].longest <= budget:
+            parts[-1].append(example)
+        else:
+            parts.append([example])
+    return parts
+
+
+def losses_and_margins(
+    model: RewardModel, examples: Sequence[Example], centre: float
+) -> tuple[Tensor, Tensor]:
+    """The loss of each example, and by how much the model is right: the lead of the better text, or the score
+    on the side of the label. Both `[examples]`."""
+    scores = model.score([text for example in examples for text in example.texts])
+    if examples[0].label is None:
+        chosen, rejected = scores.view(-1, 2).unbind(dim=1)
+        return pairwise_loss(chosen, rejected, centre), chosen - rejected
+    labels = torch.tensor([float(bool(example.label)) for example in examples], device=scores.device)
+    return pointwise_loss(scores, labels), scores * (2 * labels - 1)
+
+
+def right(margins: Tensor) -> Tensor:
+    """1 where the model is right, 0 where it is wrong, one half where it can't tell: float `[examples]`."""
+    return (margins.sign() + 1) / 2
+
+
+def train_reward_model(
+    settings: RewardModelingSettings,
+    stage: StageDirectory,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Run the stage to its end, from wherever it stands.
+
+    `dtype` bfloat16 computes in autocast; weights and optimiser state are float32 either way. Raises UserError
+    for data that can't be used, or that changed since the stage began; if the disk is too small, or learning
+    diverges.
+    """
+    saved = stage.load_state()
+    path = resolve(settings.model)
+    tokenizer = Tokenizer.from_directory(path)
+    pad = tokenizer.pad_id if tokenizer.pad_id != tokenizer.eos_id else None
+    model = RewardModel.from_decoder(load_model(path, device), pad).train()
+    stage.run.reserve(disk_bytes(model))
+    stage.status("reading the preference data")
+    data = load_data(settings, tokenizer, seed)
+    optimizers = adamw(model, settings.learning_rate, settings.weight_decay)
+    steps = settings.epochs * steps_per_epoch(settings, len(data.train))
+    facts: dict[str, Any] = {"step": -1, "time": 0.0, "tokens": 0, "flops": 0.0} | data.facts
+    if saved is not None:
+        tensors, facts = saved
+        if facts["data"] != data.facts["data"]:
+            raise UserError(
+                f"the data of the stage {stage.name} changed since it began; put the old files back, or delete "
+                f"{stage.path} to begin again"
+            )
+        restore(tensors, model, optimizers)
+    for step in range(facts["step"] + 1, steps):
+        began = time.perf_counter()
+        examples = [data.train[number] for number in batch(settings, len(data.train), seed, step)]
+        loss, margins = 0.0, []
+        for part in microbatches(examples, settings.micro_tokens):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                losses, margin = losses_and_margins(model, part, settings.centre)
+            share = losses.sum() / len(examples)
+            torch.autograd.backward(share)
+            loss += float(share.detach())
+            margins.append(margin.detach())
+        grad_norm = clip_gradients(model, settings.max_grad_norm)
+        factor = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+        optimizers.step(factor)
+        seconds = time.perf_counter() - began
+        tokens = sum(example.tokens for example in examples)
+        facts |= {
+            "step": step,
+            "time": facts["time"] + seconds,
+            "tokens": facts["tokens"] + tokens,
+            "flops": facts["flops"] + 3 * _reading(model, examples),
+        }
+        lead = torch.cat(margins)
+        stage.metrics.append(
+            {
+                **{name: facts[name] for name in ("step", "time", "tokens", "flops")},
+                "steps": steps,
+                "epoch": settings.epochs * (step + 1) / steps,
+                "loss": loss,
+                "accuracy": float(right(lead).mean()),
+                "margin": float(lead.mean()),
+                "grad_norm": grad_norm,
+                "learning_rate": settings.learning_rate * factor,
+                "tokens_per_second": tokens / seconds,
+            }
+        )
+        if step + 1 == steps:  # before the state is saved: what was measured isn't measured again
+            stage.status("measuring the reward model on the held-out prompts")
+            stage.evaluations.append({"step": step, **measure(model, data, settings, seed, dtype)})
+        if step + 1 == steps or (step + 1) % settings.save_every == 0:
+            stage.save_state(step, gather(model, optimizers), facts)
+    (measured,) = stage.evaluations.last(1)
+    with stage.model_directory() as directory:
+        save_model(model, directory)
+        tokenizer.save(directory)
+        card = {"judges": data.judges, "learned": "pairs" if data.train[0].label is None else "labels"}
+        write_text(directory / _CARD, json.dumps(card) + "\n")
+    stage.finish(
+        {
+            **{name: facts[name] for name in facts if name != "step"},
+            "steps": steps,
+            "judges": data.judges,
+            **{name: measured[name] for name in ("accuracy", "low", "high", "by_kind")},
+        }
+    )
+
+
+@torch.no_grad()
+def measure(
+    model: RewardModel, data: Data, settings: RewardModelingSettings, seed: int, dtype: torch.dtype
+) -> dict[str, Any]:
+    """How often the model is right about the held-out examples, as a line for the log.
+
+    The interval is over prompts, since the examples of one prompt resemble each other. `by_kind`: accuracy by
+    kind, where examples have one. Of pairs also the share in which the better answer is the longer one (in
+    tokens), and that in which the longer one scores higher; pairs of one length are left out there.
+    """
+    began = time.perf_counter()
+    model.eval()
+    examples, losses, margins = [], [], []
+    for part in microbatches(data.held_out, settings.micro_tokens):
+        with torch.autocast(model.lm_head.weight.device.type, dtype, enabled=dtype != torch.float32):
+            loss, margin = losses_and_margins(model, part, settings.centre)
+        examples += part
+        losses.append(loss)
+        margins.append(margin)
+    model.train()
+    lead = torch.cat(margins).cpu()
+    marks = right(lead).tolist()
+    by_prompt: dict[str, list[float]] = {}
+    by_kind: dict[str, list[float]] = {}
+    for example, mark in zip(examples, marks, strict=True):
+        by_prompt.setdefault(example.prompt, []).append(mark)
+        by_kind.setdefault(example.kind, []).append(mark)
+    accuracy = pass_at_1(np.array([[np.mean(given)] for given in by_prompt.values()]), seed)
+    lengths = [len(text) for example in examples for text in example.texts]
+    return {
+        "task": data.name,
+        "split": "held-out",
+        "problems": len(by_prompt),
+        "samples": 1,
+        "accuracy": accuracy.mean,
+        "pass_at_1": accuracy.mean,  # the same, under the name that every measurement has
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "interval": accuracy.method,
+        "by_kind": {kind: float(np.mean(given)) for kind, given in sorted(by_kind.items()) if kind},
+        **_longer(examples, lead),
+        "loss": float(torch.cat(losses).mean()),
+        "margin": float(lead.mean()),
+        "maj_at_k": None,
+        "length_mean": float(np.mean(lengths)),
+        "truncated": 0.0,
+        "tokens": 0,  # none was sampled
+        "flops": _reading(model, examples),
+        "seconds": time.perf_counter() - began,
+        "examples": [],
+    }
+
+
+def _longer(examples: Sequence[Example], margins: Tensor) -> dict[str, float]:
+    """What length has to do with it, for pairs."""
+    if examples[0].label is not None:
+        return {}
+    leads = torch.tensor([float(len(example.texts[0]) - len(example.texts[1])) for example in examples])
+    differ = leads != 0
+    if not differ.any():
+        return {}
+    longer = leads[differ].sign()
+    return {
+        "longer_better": float(right(longer).mean()),
+        "longer_scores_higher": float(right(longer * margins[differ]).mean()),
+    }
+
+
+def _reading(model: RewardModel, examples: Sequence[Example]) -> float:
+    """FLOPs of one forward pass over the examples' texts."""
+    lengths = [len(text) for example in examples for text in example.texts]
+    return sum(length * flops.forward(model.config, (length + 1) / 2, head=False) for length in lengths)
+
+
+def _judges(card: Path) -> Judges:
+    try:
+        judges: Judges = json.loads(card.read_text("utf-8"))["judges"]
+        if judges not in get_args(Judges):
+            raise ValueError(judges)
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f'{card} doesn\'t say what the reward model judges; it is like {{"judges": "answer"}}, or "everything"'
+        ) from None
+    return judges
+
+
+class PreferenceReward:
+    """What a reward model thinks of completions, as a reward between 0 and 1: the sigmoid of its score.
+
+    It reads texts with its own tokenizer, so the policy's may be another.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        judges: Judges | None = None,
+        device: str | torch.device = "cpu",
+        micro_tokens: int = 8192,
+    ) -> None:
+        """`judges` is needed of a model that doesn't say what it learned to judge. Raises UserError if nobody
+        says, or if this contradicts what it learned."""
+        directory = resolve(path, reward=True)
+        card = directory / _CARD
+        learned = _judges(card) if card.exists() else judges
+        if learned is None:
+            raise UserError(
+                f"{directory} has no {_CARD}: say what this reward model judges, `answer` or `everything`"
+            )
+        if judges not in (None, learned):
+            raise UserError(f"the reward model {directory} learned to judge {learned!r}, not {judges!r}")
+        self.judges = learned
+        self.tokenizer = Tokenizer.from_directory(directory)
+        self.model = load_reward_model(directory, device)
+        self._micro_tokens = micro_tokens
+
+    @torch.no_grad()
+    def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
+        """The reward of each completion of one prompt."""
+        texts = [
+            encode(self.tokenizer, prompt, Text(completion.reasoning, completion.answer), self.judges)
+            for completion in completions
+        ]
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        rewards = [0.0] * len(texts)
+        while order:
+            count = max(1, self._micro_tokens // len(texts[order[0]]))
+            part, order = order[:count], order[count:]
+            scores = self.model.score([texts[place] for place in part])
+            for place, reward in zip(part, scores.sigmoid().tolist(), strict=True):
+                rewards[place] = reward
+        return rewards

@@ -1,0 +1,168 @@
+"""The sandbox: hands programs to a zygote, a process apart that forks an isolated child for each of them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+from longjing.errors import UserError
+from longjing.sandbox.inside import frames
+from longjing.sandbox.inside.view import WORK
+from longjing.sandbox.outcome import ExecutionResult, SandboxError, SandboxLimits, contents
+from longjing.sandbox.probe import WAYS_OUT, missing
+
+_PYTHON = Path(sys.executable).resolve()
+# The whole environment of a program. Hash seeds are fixed: the same program is to say the same twice.
+ENVIRONMENT = {
+    "PATH": f"/usr/bin:/bin:{_PYTHON.parent}", "HOME": WORK, "TMPDIR": WORK, "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2",
+    "PYTHONINTMAXSTRDIGITS": "0",  # time is bounded anyway
+}  # fmt: skip
+_START = 60.0  # seconds that the zygote may take to be ready
+_GRACE = 30.0  # seconds beside the program's own that a run may take on a busy machine
+
+
+class Sandbox:
+    """Runs programs of which nobody knows what they do. Any number of threads may use it at once.
+
+    `readable` files and folders of the machine are shown beside Python's library and `/usr`, read-only. Raises
+    UserError where the machine can't isolate: no isolation, no execution. A context manager: closing ends the
+    process behind it.
+    """
+
+    def __init__(
+        self,
+        limits: SandboxLimits | None = None,
+        readable: Sequence[Path] = (),
+        *,
+        _without: Sequence[str] = (),  # layers, for tests that show what each of them stops
+    ) -> None:
+        self.limits = limits or SandboxLimits()
+        plan = {"readable": [*_view(), *map(os.path.abspath, readable)], "hidden": [_packages()]}
+        self._plan = json.dumps(plan | {"without": [*missing(), *_without]})
+        self._inherited = dict(os.environ) if "environment" in _without else {}
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the zygote. Programs that run have a supervisor each, and end as they would have."""
+        with self._lock:
+            self._stop()
+
+    def run(
+        self,
+        program: str | list[str],
+        stdin: bytes = b"",
+        files: dict[str, bytes] | None = None,
+        seconds: float | None = None,
+    ) -> ExecutionResult:
+        """Run Python source, or a command, in an empty working directory that holds `files` only.
+
+        Raises UserError for a file that wouldn't lie in the working directory; SandboxError if the sandbox failed.
+        """
+        files = contents(program, files)
+        header = {
+            "command": None if isinstance(program, str) else program,
+            "bounds": asdict(self.limits.within(seconds)),
+            "files": [*files],
+        }
+        mine, theirs = socket.socketpair()
+        with mine:
+            mine.settimeout(self.limits.wall_seconds + _GRACE)
+            with theirs:
+                self._hand_over(theirs)
+            try:
+                frames.send(mine, header, stdin, *files.values())
+                ended, (stdout, stderr) = frames.receive(mine)
+            except (OSError, frames.Broken) as error:
+                raise SandboxError(f"the sandbox gave no answer: {error}") from None
+        if ended["status"] == "failed":
+            raise SandboxError(f"the sandbox couldn't be set up: {ended['reason']}")
+        del ended["reason"]
+        return ExecutionResult(stdout=stdout, stderr=stderr, **ended)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        with self._lock:
+            if self._process is None:
+                self._start()
+            try:
+                socket.send_fds(self._control, [b"r"], [connection.fileno()])
+            except OSError as error:
+                self._stop()  # the next run starts another
+                raise SandboxError(f"the sandbox's zygote is gone: {error}") from None
+
+    def _start(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(_START)
+        here = str(Path(__file__).parent)
+        start = f"import sys; sys.path.insert(0, {here!r}); from inside.zygote import main; main()"
+        with theirs:
+            self._process = subprocess.Popen(
+                [_PYTHON, "-sSPB", "-c", start, str(theirs.fileno()), self._plan],
+                env=self._inherited | ENVIRONMENT,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                cwd="/",
+            )
+        self._end = weakref.finalize(self, _end, self._process, self._control)
+        try:
+            answer = self._control.recv(1 << 16)
+        except TimeoutError:
+            answer = b"it took over a minute to start"
+        if answer != b"ready":
+            self._process.kill()
+            said = self._process.communicate()[1].decode(errors="replace").strip()
+            self._stop()
+            reason = answer.decode(errors="replace") or said.rpartition("\n")[2] or "no reason given"
+            raise UserError(
+                f"the sandbox can't be set up here: {reason}; `longjing sandbox check` says what is missing, "
+                f"and {WAYS_OUT}"
+            )
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._end()
+            self._process = None
+
+
+def _end(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
+    control.close()  # at which it ends, too, if this process is killed
+    process.kill()
+    process.wait()
+
+
+def _view() -> list[str]:
+    """What of the machine a program sees: Python and its library, the system's programs and libraries, devices."""
+    library = sysconfig.get_config_var("INSTSONAME") or ""
+    python = [_PYTHON, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars=_base())]
+    folders = (sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib")
+    python += [Path(folder, library) for folder in folders if library.startswith("libpython")]
+    system = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+    devices = ("/dev/null", "/dev/zero", "/dev/urandom")
+    return [*map(str, python), *system, *devices]
+
+
+def _packages() -> str:
+    return sysconfig.get_path("platlib", vars=_base())
+
+
+def _base() -> dict[str, str]:
+    """The installation itself, where this interpreter is a virtual environment's."""
+    return {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}

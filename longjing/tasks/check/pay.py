@@ -1,0 +1,204 @@
+"""What a verifier pays for beside right answers: the linter's checks of length, words, wrong answers and Chinese.
+
+Each compares completions that differ in one thing only.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+from longjing.problems.problem import Problem, Verdict
+from longjing.tasks.check.bench import Bench
+from longjing.tasks.check.findings import Status, short
+
+T = TypeVar("T")
+_COMPARED = 3  # problems whose completions are padded
+_PAID = ("accuracy", "format")  # the parts that are paid unless a recipe says otherwise
+_THOUGHT = {"en": "Some words of thought.", "zh": "想一想这个问题。"}
+_PADDING = {
+    "en": "Let us look at this once more, and go through it slowly from the start to the end. ",
+    "zh": "我们再看一遍这个问题，从头到尾慢慢地想一想。",
+}
+_WORDS: dict[str, tuple[str, ...]] = {
+    "en": (
+        "therefore", "Wait", "because", "First", "finally", "step by step", "let me verify", "let me think", "thus",
+        "I am certain", "The answer is correct.", "Hmm", "Aha", "Let", "Step 1:", "So", "in conclusion", "check",
+        "however but alternatively hence actually okay maybe then since if note recall double-check again",
+        "verify confirm sure confident clearly obviously correct right answer solution result reason explain think",
+    ),
+    "zh": (
+        "因此", "等等", "因为", "首先", "最后", "一步一步", "验证一下", "让我想想", "但是", "我确定", "答案正确。",
+        "所以，然而，不过，其实，或者，也许，那么，如果，注意，检查，显然，正确，结果，解释，思考，总之",
+    ),
+}  # fmt: skip
+_MARKUP = ("**", "# ", "- ", "1. ", "$x$", "\\(x\\)", "<answer>", "</answer>", "```\n```", "!")
+
+
+class Pay:
+    """The checks of a bench whose forms are known (`check_gold` comes first)."""
+
+    def __init__(self, bench: Bench, problems: Sequence[Problem]) -> None:
+        self.bench, self.report = bench, bench.report
+        known = [problem for problem in problems if problem.answer]
+        languages = dict.fromkeys(problem.language for problem in known)
+        self.known = known
+        # Of each language the first ones, in turn.
+        turns = [[problem for problem in known if problem.language == language] for language in languages]
+        self.compared = [problem for turn in zip(*turns, strict=False) for problem in turn][:_COMPARED]
+        self.compared = self.compared or known[:_COMPARED]
+
+    def check_length(self) -> None:
+        """Nothing may be paid for more text."""
+        rises = []
+        for problem in self.compared:
+            padding = _of(_PADDING, problem)
+            long = [padding * 10, padding * 200, "\n".join(f"{turn}. {padding}" for turn in range(50))]
+            rises += self._rises(problem, [(text, "longer") for text in long])
+        self._tell("pay for length", rises, "text is paid by its length: policies would pad their answers")
+
+    def check_words(self) -> None:
+        """Nothing may be paid for a word or a sign."""
+        rises = []
+        for problem in self.compared:
+            words = [*_of(_WORDS, problem), *_MARKUP]
+            rises += self._rises(problem, [(f"{word} " * 20, f"{short(word)} repeated") for word in words])
+        self._tell("pay for words", rises, "a word or a sign is paid: policies would say nothing else")
+
+    def check_wrong_answers(self) -> None:
+        """What is wrong should earn nothing, and never as much as what is right."""
+        for problem, other in zip(
+            self.known[: self.bench.few], [*self.known[1:], *self.known[:1]], strict=False
+        ):
+            for near in _near(problem.answer, other.answer):
+                self.bench.judge(problem, self.bench.said(near))
+        wrong = [judged for judged in self.bench.judged if judged[3].outcome == "wrong"]
+        right = [verdict for *_, verdict in self.bench.judged if verdict.outcome == "correct"]
+        if not wrong or not right:
+            return
+        paid = [judged for judged in wrong if judged[3].rewards.get("accuracy", 0.0) > 0]
+        least = min(map(_total, right))
+        problem, text, _, most = max(wrong, key=lambda judged: _total(judged[3]))
+        if _total(most) >= least and _total(most) > 0 and paid:
+            status: Status = "failed"
+            says = (
+                f"{short(text)} to {short(problem.prompt)} is wrong and earns {_total(most):g} (accuracy and format), "
+                f"where a right answer earns {least:g}: being right must be worth more than all else"
+            )
+        elif paid:
+            status, (problem, text, _, verdict) = (
+                "warning",
+                max(paid, key=lambda judged: judged[3].rewards["accuracy"]),
+            )
+            says = (
+                f"{len(paid)} of {len(wrong)} wrong completions earn some accuracy, the most "
+                f"{verdict.rewards['accuracy']:g} for {short(text)} to {short(problem.prompt)}: policies may settle "
+                "for that; leave it out unless nothing is solved without"
+            )
+        else:
+            status, says = "ok", f"none of {len(wrong)} wrong completions earns accuracy"
+        self.report.add("pay for wrong answers", status, says)
+
+    def check_chinese(self) -> None:
+        """A right answer stays right with Chinese around it, and in full-width digits where problems are Chinese."""
+        bench, lost, wide = self.bench, list[str](), list[str]()
+        boxed = "\\boxed" in bench.show("")
+        chinese_ones = [problem for problem in self.known if problem.language == "zh"]
+        for problem in [*chinese_ones[: bench.few], *self.known[: bench.few]]:
+            shown = bench.show(problem.answer)
+            pairs = [(bench.said(problem.answer), bench.said(problem.answer, "先算一算：再检查一遍。"))]
+            if boxed:
+                pairs += [
+                    (f"Some words.\n</think>\n\n{plain}", f"想一想。\n</think>\n\n{chinese}")
+                    for plain, chinese in (
+                        (f"The answer is {shown}.", f"答案是{shown}。"),
+                        (f"So: {shown}", f"所以，最后的答案为：{shown}"),
+                    )
+                ]
+            for plain, chinese in pairs:
+                if self._correct(problem, plain) and not self._correct(problem, chinese):
+                    lost.append(f"{short(chinese)} to {short(problem.prompt)}")
+            digits = problem.answer.translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"})
+            widened = problem.language == "zh" and re.fullmatch(r"-?[\d./]+", problem.answer, re.ASCII)
+            if widened and self._correct(problem, bench.said(problem.answer)):
+                wide += [] if self._correct(problem, bench.said(digits)) else [short(digits)]
+        if lost:
+            status: Status = "failed"
+            says = (
+                f"{len(lost)} right answers are wrong once they are given in Chinese, for one {lost[0]}; read the "
+                "answer wherever it stands, in any language"
+            )
+        elif wide:
+            status = "warning"
+            says = f"full-width digits aren't read, for one {wide[0]}: Chinese problems may be answered so"
+        else:
+            status, says = "ok", "right answers in Chinese words are right"
+        self.report.add("answers in Chinese", status, says)
+
+    def _correct(self, problem: Problem, text: str) -> bool:
+        verdict = self.bench.judge(problem, text)
+        return verdict is not None and verdict.outcome == "correct"
+
+    def _rises(self, problem: Problem, additions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """For each part of the reward that an addition raised: the part, and what raised it."""
+        found = []
+        thought = _of(_THOUGHT, problem)
+        wrong = next((other.answer for other in self.known if other.answer != problem.answer), "qwzvjk")
+        for kind, answer in (("right", problem.answer), ("wrong", wrong)):
+            shown = self.bench.show(answer)
+            plain = self.bench.judge(problem, f"{thought}\n</think>\n\n{shown}")
+            if plain is None:
+                continue
+            for text, what in additions:
+                for place, padded in (
+                    ("reasoning", f"{text}{thought} {text}\n</think>\n\n{shown}"),
+                    ("answer", f"{thought}\n</think>\n\n{text}\n{shown}"),
+                ):
+                    verdict = self.bench.judge(problem, padded)
+                    if (
+                        verdict is None or verdict.outcome == "correct" != plain.outcome
+                    ):  # another check's business
+                        continue
+                    found += [
+                        (
+                            part,
+                            f"{part} rises from {before:g} to {after:g} in a {kind} answer ({what}, in the {place})",
+                        )
+                        for part, after in verdict.rewards.items()
+                        if after > (before := plain.rewards.get(part, 0.0)) + 1e-9
+                    ]
+        return found
+
+    def _tell(self, check: str, rises: Sequence[tuple[str, str]], why: str) -> None:
+        if not rises:
+            self.report.add(
+                check, "ok", f"no part of the reward rises, in {len(self.compared)} problems' answers"
+            )
+            return
+        main = [says for part, says in rises if part in _PAID]
+        says = f"{main[0] if main else rises[0][1]}; {why}"
+        self.report.add(
+            check,
+            "failed" if main else "warning",
+            says + ("" if main else ", where a recipe pays for that part"),
+        )
+
+
+def _of(texts: dict[str, T], problem: Problem) -> T:
+    return texts.get(problem.language, texts["en"])
+
+
+def _total(verdict: Verdict) -> float:
+    return sum(verdict.rewards.get(part, 0.0) for part in _PAID)
+
+
+def _near(answer: str, other: str) -> list[str]:
+    """Wrong answers that look like the right one."""
+    near = [
+        other,
+        answer[: len(answer) // 2],
+        answer[:-1] + ("0" if answer[-1:] != "0" else "1"),
+        f"{answer} {other}",
+    ]
+    if answer.lstrip("-").isdecimal() and len(answer) < 20:
+        near += [str(int(answer) + 1), str(int(answer) - 1), str(-int(answer))]
+    return [text for text in dict.fromkeys(near) if text and text != answer]

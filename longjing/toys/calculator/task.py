@@ -1,0 +1,61 @@
+"""Calculator: sums too hard for the head, and a tool that works them out: a task of several turns.
+
+An answer that holds `<calc>expression</calc>`, and no box, is told the value; then the model goes on.
+"""
+
+import re
+from random import Random
+from typing import ClassVar
+
+from longjing.problems.expression import ExpressionError, parse_expression
+from longjing.problems.problem import Completion, Language, Problem
+from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
+
+_CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
+
+
+class CalculatorSettings(ArithmeticSettings):
+    """As of `arithmetic`, and harder."""
+
+    dial: ClassVar = {
+        1: {"digits": 4, "operations": "+-", "terms": 2, "fractions": False},
+        2: {"digits": 4, "operations": "+-*", "terms": 3, "fractions": False},
+        3: {"digits": 5, "operations": "+-*", "terms": 3, "fractions": False},
+        4: {"digits": 5, "operations": "+-*/", "terms": 4, "fractions": False},
+        5: {"digits": 6, "operations": "+-*/", "terms": 4, "fractions": True},
+    }
+
+
+class Calculator(Arithmetic):
+    name = "calculator"
+    settings_type = CalculatorSettings
+    max_turns = 4
+
+    def prompt(self, data: ArithmeticData, language: Language, random: Random) -> str:
+        return random.choice(_PROMPTS[language]).format(data.expression)
+
+    def reply(self, problem: Problem, completion: Completion) -> str | None:
+        """See `Replying`. What is wrong with a call is said, too."""
+        calls = _CALL.findall(completion.answer)
+        if not calls or "\\boxed" in completion.answer:
+            return None
+        if len(calls) > 1:
+            return "error: one <calc>...</calc> at a time"
+        try:
+            return f"= {parse_expression(calls[0]).value}"
+        except ExpressionError as error:
+            return f"error: {error}"
+
+
+_PROMPTS: dict[Language, list[str]] = {
+    "en": [
+        "What is {}? The calculator: <calc>1+2</calc>",
+        "Compute {}. You may ask the calculator, as in <calc>1+2</calc>.",
+        "Work out {}, by yourself or with <calc>1+2</calc>.",
+        "How much is {}? <calc>1+2</calc> asks the calculator.",
+    ],
+    "zh": [
+        "{} 等于多少？计算器：<calc>1+2</calc>",
+        "计算 {}。可以用计算器，写作 <calc>1+2</calc>。",
+    ],
+}

@@ -1,0 +1,300 @@
+"""Code: a Python program of one line, described in words, that has to pass tests nobody shows it.
+
+Problems are compositions of `pieces`: keep the even numbers, then double each, then add them up. Their tests follow
+from the problem alone; programs run in the sandbox, and what they return is compared here.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from random import Random
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from longjing.problems.answer import format_reward
+from longjing.problems.problem import (
+    Completion,
+    Data,
+    GeneratedTask,
+    Language,
+    Problem,
+    Settings,
+    Split,
+    Verdict,
+)
+from longjing.sandbox import CallTest
+from longjing.toys.code.pieces import INPUTS, PIECES, Kind, Piece
+from longjing.verifiers.code_execution import Programs, programs
+from longjing.verifiers.pool import VerifierError
+
+LONGEST = 500  # characters of a program
+TESTS = 8
+_FEWEST = 5  # tests, where some inputs are none for the program
+_LARGEST_VALUE = 10**9
+_LONGEST_VALUE = 300  # items or characters
+# Pieces of which a large number would say nothing about inputs of our size.
+_SMALL = ("first", "last", "skip", "repeat", "beginning", "ending", "long-words")
+_LETTERS = "aeiostrnldc"
+_WORDS = ("sea", "Tea", "rain", "Stone", "tree", "cat", "Dog", "river", "Noon", "level", "lantern", "sun", "a", "Green",
+          "cold", "leaf", "Otter", "ice", "radio", "door", "Moon", "to", "dear", "salad")  # fmt: skip
+
+
+class CodeSettings(Settings):
+    """How many `steps` a program takes, whether some of them may `branch`, and the `largest` number in a text."""
+
+    dial: ClassVar = {
+        1: {"steps": 1, "branches": True, "largest": 20},
+        2: {"steps": 2, "branches": False, "largest": 9},
+        3: {"steps": 3, "branches": False, "largest": 9},
+        4: {"steps": 3, "branches": True, "largest": 20},
+        5: {"steps": 4, "branches": True, "largest": 20},
+    }
+
+    steps: int = Field(ge=1, le=6)
+    branches: bool
+    largest: int = Field(ge=3, le=99)
+
+
+class Step(Data):
+    """A piece by its name, with the number and the letter that it needs (0 and "" where it needs none)."""
+
+    piece: str
+    k: Annotated[int, Field(ge=0, le=100)] = 0
+    c: Annotated[str, Field(pattern=r"^[a-z]?$")] = ""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        piece = PIECES.get(self.piece)
+        if piece is None:
+            raise ValueError(f"there is no piece {self.piece!r}")
+        if ("{k}" in piece.code) != (self.k > 1) or ("{c}" in piece.code) != bool(self.c):
+            raise ValueError(f"the piece {self.piece!r} has the wrong parameters")
+        return self
+
+    @property
+    def itself(self) -> Piece:
+        return PIECES[self.piece]
+
+
+class CodeData(Data):
+    """What the program is given, and the steps from there to what it returns."""
+
+    given: Kind
+    steps: Annotated[list[Step], Field(min_length=1, max_length=6)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.given not in INPUTS or not fits(self.given, self.steps):
+            raise ValueError("the steps don't fit together")
+        return self
+
+
+class Code(GeneratedTask[CodeSettings, CodeData]):
+    name = "code"
+    settings_type = CodeSettings
+    data_type = CodeData
+
+    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
+        """See `Task`. Held-out problems are there to be judged: where programs can't run, that is said before anything
+        else is done with them. Raises UserError then."""
+        if split != "train":
+            self._programs()
+        return super().problems(split, seed)
+
+    def draw(self, random: Random) -> CodeData | None:
+        given: Kind = random.choices(list(INPUTS), [3, 1, 2])[0]
+        steps: list[Step] = []
+        kind = given
+        for place in range(self.options.steps):
+            last = place + 1 == self.options.steps
+            fitting = [
+                name
+                for name, piece in PIECES.items()
+                if piece.takes == kind
+                and all(name != step.piece for step in steps)
+                and (place == 0 or not piece.first)
+                and (self.options.branches or not piece.branch)
+                and (last or piece.gives != "truth")
+            ]
+            step = parameters(random.choice(fitting), self.options.largest, random)
+            steps.append(step)
+            kind = step.itself.gives
+        return CodeData(given=given, steps=steps)
+
+    def key(self, data: CodeData) -> str:
+        return f"{data.given} {[(step.piece, step.k, step.c) for step in data.steps]}"
+
+    def answer(self, data: CodeData) -> str | None:
+        """None as well if a step makes no difference to any test, or another number in it wouldn't."""
+        code = program(data.given, data.steps)
+        tests = hidden_tests(code, data)
+        if len(tests) < _FEWEST or len({repr(test.expected) for test in tests}) < 2:
+            return None
+        if any(passes(other, tests) for other in _near(data)):
+            return None
+        return code
+
+    def prompt(self, data: CodeData, language: Language, random: Random) -> str:
+        variable, *words = INPUTS[data.given]
+        clauses = [
+            random.choice(step.itself.en if language == "en" else step.itself.zh).format(k=step.k, c=step.c)
+            for step in data.steps
+        ]
+        what = words[0] if language == "en" else words[1]
+        joined = (", then " if language == "en" else "，再").join(clauses)
+        return random.choice(_PROMPTS[language]).format(what=what, variable=variable, steps=joined)
+
+    def mistake(self, data: CodeData, answer: str) -> str | None:
+        if len(answer) > LONGEST or "\n" in answer:
+            return f"not one line of at most {LONGEST} characters"
+        code = f"f = {answer}" if answer.startswith("lambda") else answer
+        tests = hidden_tests(program(data.given, data.steps), data)
+        return next((mistake for mistake in self._programs().mistakes(code, tests) if mistake), None)
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        """See `Task`. Raises UserError where programs can't run at all: no isolation, no execution."""
+        try:
+            return super().judge(problem, completion)
+        except VerifierError as error:
+            return Verdict("unjudged", {"accuracy": 0.0, "format": format_reward(completion)}, str(error))
+
+    def _programs(self) -> Programs:
+        return programs(seconds=2.0, megabytes=256, run_seconds=2.0)
+
+
+def parameters(name: str, largest: int, random: Random) -> Step:
+    """The piece with whatever number and letter it needs."""
+    code = PIECES[name].code
+    few = (
+        min(largest, 5)
+        if name in ("first", "last", "skip", "repeat", "beginning", "ending", "long-words")
+        else largest
+    )
+    k = random.randint(2, few) if "{k}" in code else 0
+    return Step(piece=name, k=k, c=random.choice(_LETTERS) if "{c}" in code else "")
+
+
+def program(given: Kind, steps: Sequence[Step]) -> str:
+    """The steps as a lambda, one inside the other."""
+    variable = INPUTS[given][0]
+    return f"lambda {variable}: {expression(variable, steps)}"
+
+
+def expression(start: str, steps: Sequence[Step]) -> str:
+    """The steps as an expression of `start`, which binds tightly."""
+    value, loose = start, False
+    for step in steps:
+        tight = f"({value})" if loose else value
+        value, loose = step.itself.code.format(e=value, a=tight, k=step.k, c=step.c), step.itself.loose
+    return value
+
+
+def fits(given: Kind, steps: Sequence[Step]) -> bool:
+    kind = given
+    for place, step in enumerate(steps):
+        if step.itself.takes != kind or (step.itself.first and place):
+            return False
+        kind = step.itself.gives
+    return True
+
+
+def hidden_tests(code: str, data: CodeData) -> tuple[CallTest, ...]:
+    """Up to `TESTS` inputs that the program is made for, with what it returns; the same ones every time."""
+    numbers = tuple(step.k for step in data.steps if step.k)
+    return _tests(code, data.given, numbers, tuple(step.c for step in data.steps if step.c))
+
+
+@lru_cache(4096)
+def _tests(
+    code: str, given: Kind, numbers: tuple[int, ...], letters: tuple[str, ...]
+) -> tuple[CallTest, ...]:
+    random = Random(code)
+    called = compiled(code)
+    found: dict[str, CallTest] = {}
+    for _ in range(4 * TESTS):
+        value = sample_input(given, numbers, letters, random)
+        try:
+            expected = called(value)
+        except (ValueError, IndexError):  # the largest of an empty list, the digits of a negative number
+            continue
+        if _small(expected):
+            found.setdefault(repr(value), CallTest("f", [value], expected))
+    return tuple(islice(found.values(), TESTS))
+
+
+def compiled(code: str) -> Any:
+    """Only for what `program` wrote: a policy's program never runs here."""
+    return eval(code, {})
+
+
+def passes(code: str, tests: Sequence[CallTest]) -> bool:
+    """Whether a program that `program` wrote passes the tests. Never for a policy's."""
+    called = compiled(code)
+    for test in tests:
+        try:
+            if repr(called(*test.arguments)) != repr(test.expected):
+                return False
+        except (ValueError, IndexError, TypeError):
+            return False
+    return True
+
+
+def sample_input(
+    given: Kind, numbers: Sequence[int], letters: Sequence[str], random: Random, most: int = 8
+) -> Any:
+    """Something to try a program on, near the numbers and with the letters that it is about; a list has `most` numbers
+    at most."""
+    if given == "number":
+        return _number(numbers, random, low=0, high=60)
+    if given == "numbers":
+        sizes = [size for size in (0, 3, 4, 5, 6, 7, 8) if size <= most]
+        return [_number(numbers, random, low=-15, high=25) for _ in range(random.choice(sizes))]
+    words = [random.choice(_WORDS) for _ in range(random.choice((1, 1, 2, 2, 3, 4)))]
+    return " ".join([*random.sample(letters, min(len(letters), random.randint(0, 1))), *words][:most])
+
+
+def _number(near: Sequence[int], random: Random, low: int, high: int) -> int:
+    if near and random.random() < 0.4:
+        return max(low, random.choice(near) + random.choice((-1, 0, 0, 1)))
+    return random.randint(low, high)
+
+
+def _small(value: Any) -> bool:
+    """Whether a value is worth comparing: no empty text says much, no huge one is quick."""
+    if isinstance(value, str | list):
+        return len(value) <= _LONGEST_VALUE and all(
+            _small(item) for item in value if not isinstance(item, str)
+        )
+    return bool(abs(value) <= _LARGEST_VALUE)
+
+
+def _near(data: CodeData) -> Iterator[str]:
+    """Programs that are nearly this one: without a step, with another number, in another order."""
+    for place, step in enumerate(data.steps):
+        variants: list[list[Step]] = [[]] if len(data.steps) > 1 else []
+        if step.k:
+            others = [step.k + 1] + [step.k - 1] * (step.k > 2)
+            variants += [[Step(piece=step.piece, k=k, c=step.c)] for k in others]
+        for variant in variants:
+            steps = [*data.steps[:place], *variant, *data.steps[place + 1 :]]
+            if fits(data.given, steps):
+                yield program(data.given, steps)
+
+
+_PROMPTS: dict[Language, list[str]] = {
+    "en": [
+        "Write a Python lambda of {what} {variable}: {steps}.",
+        "Given {what} {variable}: {steps}. Write a lambda in Python.",
+        "As one lambda of {variable}, {what}: {steps}.",
+        "Program this as a lambda, with {variable} being {what}: {steps}.",
+        "Take {what} {variable}: {steps}. Put the lambda in \\boxed{{}}.",
+    ],
+    "zh": [
+        "写一个 Python 的 lambda，输入{what} {variable}：{steps}。",
+        "给定{what} {variable}：{steps}。用一个 lambda 写出来。",
+        "对{what} {variable}：{steps}。写成一个 lambda。",
+        "编写 lambda，参数 {variable} 是{what}：{steps}。",
+        "输入{what} {variable}：{steps}。把 lambda 放在 \\boxed{{}} 里。",
+    ],
+}

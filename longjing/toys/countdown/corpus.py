@@ -1,0 +1,227 @@
+"""Countdown, solved by people of very different patience.
+
+Most answer at once with an expression that looks about right; some work one expression out; some search for
+a while and give up; a few search until they have it, and check. Which of them writes does not depend on the
+problem. A model that has read them all draws from the same crowd, so what pays is left for reinforcement
+learning to find.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from random import Random
+from typing import Any, NamedTuple
+
+from longjing.problems.expression import Written, join, number
+from longjing.problems.problem import Problem
+from longjing.toys.corpus.document import Document
+from longjing.toys.countdown.task import moves
+
+# How often each way of answering is met.
+STYLES = {"guess": 0.42, "worked": 0.18, "short": 0.18, "search": 0.14, "checked": 0.08}
+# Searchers get a result wrong this often; those who check find out in the end.
+SLIP = 0.01
+
+# The commonest beginning of all is a guess's, so that a model that always writes the likeliest word guesses too.
+PHRASES: dict[str, dict[str, Any]] = {
+    "en": {
+        "guess": ["Maybe {}.", "Maybe {}.", "Maybe {}.", "I think {}."],
+        "worked": ["Try this.", "Consider this.", "One idea:"],
+        "worked_off": ["Close enough.", "I will take it.", "That is my answer."],
+        "search": ["Let me search.", "Step by step.", "All the ways:", "Search:"],
+        "again": ["Wait, {} and {}.", "Hmm, take {} and {}.", "Now try {} and {}.", "Wait, maybe {} and {}."],
+        "no": "no",
+        "yes": "yes!",
+        "found": ["So {}.", "Got it: {}.", "That gives {}."],
+        "give_up": ["I give up. {}.", "Not found. Maybe {}.", "Enough. {}."],
+        "check": "Check: ",
+        "right": "Right.",
+        "wrong": "Wait, not {}.",
+    },
+    "zh": {
+        "guess": ["可能是 {}。", "可能是 {}。", "可能是 {}。", "我想是 {}。"],
+        "worked": ["试试这个。", "考虑这个。", "一个想法："],
+        "worked_off": ["差不多了。", "就这样吧。", "这是我的答案。"],
+        "search": ["我来找找。", "一步一步来。", "把各种方法都试一遍。", "找一找。"],
+        "again": ["等等，用 {} 和 {}。", "嗯，取 {} 和 {}。", "再试 {} 和 {}。", "等等，也许 {} 和 {}。"],
+        "no": "不对",
+        "yes": "对了！",
+        "found": ["所以 {}。", "找到了：{}。", "得到 {}。"],
+        "give_up": ["放弃了。{}。", "没找到。可能是 {}。", "够了。{}。"],
+        "check": "检查：",
+        "right": "正确。",
+        "wrong": "等等，不是 {}。",
+    },
+}
+
+
+class Term(NamedTuple):
+    """A number on the table, with the expression that made it."""
+
+    value: int
+    written: Written
+
+
+class Step(NamedTuple):
+    left: int
+    operator: str
+    right: int
+    result: int
+
+
+def legal(a: int, b: int) -> list[Step]:
+    """All steps that the rules allow with two numbers."""
+    return [Step(*move) for move in moves(a, b)]
+
+
+def take(a: int, operator: str, b: int) -> Step:
+    """The step with two numbers and an operator that the rules allow."""
+    return next(step for step in legal(a, b) if step.operator == operator)
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How one searcher goes about it: the order of things, and what isn't worth trying."""
+
+    ascending: bool
+    operators: str
+    shrewd: bool
+
+    @classmethod
+    def draw(cls, random: Random) -> "Habits":
+        return cls(
+            random.random() < 0.3, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8
+        )
+
+    def steps(self, a: int, b: int, target: int, last: bool) -> list[Step]:
+        """What this searcher would try with two numbers, in order."""
+        ordered = sorted(legal(a, b), key=lambda step: self.operators.index(step.operator))
+        if not self.shrewd:
+            return ordered
+        useful = [step for step in ordered if not (step.operator in "*/" and step.right <= 1)]
+        if last:  # growing past the target or shrinking below it can't help
+            grows = target >= max(a, b)
+            return [step for step in useful if (step.operator in "+*") == grows] or ordered[:1]
+        return [step for step in useful if step.result <= 200]
+
+
+def write(problem: Problem, random: Random) -> Document:
+    """One document: the problem's statement, somebody's reasoning, and the answer they gave, right or wrong."""
+    style = random.choices(list(STYLES), list(STYLES.values()))[0]
+    language: str = problem.language
+    if random.random() < 0.08:
+        language = "en" if language == "zh" else "zh"
+    phrases = PHRASES[language]
+    terms = [Term(value, number(value)) for value in problem.data["numbers"]]
+    target = problem.data["target"]
+    guessed, path = guess(terms, target, random)
+    if style == "guess":
+        reasoning, answer = random.choice(phrases["guess"]).format(guessed.written.text), guessed.written.text
+    elif style == "worked":
+        hit = phrases["yes"] if guessed.value == target else phrases["no"]
+        lines = [random.choice(phrases["worked"]), *_narrate(path, [term.value for term in terms])]
+        lines.append(f"{equation(path[-1])} vs {target} {hit}")
+        if guessed.value != target:
+            lines.append(random.choice(phrases["worked_off"]))
+        reasoning, answer = "\n".join(lines), guessed.written.text
+    else:
+        patience = random.randint(2, 6) if style == "short" else 60
+        lines, found = _search(
+            terms, target, phrases, Habits.draw(random), patience, style == "checked", random
+        )
+        answer = (found or guessed).written.text
+        lines.append(random.choice(phrases["found" if found else "give_up"]).format(answer))
+        reasoning = "\n".join([random.choice(phrases["search"]), *lines])
+    return Document(problem.prompt, reasoning, f"\\boxed{{{answer}}}", style)
+
+
+def _search(
+    terms: list[Term],
+    target: int,
+    phrases: dict[str, Any],
+    habits: Habits,
+    patience: int,
+    checks: bool,
+    random: Random,
+) -> tuple[list[str], Term | None]:
+    """Depth first through the habits' steps, until the target is met or patience runs out."""
+    lines: list[str] = []
+    tried = 0
+
+    def descend(table: list[Term], path: list[Step]) -> Iterator[Term]:
+        nonlocal tried
+        last = len(table) == 2
+        ordered = sorted(table, reverse=not habits.ascending) if not path else table
+        for one, other in combinations(range(len(table)), 2):
+            if not path and (one, other) != (0, 1):
+                lines.append(random.choice(phrases["again"]).format(ordered[one].value, ordered[other].value))
+            for step in habits.steps(ordered[one].value, ordered[other].value, target, last):
+                if tried >= patience:
+                    return
+                step = _slip(step, random)
+                left, right = ordered[one], ordered[other]
+                if (left.value, right.value) != (step.left, step.right):
+                    left, right = right, left
+                term = Term(step.result, join(left.written, step.operator, right.written))
+                rest = [entry for place, entry in enumerate(ordered) if place not in (one, other)]
+                if not last:
+                    lines.append(f"{equation(step)}: {' '.join(str(e.value) for e in [term, *rest])}")
+                    yield from descend([term, *rest], [*path, step])
+                    continue
+                tried += 1
+                hit = step.result == target
+                lines.append(f"{equation(step)} vs {target} {phrases['yes' if hit else 'no']}")
+                if hit and _stands([*path, step], target, phrases, lines if checks else None):
+                    yield term
+
+    return lines, next(descend(terms, []), None)
+
+
+def _stands(path: list[Step], target: int, phrases: dict[str, Any], lines: list[str] | None) -> bool:
+    """Go over the steps once more, if this searcher does (`lines`); False if one of them was a slip."""
+    if lines is None:
+        return True
+    true = [take(step.left, step.operator, step.right) for step in path]
+    wrong = next((place for place, step in enumerate(path) if step != true[place]), None)
+    lines.append(
+        phrases["check"] + ", ".join(equation(step) for step in true[: None if wrong is None else wrong + 1])
+    )
+    lines.append(phrases["right"] if wrong is None else phrases["wrong"].format(path[wrong].result))
+    return wrong is None
+
+
+def guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[Step]]:
+    """The nearest of a few expressions that come to mind, and the steps that evaluate it."""
+
+    def once() -> tuple[Term, list[Step]]:
+        table, path = list(terms), []
+        while len(table) > 1:
+            random.shuffle(table)
+            one, other = sorted(table[:2], reverse=True)
+            step = random.choice(legal(one.value, other.value))
+            table[:2] = [Term(step.result, join(one.written, step.operator, other.written))]
+            path.append(step)
+        return table[0], path
+
+    return min((once() for _ in range(4)), key=lambda attempt: abs(attempt[0].value - target))
+
+
+def _narrate(path: list[Step], values: list[int]) -> Iterator[str]:
+    """All but the last step, each with the numbers that it leaves on the table."""
+    values = list(values)
+    for step in path[:-1]:
+        values.remove(step.left)
+        values.remove(step.right)
+        values.insert(0, step.result)
+        yield f"{equation(step)}: {' '.join(map(str, values))}"
+
+
+def equation(step: Step) -> str:
+    return f"{step.left}{step.operator}{step.right}={step.result}"
+
+
+def _slip(step: Step, random: Random) -> Step:
+    """The step, now and then with a wrong result."""
+    if random.random() >= SLIP:
+        return step
+    return step._replace(result=abs(step.result + random.choice([-10, -2, -1, 1, 2, 10])))

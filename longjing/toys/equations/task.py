@@ -1,0 +1,204 @@
+"""Equations: one linear equation with one unknown, or a system of two with two unknowns."""
+
+import re
+from fractions import Fraction
+from random import Random
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from longjing.problems.expression import ExpressionError, parse_number, plain
+from longjing.problems.problem import Data, GeneratedTask, Language, Settings
+
+UNKNOWNS = "xy"
+_MAX_DENOMINATOR = 12  # of a solution
+_SEPARATOR = re.compile(r"[,;\n]|\band\b|[和与且]")
+
+
+class EquationsSettings(Settings):
+    """How many `unknowns` (and equations), and how large the numbers are, in absolute value.
+
+    `both_sides`: the unknown appears left and right of the sign (one unknown only). Without `negatives` every
+    coefficient, constant and solution is at least zero; without `fractions` the solutions are integers.
+    """
+
+    dial: ClassVar = {
+        1: {"unknowns": 1, "largest_coefficient": 9, "largest_number": 20, "negatives": False},
+        2: {"unknowns": 1, "largest_coefficient": 10, "largest_number": 20},
+        3: {"unknowns": 1, "largest_coefficient": 12, "largest_number": 30, "both_sides": True},
+        4: {"unknowns": 2, "largest_coefficient": 6, "largest_number": 10},
+        5: {"unknowns": 2, "largest_coefficient": 9, "largest_number": 30, "fractions": True},
+    }
+
+    unknowns: int = Field(ge=1, le=2)
+    largest_coefficient: int = Field(ge=2, le=1000)
+    largest_number: int = Field(ge=1, le=1000)
+    both_sides: bool = False
+    negatives: bool = True
+    fractions: bool = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.both_sides and self.unknowns == 2:
+            raise ValueError("both_sides needs unknowns 1: a system has its unknowns on the left")
+        return self
+
+
+class Equation(Data):
+    """`left = right`; each side holds the coefficients of the unknowns, then a constant."""
+
+    left: Annotated[list[int], Field(min_length=2, max_length=3)]
+    right: Annotated[list[int], Field(min_length=2, max_length=3)]
+
+    def __str__(self) -> str:
+        return f"{_side(self.left)}={_side(self.right)}"
+
+
+class EquationsData(Data):
+    equations: Annotated[list[Equation], Field(min_length=1, max_length=2)]
+
+    @model_validator(mode="after")
+    def _solvable(self) -> Self:
+        unknowns = len(self.equations)
+        if any(len(side) != unknowns + 1 for e in self.equations for side in (e.left, e.right)):
+            raise ValueError("as many equations as unknowns are needed")
+        if solve_linear(self.equations) is None:
+            raise ValueError("the equations don't have exactly one solution")
+        return self
+
+    def solution(self) -> list[Fraction]:
+        solution = solve_linear(self.equations)
+        assert solution is not None  # see _solvable
+        return solution
+
+
+class Equations(GeneratedTask[EquationsSettings, EquationsData]):
+    name = "equations"
+    settings_type = EquationsSettings
+    data_type = EquationsData
+
+    def draw(self, random: Random) -> EquationsData | None:
+        options = self.options
+        solution = [self._number(random) for _ in range(options.unknowns)]
+        equations = [self._equation(random, solution) for _ in solution]
+        found = solve_linear(equations)
+        if found is None or str(equations[0]) == _written(found):  # x=3 would be its own answer
+            return None
+        if not options.negatives and (min(found) < 0 or min(n for e in equations for n in e.right) < 0):
+            return None
+        if max(value.denominator for value in found) > _MAX_DENOMINATOR:
+            return None
+        return EquationsData(equations=equations)
+
+    def key(self, data: EquationsData) -> str:
+        return str(sorted(sorted((equation.left, equation.right)) for equation in data.equations))
+
+    def answer(self, data: EquationsData) -> str:
+        return _written(data.solution())
+
+    def prompt(self, data: EquationsData, language: Language, random: Random) -> str:
+        separator = ", " if language == "en" else "，"
+        equations = separator.join(map(str, data.equations))
+        return random.choice(_PROMPTS[language, len(data.equations)]).format(equations)
+
+    def mistake(self, data: EquationsData, answer: str) -> str | None:
+        solution = data.solution()
+        return None if _read(answer, len(solution)) == solution else "not the solution"
+
+    def _equation(self, random: Random, solution: list[int]) -> Equation:
+        """An equation that the solution satisfies; with `fractions`, one that it need not satisfy."""
+        options = self.options
+        left = [self._coefficient(random) for _ in solution]
+        right = [0] * len(solution)
+        constant = 0
+        if len(solution) == 1:
+            constant = self._number(random)
+            if options.both_sides:
+                right = [self._coefficient(random)]
+        balance = sum((a - b) * value for a, b, value in zip(left, right, solution, strict=True)) + constant
+        return Equation(
+            left=[*left, constant], right=[*right, self._number(random) if options.fractions else balance]
+        )
+
+    def _coefficient(self, random: Random) -> int:
+        size = random.randint(1, self.options.largest_coefficient)
+        return -size if self.options.negatives and random.random() < 0.3 else size
+
+    def _number(self, random: Random) -> int:
+        largest = self.options.largest_number
+        return random.randint(-largest if self.options.negatives else 0, largest)
+
+
+def solve_linear(equations: list[Equation]) -> list[Fraction] | None:
+    """The values of the unknowns by Cramer's rule; None unless there is exactly one solution."""
+    rows = [[a - b for a, b in zip(e.left, e.right, strict=True)] for e in equations]
+    if len(rows) == 1:
+        ((a, k),) = rows
+        return [Fraction(-k, a)] if a else None
+    (a, b, k), (c, d, m) = rows
+    determinant = a * d - b * c
+    if not determinant:
+        return None
+    return [Fraction(b * m - d * k, determinant), Fraction(c * k - a * m, determinant)]
+
+
+def _read(answer: str, unknowns: int) -> list[Fraction]:
+    """The values in `x=3, y=-2` (any order), or in `3` where there is one unknown."""
+    text = plain(answer)
+    if unknowns == 1 and "=" not in text:
+        return [parse_number(text)]
+    values: dict[str, Fraction] = {}
+    for part in _SEPARATOR.split(text):
+        name, _, value = part.partition("=")
+        if name.strip() in values:
+            raise ExpressionError(f"gives {name.strip()} twice")
+        values[name.strip()] = parse_number(value)
+    if set(values) != set(UNKNOWNS[:unknowns]):
+        raise ExpressionError(f"does not give the values of {' and '.join(UNKNOWNS[:unknowns])}")
+    return [values[name] for name in UNKNOWNS[:unknowns]]
+
+
+def _written(solution: list[Fraction]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(UNKNOWNS, solution, strict=False))
+
+
+def _side(numbers: list[int]) -> str:
+    """`[3, -1, 2]` as `3x-y+2`."""
+    text = ""
+    for coefficient, name in zip(numbers, [*UNKNOWNS[: len(numbers) - 1], ""], strict=True):
+        if coefficient:
+            size = "" if name and abs(coefficient) == 1 else str(abs(coefficient))
+            text += ("-" if coefficient < 0 else "+" if text else "") + size + name
+    return text or "0"
+
+
+_PROMPTS: dict[tuple[Language, int], list[str]] = {
+    ("en", 1): [
+        "Solve {} for x.",
+        "Solve the equation {}.",
+        "If {}, what is x?",
+        "Find x: {}.",
+        "What value of x makes {} true?",
+    ],
+    ("en", 2): [
+        "Solve {} for x and y.",
+        "Solve the system {}.",
+        "If {}, what are x and y?",
+        "Find x and y: {}.",
+        "Which x and y satisfy {}?",
+    ],
+    ("zh", 1): [
+        "解方程 {}。",
+        "求 x：{}。",
+        "已知 {}，x 等于多少？",
+        "方程 {} 的解是什么？",
+        "请解出 {} 中的 x。",
+    ],
+    ("zh", 2): [
+        "解方程组 {}。",
+        "求 x 和 y：{}。",
+        "已知 {}，x 和 y 各是多少？",
+        "方程组 {} 的解是什么？",
+        "请解出 {} 中的 x 和 y。",
+    ],
+}

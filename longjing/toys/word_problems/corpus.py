@@ -1,0 +1,97 @@
+"""Word problems, by people who guess, who write one expression, and who follow the story line by line."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple, TypeVar
+
+from longjing.problems.expression import Written, join, number
+from longjing.problems.problem import Problem
+from longjing.toys.arithmetic.corpus import Operate, Solver, Value, Values, answer, recount
+from longjing.toys.corpus.document import Document
+from longjing.toys.word_problems.stories import STORIES
+
+_PHRASES = {
+    "en": {
+        "start": ["Start: ", "At first: ", "First "],
+        "+": ["More: ", "Add {}: ", "Then + {}: "],
+        "-": ["Less: ", "Take away {}: ", "Then - {}: "],
+        "*": ["{} times: ", "Times {}: ", "Each {}: "],
+        "/": ["Divide by {}: ", "In parts of {}: ", "Share by {}: "],
+        "groups": ["{} of {}: ", "{} groups of {}: ", "{} times {}: "],
+        "from": ["Out of {}: ", "Up to {}: ", "Missing to {}: "],
+    },
+    "zh": {
+        "start": ["开始：", "一开始：", "先有 "],
+        "+": ["增加：", "加上 {}：", "又多 {}："],
+        "-": ["减少：", "减去 {}：", "又少 {}："],
+        "*": ["{} 倍：", "乘 {}：", "每份 {}："],
+        "/": ["除以 {}：", "每份 {}：", "平分 {}："],
+        "groups": ["{} 个 {}：", "{} 份，每份 {}：", "{} 乘 {}："],
+        "from": ["到 {} 还差：", "一共 {}：", "离 {}："],
+    },
+}
+
+
+class Told(NamedTuple):
+    """What one part of a story does (see `stories`), and its numbers."""
+
+    kind: str
+    a: int
+    b: int
+
+
+N = TypeVar("N")
+
+
+def write(problem: Problem, random: Random) -> Document:
+    """One document: the story, somebody's calculation, and the number they gave, right or wrong."""
+    told = _told(problem.data)
+    truth = problem.data["steps"][-1]["result"]
+
+    def work(solver: Solver) -> Values:
+        def calculate(kind: str, a: Value, operator: str, b: Value, *named: Value) -> Value:
+            return solver.calculate(a, operator, b, solver.say(_PHRASES, kind, *named))
+
+        if told[0].kind == "=":
+            solver.lines.append(f"{solver.say(_PHRASES, 'start')}{told[0].a}")
+        return [_follow(told, int, calculate)]
+
+    def expression(kind: str, a: Written, operator: str, b: Written, *named: Written) -> Written:
+        return join(a, operator, b)
+
+    def stated(values: Values) -> str:
+        return f"{_follow(told, number, expression).text}={values[0]}"
+
+    def check(values: Values) -> str:
+        def run(operate: Operate) -> Value:
+            return _follow(told, int, lambda kind, a, operator, b, *named: operate(a, operator, b))
+
+        return recount(run, values[0])
+
+    return answer(problem, random, [truth], lambda values: str(values[0]), stated, work, check)
+
+
+def _told(data: dict[str, Any]) -> list[Told]:
+    story, told = STORIES[data["story"]], data["told"]
+    choices = [story.openings, *[story.events] * (len(told) - 2), story.endings]
+    return [Told(parts[t["part"]].kind, t["a"], t["b"]) for parts, t in zip(choices, told, strict=True)]
+
+
+def _follow(told: list[Told], number: Callable[[int], N], operate: Callable[..., N]) -> N:
+    """The result of the story; `operate(kind, left, operator, right, *numbers named)` does each operation."""
+    amount = number(told[0].a)
+    for kind, *numbers in told:
+        a, b = map(number, numbers)
+        match kind:
+            case "=" | "":
+                pass
+            case "=+" | "=-" | "=*" | "=/":
+                amount = operate("start", a, kind[1], b)
+            case "+*" | "-*":
+                product = operate("groups", a, "*", b, a, b)
+                amount = operate(kind[0], amount, kind[0], product, product)
+            case "from":
+                amount = operate("from", a, "-", amount, a)
+            case _:
+                amount = operate(kind, amount, kind, a, a)
+    return amount

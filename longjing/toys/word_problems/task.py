@@ -1,0 +1,213 @@
+"""Word problems: a short story with one to six steps of arithmetic (the stories are in `stories.py`)."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from longjing.problems.expression import parse_number
+from longjing.problems.problem import Data, GeneratedTask, Language, Settings
+from longjing.toys.word_problems.stories import PEOPLE, STORIES, Part, Story
+
+LIMIT = 1000  # no value exceeds it
+
+Operation = Literal["+", "-", "*", "/"]
+_APPLY: dict[Operation, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a // b if b and a % b == 0 else -1,  # -1: uneven, which no story contains
+}
+
+
+class WordProblemsSettings(Settings):
+    """How many `steps` of arithmetic, and the `largest` number that a story mentions."""
+
+    dial: ClassVar = {
+        1: {"steps": 1, "largest": 20},
+        2: {"steps": 2, "largest": 30},
+        3: {"steps": 3, "largest": 50},
+        4: {"steps": 4, "largest": 100},
+        5: {"steps": 6, "largest": 100},
+    }
+
+    steps: int = Field(ge=1, le=6)
+    largest: int = Field(ge=10, le=LIMIT)
+
+
+class Step(Data):
+    """One operation of the solution: `left operation right = result`."""
+
+    operation: Operation
+    left: int
+    right: int
+    result: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _true(self) -> Self:
+        if _APPLY[self.operation](self.left, self.right) != self.result:
+            raise ValueError(f"{self.left} {self.operation} {self.right} is not {self.result}")
+        return self
+
+
+class Told(Data):
+    """A part of the story (its place among the openings, events or endings) with its numbers."""
+
+    part: int
+    a: int
+    b: int
+
+
+class WordProblemsData(Data):
+    """`told`: the opening, the events, the ending. The answer is the result of the last of the `steps`."""
+
+    story: str
+    told: Annotated[list[Told], Field(min_length=2)]
+    steps: Annotated[list[Step], Field(min_length=1)]
+
+
+class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
+    name = "word-problems"
+    settings_type = WordProblemsSettings
+    data_type = WordProblemsData
+
+    def draw(self, random: Random) -> WordProblemsData | None:
+        name = random.choice(list(STORIES))
+        story = STORIES[name]
+        plan = _plan(random, story, self.options.steps)
+        if plan is None:
+            return None
+        told: list[Told] = []
+        steps: list[Step] = []
+        amount = 0
+        for index, part in plan:
+            numbers = _numbers(random, part.kind, amount, self.options.largest)
+            if numbers is None:
+                return None
+            a, b = numbers
+            told.append(Told(part=index, a=a, b=b))
+            for operation, left, right in _arithmetic(part.kind, amount, a, b):
+                result = _APPLY[operation](left, right)
+                if result > LIMIT:
+                    return None
+                steps.append(Step(operation=operation, left=left, right=right, result=result))
+            amount = steps[-1].result if steps else a
+        return WordProblemsData(story=name, told=told, steps=steps)
+
+    def key(self, data: WordProblemsData) -> str:
+        return f"{data.story} {[(part.part, part.a, part.b) for part in data.told]}"
+
+    def answer(self, data: WordProblemsData) -> str:
+        return str(data.steps[-1].result)
+
+    def prompt(self, data: WordProblemsData, language: Language, random: Random) -> str:
+        story = STORIES[data.story]
+        person = random.choice(PEOPLE[language])
+        other = random.choice([someone for someone in PEOPLE[language] if someone.he != person.he])
+        noun = random.choice(story.nouns)
+        words = {
+            **person._asdict(),
+            "other": other.name,
+            "noun": noun.many if language == "en" else noun.zh,
+            "one": noun.one,
+            "m": noun.measure,
+        }
+
+        def tell(part: Part, told: Told) -> str:
+            times = _TIMES.get(told.a, f"{told.a} times")
+            text = part.en if language == "en" else part.zh
+            return text.format(a=told.a, b=told.b, times=times, **words)
+
+        first, *events, last = data.told
+        sentences = [tell(story.openings[first.part], first)]
+        for event in events:
+            connective = random.choice(_CONNECTIVES[language])
+            sentences.append(connective + tell(story.events[event.part], event) + _STOP[language])
+        sentences.append(tell(story.endings[last.part], last))
+        return (" " if language == "en" else "").join(s[0].upper() + s[1:] for s in sentences)
+
+    def mistake(self, data: WordProblemsData, answer: str) -> str | None:
+        return None if parse_number(answer) == data.steps[-1].result else "not the number that is asked for"
+
+
+def _plan(random: Random, story: Story, steps: int) -> list[tuple[int, Part]] | None:
+    """An opening, events (none twice) and an ending with just so many steps in all, or None."""
+    opening = random.choice(list(enumerate(story.openings)))
+    ending = random.choice(list(enumerate(story.endings)))
+    left = steps - _cost(opening[1]) - _cost(ending[1])
+    events: list[tuple[int, Part]] = []
+    for event in random.sample(list(enumerate(story.events)), len(story.events)):
+        if _cost(event[1]) <= left:
+            events.append(event)
+            left -= _cost(event[1])
+    return None if left else [opening, *events, ending]
+
+
+def _cost(part: Part) -> int:
+    """The number of steps that a part takes."""
+    return len(_arithmetic(part.kind, 0, 0, 0))
+
+
+def _arithmetic(kind: str, n: int, a: int, b: int) -> list[tuple[Operation, int, int]]:
+    """What a part of this kind does to the amount `n`, as operations."""
+    match kind:
+        case "=" | "":
+            return []
+        case "from":
+            return [("-", a, n)]
+        case "+" | "-" | "*" | "/":
+            return [(kind, n, a)]
+        case "+*":
+            return [("*", a, b), ("+", n, a * b)]
+        case "-*":
+            return [("*", a, b), ("-", n, a * b)]
+        case "=+":
+            return [("+", a, b)]
+        case "=-":
+            return [("-", a, b)]
+        case "=*":
+            return [("*", a, b)]
+    raise ValueError(f"no part of a story is of the kind {kind!r}")
+
+
+def _numbers(random: Random, kind: str, n: int, largest: int) -> tuple[int, int] | None:
+    """Numbers from 2 up for a part of this kind that keep every amount above zero; None if there are none."""
+
+    def pick(low: int, high: int) -> int | None:
+        return random.randint(low, high) if low <= high else None
+
+    a: int | None
+    b: int | None = 0
+    match kind:
+        case "":
+            a = 0
+        case "=" | "+":
+            a = pick(2, largest)
+        case "-":
+            a = pick(2, min(n - 1, largest))
+        case "*":
+            a = pick(2, 4)
+        case "/":
+            divisors = [d for d in range(2, 13) if n % d == 0 and n > d]
+            a = random.choice(divisors) if divisors else None
+        case "from":
+            a = pick(n + 1, min(n + largest, LIMIT))
+        case "=+":
+            a, b = pick(2, largest), pick(2, largest)
+        case "=-":
+            a = random.randint(4, largest)
+            b = pick(2, a - 1)
+        case _:  # a product: a groups of b
+            most = n - 1 if kind == "-*" else largest
+            a = pick(2, min(10, most // 2))
+            b = a and pick(2, min(12, most // a))
+    return None if a is None or b is None else (a, b)
+
+
+_STOP: dict[Language, str] = {"en": ".", "zh": "。"}
+_TIMES = {2: "twice", 3: "three times", 4: "four times"}
+_CONNECTIVES: dict[Language, list[str]] = {
+    "en": ["", "", "", "then ", "later ", "after that, ", "next, "],
+    "zh": ["", "", "", "然后", "后来", "接着，", "之后，"],
+}

@@ -1,0 +1,99 @@
+"""Verifiers by name, and several of them as one reward.
+
+`get(name, **settings)` gives a verifier. To add one, subclass `base.Verifier` (or `base.AnswerVerifier`, if it looks
+at the final answer only) and enter it below.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from longjing.errors import UserError
+from longjing.problems.answer import format_reward
+from longjing.problems.complaints import complaint, nearest
+from longjing.problems.problem import Completion, Problem, Verdict
+from longjing.verifiers.base import Given, Judgement, Verifier
+from longjing.verifiers.code_execution import Code
+from longjing.verifiers.format_checks import Format, Language, Length
+from longjing.verifiers.json_answer import Json
+from longjing.verifiers.judge import Judge
+from longjing.verifiers.mathematics import Math
+from longjing.verifiers.numbers import Expression, Number
+from longjing.verifiers.string_match import Exact, MultipleChoice, Regex
+
+__all__ = ["Given", "Judgement", "Rubric", "Verifier", "get", "names"]
+
+_VERIFIERS: dict[str, type[Verifier[Any]]] = {
+    verifier.name: verifier
+    for verifier in (
+        Exact, Number, Expression, Math, MultipleChoice, Json, Regex, Code, Format, Language, Length, Judge,
+    )
+}  # fmt: skip
+
+
+def names() -> list[str]:
+    return list(_VERIFIERS)
+
+
+def get(name: str, **settings: Any) -> Verifier[Any]:
+    """The verifier of that name. Raises UserError for an unknown one and for what it can't honour."""
+    if name not in _VERIFIERS:
+        raise UserError(
+            f"no verifier {name!r}{nearest(name, names())}; the verifiers are: {', '.join(names())}"
+        )
+    verifier = _VERIFIERS[name]
+    try:
+        return verifier(verifier.settings_type(**settings))
+    except ValidationError as error:
+        raise UserError(f"verifier {name!r}: {complaint(error, verifier.settings_type)}") from None
+
+
+class Rubric:
+    """Verifiers with a label and a weight each.
+
+    `given`: a name (`math`), or by label a weight (`{math: 1.0, format: 0.1}`) or settings, among them `weight` and,
+    where the label is another, the `verifier` (`{short: {verifier: length, most: 400, weight: 0.1}}`).
+    """
+
+    def __init__(self, given: Given) -> None:
+        self.parts: dict[str, tuple[Verifier[Any], float]] = {}
+        named: Mapping[str, Any] = {given: 1.0} if isinstance(given, str) else given
+        for label, how in named.items():
+            settings: dict[str, Any] = dict(how) if isinstance(how, Mapping) else {"weight": how}
+            weight, name = settings.pop("weight", 1.0), settings.pop("verifier", label)
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < 1e6:
+                raise UserError(f"verifier {label!r}: its weight is {weight!r}, which is no number")
+            self.parts[label] = (get(name, **settings), float(weight))
+        if not self.parts:
+            raise UserError(f"there is no verifier; the verifiers are: {', '.join(names())}")
+
+    @classmethod
+    def single(cls, label: str, verifier: Verifier[Any]) -> "Rubric":
+        rubric = cls.__new__(cls)
+        rubric.parts = {label: (verifier, 1.0)}
+        return rubric
+
+    @property
+    def needs_answer(self) -> bool:
+        return any(verifier.needs_answer for verifier, _ in self.parts.values())
+
+    @property
+    def concurrency(self) -> int:
+        return max(verifier.concurrency for verifier, _ in self.parts.values())
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        """`accuracy` is the weighted sum of all scores, and each score stands under its label, too. Correct is what
+        all say that decide (or just all, if none decides); a single one that failed leaves it unjudged."""
+        found = {label: verifier.judge(problem, completion) for label, (verifier, _) in self.parts.items()}
+        deciding = [label for label, (verifier, _) in self.parts.items() if verifier.decides] or list(found)
+        total = sum(weight * found[label].score for label, (_, weight) in self.parts.items())
+        rewards = {label: judgement.score for label, judgement in found.items()}
+        rewards |= {"accuracy": total, "format": format_reward(completion)}
+        failed = next((judgement for judgement in found.values() if judgement.outcome == "unjudged"), None)
+        if failed is not None:
+            return Verdict(
+                "unjudged", dict.fromkeys(rewards, 0.0) | {"format": rewards["format"]}, failed.reason
+            )
+        wrong = next((found[label] for label in deciding if found[label].outcome == "wrong"), None)
+        return Verdict("wrong", rewards, wrong.reason) if wrong else Verdict("correct", rewards, "correct")

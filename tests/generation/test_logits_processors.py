@@ -1,0 +1,123 @@
+"""Who has a say in the next token is heard, by his own row only; and what is noted beside the tokens."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from engine_cases import CONFIGS, MODELS, crowd, trainer_logprobs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longjing.errors import UserError
+from longjing.generation.native import Engine, Request, Sampling
+from longjing.generation.native.logits_processors import Penalties, agree
+
+tokens = st.lists(st.integers(0, 9), max_size=20)
+numbers = st.floats(-2, 2).map(lambda number: round(number, 2))
+
+
+class Dictation:
+    """Has these tokens said, and then nothing more to say."""
+
+    def __init__(self, words):
+        self.words, self.asked = words, []
+
+    def bias(self, tokens, vocabulary):
+        self.asked.append(list(tokens))
+        if len(tokens) >= len(self.words):
+            return None
+        bias = torch.full((vocabulary,), float("-inf"))
+        bias[self.words[len(tokens)]] = 0.0
+        return bias
+
+
+@given(tokens, numbers, numbers, st.dictionaries(st.integers(0, 9), numbers))
+def test_penalties_are_those_of_the_definition(said, presence, frequency, bias):
+    sampling = Sampling(presence_penalty=presence, frequency_penalty=frequency, logit_bias=bias)
+    penalties, counts = Penalties(sampling), Counter(said)
+    expected = torch.tensor(
+        [bias.get(t, 0.0) - presence * (counts[t] > 0) - frequency * counts[t] for t in range(10)]
+    )
+    for end in range(len(said)):  # step by step, as the engine asks
+        penalties.bias(said[:end], 10)
+    torch.testing.assert_close(penalties.bias(said, 10), expected, atol=1e-5, rtol=0)
+
+
+def test_nobody_says_nothing():
+    assert agree([], [1, 2], 8) is None and agree([Dictation([])], [], 8) is None
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("speculate", [False, True])
+def test_a_guide_is_obeyed_and_neighbours_are_not_disturbed(name, speculate):
+    if speculate and name != "latent":
+        pytest.skip("nothing to draft with")
+    plain = crowd(7)
+    alone = Engine(MODELS[name], None).generate(plain)
+    words = [9, 8, 7, 9]
+    guided = [replace(plain[3], guide=Dictation(words), sampling=Sampling(seed=3, max_tokens=10))]
+    engine = Engine(MODELS[name], None, speculate=speculate, record_routes=True)
+    found = engine.generate([*plain[:3], *guided, *plain[4:]])
+    assert [g.tokens for place, g in enumerate(found) if place != 3] == [
+        g.tokens for place, g in enumerate(alone) if place != 3
+    ]
+    assert found[3].tokens[:4] == words and len(found[3].tokens) > 4
+    asked = guided[0].guide.asked
+    assert asked == [found[3].tokens[:place] for place in range(len(found[3].tokens))]
+    # What was said is as unlikely as it was.
+    difference = trainer_logprobs(MODELS[name], found[3]) - torch.tensor(found[3].logprobs)
+    assert difference.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_bias_forbids_and_forces(temperature):
+    engine = Engine(MODELS["llama"], None, end_tokens=())
+    wanted = Sampling(temperature=temperature, max_tokens=20, logit_bias={5: 100.0})
+    (said,) = engine.generate([Request([4], wanted)])
+    assert said.tokens == [5] * 20
+    (before,) = engine.generate([Request([4], replace(wanted, logit_bias={}))])
+    forbidden = dict.fromkeys(before.tokens, float("-inf"))
+    (after,) = engine.generate([Request([4], replace(wanted, logit_bias=forbidden))])
+    assert not set(after.tokens) & set(before.tokens)
+    with pytest.raises(UserError, match="64"):
+        engine.generate([Request([4], replace(wanted, logit_bias={64: 1.0}))])
+
+
+def test_a_frequency_penalty_makes_for_variety():
+    engine = Engine(MODELS["qwen"], None, end_tokens=())
+    plain = Sampling(temperature=0.0, max_tokens=40)
+    (often,) = engine.generate([Request([4], plain)])
+    (seldom,) = engine.generate([Request([4], replace(plain, frequency_penalty=2.0))])
+    (once,) = engine.generate([Request([4], replace(plain, presence_penalty=1000.0))])
+    assert len(set(seldom.tokens)) > len(set(often.tokens))
+    assert len(set(once.tokens)) == 40
+
+
+@pytest.mark.parametrize("speculate", [False, True])
+def test_the_likeliest_are_noted_where_somebody_asks(speculate):
+    model = MODELS["latent"]
+    engine = Engine(model, None, speculate=speculate, end_tokens=())
+    asked = Sampling(temperature=0.8, max_tokens=12, top_logprobs=3, seed=5)
+    requests = [Request([4, 9], asked), Request([4], replace(asked, top_logprobs=0)), Request([7], asked)]
+    for request, generation in zip(requests, engine.generate(requests), strict=True):
+        if not request.sampling.top_logprobs:
+            assert generation.top == []
+            continue
+        read = torch.tensor([generation.prompt + generation.tokens[:-1]])
+        with torch.no_grad():
+            logits = model(read)[0, len(request.prompt) - 1 :]
+        values, ids = (logits / 0.8).log_softmax(-1).topk(3)
+        assert [[token for token, _ in place] for place in generation.top] == ids.tolist()
+        noted = torch.tensor([[value for _, value in place] for place in generation.top])
+        torch.testing.assert_close(noted, values, atol=1e-4, rtol=0)
+    pieces = list(engine.stream(requests[0]))
+    assert sum((piece.top for piece in pieces), []) == engine.generate(requests[:1])[0].top
+    assert sum((piece.logprobs for piece in pieces), []) == engine.generate(requests[:1])[0].logprobs
+
+
+@pytest.mark.parametrize("setting", ["presence_penalty", "frequency_penalty"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_penalties_are_numbers(setting, value):
+    with pytest.raises(UserError, match=setting):
+        Sampling(**{setting: value})
