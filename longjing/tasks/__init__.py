@@ -19,7 +19,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from longjing.errors import UserError
-from longjing.problems.complaints import nearest
 from longjing.problems.problem import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
 from longjing.problems.registry import make, registered, task_settings
 from longjing.tasks.environments import ENVIRONMENT, environment
@@ -28,6 +27,7 @@ from longjing.tasks.imported import is_imported, python_file, task_class
 from longjing.tasks.listed import FileTask, fingerprint
 from longjing.tasks.mixture import Mixture
 from longjing.tasks.rows import READERS
+from longjing.validation import nearest
 
 __all__ = [
     "Completion", "Problem", "Split", "Task", "Verdict", "flatten_mixture", "get", "is_external", "names", "runs_code",

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.problems.complaints import nearest
 from longjing.tasks.listed import fingerprint
+from longjing.validation import nearest
 
 _NEEDED = ("problems", "judge", "solve")
 
