@@ -263,7 +263,7 @@ class OnPolicyTrainer(ABC):
         """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
         positions = torch.arange(padded.tokens.shape[1], device=self.device).expand_as(padded.tokens)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            context = model.context(positions, replay=padded.routes, exact=True)
+            context = model.context(positions, replay=padded.routes, batch_invariant=True)
             hidden = model.hidden(padded.tokens, context)
             logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
         return logits
