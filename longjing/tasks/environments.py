@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from longjing.errors import UserError
+from longjing.problems import Completion, Problem
 from longjing.problems.complaints import complaint
-from longjing.problems.problem import Completion, Problem
-from longjing.tasks.listed import ListedSettings, ListedTask
+from longjing.tasks.listed_task import ListedSettings, ListedTask
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.pool import Pool, VerifierError, shared
 from longjing.verifiers.subprocess_scorers import digest

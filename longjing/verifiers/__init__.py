@@ -10,9 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from longjing.errors import UserError
-from longjing.problems.answer import format_reward
+from longjing.problems import Completion, Problem, Verdict, format_reward
 from longjing.problems.complaints import complaint, nearest
-from longjing.problems.problem import Completion, Problem, Verdict
 from longjing.verifiers.base import Given, Judgement, Verifier
 from longjing.verifiers.code_execution import Code
 from longjing.verifiers.format_checks import Format, Language, Length
