@@ -135,6 +135,8 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
                 for row in others
             }
             changed = [key for key in header if first.get(key) != header[key]]
+    except UserError:  # the disk's
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} holds no pass rates ({error!r}): remove it, or choose another --out"

@@ -114,7 +114,7 @@ class AnswerLog:
                 raise UserError(f"another process is writing {path}; give another --answers") from None
             try:
                 log = cls(path, base_url)
-            except ValueError as error:
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise UserError(f"{path} is no JSON by lines: {error}; choose another --answers") from error
             file.seek(0)
             last = b"\n"

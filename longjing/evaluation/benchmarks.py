@@ -16,9 +16,9 @@ from longjing.evaluation.benchmark_task import BenchmarkTask, Choice, Mathematic
 from longjing.evaluation.evaluate import EvalConfig
 from longjing.evaluation.sources import INSTEAD, download
 from longjing.problems import Task
-from longjing.problems.complaints import nearest
 from longjing.runs.files import digest
 from longjing.tasks.rows import read_rows
+from longjing.validation import nearest
 
 
 @dataclass(frozen=True)

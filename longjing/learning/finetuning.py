@@ -54,10 +54,7 @@ class MeasurementSettings(BaseModel):
     @classmethod
     def _possible(cls, tasks: list[TaskSettings]) -> list[TaskSettings]:
         for task in tasks:
-            try:
-                task.make()
-            except UserError as error:
-                raise ValueError(str(error)) from None
+            task.make()
         return tasks
 
 

@@ -86,7 +86,7 @@ def _reread(old: dict[str, Any]) -> dict[str, Any]:
     """A run's recipe as today's version would resolve it; as it is where that can't."""
     try:
         return Recipe.model_validate(old).to_dict()
-    except (ValidationError, UserError):
+    except ValidationError:
         return old
 
 

@@ -33,7 +33,6 @@ from longjing.problems import (
     format_reward,
     split_of,
 )
-from longjing.problems.complaints import nearest
 from longjing.problems.registry import make, registered, task_settings
 from longjing.tasks.environments import ENVIRONMENT, environment
 from longjing.tasks.file_task import FileTask, fingerprint
@@ -42,6 +41,7 @@ from longjing.tasks.imported import is_imported, python_file, task_class
 from longjing.tasks.listed_task import ListedTask
 from longjing.tasks.mixture import Mixture
 from longjing.tasks.rows import READERS
+from longjing.validation import nearest
 
 __all__ = [
     "Completion", "FileTask", "GeneratedTask", "ListedTask", "Mixture", "Problem", "ProblemData", "Split", "Task",

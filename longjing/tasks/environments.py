@@ -15,8 +15,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from longjing.errors import UserError
 from longjing.problems import Completion, Problem
-from longjing.problems.complaints import complaint
 from longjing.tasks.listed_task import ListedSettings, ListedTask
+from longjing.validation import explain_settings
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.pool import Pool, VerifierError, shared
 from longjing.verifiers.subprocess_scorers import digest
@@ -110,5 +110,5 @@ def environment(name: str, settings: dict[str, Any]) -> Environment:
     try:
         options = EnvironmentSettings(**settings)
     except ValidationError as error:
-        raise UserError(f"task {name!r}: {complaint(error, EnvironmentSettings)}") from None
+        raise UserError(f"task {name!r}: {explain_settings(error, EnvironmentSettings)}") from None
     return Environment(name, options)

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.problems.complaints import nearest
+from longjing.validation import nearest
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared

@@ -16,8 +16,8 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.problems import GeneratedTask
-from longjing.problems.complaints import nearest
 from longjing.tasks.file_task import fingerprint
+from longjing.validation import nearest
 
 _NEEDED = ("problems", "judge", "solve")
 # Where that is now which tasks written for an earlier version import.
