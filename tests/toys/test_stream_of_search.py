@@ -6,9 +6,9 @@ from itertools import islice
 from random import Random
 
 import pytest
+from expression_cases import Tree, fully_wrapped, literals, written
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_expression import Tree, fully_wrapped, literals, written
 
 from longjing import tasks
 from longjing.problems.expression import parse_expression
