@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
+from longjing.files import disk_errors
 from longjing.generation.dialogue import Spoken
 from longjing.problems import Completion
-from longjing.runs.files import disk_errors
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
 _LINE_START = b'{"base_url"'
