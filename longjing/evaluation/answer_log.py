@@ -15,7 +15,7 @@ from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
 from longjing.generation.dialogue import Spoken
 from longjing.openai_client import ChatCompletion, EndpointError
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
 _LINE_START = b'{"base_url"'

@@ -21,7 +21,7 @@ from longjing.evaluation.model_client import Answer, Answers, Progress, Question
 from longjing.generation.dialogue import Spoken
 from longjing.generation.request import Sampling
 from longjing.openai_client import Endpoint, EndpointError, complete, with_retries
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 from longjing.text.template import Message
 
 _log = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model, resolve, save_model
 from longjing.planning import flops
-from longjing.problems.problem import Completion, Split, Task, max_turns
+from longjing.problems import Completion, Split, Task, max_turns
 from longjing.runs import StageDirectory
 from longjing.text.tokenizer import Tokenizer
 
@@ -264,7 +264,7 @@ class OnPolicyTrainer(ABC):
         """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
         positions = torch.arange(padded.tokens.shape[1], device=self.device).expand_as(padded.tokens)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            context = model.context(positions, replay=padded.routes, exact=True)
+            context = model.context(positions, replay=padded.routes, batch_invariant=True)
             hidden = model.hidden(padded.tokens, context)
             logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
         return logits

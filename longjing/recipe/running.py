@@ -20,7 +20,7 @@ from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
 from longjing.learning.rejection_sampling import curate
 from longjing.learning.reward_modeling import train_reward_model
-from longjing.model.batch_invariance import products_are_batch_invariant
+from longjing.model.batch_invariance_probe import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
 from longjing.model.store.checkpoint import SHIPPED, resolve
 from longjing.planning.bill import Bill, Prices

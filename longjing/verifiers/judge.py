@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from longjing.errors import UserError
 from longjing.openai_client import ChatCompletion, Endpoint, EndpointError, complete, with_retries
-from longjing.problems.problem import Completion, Problem
+from longjing.problems import Completion, Problem
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 
 TEMPLATE = """\

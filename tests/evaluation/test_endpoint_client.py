@@ -20,7 +20,7 @@ from longjing.errors import UserError
 from longjing.evaluation import EndpointClient, EvalConfig, Evaluation, Price, measure
 from longjing.evaluation.answer_log import AnswerLog, Reply
 from longjing.openai_client import read_completion, seconds_until
-from longjing.problems.problem import Completion, Problem
+from longjing.problems import Completion, Problem
 
 PROCEDURE = EvalConfig(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
 Respond = Callable[[dict[str, Any], int], Response]

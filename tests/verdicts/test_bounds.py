@@ -21,8 +21,8 @@ from longjing.errors import UserError
 from longjing.evaluation.answer_log import Reply
 from longjing.files import to_json, write_text
 from longjing.openai_client import read_completion
+from longjing.problems import Verdict, reply_to, verdict_of, vote_of
 from longjing.problems.language import share
-from longjing.problems.problem import Verdict, reply_to, verdict_of, vote_of
 from longjing.tasks import Completion, Problem
 from longjing.verifiers.judge import _verdict
 
