@@ -14,7 +14,7 @@ from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
 from longjing.generation.dialogue import Spoken
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
 _LINE_START = b'{"base_url"'

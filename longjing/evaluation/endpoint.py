@@ -28,7 +28,7 @@ from longjing.evaluation.chat_completions import PassingTroubleError, excerpt, r
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
 from longjing.generation.dialogue import Spoken
 from longjing.generation.request import Sampling
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 from longjing.text.template import Message as Chat
 
 _log = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ from longjing.learning.settings import EngineSettings, EvaluationSettings, Optim
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
-from longjing.problems.problem import Completion, Split, Task, max_turns
+from longjing.problems import Completion, Split, Task, max_turns
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
@@ -229,7 +229,7 @@ class OnPolicyTrainer(ModelTrainer):
         """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
         positions = torch.arange(padded.tokens.shape[1], device=self.runtime.device).expand_as(padded.tokens)
         with self.runtime.autocast():
-            context = model.context(positions, replay=padded.routes, exact=True)
+            context = model.context(positions, replay=padded.routes, batch_invariant=True)
             hidden = model.hidden(padded.tokens, context)
             logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
         return logits

@@ -32,7 +32,7 @@ from longjing.learning.rollouts import Group, rate_group
 from longjing.learning.settings import Settings
 from longjing.learning.state import copy_weights, weights
 from longjing.planning import flops
-from longjing.problems.problem import Task, max_turns
+from longjing.problems import Task, max_turns
 from longjing.runs import Watcher
 from longjing.tasks.mixture import Mixture
 

@@ -29,9 +29,8 @@ from longjing.learning.rollouts import Group, judge_group, sample_groups
 from longjing.learning.settings import EngineSettings, Settings, TaskSettings
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
-from longjing.problems.answer import boxed
+from longjing.problems import Problem, Task, boxed
 from longjing.problems.language import share
-from longjing.problems.problem import Problem, Task
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer

@@ -12,8 +12,8 @@ from longjing.errors import UserError
 from longjing.learning.preference_data import Judges, encode
 from longjing.learning.reward_modeling import CARD
 from longjing.model.store.checkpoint import load_reward_model, resolve
+from longjing.problems import Completion
 from longjing.problems.preference import Text
-from longjing.problems.problem import Completion
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 

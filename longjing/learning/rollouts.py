@@ -11,8 +11,8 @@ from torch import Tensor
 from longjing.generation.dialogue import Dialogue, Spoken, converse
 from longjing.generation.random import sample_seed
 from longjing.generation.request import Generation, Generator, Sampling
+from longjing.problems import Completion, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.problems.language import language_reward
-from longjing.problems.problem import Completion, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from longjing import tasks
 from longjing.learning.optimizers import Optimizers, adamw, muon
 from longjing.model.decoder import Decoder
-from longjing.problems.problem import Task
+from longjing.problems import Task
 
 ADAMW_RATE = 1e-4
 

@@ -15,7 +15,7 @@ from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.loop import run_stage
-from longjing.model.batch_invariance import products_are_batch_invariant
+from longjing.model.batch_invariance_probe import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
 from longjing.model.store.checkpoint import SHIPPED, resolve
 from longjing.planning.bill import Bill, Prices

@@ -21,7 +21,7 @@ from longjing.learning.rejection_sampling import SUMMED, RejectionSampling, Reje
 from longjing.learning.reward_modeling import RewardModeling, RewardModelingSettings
 from longjing.learning.settings import TaskSettings
 from longjing.model.config import ModelConfig
-from longjing.problems.problem import max_turns
+from longjing.problems import max_turns
 from longjing.recipe.gates import Gates
 from longjing.toys import corpus
 from longjing.validation import did_you_mean, did_you_mean_or_known
