@@ -94,7 +94,8 @@ def test_nested_without_end():
         (Response(501, {}), False, "status 501"), (Response(400, {"error": "no"}), False, "no"),
         (Response(307, {}, {"Location": "http://elsewhere"}), False, "status 307"),
         (Response(200, b"[" * (17 << 20)), True, "over 16 MiB"), (Response(200, b"[" * 100_000), True, "no JSON"),
-        (Response(200, {"error": "busy"}), True, "no chat completion"), (Response(hang_up=True), True, "closed|reset|without"),
+        (Response(200, {"error": "busy"}), True, "no chat completion"),
+        (Response(hang_up=True), True, "closed|reset|without"),
     ],
 )  # fmt: skip
 def test_an_error_says_whether_asking_again_may_help(response, transient, says):
