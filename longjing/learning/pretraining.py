@@ -26,7 +26,7 @@ from longjing.planning import flops
 from longjing.runs import StageDirectory
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
-from longjing.toys.corpus.document import Document
+from longjing.toys.document import Document
 
 
 class PretrainingSettings(BaseModel):

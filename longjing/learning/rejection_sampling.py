@@ -28,11 +28,12 @@ from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.problems import Problem, Task, boxed
 from longjing.problems.language import share
+from longjing.problems.repetition import repetition
 from longjing.runs import StageDirectory
 from longjing.text.tokenizer import Tokenizer
-from longjing.toys.corpus import FREE, UNASKED
-from longjing.toys.paraphrase import TYPED, as_typed
-from longjing.toys.readable import repetition, written_answer
+from longjing.toys.answer_sentences import answer_sentence
+from longjing.toys.paraphrase import informal, informal_tasks
+from longjing.toys.toy import STANDALONE, UNASKED
 
 # Why a sample isn't kept, in the order in which it is asked; the first reason counts.
 REASONS = (
@@ -115,10 +116,10 @@ class RejectionSamplingSettings(BaseModel):
             leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump())
         )
         for task in leaves if self.as_typed else ():
-            if task not in TYPED:
+            if task not in informal_tasks():
                 raise ValueError(
-                    f"as_typed rewords prompts of the tasks {', '.join(TYPED)} only, since in others' a capital or a "
-                    f"sign may be what is asked; leave it out, or the task {task}"
+                    f"as_typed rewords prompts of the tasks {', '.join(informal_tasks())} only, since in others' a "
+                    f"capital or a sign may be what is asked; leave it out, or the task {task}"
                 )
         return self
 
@@ -275,7 +276,7 @@ class RejectionSampling:
         problem, completion = group.problem, group.completions[number]
         answer = completion.answer
         if self.settings.form == "readable" and (result := boxed(answer)):
-            answer = written_answer(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
+            answer = answer_sentence(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
         prompt = self._typed(problem.prompt, f"{problem.id} {number}", problem)
         messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}]
         for exchange in completion.earlier:
@@ -289,7 +290,7 @@ class RejectionSampling:
     def _typed(self, prompt: str, origin: str, problem: Problem | None = None) -> str:
         """The prompt, or how somebody might have typed it."""
         random = Random(f"typed {self.seed} {origin}")
-        return as_typed(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
+        return informal(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
 
     def rows(
         self, groups: list[Group], reasons: list[list[str | None]], others: range
@@ -312,7 +313,7 @@ class RejectionSampling:
         """What isn't the model's own, by its number."""
         random, others = Random(f"others {self.seed} {number}"), self.settings.others
         (kind,) = random.choices(list(others), list(others.values()))
-        document = FREE[kind](random)
+        document = STANDALONE[kind](random)
         prompt, problem = document.prompt, document.problem
         if kind not in UNASKED:
             prompt = self._typed(prompt, f"other {number}", problem)
