@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from longjing.errors import UserError
-from longjing.serving.worker import ResponseDelta
+from longjing.serving.response_stream import ResponseDelta
 from longjing.text import ReasoningStream
 
 _SILENCE = 120.0  # seconds

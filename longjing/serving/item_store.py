@@ -7,16 +7,16 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from longjing.serving.errors import Refused
+from longjing.chat.errors import InvalidRequest
 
 Item = Mapping[str, Any]
 
 
-class Items:
-    """Keeps the latest, in memory and up to `most` bytes; where more come, the oldest are forgotten."""
+class ItemStore:
+    """Keeps the latest, in memory and up to `max_bytes`; where more come, the oldest are forgotten."""
 
-    def __init__(self, most: int = 16 << 20) -> None:
-        self._most, self._bytes = most, 0
+    def __init__(self, max_bytes: int = 16 << 20) -> None:
+        self._max_bytes, self._bytes = max_bytes, 0
         self._items: OrderedDict[str, tuple[Item, int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -27,16 +27,16 @@ class Items:
                 size = len(to_json(item))
                 self._items[item["id"]] = item, size
                 self._bytes += size
-            while self._bytes > self._most:
+            while self._bytes > self._max_bytes:
                 _, (_, size) = self._items.popitem(last=False)
                 self._bytes -= size
 
-    def find(self, id: str, place: int) -> Item:
-        """The item of this id. Raises Refused, with its place in the `input`, if it is not there."""
+    def find(self, id: str, index: int) -> Item:
+        """The item of this id. Raises Refused, with its index in the `input`, if it is not there."""
         with self._lock:
             if id not in self._items:
-                raise Refused(
-                    f"input.{place}.id: nothing is known here of {id[:64]!r}: it was never here, store was false, or "
+                raise InvalidRequest(
+                    f"input.{index}.id: nothing is known here of {id[:64]!r}: it was never here, store was false, or "
                     "it is forgotten; send the item itself (with store = false clients do)",
                     "input",
                 )  # fmt: skip

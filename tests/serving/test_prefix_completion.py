@@ -4,70 +4,8 @@ from typing import Any
 
 import httpx
 import pytest
-import tiny
-
-from longjing.errors import UserError
-from longjing.serving.continuing import opened
-from longjing.serving.errors import Refused
-from longjing.serving.messages import ChatMessage
-from longjing.text.template import ChatTemplate
 
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": "What is 34+57?"}]
-R1 = tiny.tokenizer().template
-ALWAYS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<｜Assistant｜>{{ '<think>\n' }}"
-ITSELF = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<｜Assistant｜>"  # the model opens it
-)
-OFF = "<think>\n\n</think>\n\n"
-
-
-class Templated:
-    """As much of a tokenizer as is needed."""
-
-    def __init__(self, template: str) -> None:
-        self.template, self._made = (
-            template,
-            ChatTemplate(template, "here", {"bos_token": "", "eos_token": "$"}),
-        )
-
-    def render(self, *args: Any) -> str:
-        return self._made.render(*args)
-
-
-@pytest.mark.parametrize("template", [R1, ALWAYS, ITSELF])
-@pytest.mark.parametrize(
-    ("begun", "written"),
-    [
-        ({"content": "The answer"}, OFF + "The answer"),
-        ({"content": "The answer "}, OFF + "The answer "),
-        ({"content": "It is 91", "reasoning_content": "34+57\n"}, "<think>\n34+57\n</think>\n\nIt is 91"),
-        ({"content": "", "reasoning_content": "34+57: 34+"}, "<think>\n34+57: 34+"),
-        ({"reasoning": "34+57: 34+"}, "<think>\n34+57: 34+"),
-        ({"content": "<think>\n34+"}, "<think>\n34+"),
-        ({"content": "<think>\n34+57\n</think>\n\nIt is"}, "<think>\n34+57\n</think>\n\nIt is"),
-        ({"content": "<think>"}, "<think>\n"),
-        ({"content": "", "prefix": True}, None),
-    ],
-)  # fmt: skip
-def test_the_prompt_ends_in_what_is_there(template, begun, written):
-    tokenizer: Any = Templated(template)
-    prompt = opened(tokenizer, ASKED, [], True, ChatMessage(role="assistant", **begun))
-    question, _, turn = prompt.partition("<｜Assistant｜>")
-    if written is None:
-        assert prompt == tokenizer.render(ASKED, True, True)
-    elif template == ITSELF and written.startswith(OFF):
-        assert turn == written.removeprefix(OFF)  # what it doesn't open isn't closed
-    else:
-        assert turn == written and question.endswith("34+57?")
-
-
-def test_what_cannot_be_continued():
-    tokenizer: Any = Templated(R1)
-    thought = ChatMessage(role="assistant", content="", reasoning_content="34+")
-    with pytest.raises(Refused):
-        opened(tokenizer, ASKED, [], False, thought)
-    with pytest.raises(UserError):
-        opened(tokenizer, [], [], True, thought)
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from typing import Any
 from pydantic import BaseModel, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-MOST = 10_000  # objects, or texts, in one list
-_FIELDS = 1_000  # in one object
+_MAX_ITEMS = 10_000  # objects, or texts, in one list
+_MAX_FIELDS = 1_000  # in one object
 
 
 def _bound(schema: Any) -> None:
+    """Bound the lists and mappings anywhere in a core schema of pydantic's."""
     unseen = [schema]
     while unseen:
         one = unseen.pop()
@@ -19,13 +20,12 @@ def _bound(schema: Any) -> None:
             unseen += one.values()
             if one.get("type") in ("list", "dict"):
                 one["fail_fast"] = True
-                if (
-                    one.get("items_schema", {}).get("type") != "int"
-                ):  # ids of tokens: as many as a context holds
-                    one.setdefault("max_length", MOST)
+                # Ids of tokens may be as many as a context holds.
+                if one.get("items_schema", {}).get("type") != "int":
+                    one.setdefault("max_length", _MAX_ITEMS)
 
 
-class Bounded(BaseModel):
+class BoundedModel(BaseModel):
     """Its lists and mappings are refused at the first element that is wrong, and when there are too many.
 
     Otherwise each of a million wrong elements would be an error of its own, and be explained: a request of a megabyte
@@ -41,6 +41,6 @@ class Bounded(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, data: Any) -> Any:
-        if isinstance(data, dict) and len(data) > _FIELDS:
-            raise ValueError(f"more than {_FIELDS} fields")
+        if isinstance(data, dict) and len(data) > _MAX_FIELDS:
+            raise ValueError(f"more than {_MAX_FIELDS} fields")
         return data

@@ -1,8 +1,8 @@
 """Trying a grammar where it may fail: the compiler is native code that can overflow its stack, and takes what it takes.
 
-`Trials` hands grammars to a process beside the server, which this very file is as a program. It imports nothing of the
-package, reads the tokenizer once, and forks for each grammar: what overflows, exhausts its memory or takes too long is
-a process that died. What got through there gets through in the server, which has larger stacks.
+`GrammarTrials` hands grammars to a process beside the server, which this very file is as a program. It imports nothing
+of the package, reads the tokenizer once, and forks for each grammar: what overflows, exhausts its memory or takes too
+long is a process that died. What got through there gets through in the server, which has larger stacks.
 """
 
 import json
@@ -25,7 +25,7 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 SECONDS = 3  # of computing for one grammar, its references followed
-STEP = 0.5  # seconds of computing for one token
+TOKEN_SECONDS = 0.5  # seconds of computing for one token
 LIMITS = LLParserLimits(verbose_errors=False, max_lexer_states=50_000)
 _WALL = 20.0  # seconds, on a machine that has much else to do
 _MEMORY = 512 << 20  # bytes beyond what the process has at its start
@@ -38,7 +38,7 @@ _TOO_MUCH = (
 )  # fmt: skip
 
 
-class Trials:
+class GrammarTrials:
     """For one tokenizer, given as a line of JSON that `_tokenizer` reads. Safe to call from several threads."""
 
     def __init__(self, tokenizer: str) -> None:
@@ -48,7 +48,7 @@ class Trials:
         weakref.finalize(self, _end, self._running)
         self._known: OrderedDict[bytes, str | None] = OrderedDict()
 
-    def refuse(self, grammars: Sequence[str]) -> str | None:
+    def problem_of(self, grammars: Sequence[str]) -> str | None:
         """What is wrong with one of them, or with all together; None if texts can be written that keep each. Takes up
         to half a minute, whatever they are."""
         line = json.dumps(list(grammars)).encode() + b"\n"
@@ -107,7 +107,7 @@ def _line(descriptor: int, seconds: float) -> bytes:
 def tokenizer_line(
     tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]
 ) -> str:
-    """What `Trials` is made with. `ways_out`: tokens by which a text is likely to come to its end."""
+    """What `GrammarTrials` is made with. `ways_out`: tokens by which a text is likely to come to its end."""
     return json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])
 
 
@@ -184,8 +184,8 @@ def _walk(matcher: LLMatcher, ends: list[int], ways_out: list[int], first: bool)
         if token < 0 or matcher.is_error():
             why = reason_of(matcher)
             return "no text satisfies it" if not why or why.startswith("NoExtension") else why
-        if time.thread_time() - began > STEP:
-            return f"to follow it takes more than {STEP:g} s for a token"
+        if time.thread_time() - began > TOKEN_SECONDS:
+            return f"to follow it takes more than {TOKEN_SECONDS:g} s for a token"
     return None
 
 

@@ -9,9 +9,9 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
 
+from longjing.chat.grammar_trial import LIMITS, TOKEN_SECONDS, GrammarTrials, reason_of, tokenizer_line
+from longjing.chat.tool_calls import CLOSE, OPEN
 from longjing.errors import UserError
-from longjing.serving.tools import CLOSE, OPEN
-from longjing.serving.trial import LIMITS, STEP, Trials, reason_of, tokenizer_line
 from longjing.text.tokenizer import Tokenizer
 
 _COMPACT = {"x-guidance": {"whitespace_flexible": False}}  # no room for endless white space
@@ -30,19 +30,19 @@ BREAK: /\\n?/
 """
 
 
-class Grammars:
+class GrammarCompiler:
     """Makes grammars for one tokenizer. `vocabulary`: how many tokens the model's head has, padding included.
 
-    Each is tried first in a process that may die (`trial.py`), so that none ends, hangs or fills this one, and one that
-    no text satisfies is refused.
+    Each is tried first in a process that may die (`grammar_trial.py`), so that none ends, hangs or fills this one, and
+    one that no text satisfies is refused.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: int, end_tokens: Sequence[int]) -> None:
-        written = tokenizer.to_json()
-        self._tokens = LLTokenizer(written, n_vocab=vocabulary, eos_token=list(end_tokens))
+        as_json = tokenizer.to_json()
+        self._tokens = LLTokenizer(as_json, n_vocab=vocabulary, eos_token=list(end_tokens))
         self._tags_are_tokens = None not in map(tokenizer.token_id, (OPEN, CLOSE))
         closers = [token for token in map(tokenizer.token_id, ("}", "]", '"')) if token is not None]
-        self._trials = Trials(tokenizer_line(written, vocabulary, end_tokens, closers))
+        self._trials = GrammarTrials(tokenizer_line(as_json, vocabulary, end_tokens, closers))
 
     def json(self, schema: Mapping[str, Any]) -> "Grammar":
         """Raises UserError for a schema that can't be kept."""
@@ -73,7 +73,7 @@ class Grammars:
         return self._grammar(source, [*alone, source])
 
     def _grammar(self, source: str, tried: Sequence[str]) -> "Grammar":
-        if problem := self._trials.refuse(tried):
+        if problem := self._trials.problem_of(tried):
             raise UserError(f"{_REFUSED}: {problem}")
         matcher = LLMatcher(self._tokens, source, log_level=0, limits=LIMITS)
         if matcher.is_error():
@@ -116,7 +116,7 @@ class TimeLimit:
     def note(self, seconds: float) -> None:
         """Of computing, for one token. Raises UserError once they are too many, at once or all the time."""
         self._debt = max(0.0, self._debt + seconds - _USUAL)
-        if self._debt > STEP:
+        if self._debt > TOKEN_SECONDS:
             raise UserError("to follow it takes too long")
 
 

@@ -26,12 +26,12 @@ def test_as_the_definition_says(before, block, times, after):
     for place, token in enumerate(tokens):
         circles.add(token)
         if place % 7 == 0 or place > len(tokens) - 10:
-            assert circles.found == goes_in_circles(tokens[: place + 1])
+            assert circles.repeats == goes_in_circles(tokens[: place + 1])
 
 
 def test_the_longest_block():
-    for period, found in ((LONGEST, True), (LONGEST + 1, False)):
+    for period, repeats in ((LONGEST, True), (LONGEST + 1, False)):
         circles = RepetitionDetector()
         for place in range(5 * period):
             circles.add(place % period)
-        assert circles.found == found
+        assert circles.repeats == repeats

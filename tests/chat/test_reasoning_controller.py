@@ -6,7 +6,8 @@ from engine_cases import LATENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longjing.chat.reasoning_controller import ReasoningController, room_to_think
+from longjing.chat.reasoning_controller import ReasoningController
+from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.model.decoder import Decoder
@@ -98,7 +99,7 @@ def test_reasoning_in_circles_is_closed_and_an_answer_in_circles_ended():
         if (forced := only(guide.bias(said, SIZE))) is not None:
             break
         said.append(token)
-    assert guide.circled and forced == CLOSING[0] and len(said) < 80
+    assert guide.reasoning_repeats and forced == CLOSING[0] and len(said) < 80
     said.append(forced)
     for token in CLOSING[1:]:
         assert only(guide.bias(said, SIZE)) == token
@@ -107,7 +108,7 @@ def test_reasoning_in_circles_is_closed_and_an_answer_in_circles_ended():
         said += circle
         if (forced := only(guide.bias(said, SIZE))) is not None:
             break
-    assert guide.ended and forced == END
+    assert guide.answer_repeats and forced == END
     assert len(guide.notices("stop")) == 2
 
 
@@ -147,7 +148,7 @@ def test_stops_everywhere_see_the_text_as_it_is_written_tags_too(text, stop, pre
 
 def test_stops_everywhere_leave_the_rules_on():
     circle = TOKENIZER.encode("1+2=3 no\n") * 40
-    for more, flag in (({"budget": 5}, "exhausted"), ({}, "circled")):
+    for more, flag in (({"budget": 5}, "exhausted"), ({}, "reasoning_repeats")):
         guide, said = turn(stops=("STOP",), everywhere=True, **more), []
         while (forced := only(guide.bias(said, SIZE))) is None and len(said) < len(circle):
             said.append(circle[len(said)])
@@ -173,7 +174,7 @@ def test_a_grammar_begins_where_the_answer_does():
     seven = TOKENIZER.encode("7")[0]
     for prompt, said in ((PROMPT, TOKENIZER.encode("ab\n</think>")), (SWITCHED_OFF, [])):
         grammar = OnlyToken(seven)
-        guide = turn(prompt=prompt, answer=grammar)
+        guide = turn(prompt=prompt, grammar=grammar)
         for place in range(len(said)):
             guide.bias(said[:place], SIZE)
         if said:  # what stands between the parts belongs to neither
@@ -184,7 +185,7 @@ def test_a_grammar_begins_where_the_answer_does():
         guide.bias([*said, seven], SIZE)
         assert grammar.told[-1] == [seven]
     grammar = OnlyToken(seven)
-    assert only(turn(answer=grammar, everywhere=True).bias([], SIZE)) == seven
+    assert only(turn(grammar=grammar, everywhere=True).bias([], SIZE)) == seven
 
 
 class Allows:
@@ -201,12 +202,12 @@ class Allows:
 
 @pytest.mark.parametrize(("later", "end", "way"), [("1}", False, "}"), ('1"', False, '"'), ("1", True, None)])
 def test_an_answer_in_circles_ends_as_soon_as_its_grammar_allows(later, end, way):
-    guide = turn(prompt=SWITCHED_OFF, answer=Allows("1", later, 100, end))
+    guide = turn(prompt=SWITCHED_OFF, grammar=Allows("1", later, 100, end))
     (one,) = TOKENIZER.encode("1")
     for length in range(120):
         bias = guide.bias([one] * length, SIZE)
         assert bias[one].isfinite() == (length < 100) and bias.isfinite().any()
-    assert only(bias) == (TOKENIZER.encode(way)[0] if way else END) and guide.ended
+    assert only(bias) == (TOKENIZER.encode(way)[0] if way else END) and guide.answer_repeats
 
 
 def test_a_grammar_that_fails_ends_the_answer_and_is_told():
@@ -214,7 +215,7 @@ def test_a_grammar_that_fails_ends_the_answer_and_is_told():
         def bias(self, tokens, vocabulary):
             raise UserError("too large")
 
-    guide = turn(prompt=SWITCHED_OFF, answer=Fails())
+    guide = turn(prompt=SWITCHED_OFF, grammar=Fails())
     assert only(guide.bias([], SIZE)) == END
     guide.read([*TOKENIZER.encode("1"), END])
     guide.finish()
@@ -223,7 +224,7 @@ def test_a_grammar_that_fails_ends_the_answer_and_is_told():
 
 def test_a_grammar_opens_the_reasoning_that_the_prompt_did_not():
     grammar = OnlyToken(5)
-    guide = turn(prompt=TOKENIZER.encode("no template here"), answer=grammar)
+    guide = turn(prompt=TOKENIZER.encode("no template here"), grammar=grammar)
     assert only(guide.bias([], SIZE)) == TOKENIZER.think_id and not grammar.told
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from longjing.cli import app
 from longjing.errors import UserError
 from longjing.serving.api import ApiConfig
-from longjing.serving.door import hosts
+from longjing.serving.middleware import allowed_hosts
 from longjing.serving.server import listen
 
 KEY = "so secret"
@@ -164,11 +164,13 @@ def test_names_that_the_user_gives(client):
             assert client.get(f"{running.url}/health", headers={"Host": "box.example:80"}).status_code == 200
             other = client.get(f"{running.url}/health", headers={"Host": "evil.example"})
             assert other.status_code == (200 if named == ["*"] else 403)
-    assert hosts("0.0.0.0", []) is None and "box" in (hosts("192.168.1.7", ["box:80"]) or ())
-    assert "[::1]" in (hosts("::1", []) or ()) and "127.0.0.2" in (hosts("127.0.0.2", []) or ())
+    assert allowed_hosts("0.0.0.0", []) is None and "box" in (allowed_hosts("192.168.1.7", ["box:80"]) or ())
+    assert "[::1]" in (allowed_hosts("::1", []) or ()) and "127.0.0.2" in (
+        allowed_hosts("127.0.0.2", []) or ()
+    )
     for name in ("", " ", "http://box.example"):
         with pytest.raises(UserError, match="allow-host"):
-            hosts("127.0.0.1", [name])
+            allowed_hosts("127.0.0.1", [name])
 
 
 def test_a_websocket_is_refused(open_server):
@@ -261,7 +263,7 @@ def test_large_bodies_that_come_at_once_are_bounded_in_sum(client):
 
 
 def test_too_many_values_are_refused_before_they_are_parsed(open_server, client, monkeypatch):
-    monkeypatch.setattr("longjing.serving.door._VALUES", 100)
+    monkeypatch.setattr("longjing.serving.request_body.MAX_VALUES", 100)
     for body in (b"[" * 101, b'{"a":[' + b"{}," * 99 + b"1]}", b'{"prompt":"' + b":" * 101 + b'"}'):
         for path in ("/v1/completions", "/gradio_api/queue/join"):
             assert refused(client.post(f"{open_server.url}{path}", content=body), 400)

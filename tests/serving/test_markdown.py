@@ -5,7 +5,7 @@ from html import unescape
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.serving.page.markup import from_markdown, plain, to_markdown
+from longjing.serving.page.markdown import escape_markdown, from_markdown, to_markdown
 
 WORDS = [
     "7*5",
@@ -43,7 +43,7 @@ def test_no_markup_is_left(text):
 
 @given(st.text() | st.lists(st.sampled_from(WORDS)).map("".join))
 def test_names_are_shown_letter_by_letter(text):
-    shown = plain(text)
+    shown = escape_markdown(text)
     assert unescape(shown) == " ".join(text.split())
     assert not set(shown) & set("<>[]()!*_`~|$\\/:.\"'\n")
 

@@ -14,28 +14,29 @@ from longjing.errors import UserError
 from longjing.model.store.checkpoint import resolve, shipped
 from longjing.planning.bill import Prices
 from longjing.serving.page.runs import Runs
-from longjing.serving.service import Served, Service
+from longjing.serving.served_model import ServedModel
+from longjing.serving.service import Service
 
-_MOST = 2  # models that are loaded for the page beyond what is served
+_MAX_LOADED = 2  # models that are loaded for the page beyond what is served
 
 
 class Seat(NamedTuple):
     """Where one browser's answers of one model are shown: the chat, or a side of Compare."""
 
     session: str | None
-    place: str
+    pane: str
 
 
 @dataclass
-class _Guest:
+class _Loaded:
     """A model that is loaded for the page: who looks at it, and how many answers it is giving."""
 
-    served: Served
+    served: ServedModel
     seats: set[Seat] = field(default_factory=set)
     answers: int = 0
 
 
-class Choices:
+class ModelPool:
     """The models that may be asked for by name. `folder`: where runs lie. Nothing else is ever loaded for the page.
 
     What isn't served anyway stays loaded while a seat has it: until another model is asked from there, or the browser
@@ -43,7 +44,7 @@ class Choices:
 
     def __init__(self, service: Service, folder: Path) -> None:
         self._service, self._folder = service, folder
-        self._guests: dict[str, _Guest] = {}  # the one that was asked last is the last
+        self._loaded: dict[str, _Loaded] = {}  # the one that was asked last is the last
         self._changing, self._loading = threading.Lock(), threading.Lock()
 
     @property
@@ -58,75 +59,75 @@ class Choices:
         return list(dict.fromkeys(known + runs))
 
     @asynccontextmanager
-    async def asked(self, name: str, seat: Seat) -> AsyncIterator[Served]:
+    async def use(self, name: str, seat: Seat) -> AsyncIterator[ServedModel]:
         """The model, loaded, for as long as it answers to `seat`. Raises UserError for what is no choice, and when
         too many are answering."""
         loading = asyncio.ensure_future(asyncio.to_thread(self._take, name, seat))
         try:
             served = await asyncio.shield(loading)
         except asyncio.CancelledError:  # the thread loads it all the same
-            loading.add_done_callback(lambda done: None if done.exception() else self._done(name))
+            loading.add_done_callback(lambda done: None if done.exception() else self._answered(name))
             raise
         try:
             yield served
         finally:
-            await asyncio.to_thread(self._done, name)
+            await asyncio.to_thread(self._answered, name)
 
-    def left(self, request: gr.Request) -> None:
+    def release_session(self, request: gr.Request) -> None:
         """A browser has left: free what nobody else looks at."""
         with self._changing:
-            for guest in self._guests.values():
-                guest.seats = {seat for seat in guest.seats if seat.session != request.session_hash}
+            for loaded in self._loaded.values():
+                loaded.seats = {seat for seat in loaded.seats if seat.session != request.session_hash}
             self._free()
 
-    def _take(self, name: str, seat: Seat) -> Served:
+    def _take(self, name: str, seat: Seat) -> ServedModel:
         with self._changing:
-            for guest in self._guests.values():
-                guest.seats.discard(seat)
-            if served := self._service.models.get(name) or self._joined(name, seat):
+            for loaded in self._loaded.values():
+                loaded.seats.discard(seat)
+            if served := self._service.models.get(name) or self._join(name, seat):
                 self._free()
                 return served
         if name not in self.names():
             raise UserError(f"{name!r} is no model of this page; reload it to see those that are")
         with self._loading:
             with self._changing:
-                if served := self._joined(name, seat):  # somebody else has just loaded it
+                if served := self._join(name, seat):  # somebody else has just loaded it
                     return served
                 self._make_room()
-            served = self._service.lend(name.removeprefix("longjing-"))
+            served = self._service.load_private(name.removeprefix("longjing-"))
             with self._changing:
-                self._guests[name] = _Guest(served, {seat}, answers=1)
+                self._loaded[name] = _Loaded(served, {seat}, answers=1)
             return served
 
-    def _joined(self, name: str, seat: Seat) -> Served | None:
-        guest = self._guests.pop(name, None)
-        if guest is None:
+    def _join(self, name: str, seat: Seat) -> ServedModel | None:
+        loaded = self._loaded.pop(name, None)
+        if loaded is None:
             return None
-        self._guests[name] = guest
-        guest.seats.add(seat)
-        guest.answers += 1
-        return guest.served
+        self._loaded[name] = loaded
+        loaded.seats.add(seat)
+        loaded.answers += 1
+        return loaded.served
 
     def _make_room(self) -> None:
         self._free()
-        while len(self._guests) >= _MOST:
-            idle = [name for name, guest in self._guests.items() if not guest.answers]
+        while len(self._loaded) >= _MAX_LOADED:
+            idle = [name for name, entry in self._loaded.items() if not entry.answers]
             if not idle:
                 raise UserError(
                     "two other models are answering, and no third one is loaded beside them; ask later"
                 )
-            self._service.take_back(self._guests.pop(idle[0]).served)
+            self._service.unload(self._loaded.pop(idle[0]).served)
 
-    def _done(self, name: str) -> None:
+    def _answered(self, name: str) -> None:
         with self._changing:
-            if guest := self._guests.get(name):
-                guest.answers -= 1
+            if loaded := self._loaded.get(name):
+                loaded.answers -= 1
                 self._free()
 
     def _free(self) -> None:
         """What nobody looks at and what isn't answering."""
-        for name in [name for name, guest in self._guests.items() if not (guest.seats or guest.answers)]:
-            self._service.take_back(self._guests.pop(name).served)
+        for name in [name for name, loaded in self._loaded.items() if not (loaded.seats or loaded.answers)]:
+            self._service.unload(self._loaded.pop(name).served)
 
 
 def _has_model(run: Path) -> bool:

@@ -25,7 +25,7 @@ def from_markdown(markdown: str) -> str:
     return _DRAWN.sub(r"\1\2", text.replace("!\\[", "![").replace("&lt;", "<"))
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """A name or a sentence of somebody else's as Markdown that shows it letter by letter, in one line."""
     return _PUNCTUATION.sub(lambda sign: f"&#{ord(sign[0])};", " ".join(text.split()))
 

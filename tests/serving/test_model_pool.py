@@ -12,7 +12,7 @@ from test_runs_page import stage_of
 
 pytest.importorskip("gradio")
 from longjing.errors import UserError
-from longjing.serving.page.models import Choices, Seat
+from longjing.serving.page.model_pool import ModelPool, Seat
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def choices(tmp_path):
         tiny.save_base(tmp_path / name, "llama")
         stage_of(tmp_path / "runs" / name).finish({})
         (tmp_path / "runs" / name / "model").symlink_to(tmp_path / name)
-    yield Choices(service, tmp_path / "runs")
+    yield ModelPool(service, tmp_path / "runs")
     service.close()
 
 
@@ -31,16 +31,16 @@ def runs(choices):
 
 
 def loaded(choices) -> int:
-    return len(choices._service._lent)
+    return len(choices._service._private)
 
 
 async def ask(choices, name, session="s", place="A"):
-    async with choices.asked(name, Seat(session, place)) as served:
+    async with choices.use(name, Seat(session, place)) as served:
         return weakref.ref(served)
 
 
 def left(choices, session):
-    choices.left(SimpleNamespace(session_hash=session))
+    choices.release_session(SimpleNamespace(session_hash=session))
 
 
 def test_what_is_served_is_not_loaded_again(choices):
@@ -77,11 +77,11 @@ def test_a_third_model_takes_the_place_of_one_that_is_idle(choices):
 
     async def work():
         first = await ask(choices, a, "one")
-        async with choices.asked(b, Seat("two", "A")):
+        async with choices.use(b, Seat("two", "A")):
             await ask(choices, c, "three")
             gc.collect()
             assert loaded(choices) == 2 and first() is None
-            async with choices.asked(c, Seat("three", "A")):
+            async with choices.use(c, Seat("three", "A")):
                 with pytest.raises(UserError, match="two other models"):
                     await ask(choices, a, "four")
                 left(choices, "two")
@@ -103,7 +103,7 @@ def test_who_leaves_while_it_is_loaded_leaves_nothing(choices):
             await task
         for _ in range(200):
             await asyncio.sleep(0.05)
-            if loaded(choices) and not choices._guests[a].answers:
+            if loaded(choices) and not choices._loaded[a].answers:
                 break
         left(choices, "s")
         assert loaded(choices) == 0

@@ -41,7 +41,7 @@ class Token:
         return facts + (f", advantage {self.advantage:+.3f}" if self.advantage is not None else "")
 
 
-def turns(
+def token_turns(
     completion: Mapping[str, Any], tokenizer: Tokenizer | None
 ) -> Iterator[tuple[list[Token], list[Token], str]]:
     """Reasoning and answer of each of the model's turns, and what was said to it; that has no tokens of the model's."""
@@ -51,19 +51,21 @@ def turns(
     for turn, start, end in zip([*earlier, {}], starts, ends, strict=True):
         rows = ("tokens", "logprobs", "teacher_logprobs")
         cut = {name: completion[name][start:end] for name in rows if completion.get(name)}
-        said = str((turn.get("reply") or {}).get("content") or "")
-        yield (*parts({**completion, **turn, **cut}, tokenizer), said)
+        reply = str((turn.get("reply") or {}).get("content") or "")
+        yield (*token_parts({**completion, **turn, **cut}, tokenizer), reply)
 
 
-def parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[list[Token], list[Token]]:
+def token_parts(
+    completion: Mapping[str, Any], tokenizer: Tokenizer | None
+) -> tuple[list[Token], list[Token]]:
     """Reasoning and answer: token by token if the tokens say what the text says, else each in one piece."""
     text = str(completion["text"])
     # Logs that don't say are of R1's form: the prompt opens the reasoning, where the text doesn't.
     prefilled = completion.get("prefilled", not text.lstrip().startswith("<think>"))
     ids, logprobs = completion.get("tokens") or [], completion.get("logprobs") or []
     advantage, teacher = completion.get("advantage"), completion.get("teacher_logprobs") or []
-    usable = len(ids) == len(logprobs) > 0 and None not in logprobs
-    if tokenizer is not None and usable and tokenizer.decode(ids, skip_special_tokens=True) == text:
+    complete = len(ids) == len(logprobs) > 0 and None not in logprobs
+    if tokenizer is not None and complete and tokenizer.decode(ids, skip_special_tokens=True) == text:
         gains = [advantage] * len(ids)
         if len(teacher) == len(ids) and None not in teacher:  # distillation: each token has its own
             gains = [theirs - own for theirs, own in zip(teacher, logprobs, strict=True)]
@@ -94,13 +96,13 @@ def _cut(
         return bool(delta.reasoning or delta.answer)
 
     ended = ids[-1] == tokenizer.eos_id
-    for place in range(len(ids) - ended):
-        logprob += logprobs[place]
-        piece, thinking = detokenizer.add(ids[place]), stream.in_reasoning
-        written = write(stream.feed(piece), gains[place])
+    for index in range(len(ids) - ended):
+        logprob += logprobs[index]
+        piece, thinking = detokenizer.add(ids[index]), stream.in_reasoning
+        written = write(stream.feed(piece), gains[index])
         if not written and piece.strip() in _MARKS:
             part = reasoning if thinking or stream.in_reasoning else answer
-            part.append(Token(piece.strip(), logprob, gains[place], mark=True))
+            part.append(Token(piece.strip(), logprob, gains[index], mark=True))
         if written or piece.strip() in _MARKS or piece.isspace():  # white space around a mark isn't shown
             logprob = 0.0
     write(stream.feed(detokenizer.flush()), gains[-1])
@@ -111,14 +113,14 @@ def _cut(
     return reasoning, answer
 
 
-def shortened(tokens: list[Token], room: int) -> list[Token]:
+def shorten(tokens: list[Token], room: int) -> list[Token]:
     """The beginning and the end of what is too long to show."""
     if len(tokens) == 1 and len(tokens[0].text) > 6 * room:  # known as text only
         text, cut = tokens[0].text, 3 * room
-        left_out = Token(f"… {len(text) - 2 * cut:,} characters left out …", mark=True)
-        return [Token(text[:cut]), left_out, Token(text[-cut:])]
+        tool_notices = Token(f"… {len(text) - 2 * cut:,} characters left out …", mark=True)
+        return [Token(text[:cut]), tool_notices, Token(text[-cut:])]
     if len(tokens) <= room:
         return tokens
     cut = room // 2
-    left_out = Token(f"… {len(tokens) - 2 * cut:,} tokens left out …", mark=True)
-    return [*tokens[:cut], left_out, *tokens[-cut:]]
+    tool_notices = Token(f"… {len(tokens) - 2 * cut:,} tokens left out …", mark=True)
+    return [*tokens[:cut], tool_notices, *tokens[-cut:]]

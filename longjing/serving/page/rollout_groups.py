@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from longjing.runs.jsonl import Row
-from longjing.serving.page.pieces import Token, shortened, turns
 from longjing.serving.page.runs import Stage
+from longjing.serving.page.tokens import Token, shorten, token_turns
 from longjing.text.tokenizer import Tokenizer
 
 _SHOWN = 24_000  # tokens of a group that a page holds without getting slow
@@ -16,8 +16,8 @@ _ENDINGS = {"stop": "ended by itself", "length": "cut off"}
 
 
 @dataclass(frozen=True)
-class ReasoningController:
-    """What the model wrote, and what the task said to that, if it did."""
+class TurnView:
+    """A turn: what the model wrote, and what the task said to that, if it did."""
 
     reasoning: list[Token]
     answer: list[Token]
@@ -31,7 +31,7 @@ class Card:
     outcome: str
     ending: str
     facts: list[tuple[str, str]]
-    turns: list[ReasoningController]
+    turns: list[TurnView]
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ class Group:
     tokens: bool  # whether the text is known by its tokens
 
 
-def groups_of(stage: Stage, step: int) -> list[Row]:
+def rows_of_step(stage: Stage, step: int) -> list[Row]:
     """The groups of a step in their order."""
     rows = map(stage.rollouts.row, stage.rollouts.steps.get(step, []))
     return [row for row in rows if row is not None]
 
 
-def telling(rows: Sequence[Row]) -> int:
-    """The place of the first group in which some are right and some aren't; 0 if there is none."""
+def most_telling(rows: Sequence[Row]) -> int:
+    """The index of the first group in which some are right and some aren't; 0 if there is none."""
     outcomes = [{completion.get("outcome") == "correct" for completion in row["completions"]} for row in rows]
-    return next((place for place, found in enumerate(outcomes) if len(found) > 1), 0)
+    return next((index for index, kinds in enumerate(outcomes) if len(kinds) > 1), 0)
 
 
-def earlier(stage: Stage, row: Row) -> Row | None:
+def earlier_row(stage: Stage, row: Row) -> Row | None:
     """The group to compare a later one with: of the same problem if it was met in the first half of the steps up to
     then, else the one of the first step whose problem is most like it. None at the first step."""
     steps = stage.rollouts.steps
@@ -76,34 +76,35 @@ def earlier(stage: Stage, row: Row) -> Row | None:
         matcher = SequenceMatcher(None, str(other["prompt"]), str(row["prompt"]), autojunk=False)
         return other.get("language") == row.get("language"), matcher.ratio()
 
-    return max(groups_of(stage, first), key=likeness, default=None)
+    return max(rows_of_step(stage, first), key=likeness, default=None)
 
 
-def label(place: int, row: Row) -> str:
+def label(index: int, row: Row) -> str:
     """A line for the list of problems."""
     prompt = " ".join(str(row["prompt"]).split())
-    return f"{place + 1} · {_right(row['completions'])} · {prompt[:90]}{'…' if len(prompt) > 90 else ''}"
+    return f"{index + 1} · {_right(row['completions'])} · {prompt[:90]}{'…' if len(prompt) > 90 else ''}"
 
 
-def group(row: Row, tokenizer: Tokenizer | None) -> Group:
+def group_view(row: Row, tokenizer: Tokenizer | None) -> Group:
+    """A logged group as the page shows it."""
     completions = row["completions"]
     room = max(100, _SHOWN // (2 * max(1, len(completions))))
-    cards = [card(completion, tokenizer, room) for completion in completions]
+    cards = [card_view(completion, tokenizer, room) for completion in completions]
     rewards = [completion["reward"] for completion in completions if completion.get("reward") is not None]
     lengths = [length for completion in completions if (length := _length(completion)) is not None]
-    said = [_right(completions) + " right"]
-    said += [f"mean reward {fmean(rewards):.2f}"] if rewards else []
-    said += [f"mean length {fmean(lengths):.0f}"] if lengths else []
+    summary = [_right(completions) + " right"]
+    summary += [f"mean reward {fmean(rewards):.2f}"] if rewards else []
+    summary += [f"mean length {fmean(lengths):.0f}"] if lengths else []
     every = [token for each in cards for turn in each.turns for token in (*turn.reasoning, *turn.answer)]
     return Group(
-        row["step"], str(row["prompt"]), str(row.get("answer") or ""), cards, " · ".join(said),
+        row["step"], str(row["prompt"]), str(row.get("answer") or ""), cards, " · ".join(summary),
         largest=max((abs(token.advantage) for token in every if token.advantage), default=0.0),
         tokens=any(token.logprob is not None for token in every),
     )  # fmt: skip
 
 
-def card(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) -> Card:
-    """`room`: how many tokens may be shown of each part."""
+def card_view(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) -> Card:
+    """A logged completion as the page shows it. `room`: how many tokens may be shown of each part."""
     facts = [
         (name, form.format(completion[name]))
         for name, form in (("reward", "{:.2f}"), ("advantage", "{:+.2f}"))
@@ -116,11 +117,11 @@ def card(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) 
     ending = _ENDINGS.get(reason, reason)
     if "rejected" in completion:  # by a stage that makes data
         ending += f", not kept: {completion['rejected']}" if completion["rejected"] else ", kept"
-    said = [
-        ReasoningController(shortened(reasoning, room), shortened(answer, room), reply)
-        for reasoning, answer, reply in turns(completion, tokenizer)
+    views = [
+        TurnView(shorten(reasoning, room), shorten(answer, room), reply)
+        for reasoning, answer, reply in token_turns(completion, tokenizer)
     ]
-    return Card(str(completion["outcome"]), ending, facts, said)
+    return Card(str(completion["outcome"]), ending, facts, views)
 
 
 def _length(completion: Mapping[str, Any]) -> int | None:
