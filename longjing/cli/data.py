@@ -231,9 +231,9 @@ def _measured(
     """The rows with the model's rates, and what is to be said about them."""
     from longjing import tasks
     from longjing.data.difficulty import fingerprint, measure
-    from longjing.evaluation import Endpoint, EvalConfig, Local, ModelClient
+    from longjing.evaluation import EndpointClient, EvalConfig, Local, ModelClient
     from longjing.recipe.loading import parse_settings
-    from longjing.tasks.listed import ListedTask
+    from longjing.tasks import ListedTask
 
     task = tasks.get(file, **parse_settings(settings))
     if not isinstance(task, ListedTask):
@@ -250,7 +250,7 @@ def _measured(
         if (device, dtype) != ("auto", "float32"):
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
         answers = out.with_name(out.name + ".answers.jsonl")
-        respondent = Endpoint(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
+        respondent = EndpointClient(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
         whose = {"name": model, "base_url": base_url}
         at_once = total  # it keeps its answers itself
     rates = out.with_name(out.name + ".rates.jsonl")
@@ -269,21 +269,18 @@ def _measured(
 
 def _writable(out: Path, source: Path | None) -> None:
     """What can't be written is refused before the work."""
-    from longjing.runs.files import disk_errors
+    from longjing.files import refuse_unwritable
 
     if out.suffix != ".jsonl":
         raise UserError(f"--out {out}: the file is JSON by lines, so call it something.jsonl")
     if source is not None and out.resolve() == source.resolve():
         raise UserError(f"{out} would replace what is read: choose another --out")
-    with disk_errors(out):
-        part = out.with_name(out.name + ".part")
-        part.touch()
-        part.unlink()
+    refuse_unwritable(out)
 
 
 def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Rows as JSON by lines."""
-    from longjing.runs.files import to_json, write_lines
+    from longjing.files import to_json, write_lines
 
     write_lines(out, (to_json(row) + "\n" for row in rows))
 

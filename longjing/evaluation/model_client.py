@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from longjing.errors import UserError
 from longjing.generation.dialogue import Spoken, converse
 from longjing.generation.request import Generator, Sampling
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 

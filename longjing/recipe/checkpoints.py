@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation import Evaluation, Record, evaluate
+from longjing.files import to_json
 from longjing.generation.native import Engine
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
@@ -19,7 +19,6 @@ from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
 from longjing.runs.directory import differences
 from longjing.runs.figures import unjudged
-from longjing.runs.files import to_json
 from longjing.runs.jsonl import Row
 from longjing.tasks import Task
 from longjing.text.tokenizer import Tokenizer
@@ -32,11 +31,9 @@ def measure(
     run: RunDirectory,
     checkpoint: str,
     model: Path,
+    runtime: Runtime,
     *,
     step: int,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
     say: Callable[[str], None],
     watcher: Callable[[int, int, int], None],
 ) -> None:
@@ -54,13 +51,13 @@ def measure(
         _refuse_other_problems(
             run, f"{checkpoint} on {label}", task, [row for row in rows if row["label"] == label], say
         )
-    network, tokenizer = load_model(model, device), Tokenizer.from_directory(model)
-    engine = Engine(network, tokenizer, dtype=dtype)
+    network, tokenizer = load_model(model, runtime.device), Tokenizer.from_directory(model)
+    engine = Engine(network, tokenizer, dtype=runtime.dtype)
     engine.watcher = watcher
     for label, task in tasks.items():
         evaluation = evaluate(
             engine, tokenizer, task, problems=settings.problems, samples=settings.samples,
-            seed=seed, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
+            seed=runtime.seed, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
             flops=partial(flops.generation, network.config),
         )  # fmt: skip
         row: dict[str, Any] = {"step": step, "checkpoint": checkpoint, "label": label, **evaluation.summary()}
@@ -74,10 +71,10 @@ def _refuse_other_problems(
 ) -> None:
     """Rows from before a setting came that chooses no problems are taken, and it is said that they are."""
     now = {"task": task.name} | json.loads(to_json(task.settings))
-    judging: frozenset[str] = getattr(task, "judging", frozenset())
+    judge_settings: frozenset[str] = getattr(task, "judge_settings", frozenset())
     for row in rows:
         then = {"task": row["task"]} | row["settings"]
-        came = [name for name in sorted(judging) if f'"{name}":' not in to_json(then)]
+        came = [name for name in sorted(judge_settings) if f'"{name}":' not in to_json(then)]
         if came:
             say(
                 f"{what}: {row['checkpoint']} was measured before {' and '.join(came)} was a setting, perhaps by "

@@ -11,6 +11,7 @@ from longjing.chat.errors import InvalidRequest
 from longjing.errors import UserError
 from longjing.serving.errors import ClientDisconnected, QueueFull, ServiceClosed, error_response
 from longjing.serving.messages import FieldError
+from longjing.validation import reason
 
 
 class ModelNotFound(Exception):
@@ -85,7 +86,7 @@ def explain(errors: Any) -> tuple[str, str | None]:
     )
     path = [str(part)[:64] for part in first["loc"][1:]]
     path = [part for part in path if part.isidentifier() or part.isdigit()] or path[:1]
-    text = first["msg"].removeprefix("Value error, ")
+    text = reason(first)
     cause = first.get("ctx", {}).get("error")
     if first["type"] == "json_invalid":
         return f"the body is no JSON: {cause or text}", None

@@ -12,7 +12,7 @@ from longjing.generation.native.cache import RectangleCache
 from longjing.generation.native.graphs import Graphs
 from longjing.generation.native.sampling import SamplerOutput
 from longjing.model.decoder import Decoder
-from longjing.model.layers.attention import Context
+from longjing.model.layers.context import Context
 from longjing.model.layers.moe import Experts
 
 _PART = 512  # tokens of a text that is read on, in one pass
@@ -58,10 +58,10 @@ class ModelRunner:
         self.model, self.cache, self.drafts, self.records = model, cache, drafts, records
         self.batch_invariant = batch_invariant
         self._device = model.embed_tokens.weight.device
-        # Without `groups`, experts are run by the counts of their tokens, which a graph can't wait for.
+        # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
         experts = (module for module in model.layers.modules() if isinstance(module, Experts))
         graphs = self._device.type == "cuda" and all(
-            e.groups(model.embed_tokens.weight.dtype) for e in experts
+            e.has_grouped_product(model.embed_tokens.weight.dtype) for e in experts
         )
         self._graphs = Graphs(self._logits, cache) if graphs else None
 
@@ -81,7 +81,9 @@ class ModelRunner:
         replay = pad_sequence(routes, batch_first=True).long() if routes else None
         positions = torch.arange(length, device=self._device).expand(len(sequences), -1)
         self.cache.at_start(first_row)
-        context = self.model.context(positions, cache=self.cache, replay=replay, exact=self.batch_invariant)
+        context = self.model.context(
+            positions, cache=self.cache, replay=replay, batch_invariant=self.batch_invariant
+        )
         hidden = self.model.hidden(tokens[:, :-1], context)
         if self.records:
             self.cache.store_routes(context.routes)
@@ -115,7 +117,7 @@ class ModelRunner:
     def _context(self, columns: Tensor, mask: Tensor) -> Context:
         """Of tokens at `columns` `[rows, length]` that see what `mask` `[rows, length, longest]` lets them see."""
         return self.model.context(
-            columns, mask[:, None], self.cache, reads_cache=True, exact=self.batch_invariant
+            columns, mask[:, None], self.cache, reads_cache=True, batch_invariant=self.batch_invariant
         )
 
     def decode(self, batch: Batch, longest: int, bias: Tensor | None = None) -> StepOutput:

@@ -9,10 +9,11 @@ import gradio as gr
 
 from longjing.errors import UserError
 from longjing.evaluation.statistics import wilson
+from longjing.openai_client import Endpoint
 from longjing.serving.page.chat import EXAMPLES, FORMULAS, reply_messages
 from longjing.serving.page.markdown import escape_markdown
 from longjing.serving.page.model_pool import ModelPool, Seat
-from longjing.serving.page.reply_stream import ChatOptions, LocalModel, RemoteModel, Reply, stream_reply
+from longjing.serving.page.reply_stream import ChatOptions, LocalModel, Reply, stream_reply
 from longjing.serving.service import Service
 
 OTHER_SERVER = "another server ..."
@@ -130,13 +131,13 @@ def compare_tab(service: Service, pool: ModelPool, endpoints: bool) -> None:
     gr.on([tally.change], tally_table, tally, table, show_progress="hidden", api_visibility="private")
 
 
-def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str, LocalModel | RemoteModel]:
+def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str, LocalModel | Endpoint]:
     """What it is called, and what `stream_reply` takes."""
     if model != OTHER_SERVER:
         return model, LocalModel(model, seat)
     if not (url.startswith(("http://", "https://")) and name):
         raise UserError("say the other server's address, like http://localhost:8001/v1, and its model's name")
-    return f"{name} at {url}", RemoteModel(url, name, key)
+    return f"{name} at {url}", Endpoint(url, name, key)
 
 
 async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int, Reply]]:

@@ -4,15 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import ValidationError
 
 from longjing.errors import UserError
+from longjing.openai_client import Endpoint, stream
 from longjing.serving.chat_completions import usage
 from longjing.serving.errors import QueueFull, ServiceClosed
 from longjing.serving.page.model_pool import ModelPool, Seat
-from longjing.serving.remote import ask
 from longjing.serving.response_stream import ResponseDelta
 from longjing.serving.schemas import ChatRequest
 
@@ -38,15 +37,6 @@ class LocalModel:
 
 
 @dataclass(frozen=True)
-class RemoteModel:
-    """A model elsewhere."""
-
-    base_url: str
-    model: str
-    key: str = ""
-
-
-@dataclass(frozen=True)
 class Reply:
     """What there is of a reply. Seconds are of wall time; `tokens` and `cost` (in money, of electricity) are known of a
     model here only."""
@@ -64,14 +54,14 @@ class Reply:
 
 
 async def stream_reply(
-    pool: ModelPool, model: LocalModel | RemoteModel, messages: Sequence[Message], options: ChatOptions
+    pool: ModelPool, model: LocalModel | Endpoint, messages: Sequence[Message], options: ChatOptions
 ) -> AsyncIterator[Reply]:
     """The reply as it grows, the last one `done`. What goes wrong is told in `problem`. Closing it stops the model."""
     reply = Reply()
     try:
         replies = (
             _stream_remote(model, messages, options)
-            if isinstance(model, RemoteModel)
+            if isinstance(model, Endpoint)
             else _stream_local(pool, model, messages, options)
         )
         async for reply in replies:
@@ -89,11 +79,11 @@ async def _stream_local(
     })  # fmt: skip
     async with pool.use(model.name, model.seat) as served:
         jobs = await asyncio.to_thread(served.chat, request)
-        stream = served.worker.submit(jobs)
+        response = served.worker.submit(jobs)
         growing = _GrowingReply()
         try:
-            async for _, delta in stream.deltas():
-                counted = usage(stream)
+            async for _, delta in response.deltas():
+                counted = usage(response)
                 reasoning_tokens = counted["completion_tokens_details"]["reasoning_tokens"]
                 if growing.add(delta, counted["completion_tokens"], reasoning_tokens):
                     yield replace(growing.reply, cost=pool.prices.money(growing.reply.seconds))
@@ -102,12 +92,11 @@ async def _stream_local(
 
 
 async def _stream_remote(
-    model: RemoteModel, messages: Sequence[Message], options: ChatOptions
+    endpoint: Endpoint, messages: Sequence[Message], options: ChatOptions
 ) -> AsyncIterator[Reply]:
     growing = _GrowingReply()
-    fields: dict[str, Any] = {"temperature": options.temperature}
-    async for delta in ask(model.base_url, model.model, model.key, messages, fields):
-        if growing.add(delta):
+    async for delta in stream(endpoint, {"messages": list(messages), "temperature": options.temperature}):
+        if growing.add(ResponseDelta(delta.reasoning, delta.answer, finish_reason=delta.finish_reason)):
             yield growing.reply
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from longjing import tasks
 from longjing.errors import UserError
+from longjing.files import digest
 from longjing.recipe import loading
 from longjing.tasks import Completion, Problem
-from longjing.tasks.listed import fingerprint
 from longjing.tasks.rows import READERS
 
 ROWS = [
@@ -20,7 +20,7 @@ ROWS = [
     for number in range(300)
 ]
 TASK = """
-from longjing.tasks.listed import ListedTask
+from longjing.tasks import ListedTask
 
 class Sums(ListedTask):
     name = "sums"
@@ -148,6 +148,15 @@ def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_
         ("x = 1", "no task"), ("def f(:", "line 1: SyntaxError"), ("\nraise ValueError('no')", "line 2: ValueError"),
         (TASK + "\nclass Others(Sums): pass", "several tasks"), ("import nothing_of_the_kind", "nothing_of_the_kind"),
         (TASK.replace('"answer"', '"anser"'), "row 1: no answer"),
+        ("from longjing.tasks.base import Problem", "line 1: longjing.tasks.base has moved: import what you need from"),
+        ("from longjing.tasks.listed import ListedTask", "from longjing.tasks (ListedTask, FileTask)"),
+        ("from longjing.tasks.verifiers.base import Verifier", "import what you need from longjing.verifiers"),
+        ("from longjing.tasks.countdown import Countdown", "from longjing.toys.countdown.task"),
+        (
+            "from longjing.toys.countdown.task import Countdown\n\nclass Other(Countdown):\n"
+            "    def apart(self, data): return 'x'",
+            "Other defines `apart`, which is called `split_key` now: rename it",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_said_with_its_line(
@@ -170,7 +179,7 @@ def test_a_recipe_takes_it_by_name_and_pins_what_it_read(tmp_path: Path) -> None
     path = written(tmp_path / "sums.jsonl", ROWS)
     recipe = loading.load("r1-zero", [f"task={path}", "task.verifier=number"])
     (stage,) = recipe.to_dict()["stages"]
-    assert stage["task"] == {"name": path, "verifier": "number", "sha256": fingerprint(path)}
+    assert stage["task"] == {"name": path, "verifier": "number", "sha256": digest(path)}
     assert loading.load("r1-zero", ["task=equations"]).to_dict()["stages"][0]["task"] == {"name": "equations"}
     with pytest.raises(UserError, match="verifier=math"):
         loading.load("r1-zero", [f"task={path}"])
@@ -187,7 +196,7 @@ def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) 
     given = {"mine": own, path: {"verifier": "number"}, "both": mixture, "equations": {}}
     changes = [f"task={json.dumps(mixture)}", f"measure={json.dumps({'tasks': given})}"]
     recipe = loading.load("r1-zero", changes)
-    plain, pin = recipe.to_dict(), {"sha256": fingerprint(path)}
+    plain, pin = recipe.to_dict(), {"sha256": digest(path)}
     with_digest = {
         "name": "mixture",
         "parts": [{"name": "mixture", "parts": [own | pin]}, {"name": "countdown"}],
@@ -206,8 +215,8 @@ def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) 
     other = written(tmp_path / "others.jsonl", ROWS[1:])
     changes = [f"task.parts.0.parts.0.name={other}", f"measure.tasks.mine.name={other}"]
     plain = loading.load(tmp_path / "recipe.yaml", changes).to_dict()  # one file's digest isn't another's
-    assert plain["stages"][0]["task"]["parts"][0]["parts"][0]["sha256"] == fingerprint(other)
-    assert plain["measure"]["tasks"]["mine"]["sha256"] == fingerprint(other)
+    assert plain["stages"][0]["task"]["parts"][0]["parts"][0]["sha256"] == digest(other)
+    assert plain["measure"]["tasks"]["mine"]["sha256"] == digest(other)
 
 
 def test_looking_at_a_run_runs_no_code_that_it_names(tmp_path: Path) -> None:
