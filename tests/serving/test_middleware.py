@@ -254,7 +254,7 @@ def test_large_bodies_that_come_at_once_are_bounded_in_sum(client):
             """Whether it comes to that, once all has come or gone."""
             return any(
                 client.post(url, content=body, headers=kind).status_code == wanted or time.sleep(0.1)
-                for _ in range(100)
+                for _ in range(600)
             )
 
         assert status(large, 429) and status(little, 200)
