@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.evaluation.statistics import wilson
+from longjing.evaluation.bootstrap import wilson
 from longjing.openai_client import Endpoint
 from longjing.serving.page.chat import EXAMPLES, FORMULAS, reply_messages
 from longjing.serving.page.markdown import escape_markdown

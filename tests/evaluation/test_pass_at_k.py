@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.evaluation.statistics import (
-    bootstrap,
-    majority,
-    paired_difference,
-    pass_at_1,
-    pass_at_k,
-    wilson,
-)
+from longjing.evaluation.bootstrap import bootstrap, paired_difference, wilson
+from longjing.evaluation.pass_at_k import majority, pass_at_1, pass_at_k
 
 SCORE = st.sampled_from([0.0, 1.0])
 GRIDS = st.integers(1, 6).flatmap(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from longjing import tasks
 from longjing.cli import app
-from longjing.data.difficulty import Band, Rate, fingerprint, measure, sieve
+from longjing.data.pass_rates import PassRate, RateBand, filter_by_rate, measure_pass_rates, weights_digest
 from longjing.errors import UserError
 from longjing.evaluation import EvalConfig
 from longjing.evaluation.model_client import Answer, Answers, Question
@@ -59,16 +59,16 @@ def listed(tmp_path: Path, **settings: Any) -> ListedTask:
 
 
 def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path) -> None:
-    task, kept, procedure = listed(tmp_path), tmp_path / "rates.jsonl", EvalConfig(samples=4)
+    task, kept, config = listed(tmp_path), tmp_path / "rates.jsonl", EvalConfig(samples=4)
     with pytest.raises(KeyboardInterrupt):
-        measure(Knows(patience=3), task, procedure, {"name": "it"}, kept, at_once=2)
+        measure_pass_rates(Knows(patience=3), task, config, {"name": "it"}, kept, at_once=2)
     kept.write_text(kept.read_text("utf-8") + '{"id": "cut o', "utf-8")
     again = Knows()
     heard: list[int] = []
-    measured = measure(
+    measured = measure_pass_rates(
         again,
         task,
-        procedure,
+        config,
         {"name": "it"},
         kept,
         at_once=2,
@@ -76,48 +76,48 @@ def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path
     )
     assert again.asked == 3  # the first two were kept
     # What is cut off isn't correct, whatever it says.
-    assert [rate for _, rate in measured] == [Rate(min(number, 3), 4, 1, 4) for number in range(5)]
+    assert [rate for _, rate in measured] == [PassRate(min(number, 3), 4, 1, 4) for number in range(5)]
     assert [row["of"] for row, _ in measured] == [0, 1, 2, 3, 4]
-    assert measure(Knows(patience=0), task, procedure, {"name": "it"}, kept) == measured
+    assert measure_pass_rates(Knows(patience=0), task, config, {"name": "it"}, kept) == measured
 
 
 def test_a_problem_with_another_answer_is_measured_anew(tmp_path: Path) -> None:
-    task, kept, procedure = listed(tmp_path), tmp_path / "rates.jsonl", EvalConfig(samples=4)
-    measure(Knows(), task, procedure, {}, kept)
+    task, kept, config = listed(tmp_path), tmp_path / "rates.jsonl", EvalConfig(samples=4)
+    measure_pass_rates(Knows(), task, config, {}, kept)
     rows = [row for _, row in task.placed()]
     write(tmp_path / "problems.jsonl", [*rows[:3], rows[3] | {"answer": "False"}, rows[4]])
     changed, again = tasks.get(task.name, verifier="exact"), Knows()
     assert isinstance(changed, ListedTask)
-    measured = measure(again, changed, procedure, {}, kept)
+    measured = measure_pass_rates(again, changed, config, {}, kept)
     assert again.asked == 1
     assert measured[3][1].correct == 0
 
 
 def test_rates_of_something_else_are_refused(tmp_path: Path) -> None:
     task, kept = listed(tmp_path), tmp_path / "rates.jsonl"
-    measure(Knows(), task, EvalConfig(samples=4), {"name": "it"}, kept)
-    for other, procedure, model, what in [
+    measure_pass_rates(Knows(), task, EvalConfig(samples=4), {"name": "it"}, kept)
+    for other, config, model, what in [
         (task, EvalConfig(samples=5), "it", "sampling"),
         (task, EvalConfig(samples=4), "another", "model"),
         (listed(tmp_path, template="A {prompt}"), EvalConfig(samples=4), "it", "task"),
     ]:
         with pytest.raises(UserError, match=f"another {what};"):
-            measure(Knows(), other, procedure, {"name": model}, kept)
+            measure_pass_rates(Knows(), other, config, {"name": model}, kept)
     for text in ("[1]\n", "no JSON\n", '{"model": 1}\n{"id": 3}\n'):
         kept.write_text(text, "utf-8")
         with pytest.raises(UserError, match="holds no pass rates"):
-            measure(Knows(), task, EvalConfig(samples=4), {"name": "it"}, kept)
+            measure_pass_rates(Knows(), task, EvalConfig(samples=4), {"name": "it"}, kept)
         assert kept.read_text("utf-8") == text
 
 
 @given(
     st.lists(st.none() | st.floats(0, 1)),
-    st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda ends: Band(min(ends), max(ends))),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda ends: RateBand(min(ends), max(ends))),
 )
 def test_the_sieve_keeps_the_band_in_order_and_loses_count_of_none(
-    rates: list[float | None], band: Band
+    rates: list[float | None], band: RateBand
 ) -> None:
-    found = sieve([({"n": number}, rate) for number, rate in enumerate(rates)], band)
+    found = filter_by_rate([({"n": number}, rate) for number, rate in enumerate(rates)], band)
     wanted = [
         (n, rate) for n, rate in enumerate(rates) if rate is not None and band.least <= rate <= band.most
     ]
@@ -127,8 +127,8 @@ def test_the_sieve_keeps_the_band_in_order_and_loses_count_of_none(
 
 
 def test_the_fingerprint_tells_weights_apart() -> None:
-    prints = {fingerprint(network("llama", seed)) for seed in (0, 0, 1)} | {
-        fingerprint(network("llama").bfloat16())
+    prints = {weights_digest(network("llama", seed)) for seed in (0, 0, 1)} | {
+        weights_digest(network("llama").bfloat16())
     }
     assert len(prints) == 3
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from longjing.errors import UserError
-from longjing.evaluation.evaluate import EvalConfig
-from longjing.evaluation.model_client import ModelClient, Progress, Question
+from longjing.evaluation.evaluate import EvalConfig, question_of
+from longjing.evaluation.model_client import ModelClient, Progress
 from longjing.files import disk_errors, to_json, write_lines
 from longjing.problems import Problem, verdict_of
 from longjing.runs.jsonl import JsonLines, read_jsonl
@@ -26,7 +26,7 @@ _AT_ONCE = 64  # problems between two lines written: what a kill may cost
 
 
 @dataclass(frozen=True)
-class Rate:
+class PassRate:
     """Of the `samples` of one problem: how many are correct, how many got a verdict, how many were cut off."""
 
     correct: int
@@ -42,7 +42,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Band:
+class RateBand:
     """The pass rates that are wanted, ends included."""
 
     least: float
@@ -55,7 +55,7 @@ class Band:
             )
 
 
-def fingerprint(model: torch.nn.Module) -> str:
+def weights_digest(model: torch.nn.Module) -> str:
     """Tells the weights of one model from another's, by the first of each tensor."""
     digest = blake2b(digest_size=12)
     for name, parameter in model.named_parameters():
@@ -64,17 +64,17 @@ def fingerprint(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def measure(
-    respondent: ModelClient,
+def measure_pass_rates(
+    client: ModelClient,
     task: ListedTask,
-    procedure: EvalConfig,
+    config: EvalConfig,
     model: Row,
     kept: Path,
     *,
     at_once: int = _AT_ONCE,
     on_progress: Progress | None = None,
-) -> list[tuple[Row, Rate]]:
-    """The task's rows, each with its rate: `procedure.samples` samples of every problem, judged by the task.
+) -> list[tuple[Row, PassRate]]:
+    """The task's rows, each with its rate: `config.samples` samples of every problem, judged by the task.
 
     Rates are kept in the file `kept`, beneath a line that says what they are rates of (`model` and settings), and what
     stands there isn't measured again. Raises UserError if they are of something else.
@@ -83,7 +83,7 @@ def measure(
     for place, row in task.placed():
         problem = task.problem(place, row)
         rows.setdefault(_key(problem), (row, problem))
-    sampling = asdict(procedure)
+    sampling = asdict(config)
     del sampling["problems"]
     how = {key: value for key, value in task.settings.items() if key not in ("sha256", "prompt", "answer")}
     log, rates = _opened(kept, {"model": model, "sampling": sampling, "task": how})
@@ -91,17 +91,11 @@ def measure(
     finished, tokens = len(rows) - len(missing), 0
     for start in range(0, len(missing), at_once):
         part = missing[start : start + at_once]
-        questions = [
-            Question(
-                [{"role": "user", "content": problem.prompt}],
-                [procedure.sampling(problem.id, sample) for sample in range(procedure.samples)],
-            )
-            for _, problem in part
-        ]
-        answers = respondent.answer(questions, _after(on_progress, finished * procedure.samples, tokens))
+        questions = [question_of(task, problem, config) for _, problem in part]
+        answers = client.answer(questions, _after(on_progress, finished * config.samples, tokens))
         for (key, problem), group in zip(part, answers.groups, strict=True):
             outcomes = [verdict_of(task, problem, answer.completion).outcome for answer in group]
-            rates[key] = Rate(
+            rates[key] = PassRate(
                 outcomes.count("correct"),
                 len(outcomes) - outcomes.count("unjudged"),
                 sum(answer.completion.truncated for answer in group),
@@ -123,7 +117,7 @@ def _after(on_progress: Progress | None, samples: int, tokens: int) -> Progress 
     return None if on_progress is None else lambda done, more: on_progress(samples + done, tokens + more)
 
 
-def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
+def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, PassRate]]:
     """The file to go on with, and what it knows. A last line that was cut off is cut away."""
     header = json.loads(json.dumps(header))
     try:
@@ -131,7 +125,7 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
             first, *others = read_jsonl(path) or [header]
             samples = header["sampling"]["samples"]
             rates = {
-                row["problem"]: Rate(row["correct"], row["judged"], row["truncated"], samples)
+                row["problem"]: PassRate(row["correct"], row["judged"], row["truncated"], samples)
                 for row in others
             }
             changed = [key for key in header if first.get(key) != header[key]]
@@ -151,7 +145,7 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
 
 
 @dataclass
-class Sieved:
+class Filtered:
     """The rows `kept`, each with its rate under `pass_rate`; how many were too hard, too easy, or have no rate."""
 
     kept: list[Row]
@@ -160,19 +154,19 @@ class Sieved:
     unknown: int = 0
 
 
-def sieve(rated: Iterable[tuple[Row, float | None]], band: Band) -> Sieved:
+def filter_by_rate(rated: Iterable[tuple[Row, float | None]], band: RateBand) -> Filtered:
     """The rows whose rate the band holds."""
-    found = Sieved([])
+    filtered = Filtered([])
     for row, rate in rated:
         if rate is None:
-            found.unknown += 1
+            filtered.unknown += 1
         elif rate < band.least:
-            found.harder += 1
+            filtered.harder += 1
         elif rate > band.most:
-            found.easier += 1
+            filtered.easier += 1
         else:
-            found.kept.append({**row, COLUMN: rate})
-    return found
+            filtered.kept.append({**row, COLUMN: rate})
+    return filtered
 
 
 def recorded(path: Path, column: str) -> list[tuple[Row, float | None]]:

@@ -1,13 +1,10 @@
-"""Estimates from repeated samples of the same problems, and how sure one may be of them.
+"""The bootstrap over problems, and what stands in for it where too few problems differ.
 
-Scores are arrays `[problems, samples]`: 1 correct, 0 not: wrong or unjudged. The samples of one problem resemble
-each other, so problems, not samples, are what an interval counts.
+The samples of one problem resemble each other, so problems, not samples, are what an interval counts.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -34,12 +31,7 @@ class Interval:
         return f"{self.mean:.1%}  (95%: {self.low:.1%} to {self.high:.1%})"
 
 
-def pass_at_1(scores: Scores, seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean over problems of the mean over samples, with its interval (`of_problems`)."""
-    return of_problems(scores.mean(axis=1), seed, level)
-
-
-def of_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
+def mean_over_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     """The mean of what each problem scores, `[problems]` in [0, 1], with its interval.
 
     The interval is a percentile bootstrap over problems. That collapses to a point when all problems score
@@ -54,36 +46,6 @@ def of_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     if min((means > 0).sum(), (means < 1).sum()) < _FEW or np.ptp(means) == 0:
         return Interval(mean, *wilson(mean, len(means), level), "Wilson, problems as trials")
     return Interval(mean, *bootstrap(means, seed, level), "bootstrap over problems")
-
-
-def pass_at_k(scores: Scores, k: int) -> Interval:
-    """The chance that at least one of k samples is correct, unbiased: the mean of 1 - C(n - c, k) / C(n, k), with its
-    interval (`of_problems`).
-
-    Chen et al. 2021 (arXiv 2107.03374, equation 1); n samples of a problem, c of them correct. Raises ValueError for
-    a k larger than n.
-    """
-    n = scores.shape[1]
-    if k > n:
-        raise ValueError(f"no {k} of {n} samples")
-    solved = scores.sum(axis=1).astype(int).tolist()
-    return of_problems(np.array([1 - comb(n - c, k) / comb(n, k) for c in solved]))
-
-
-def majority(answers: Sequence[Hashable | None], scores: Sequence[float]) -> float:
-    """The accuracy of the answer that most samples of one problem agree on (maj@k, cons@k; k = their number).
-
-    Self-consistency, arXiv 2203.11171. None (no final answer) abstains. Among tied answers each is as likely to be
-    taken, so their mean counts: the expected accuracy. Where samples with the same answer were judged differently,
-    their mean counts too. No votes at all score 0.
-    """
-    ballots: dict[Hashable, list[float]] = defaultdict(list)
-    for answer, score in zip(answers, scores, strict=True):
-        if answer is not None:
-            ballots[answer].append(score)
-    votes = Counter({answer: len(given) for answer, given in ballots.items()})
-    winners = [answer for answer in votes if votes[answer] == max(votes.values())]
-    return sum(sum(ballots[answer]) / votes[answer] for answer in winners) / max(len(winners), 1)
 
 
 def paired_difference(before: Scores, after: Scores, seed: int = 0, level: float = 0.95) -> Interval:
