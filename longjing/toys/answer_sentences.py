@@ -2,7 +2,7 @@
 
 from random import Random
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.toys.toy import TOYS
 
 _PLAIN = {"en": ["The answer is {box}."], "zh": ["答案是 {box}。"]}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from random import Random
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.toys.toy import TOYS
 
 # So many prompts take a short form, if they have one; so many have each habit, the signs of schools, a sum in words; so

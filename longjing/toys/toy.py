@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.problems.registry import register
 from longjing.toys.document import Document
 from longjing.toys.prose import Forms

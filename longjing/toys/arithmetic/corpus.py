@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from random import Random
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.toys.arithmetic.solver import PHRASES, Operate, Solver, Value, Values, claim, operate
 from longjing.toys.document import Document
 
