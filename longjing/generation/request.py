@@ -82,7 +82,7 @@ class Request:
 
     prompt: Sequence[int]
     sampling: Sampling = Sampling()
-    guide: LogitsProcessor | None = None
+    logits_processor: LogitsProcessor | None = None
     keep: int = 0
 
     def __post_init__(self) -> None:

@@ -211,7 +211,7 @@ class OnPolicyTrainer(ABC):
             total = statistics if total is None else total + statistics
             norms.append(norm)
             trained += tokens
-        self.engine.refresh()
+        self.engine.update_weights()
         if total is not None and first is not None:
             # The law speaks of the policy that sampled: before the first optimiser step.
             total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
@@ -351,7 +351,7 @@ def learn(learner: OnPolicyTrainer, stage: StageDirectory) -> None:
     else:
         tensors, totals = saved
         restore(tensors, learner.model, learner.optimizers, learner.reference)
-        learner.engine.refresh()
+        learner.engine.update_weights()
     for step in range(totals["step"] + 1, settings.steps):
         began = time.perf_counter()
         metrics, rollouts = learner.step(step)

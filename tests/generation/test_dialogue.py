@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.generation.dialogue import Dialogue, Spoken, converse
-from longjing.generation.native import engine as engine_module
+from longjing.generation.native import scheduler
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation, Request, Sampling
 from longjing.text.reasoning import ReasoningStream
@@ -92,7 +92,7 @@ def test_the_trainer_reads_what_the_engine_wrote(
     family: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 1 over whole conversations: at most 1e-5 between the two, for every sampled token."""
-    monkeypatch.setattr(engine_module, "MARGIN", 4)  # so that rows outgrow the memory
+    monkeypatch.setattr(scheduler, "HEADROOM", 4)  # so that rows outgrow the memory
     dialogues, _, engine = spoken(family, **options)
     assert sum(len(dialogue.turns) > 2 for dialogue in dialogues) > 3
     for dialogue in dialogues:
@@ -111,7 +111,7 @@ def test_the_trainer_reads_what_the_engine_wrote(
 
 def test_a_sample_does_not_depend_on_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 3: one row at a time, in a crowd, or with too little memory."""
-    monkeypatch.setattr(engine_module, "MARGIN", 4)
+    monkeypatch.setattr(scheduler, "HEADROOM", 4)
     wanted = [dialogue.generation.tokens for dialogue in spoken()[0]]
     for options in ({"max_batch": 1}, {"max_batch": 4}, {"cache_bytes": 50_000}):
         assert [dialogue.generation.tokens for dialogue in spoken(**options)[0]] == wanted

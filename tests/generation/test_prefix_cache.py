@@ -43,7 +43,7 @@ def test_the_same_is_said_whatever_is_kept(prompts, name, room, drafts, keep, to
         torch.testing.assert_close(
             torch.tensor(got.logprobs), torch.tensor(expected.logprobs), atol=1e-5, rtol=0
         )
-    assert engine.prefixes_in_use <= room and engine.memory_in_use == 0
+    assert engine.prefixes.bytes <= room and engine.memory_in_use == 0
     assert engine.stats.tokens_reused == sum(one.reused for one in first + rest)
     if room == 0 or keep < BLOCK:
         assert engine.stats.tokens_reused == 0
@@ -60,7 +60,7 @@ def test_a_conversation_is_read_once(drafts):
     assert engine.stats.tokens_reused >= 40 + 90 + 150 - 2 * 4
     alone = Engine(MODELS["latent"], None, speculate=drafts, prefix_bytes=10**9)
     alone.generate([Request(text, Sampling(max_tokens=2), keep=200)])
-    assert engine.prefixes_in_use == alone.prefixes_in_use  # the earlier turns are part of the last
+    assert engine.prefixes.bytes == alone.prefixes.bytes  # the earlier turns are part of the last
 
 
 def test_cancelled_requests_are_kept_and_new_weights_forget():
@@ -68,9 +68,9 @@ def test_cancelled_requests_are_kept_and_new_weights_forget():
     prompt = list(range(3, 40))
     id = engine.add(Request(prompt, Sampling(max_tokens=50), keep=len(prompt)))
     engine.step()
-    assert engine.cancel(id) and engine.prefixes_in_use
-    engine.refresh()
-    assert not engine.prefixes_in_use
+    assert engine.cancel(id) and engine.prefixes.bytes
+    engine.update_weights()
+    assert not engine.prefixes.bytes
     assert engine.generate([Request(prompt, Sampling(max_tokens=2))])[0].reused == 0
 
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from longjing.errors import UserError
+from longjing.model.config import ModelConfig
+
 
 class RectangleCache:
     """Memory for `area` tokens in every layer, cut into rows of equal length.
@@ -26,13 +29,39 @@ class RectangleCache:
         device: torch.device,
         routes: tuple[int, int],
     ) -> None:
-        self.area, self._route_shape = area, routes
+        self.area, self.device, self._route_shape = area, device, routes
         kinds = [(width, dtype) for width in widths] + [(routes[0] * routes[1], torch.int16)]
         self._flat = [torch.empty(area * width, dtype=kind, device=device) for width, kind in kinds]
         self._width = [width for width, _ in kinds]
         self._clean = 0
         self._target: tuple[Tensor, Tensor] | None = None
         self._cut(rows=1, columns=1)
+
+    @classmethod
+    def for_model(
+        cls,
+        config: ModelConfig,
+        size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        drafts: bool,
+        record_routes: bool,
+    ) -> "RectangleCache":
+        """As many tokens as `size` bytes hold of a model with weights of `dtype`. `drafts`: one layer more, for the
+        prediction module. Raises UserError if that is less than two."""
+        layers = config.num_hidden_layers + drafts
+        mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
+        routes = mixtures, config.num_experts_per_tok
+        # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
+        kept = torch.float32 if device.type == "cpu" else dtype
+        token_bytes = layers * config.cache_width * kept.itemsize + 2 * routes[0] * routes[1]
+        area = size // token_bytes
+        if area < 2:
+            raise UserError(
+                f"the engine needs a cache for at least two tokens ({2 * token_bytes} bytes), "
+                f"not cache_bytes = {size}"
+            )
+        return cls(area, [config.cache_width] * layers, kept, device, routes)
 
     def _cut(self, rows: int, columns: int) -> None:
         """Lay the rectangle out.
@@ -95,8 +124,9 @@ class RectangleCache:
         return rows[:, : self._longest]
 
     def store_routes(self, routes: Sequence[Tensor]) -> None:
-        """Store the experts taken, one `[batch, length, experts per token]` per mixture layer."""
-        self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
+        """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, if they are kept."""
+        if self._width[-1]:
+            self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
 
     def routes(self, row: int, length: int) -> Tensor | None:
         """The experts taken in a row, `[length, mixture layers, experts per token]`; or None."""

@@ -21,6 +21,36 @@ class SamplerOutput(NamedTuple):
     top: torch.return_types.topk | None
 
 
+@dataclass(frozen=True)
+class StepOutput:
+    """What a decoding step sampled: of row i the first `counts[i]` of `tokens[i]`; and the drafts it made.
+
+    `top`: the likeliest tokens at the same positions, with their log-probabilities, where a row wants to know.
+    """
+
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+    counts: list[int]
+    drafts: list[int] | None = None
+    top: list[list[list[tuple[int, float]]]] | None = None
+
+    @classmethod
+    def of(
+        cls, draws: Sequence[SamplerOutput], counts: list[int], drafts: list[int] | None = None
+    ) -> "StepOutput":
+        """`draws`: of one token after the other, each for all rows."""
+        tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
+        logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()
+        top = None
+        if all(draw.top is not None for draw in draws):
+            pairs = [(draw.top.indices.tolist(), draw.top.values.tolist()) for draw in draws if draw.top]
+            top = [
+                [list(zip(ids[row], values[row], strict=True)) for ids, values in pairs]
+                for row in range(len(counts))
+            ]
+        return cls(tokens, logprobs, counts, drafts, top)
+
+
 @dataclass
 class Sampler:
     """The sampling settings of a batch's rows as tensors `[rows]`; None where no row needs the operation."""
