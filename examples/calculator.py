@@ -18,9 +18,9 @@ from typing import Any
 from rich.console import Console
 
 from longjing import tasks
+from longjing.files import to_json, write_text
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
-from longjing.runs.files import to_json, write_text
 
 TASK: dict[str, Any] = {"name": "calculator"}
 

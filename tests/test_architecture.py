@@ -9,7 +9,8 @@ import longjing
 
 PACKAGE = Path(longjing.__file__).parent
 FLOORS = {
-    "errors": 0,
+    "errors": -1,
+    "batching": 0, "files": 0, "validation": 0,
     "model": 1, "text": 1, "sandbox": 1,
     "problems": 2,
     "verifiers": 3,

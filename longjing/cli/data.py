@@ -269,21 +269,18 @@ def _measured(
 
 def _writable(out: Path, source: Path | None) -> None:
     """What can't be written is refused before the work."""
-    from longjing.runs.files import disk_errors
+    from longjing.files import refuse_unwritable
 
     if out.suffix != ".jsonl":
         raise UserError(f"--out {out}: the file is JSON by lines, so call it something.jsonl")
     if source is not None and out.resolve() == source.resolve():
         raise UserError(f"{out} would replace what is read: choose another --out")
-    with disk_errors(out):
-        part = out.with_name(out.name + ".part")
-        part.touch()
-        part.unlink()
+    refuse_unwritable(out)
 
 
 def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Rows as JSON by lines."""
-    from longjing.runs.files import to_json, write_lines
+    from longjing.files import to_json, write_lines
 
     write_lines(out, (to_json(row) + "\n" for row in rows))
 

@@ -7,7 +7,7 @@ def describe() -> None:
 
     import torch
 
-    from longjing.model.batch_invariance import in_words
+    from longjing.model.batch_invariance_probe import describe_batch_invariance
     from longjing.model.device import choose_device
     from longjing.planning.machine import name_of
 
@@ -17,4 +17,4 @@ def describe() -> None:
     print(f"device: {choose_device()}")
     for count in sorted({1, threads}):
         torch.set_num_threads(count)
-        print(f"float32: {in_words()}")
+        print(f"float32: {describe_batch_invariance()}")

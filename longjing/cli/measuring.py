@@ -206,9 +206,9 @@ def _local(
     from functools import partial
 
     from longjing.evaluation import Local
+    from longjing.files import digest
     from longjing.model.store.checkpoint import resolve
     from longjing.planning import flops
-    from longjing.runs.files import digest
 
     engine, tokenizer = load_engine(model, device, dtype, console)
     config, weight = engine.model.config, engine.model.embed_tokens.weight
@@ -248,19 +248,14 @@ def _given(context: typer.Context) -> list[str]:
 
 def _claim(path: Path | None) -> None:
     """A result that can't be written is refused now rather than after the work; until then there is none."""
-    from longjing.runs.files import disk_errors
+    from longjing.files import refuse_unwritable
 
     if path is not None:
-        with disk_errors(path):
-            if path.is_dir():
-                raise IsADirectoryError("it is a directory")
-            part = path.with_name(path.name + ".part")
-            part.touch()
-            part.unlink()
+        refuse_unwritable(path)
 
 
 def _keep(path: Path | None, result: Any) -> None:
-    from longjing.runs.files import to_json, write_text
+    from longjing.files import to_json, write_text
 
     if path is not None:
         write_text(path, to_json(result) + "\n")

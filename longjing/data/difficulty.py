@@ -15,8 +15,8 @@ import torch
 from longjing.errors import UserError
 from longjing.evaluation.evaluate import EvalConfig
 from longjing.evaluation.model_client import ModelClient, Progress, Question
+from longjing.files import disk_errors, to_json, write_lines
 from longjing.problems.problem import Problem, verdict_of
-from longjing.runs.files import disk_errors, to_json, write_lines
 from longjing.runs.jsonl import JsonLines, read_jsonl
 from longjing.tasks.listed import ListedTask
 from longjing.tasks.rows import Row, placed_rows
@@ -135,6 +135,8 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, Rate]]:
                 for row in others
             }
             changed = [key for key in header if first.get(key) != header[key]]
+    except UserError:  # the disk's
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} holds no pass rates ({error!r}): remove it, or choose another --out"

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
+from longjing.files import disk_errors
 from longjing.generation.dialogue import Spoken
 from longjing.problems.problem import Completion
-from longjing.runs.files import disk_errors
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
 _LINE_START = b'{"base_url"'
@@ -114,7 +114,7 @@ class AnswerLog:
                 raise UserError(f"another process is writing {path}; give another --answers") from None
             try:
                 log = cls(path, base_url)
-            except ValueError as error:
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise UserError(f"{path} is no JSON by lines: {error}; choose another --answers") from error
             file.seek(0)
             last = b"\n"

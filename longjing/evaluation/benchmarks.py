@@ -15,10 +15,10 @@ from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import BenchmarkTask, Choice, Mathematics
 from longjing.evaluation.evaluate import EvalConfig
 from longjing.evaluation.sources import INSTEAD, download
-from longjing.problems.complaints import nearest
+from longjing.files import digest
 from longjing.problems.problem import Task
-from longjing.runs.files import digest
 from longjing.tasks.rows import read_rows
+from longjing.validation import nearest
 
 
 @dataclass(frozen=True)

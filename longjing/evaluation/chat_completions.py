@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from longjing.evaluation.answer_log import Reply, is_cut_off, turn_of
 from longjing.problems.problem import Completion
+from longjing.validation import explain_data
 
 _LONGEST_WAIT = 3600.0  # seconds, of what a server may ask for
 _EXCERPT = 300  # characters of a server's complaint
@@ -91,10 +92,8 @@ def read(response: bytes) -> Reply:
         if not isinstance(error, ValidationError):
             raise PassingTroubleError(f"no JSON ({error}): {excerpt(response)}") from error
         # Some servers report their troubles with status 200.
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
         raise PassingTroubleError(
-            f"no chat completion with its usage ({place}: {first['msg']}): {excerpt(response)}"
+            f"no chat completion with its usage ({explain_data(error)}): {excerpt(response)}"
         ) from error
     choice, usage = completion.choices[0], completion.usage
     reasoning, answer = choice.message.parts

@@ -16,6 +16,7 @@ from longjing.evaluation import statistics
 from longjing.evaluation.statistics import Interval, Scores
 from longjing.problems.problem import Outcome
 from longjing.text.reasoning import Parsed, parse
+from longjing.validation import explain_data
 
 # What a measurement says in numbers: properties of `Evaluation`.
 FIGURES = (
@@ -284,8 +285,7 @@ class Evaluation:
         try:
             found = TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(f"{none}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise UserError(f"{none}: {explain_data(error)}") from error
         if (
             not found.records
             or not found.samples
@@ -307,7 +307,7 @@ class Evaluation:
             return cls.from_dict(json.loads(path.read_text("utf-8")))
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-        except (ValueError, UserError) as error:
+        except ValueError as error:  # no JSON, or no evaluation
             raise UserError(f"{path}: {error}") from error
 
 

@@ -26,6 +26,7 @@ from longjing.generation.dialogue import between
 from longjing.learning.packing import Example
 from longjing.text.reasoning import ReasoningStream, parse
 from longjing.text.tokenizer import MARK, Tokenizer
+from longjing.validation import explain_data
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _TAGS = ("<think>", "</think>")
@@ -179,12 +180,7 @@ def _read(line: str, origin: str, control: re.Pattern[str]) -> Conversation:
     try:
         conversation = Conversation.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        complaint = first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            f"{origin}: {place + ': ' if place else ''}{complaint}; the form is {_FORM}"
-        ) from None
+        raise UserError(f"{origin}: {explain_data(error)}; the form is {_FORM}") from None
     for number, message in enumerate(conversation.messages):
         try:
             refuse_control(message, control, f"messages.{number}")

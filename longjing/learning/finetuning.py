@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
+from longjing.files import digest
 from longjing.generation.native.engine import Engine
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_gradients, muon
@@ -31,7 +32,6 @@ from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, resolve, save_model
 from longjing.planning import flops
 from longjing.runs import StageDirectory
-from longjing.runs.files import digest
 from longjing.text.tokenizer import Tokenizer
 
 _OPEN = 64  # rows that are looked through for room
@@ -54,10 +54,7 @@ class MeasurementSettings(BaseModel):
     @classmethod
     def _possible(cls, tasks: list[TaskSettings]) -> list[TaskSettings]:
         for task in tasks:
-            try:
-                task.make()
-            except UserError as error:
-                raise ValueError(str(error)) from None
+            task.make()
         return tasks
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from longjing import tasks
+from longjing.batching import by_length
 from longjing.evaluation import evaluate
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation
@@ -36,7 +37,6 @@ from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_grad
 from longjing.learning.rollouts import (
     Group,
     Padded,
-    by_length,
     draw_problems,
     judge_group,
     pad,
@@ -224,7 +224,8 @@ class OnPolicyTrainer(ABC):
         mask = torch.arange(int(counts.max())) < counts[:, None]
         per_token = token_weights(mask, self.preset.aggregation, self.settings.max_tokens)[:, 0]
         statistics, done = None, 0
-        for batch in by_length(generations, self.settings.micro_tokens):
+        sizes = [len(generation.prompt) + len(generation.tokens) for generation in generations]
+        for batch in by_length(sizes, self.settings.micro_tokens):
             padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.device)
             weights = per_token[batch].to(self.device)[:, None]
             loss = self._loss([lessons[row] for row in batch], padded, weights)
@@ -263,7 +264,7 @@ class OnPolicyTrainer(ABC):
         """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
         positions = torch.arange(padded.tokens.shape[1], device=self.device).expand_as(padded.tokens)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            context = model.context(positions, replay=padded.routes, exact=True)
+            context = model.context(positions, replay=padded.routes, batch_invariant=True)
             hidden = model.hidden(padded.tokens, context)
             logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
         return logits

@@ -26,6 +26,7 @@ from longjing.tasks.rows import Row, placed_rows
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
+from longjing.validation import explain_data
 
 Judges = Literal["answer", "everything"]
 
@@ -108,7 +109,7 @@ def _read(row: Row, origin: str, control: re.Pattern[str]) -> Preference | None:
             return Preference(prompt, (chosen, rejected), origin=origin) if prompt == other else None
         labelled = _Labelled.model_validate(row)
     except ValidationError as error:
-        raise ValueError(_complaint(error)) from None
+        raise ValueError(explain_data(error)) from None
     name = "completion" if labelled.messages is None else "messages"
     whole = labelled.completion if labelled.messages is None else labelled.messages
     if whole is None:
@@ -117,14 +118,6 @@ def _read(row: Row, origin: str, control: re.Pattern[str]) -> Preference | None:
         )
     prompt, text = _conversation(labelled.prompt, whole, name, control)
     return Preference(prompt, (text,), labelled.label, origin=origin)
-
-
-def _complaint(error: ValidationError) -> str:
-    """What is wrong, and where: of the forms that a side may have, in the one that it comes nearest to."""
-    detail = max(error.errors(), key=lambda detail: len(detail["loc"]))
-    place = ".".join(str(part) for part in detail["loc"] if part != "str" and "[" not in str(part))
-    complaint = detail["msg"].removeprefix("Value error, ")
-    return f"{place}: {complaint}" if place else complaint
 
 
 def _conversation(

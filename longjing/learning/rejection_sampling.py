@@ -97,11 +97,8 @@ class RejectionSamplingSettings(BaseModel):
     def _possible(cls, task: TaskSettings | list[TaskSettings]) -> TaskSettings | list[TaskSettings]:
         if not task:
             raise ValueError("there is no task to draw problems from")
-        try:
-            for one in _listed(task):
-                one.make()
-        except UserError as error:
-            raise ValueError(str(error)) from None
+        for one in _listed(task):
+            one.make()
         return task
 
     @field_validator("others")

@@ -20,8 +20,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
+from longjing.batching import by_length
 from longjing.errors import UserError
 from longjing.evaluation.statistics import pass_at_1
+from longjing.files import digest, write_text
 from longjing.learning.objectives import pairwise_loss, pointwise_loss
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
@@ -32,7 +34,6 @@ from longjing.planning import flops
 from longjing.problems.preference import Text
 from longjing.problems.problem import Completion
 from longjing.runs import StageDirectory
-from longjing.runs.files import digest, write_text
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.corpus.preferences import GeneratedSettings
@@ -162,13 +163,8 @@ def steps_per_epoch(settings: RewardModelingSettings, count: int) -> int:
 
 def microbatches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
     """The examples cut into parts of similar lengths, each of at most `budget` tokens with its padding."""
-    parts: list[list[Example]] = []
-    for example in sorted(examples, key=lambda example: -example.longest):
-        if parts and (len(parts[-1]) + 1) * len(example.texts) * parts[-1][0].longest <= budget:
-            parts[-1].append(example)
-        else:
-            parts.append([example])
-    return parts
+    sizes = [len(example.texts) * example.longest for example in examples]
+    return [[examples[index] for index in batch] for batch in by_length(sizes, budget)]
 
 
 def losses_and_margins(
@@ -401,12 +397,9 @@ class PreferenceReward:
             encode(self.tokenizer, prompt, Text(completion.reasoning, completion.answer), self.judges)
             for completion in completions
         ]
-        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         rewards = [0.0] * len(texts)
-        while order:
-            count = max(1, self._micro_tokens // len(texts[order[0]]))
-            part, order = order[:count], order[count:]
-            scores = self.model.score([texts[place] for place in part])
-            for place, reward in zip(part, scores.sigmoid().tolist(), strict=True):
-                rewards[place] = reward
+        for batch in by_length([len(text) for text in texts], self._micro_tokens):
+            scores = self.model.score([texts[index] for index in batch])
+            for index, reward in zip(batch, scores.sigmoid().tolist(), strict=True):
+                rewards[index] = reward
         return rewards

@@ -156,15 +156,3 @@ def pad(generations: Sequence[Generation], pad_token: int, device: torch.device)
         if routes is not None and generation.routes is not None:
             routes[row, : end - 1] = generation.routes
     return Padded(tokens.to(device), sampled.to(device), old.to(device), routes)
-
-
-def by_length(generations: Sequence[Generation], budget: int) -> list[list[int]]:
-    """Indices cut into microbatches of similar lengths, each of at most `budget` tokens with its padding."""
-    lengths = [len(g.prompt) + len(g.tokens) for g in generations]
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches

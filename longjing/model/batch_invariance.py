@@ -1,86 +1,111 @@
-"""Whether this machine's products give a row the same bits however many rows are with it.
+"""Arithmetic that gives a token the same bits whatever is computed beside it, in float32 on one thread of a CPU.
 
-That is a property of a BLAS on a processor, not of this code: most libraries choose a kernel by the number of rows,
-and two kernels may add up in another order. Where products are row-invariant, `Decoder.context(exact=True)` makes a
-token's results independent of its batch; where they aren't, they differ by rounding. So it is measured.
+Two things depend on the batch elsewhere, and are held fixed here:
+
+- The kernel of a product. With few rows a BLAS takes another one, which rounds differently. So few rows get more
+  (`pad_rows`), and what comes of those is dropped (`unpad`).
+- The order of a sum. `batch_invariant_attention` writes the scores out and sums in pieces of one size, so that neither
+  masked columns nor the length of the pass move a cut.
+
+Whether a processor's products then really treat rows alike is measured: see `batch_invariance_probe.py`.
 """
-
-from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from longjing.model.config import ModelConfig
-from longjing.model.decoder import Decoder
-
-_LENGTH = 140  # tokens: more than attention takes in one part
-_SHAPES = ((1, 1), (1, 2), (3, 5), (15, 1), (17, 1), (2, 33), (1, 129))  # of rows and tokens
-_DECODED = (1, 2, 15, 31, 33, 127, 128, 129, 139)  # places
-_LATENT = ModelConfig(
-    "deepseek_v3", vocab_size=256, hidden_size=128, intermediate_size=384, num_hidden_layers=2,
-    num_attention_heads=4, num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16,
-    v_head_dim=32, first_k_dense_replace=1, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
-    moe_intermediate_size=96,
-)  # fmt: skip
-_DENSE = ModelConfig("qwen2", 512, 384, 1536, 2, 8, 2, head_dim=64, attention_bias=True)
+# With fewer rows than this a CPU may multiply by another kernel: a token's result would depend on how many others are
+# with it. The longer the rows, the sooner it does so.
+MIN_ROWS = 16
+# In attention: the longest sum that BLAS takes from the first to the last, and the smallest products that it takes so.
+KEY_CHUNK, MIN_KEYS, MIN_QUERIES = 128, 32, 2
 
 
-class _Entries:
-    """A cache for one text."""
-
-    def __init__(self) -> None:
-        self._layers: dict[int, Tensor] = {}
-
-    def update(self, layer: int, entries: Tensor) -> Tensor:
-        before = self._layers.get(layer)
-        self._layers[layer] = entries if before is None else torch.cat((before, entries), dim=1)
-        return self._layers[layer]
+def missing_rows(rows: int) -> int:
+    """How many rows a product of `rows` rows lacks to be rounded like one of many; of none, there's nothing to pad."""
+    return max(0, MIN_ROWS - rows) if rows else 0
 
 
-@torch.inference_mode()
-def is_batch_invariant(model: Decoder) -> bool:
-    """Whether, with the present number of threads, tokens get the same bits alone, in a crowd, and decoded one by one:
-    tried with the model on a text of its own vocabulary. Leaves the model as it is."""
-    generator = torch.Generator().manual_seed(0)
-    device = model.embed_tokens.weight.device
-    tokens = torch.randint(model.config.vocab_size, (17, _LENGTH), generator=generator).to(device)
-    positions = torch.arange(_LENGTH, device=device).expand_as(tokens)
+def pad_rows(x: Tensor, padding: int, dim: int = 0) -> Tensor:
+    """`x` with the last row of dimension `dim` repeated `padding` times.
 
-    def logits(rows: int, length: int) -> Tensor:
-        context = model.context(positions[:rows, :length], exact=True)
-        return model.head(model.hidden(tokens[:rows, :length], context), context)
-
-    whole = logits(17, _LENGTH)
-    if not all(torch.equal(logits(*shape), whole[: shape[0], : shape[1]]) for shape in _SHAPES):
-        return False
-    for place in _DECODED:
-        entries = _Entries()
-        model.hidden(tokens[:1, :place], model.context(positions[:1, :place], cache=entries, exact=True))
-        one, sees = slice(place, place + 1), torch.ones(1, 1, 1, place + 1, dtype=torch.bool, device=device)
-        context = model.context(positions[:1, one], sees, entries, reads_cache=True, exact=True)
-        if not torch.equal(model.head(model.hidden(tokens[:1, one], context), context), whole[:1, one]):
-            return False
-    return True
+    A copy of a token takes the way that the token takes, through the same experts: it costs little, and is finite.
+    """
+    if not padding:
+        return x
+    last = x.narrow(dim, x.shape[dim] - 1, 1)
+    shape = list(x.shape)
+    shape[dim] = padding
+    return torch.cat((x, last.expand(shape)), dim=dim)
 
 
-def products_are_batch_invariant() -> bool:
-    """`is_batch_invariant` of two small networks, one with latent attention and experts, one dense: what this machine
-    offers with the present number of threads. Takes a fraction of a second, once."""
-    return _measured(torch.get_num_threads())
+def unpad(x: Tensor, padding: int, dim: int = 0) -> Tensor:
+    """`x` without the last `padding` rows of dimension `dim`: the inverse of `pad_rows`."""
+    return x.narrow(dim, 0, x.shape[dim] - padding) if padding else x
 
 
-@cache
-def _measured(threads: int) -> bool:
-    return all(is_batch_invariant(Decoder(config).initialise(0).eval()) for config in (_LATENT, _DENSE))
+def batch_invariant_sigmoid(x: Tensor) -> Tensor:
+    """The sigmoid of float32 `x`. On a CPU, the last few numbers of a tensor go through another function, which
+    rounds differently; in float64 the two agree in all digits that are kept."""
+    return x.double().sigmoid().float() if x.device.type == "cpu" else x.sigmoid()
 
 
-def in_words() -> str:
-    """What `products_are_batch_invariant` found, for people."""
-    threads = torch.get_num_threads()
-    where = "on one thread" if threads == 1 else f"on {threads} threads"
-    if products_are_batch_invariant():
-        return f"{where} a token's bits don't depend on what is computed beside it (tried with two small networks)"
-    return (
-        f"{where} a token's bits depend on what is computed beside it, as far as rounding goes: this machine's matrix "
-        "products add up in another order where rows are few"
-    )
+def batch_invariant_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, causal: bool
+) -> Tensor:
+    """Attention with the scores written out: q `[B, L, H, D]`, k `[B, T, K, D]`, v `[B, T, K, V]` -> `[B, L, H, V]`.
+
+    `mask` `[B or 1, 1, L, T]` is added to the scores: 0 or -inf. K divides H: groups of heads share a key. With
+    `causal`, a text looks only at itself (L = T), and is taken in pieces, each with what precedes its end: the
+    rest is masked.
+    """
+    (batch, length, heads, _), groups = q.shape, k.shape[2]
+    q = (q * scale).unflatten(2, (groups, heads // groups)).transpose(1, 2)
+    k, v, mask = k.transpose(1, 2), v.transpose(1, 2), mask.expand(batch, groups, -1, -1)
+    # What a cache holds is no batch of matrices at even distances: either its rows are, or the heads of a row.
+    axis = 0 if batch <= groups else 1
+    outputs = []
+    for queries, keys, values, masks in zip(*(x.unbind(axis) for x in (q, k, v, mask)), strict=True):
+        if not causal:
+            outputs.append(_attend(queries, keys, values, masks))
+            continue
+        pieces = []
+        for start in range(0, length, KEY_CHUNK):
+            end = min(start + KEY_CHUNK, length)
+            pieces.append(
+                _attend(queries[:, start:end], keys[:, :end], values[:, :end], masks[:, start:end, :end])
+            )
+        outputs.append(torch.cat(pieces, dim=1))
+    return torch.stack(outputs, axis).transpose(1, 2).flatten(2, 3)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Scaled queries q `[N, L, G, D]` over keys k `[N, T, D]` and values v `[N, T, V]`, mask `[N, L, T]`
+    -> `[N, L, G, V]`.
+
+    Each number has to be one sum of fused products, from the first to the last: then masked columns change
+    nothing. BLAS adds up so, but for sums longer than `KEY_CHUNK`, for the smallest products and for few rows of
+    long queries. The first are cut, the second padded, and the last turned round.
+    """
+    (_, length, heads, width), columns = q.shape, k.shape[1]
+    q = q.flatten(1, 2)
+    rows = q.shape[1]
+    if rows < MIN_QUERIES:
+        q = q.expand(-1, MIN_QUERIES, -1)
+    if (missing := MIN_KEYS - columns) > 0:
+        k, mask = F.pad(k, (0, 0, 0, missing)), F.pad(mask, (0, missing), value=float("-inf"))
+        v = F.pad(v, (0, 0, 0, missing))
+    scores = torch.bmm(q, k.mT) if width <= 16 * q.shape[1] else torch.bmm(k, q.mT).mT
+    scores = (scores.unflatten(1, (length, -1)) + mask[:, :, None]).flatten(1, 2)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+    size = (
+        KEY_CHUNK if q.device.type == "cpu" else v.shape[1]
+    )  # elsewhere nothing is promised, and one sum is faster
+    total: Tensor | None = None
+    for weight, value in zip(weights.split(size, dim=2), v.split(size, dim=1), strict=True):
+        if (missing := MIN_KEYS - value.shape[1]) > 0:
+            weight, value = F.pad(weight, (0, missing)), F.pad(value, (0, 0, 0, missing))
+        product = torch.bmm(weight, value)
+        total = product if total is None else total + product
+    assert total is not None
+    return total[:, :rows].unflatten(1, (length, heads))

@@ -5,55 +5,17 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from longjing.model.batch_invariance import missing_rows, pad_rows, unpad
 from longjing.model.config import ModelConfig
-from longjing.model.documents import Documents
-from longjing.model.layers.attention import Cache, Context, GroupedQueryAttention, LatentAttention, RMSNorm
-from longjing.model.layers.moe import FEWEST_ROWS, MLP, Experts, MixtureOfExperts, Router
+from longjing.model.layers.block import Block
+from longjing.model.layers.context import Cache, Context
+from longjing.model.layers.moe import Experts
+from longjing.model.layers.mtp import MultiTokenPrediction
+from longjing.model.layers.norm import RMSNorm
+from longjing.model.layers.packed_attention import PackedSegments
 from longjing.model.layers.rope import inverse_frequencies
-
-
-class Block(nn.Module):
-    """One layer: attention and a feed-forward part, each behind a norm and added to its input."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        hidden, eps = config.hidden_size, config.rms_norm_eps
-        attention = LatentAttention if config.is_latent else GroupedQueryAttention
-        self.input_layernorm = RMSNorm(hidden, eps=eps)
-        self.self_attn = attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(hidden, eps=eps)
-        self.mlp = (
-            MixtureOfExperts(config)
-            if config.has_experts(layer)
-            else MLP(hidden, config.intermediate_size, config.mlp_bias)
-        )
-
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        """`x` `[batch, length, hidden]` -> the same shape."""
-        x = x + self.self_attn(self.input_layernorm(x), context)
-        return x + self.mlp(self.post_attention_layernorm(x), context)
-
-
-class NextToken(nn.Module):
-    """A multi-token prediction module (DeepSeek-V3, section 2.2): from the hidden state at position i and
-    the token at i + 1 it makes the hidden state that predicts the token at i + 2. Embeddings and head are
-    the decoder's own."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        hidden, eps = config.hidden_size, config.rms_norm_eps
-        self.enorm = RMSNorm(hidden, eps=eps)
-        self.hnorm = RMSNorm(hidden, eps=eps)
-        self.eh_proj = nn.Linear(2 * hidden, hidden, bias=False)
-        self.block = Block(config, layer)
-        self.norm = RMSNorm(hidden, eps=eps)
-
-    def forward(self, embedded: Tensor, hidden: Tensor, context: Context) -> Tensor:
-        """`embedded` (the next tokens) and `hidden`, both `[batch, length, hidden]` -> the same shape, normed."""
-        x = self.eh_proj(torch.cat((self.enorm(embedded), self.hnorm(hidden)), dim=-1))
-        return self.norm(self.block(x, context))
+from longjing.model.layers.router import Router
 
 
 class Decoder(nn.Module):
@@ -75,7 +37,7 @@ class Decoder(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
         self.mtp = nn.ModuleList(
-            NextToken(config, config.num_hidden_layers + depth)
+            MultiTokenPrediction(config, config.num_hidden_layers + depth)
             for depth in range(config.num_nextn_predict_layers)
         )
         frequencies, self.rope_magnitude = inverse_frequencies(config)
@@ -105,61 +67,68 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         reads_cache: bool = False,
         replay: Tensor | None = None,
-        exact: bool = False,
+        batch_invariant: bool = False,
         segments: Tensor | None = None,
     ) -> Context:
         """What the blocks need to know of this pass; `positions` `[batch, length]`, the rest as in `Context`.
 
-        `segments` `[batch, length]` packs several documents in a row: tokens see only their own segment.
+        `segments` `[batch, length]` packs several texts in a row: tokens see only their own segment.
 
-        `exact` asks for the results of decoding the same tokens one by one, in whatever batch, bit for bit where the
-        machine's products allow it (`invariance.batch_invariant`), at the price of writing out the scores and of
-        filling few rows up. It is meant for float32 on the CPU; elsewhere it changes nothing.
+        `batch_invariant` asks for the results of decoding the same tokens one by one, in whatever batch, bit for bit
+        where the machine's products allow it (`batch_invariance_probe.is_batch_invariant`), at the price of writing
+        out the scores and of padding few rows. It is meant for float32 on the CPU; elsewhere it changes nothing.
         """
-        weight = self.embed_tokens.weight
-        dtype = weight.dtype
-        plain = dtype == torch.float32 and weight.device.type == "cpu"
-        exact = exact and plain
-        in_parts = exact or (reads_cache and (plain or self.config.is_latent))
-        if not self.config.is_latent and torch.is_autocast_enabled(positions.device.type):
-            in_parts = False
-        if in_parts and segments is not None:
-            raise ValueError("packed rows are read at once and not exactly: decoding has no segments")
-        if mask is None and in_parts:
-            length = positions.shape[1]
-            mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=positions.device).tril()
-        if mask is not None and (reads_cache or in_parts):  # as numbers, once for all layers
-            mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-        documents = None if segments is None else Documents.of(segments)
+        dtype, device = self.embed_tokens.weight.dtype, positions.device
         rows, length = positions.shape
-        filled = max(0, -(-FEWEST_ROWS // rows) - length) if exact and in_parts else 0
-        positions = torch.cat((positions, positions[:, -1:].expand(-1, filled)), dim=1)
-        angles = positions[..., None, None].float() * self.inverse_frequencies
-        cos, sin = angles.cos() * self.rope_magnitude, angles.sin() * self.rope_magnitude
+        can_be_invariant = dtype == torch.float32 and self.embed_tokens.weight.device.type == "cpu"
+        batch_invariant = batch_invariant and can_be_invariant
+        # Decoding absorbs latent attention everywhere; grouped-query attention goes by fused kernels on a GPU.
+        eager = batch_invariant or (reads_cache and (can_be_invariant or self.config.is_latent))
+        if not self.config.is_latent and torch.is_autocast_enabled(device.type):
+            eager = False
+        if eager and segments is not None:
+            raise ValueError("packed rows are read at once and not exactly: decoding has no segments")
+        if mask is None and eager:
+            mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
+        if mask is not None and (reads_cache or eager):  # as numbers, once for all layers
+            mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+        # Every row gets as many tokens more as make enough of them in all.
+        padding = -(-missing_rows(rows * length) // rows) if batch_invariant and eager else 0
+        angles = pad_rows(positions, padding, dim=1)[..., None, None].float() * self.inverse_frequencies
         return Context(
-            cos.to(dtype), sin.to(dtype), mask, documents, cache, reads_cache, in_parts, exact, filled, replay
+            cos=(angles.cos() * self.rope_magnitude).to(dtype),
+            sin=(angles.sin() * self.rope_magnitude).to(dtype),
+            mask=mask,
+            packed=None if segments is None else PackedSegments.of(segments),
+            cache=cache,
+            reads_cache=reads_cache,
+            eager_attention=eager,
+            batch_invariant=batch_invariant,
+            padding=padding,
+            replay=replay,
         )
 
     def hidden(self, tokens: Tensor, context: Context) -> Tensor:
         """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""
-        x = context.fill(self.embed_tokens(tokens))
+        x = context.pad_rows(self.embed_tokens(tokens))
         for layer in self.layers:
             x = layer(x, context)
-        return context.cut(self.norm(x))
+        return context.unpad(self.norm(x))
 
     def head(self, hidden: Tensor, context: Context | None = None) -> Tensor:
         """Logits `[..., vocabulary]` of hidden states `[..., hidden]`, the decoder's or an MTP module's. `context`: the
         one that they were made with, if its `batch_invariant` has to hold for the logits too."""
         rows = hidden.shape[:-1].numel()
-        if context is None or not context.batch_invariant or rows >= FEWEST_ROWS:
+        padding = missing_rows(rows) if context is not None and context.batch_invariant else 0
+        if not padding:
             return self.lm_head(hidden)
-        few = F.pad(hidden.reshape(rows, -1), (0, 0, 0, FEWEST_ROWS - rows))
-        return self.lm_head(few)[:rows].view(*hidden.shape[:-1], -1)
+        padded = pad_rows(hidden.reshape(rows, -1), padding)
+        return unpad(self.lm_head(padded), padding).view(*hidden.shape[:-1], -1)
 
     def next_hidden(self, depth: int, next_tokens: Tensor, hidden: Tensor, context: Context) -> Tensor:
         """The MTP module at `depth` (0-based): `hidden` of positions i with the tokens that follow each."""
-        embedded = context.fill(self.embed_tokens(next_tokens))
-        return context.cut(self.mtp[depth](embedded, context.fill(hidden), context))
+        embedded = context.pad_rows(self.embed_tokens(next_tokens))
+        return context.unpad(self.mtp[depth](embedded, context.pad_rows(hidden), context))
 
     def forward(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from longjing.errors import UserError
-from longjing.problems.complaints import complaint, nearest
+from longjing.validation import explain_settings, nearest
 
 PLUGINS = ("longjing.toys",)  # modules that register tasks when they are imported
 
@@ -46,4 +46,4 @@ def task_settings(name: str, settings_type: type[Any], settings: Mapping[str, An
     try:
         return settings_type(**settings)
     except ValidationError as error:
-        raise UserError(f"task {name!r}: {complaint(error, settings_type)}") from None
+        raise UserError(f"task {name!r}: {explain_settings(error, settings_type)}") from None

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longjing import tasks
+from longjing.files import digest, write_text
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import SHIPPED, shipped
 from longjing.planning.bill import duration, quantity
@@ -21,7 +22,6 @@ from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
 from longjing.runs.figures import unjudged
-from longjing.runs.files import digest, write_text
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
 _ABOUT = "A model that Longjing made."

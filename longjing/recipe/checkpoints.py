@@ -11,6 +11,7 @@ import torch
 
 from longjing.errors import UserError
 from longjing.evaluation import Evaluation, Record, evaluate
+from longjing.files import to_json
 from longjing.generation.native import Engine
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
@@ -19,7 +20,6 @@ from longjing.recipe.schema import MeasureSettings
 from longjing.runs import RunDirectory
 from longjing.runs.directory import differences
 from longjing.runs.figures import unjudged
-from longjing.runs.files import to_json
 from longjing.runs.jsonl import Row
 from longjing.tasks import Task
 from longjing.text.tokenizer import Tokenizer

@@ -8,10 +8,10 @@ from longjing.errors import UserError
 from longjing.model.device import choose_dtype
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.recipe.card import write_card
-from longjing.recipe.spelling import nearest_or_known
 from longjing.recipe.stages import MODEL, makes
 from longjing.runs import RunDirectory
 from longjing.text.tokenizer import Tokenizer
+from longjing.validation import did_you_mean_or_known
 
 
 def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: str) -> None:
@@ -26,7 +26,7 @@ def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: s
     name = stage or recipe.get("final") or makers[-1]
     if name not in makers:
         raise UserError(
-            f"{run.path} has no stage {name!r} that makes a model{nearest_or_known(name, makers)}"
+            f"{run.path} has no stage {name!r} that makes a model{did_you_mean_or_known(name, makers)}"
         )
     source = run.stage(name)
     if source.result is None:

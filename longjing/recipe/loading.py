@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from longjing.errors import UserError
 from longjing.model.store.checkpoint import shipped
 from longjing.recipe.schema import Recipe
-from longjing.recipe.spelling import nearest, nearest_or_known
 from longjing.recipe.stages import KINDS, MODEL, one, references
 from longjing.recipe.yaml_document import RecipeDocument, parse_value
+from longjing.validation import did_you_mean, did_you_mean_or_known, reason
 
 _RECIPES = Path(str(resources.files("longjing.recipe") / "recipes"))
 
@@ -100,7 +100,7 @@ def _reduced(recipe: Recipe, only: Sequence[str]) -> Recipe:
     names = [stage.name for stage in recipe.stages]
     for name in only:
         if name not in names:
-            raise UserError(f"--only {name}: no stage is called so{nearest_or_known(name, names)}")
+            raise UserError(f"--only {name}: no stage is called so{did_you_mean_or_known(name, names)}")
     stages = [stage for stage in recipe.stages if stage.name in only]
     for stage in stages:
         for reference in references(stage.model_dump()):
@@ -134,7 +134,7 @@ def _find(name_or_path: str | Path) -> Path:
     if (own := _RECIPES / f"{name_or_path}.yaml").is_file():
         return own
     raise UserError(
-        f"no recipe {str(name_or_path)!r}{nearest(str(name_or_path), names())}: no such file, "
+        f"no recipe {str(name_or_path)!r}{did_you_mean(str(name_or_path), names())}: no such file, "
         f"and the recipes of the package are: {', '.join(names())}"
     )
 
@@ -182,17 +182,17 @@ def _complaint(location: tuple[str | int, ...], detail: Any, data: Any) -> str:
     kind = detail["type"]
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _fields(data, location)
-        return f"there is no setting `{key}`{nearest_or_known(key, known) if known else ''}"
+        return f"there is no setting `{key}`{did_you_mean_or_known(key, known) if known else ''}"
     if kind == "missing":
         return f"the setting `{key}` is missing"
     if kind == "union_tag_not_found":
         return f"a stage needs its `kind`: {' or '.join(KINDS)}"
     if kind == "union_tag_invalid":
         tag = detail["ctx"]["tag"]
-        return f"there is no stage of the kind `{tag}`{nearest_or_known(tag, list(KINDS))}"
+        return f"there is no stage of the kind `{tag}`{did_you_mean_or_known(tag, list(KINDS))}"
     if kind == "value_error":
-        return str(detail["msg"]).removeprefix("Value error, ")
-    message = detail["msg"]
+        return reason(detail)
+    message = reason(detail)
     return f"`{key}` is {detail['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
@@ -244,6 +244,6 @@ def _paths(origin: str, first: str, rest: list[str], recipe: Recipe) -> list[tup
         raise UserError(f"{origin}: stages of several kinds have the setting `{first}`; say {choices}")
     if not having:
         settings = [name for stage in recipe.stages for name in type(stage).model_fields]
-        near = nearest(first, [*Recipe.model_fields, *stages, *settings])
+        near = did_you_mean(first, [*Recipe.model_fields, *stages, *settings])
         raise UserError(f"{origin}: the recipe {recipe.name} has no setting `{first}`{near}")
     return [("stages", stages[stage.name], first, *rest) for stage in having]

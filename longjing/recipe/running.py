@@ -20,7 +20,7 @@ from longjing.learning.pretraining import pretrain
 from longjing.learning.reinforcement import reinforce
 from longjing.learning.rejection_sampling import curate
 from longjing.learning.reward_modeling import train_reward_model
-from longjing.model.batch_invariance import products_are_batch_invariant
+from longjing.model.batch_invariance_probe import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
 from longjing.model.store.checkpoint import SHIPPED, resolve
 from longjing.planning.bill import Bill, Prices
@@ -86,7 +86,7 @@ def _reread(old: dict[str, Any]) -> dict[str, Any]:
     """A run's recipe as today's version would resolve it; as it is where that can't."""
     try:
         return Recipe.model_validate(old).to_dict()
-    except (ValidationError, UserError):
+    except ValidationError:
         return old
 
 

@@ -21,9 +21,9 @@ from longjing.evaluation.result import FIGURES
 from longjing.model.device import choose_device, choose_dtype
 from longjing.planning.bill import Prices
 from longjing.recipe.gates import Gate, listed
-from longjing.recipe.spelling import nearest, nearest_or_known
-from longjing.recipe.stages import MODEL, AnyStage, makes, one, references, refusals
+from longjing.recipe.stages import MODEL, AnyStage, makes, one, references
 from longjing.tasks import Task
+from longjing.validation import did_you_mean, did_you_mean_or_known
 
 # What a gate on a task may ask for; nobody states a price, so nothing costs money.
 MEASURED = [figure for figure in FIGURES if not figure.startswith("money")]
@@ -68,13 +68,12 @@ class MeasureSettings(BaseModel):
     def _tasks_exist(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """With the digests of what is in files, as in `TaskSettings`."""
         found = {}
-        with refusals():
-            for label, settings in given.items():
-                with_digest = tasks.with_digest({"name": label} | settings)
-                tasks.get(**with_digest)
-                found[label] = {
-                    key: with_digest[key] for key in with_digest if key != "name" or "name" in settings
-                }
+        for label, settings in given.items():
+            with_digest = tasks.with_digest({"name": label} | settings)
+            tasks.get(**with_digest)
+            found[label] = {
+                key: with_digest[key] for key in with_digest if key != "name" or "name" in settings
+            }
         return found
 
     def task(self, label: str) -> Task:
@@ -115,7 +114,7 @@ class Recipe(BaseModel):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice!r}; give each its own name")
         if self.final is not None and self.final not in names:
-            near = nearest_or_known(self.final, names)
+            near = did_you_mean_or_known(self.final, names)
             raise _refusal(("final",), f"`final` is {self.final!r}, and no stage is{near}")
         made = {stage.name: makes(stage.kind) for stage in self.stages}
         if self.final is not None and made[self.final] != MODEL:
@@ -124,7 +123,9 @@ class Recipe(BaseModel):
             )
         for name in self.quick:
             if name not in (*names, "measure"):
-                raise ValueError(f"`quick` changes {name!r}, and no stage is called so{nearest(name, names)}")
+                raise ValueError(
+                    f"`quick` changes {name!r}, and no stage is called so{did_you_mean(name, names)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -144,15 +145,15 @@ class Recipe(BaseModel):
         if (task := gate.task) is None:
             if gate.metric in (figures := stage.figures):
                 return None
-            near = nearest_or_known(gate.metric, figures)
+            near = did_you_mean_or_known(gate.metric, figures)
             return "metric", f"`{gate.metric}` without a task, and the stage logs no such figure{near}"
         table = [] if self.measure is None or makes(stage.kind) != MODEL else list(self.measure.tasks)
         if task not in (known := table + stage.measured):
-            near = nearest_or_known(task, known) if known else ""
+            near = did_you_mean_or_known(task, known) if known else ""
             return "task", f"the task {task!r}, on which nothing is measured{near}"
         metrics = [*MEASURED, "language"] if task in table else [*MEASURED]
         if gate.metric not in metrics:
-            near = nearest_or_known(gate.metric, metrics)
+            near = did_you_mean_or_known(gate.metric, metrics)
             return "metric", f"`{gate.metric}` on {task}, which isn't measured{near}"
         if gate.rise_at_least is not None and task in table and not isinstance(stage.model, str):
             reason = "a rise, and the stage begins with no model; ask for `at_least` or `at_most`"

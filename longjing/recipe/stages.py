@@ -5,15 +5,13 @@ the name of an earlier stage may stand in place of a path.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
 from longjing import tasks
-from longjing.errors import UserError
 from longjing.learning.distillation import DistillationSettings
 from longjing.learning.finetuning import FinetuningSettings
 from longjing.learning.policy import TaskSettings
@@ -24,8 +22,8 @@ from longjing.learning.reward_modeling import RewardModelingSettings
 from longjing.model.config import ModelConfig
 from longjing.problems.problem import max_turns
 from longjing.recipe.gates import Gates
-from longjing.recipe.spelling import nearest, nearest_or_known
 from longjing.toys import corpus
+from longjing.validation import did_you_mean, did_you_mean_or_known
 
 MODEL, DATA, REWARD_MODEL = "model", "data", "reward model"
 PREFERENCES = "preference data"  # which no stage makes
@@ -66,8 +64,7 @@ class Stage(BaseModel):
     @classmethod
     def _task_exists(cls, task: Any) -> Any:
         if isinstance(task, TaskSettings):
-            with refusals():
-                task.make()
+            task.make()
         return task
 
 
@@ -83,12 +80,11 @@ class Pretrain(Stage, PretrainingSettings):
     @field_validator("model")
     @classmethod
     def _network(cls, model: dict[str, Any]) -> dict[str, Any]:
-        with refusals():
-            config = ModelConfig.from_dict(model | {"vocab_size": 512, "max_position_embeddings": 512})
+        config = ModelConfig.from_dict(model | {"vocab_size": 512, "max_position_embeddings": 512})
         known = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
         for name in model:
             if name not in known:
-                raise ValueError(f"a network has no `{name}`{nearest(name, known)}")
+                raise ValueError(f"a network has no `{name}`{did_you_mean(name, known)}")
         return model
 
     @field_validator("corpus")
@@ -96,7 +92,9 @@ class Pretrain(Stage, PretrainingSettings):
     def _documents(cls, shares: dict[str, float]) -> dict[str, float]:
         for kind, share in shares.items():
             if kind not in corpus.KINDS:
-                raise ValueError(f"there are no documents `{kind}`{nearest_or_known(kind, corpus.KINDS)}")
+                raise ValueError(
+                    f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.KINDS)}"
+                )
             if share < 0:
                 raise ValueError(f"the share of `{kind}` is negative")
         if not any(shares.values()):
@@ -106,10 +104,9 @@ class Pretrain(Stage, PretrainingSettings):
     @field_validator("tasks")
     @classmethod
     def _settings_of_tasks(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        with refusals():
-            for name, options in settings.items():
-                for level in corpus.levels(options):
-                    tasks.get(name, **level)
+        for name, options in settings.items():
+            for level in corpus.levels(options):
+                tasks.get(name, **level)
         return settings
 
 
@@ -185,15 +182,6 @@ class Distill(Stage, DistillationSettings):
 
 def _policy_figures(task: TaskSettings) -> tuple[str, ...]:
     return (*_POLICY, "turns") if max_turns(task.make()) > 1 else _POLICY
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Pass on what another part refuses, so that it is reported with its line."""
-    try:
-        yield
-    except UserError as error:
-        raise ValueError(str(error)) from None
 
 
 AnyStage = Pretrain | Sample | Finetune | RewardModel | Reinforce | Distill

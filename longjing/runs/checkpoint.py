@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longjing.errors import UserError
-from longjing.runs.files import disk_errors, sync
+from longjing.files import disk_errors, replacing, sync
 
 _KEPT = 2
 
@@ -27,17 +27,12 @@ def save(directory: Path, step: int, tensors: dict[str, Tensor], facts: dict[str
 
     Raises UserError if the disk refuses; the states saved before are then still whole.
     """
-    path, part = directory / f"step-{step:08d}.safetensors", directory / "part"
+    path = directory / f"step-{step:08d}.safetensors"
     metadata = {"facts": json.dumps({**facts, "step": step})}
     with disk_errors(path):
         directory.mkdir(exist_ok=True)
-        try:
+        with replacing(path) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
-            sync(part)
-        except (OSError, SafetensorError):
-            part.unlink(missing_ok=True)  # give back the space of a file that will never be whole
-            raise
-        part.replace(path)
         sync(directory)
         kept = _saved(directory)[:_KEPT]
         for other in directory.iterdir():

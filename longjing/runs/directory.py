@@ -30,8 +30,8 @@ import yaml
 from torch import Tensor
 
 from longjing.errors import UserError
+from longjing.files import disk_errors, sync, to_json, write_text
 from longjing.runs import checkpoint
-from longjing.runs.files import disk_errors, sync, to_json, write_text
 from longjing.runs.jsonl import JsonLines, Row
 
 _SLACK = 64 * 2**20  # bytes to leave free for logs and the report

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from longjing.runs.files import disk_errors, sync, to_json, write_text
+from longjing.files import disk_errors, sync, to_json, write_text
 
 Row = dict[str, Any]
 

@@ -36,6 +36,7 @@ from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
 from longjing.serving.service import Served, Service
 from longjing.serving.worker import Job, ResponseStream
+from longjing.validation import reason
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,7 @@ def _explain_errors(app: FastAPI, rules: ApiConfig) -> None:
         )  # of several forms the one that is nearest
         place = [str(part)[:64] for part in first["loc"][1:]]
         place = [part for part in place if part.isidentifier() or part.isdigit()] or place[:1]
-        text = first["msg"].removeprefix("Value error, ")
+        text = reason(first)
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, Misplaced):
             place, text = [*place, cause.field], cause.text

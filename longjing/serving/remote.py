@@ -47,6 +47,8 @@ async def ask(
                 thought = _text(delta, "reasoning_content") or _text(delta, "reasoning")
                 if thought or parts.reasoning or parts.answer:
                     yield ResponseDelta(thought + parts.reasoning, parts.answer)
+    except UserError:
+        raise
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
         raise UserError(f"{base_url}: no answer: {error or type(error).__name__}") from error
     rest = stream.finish()

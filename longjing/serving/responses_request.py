@@ -31,6 +31,7 @@ from longjing.serving.schemas import (
     TextFormat,
     Tool,
 )
+from longjing.validation import reason
 
 
 class Item(Strict):
@@ -201,7 +202,7 @@ class ResponsesRequest(SamplingFields):
                 logprobs=self.wants_logprobs, top_logprobs=self.top_logprobs,
             )  # fmt: skip
         except ValidationError as problem:
-            text = problem.errors()[0]["msg"].removeprefix("Value error, ")
+            text = reason(problem.errors()[0])
             raise Refused(text, text.partition(":")[0].partition(".")[0]) from problem
 
     def _messages(self, kept: Items) -> list[ChatMessage]:

@@ -19,15 +19,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from longjing.errors import UserError
-from longjing.problems.complaints import nearest
+from longjing.files import digest
 from longjing.problems.problem import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
 from longjing.problems.registry import make, registered, task_settings
 from longjing.tasks.environments import ENVIRONMENT, environment
 from longjing.tasks.gym import GYM, Gym
 from longjing.tasks.imported import is_imported, python_file, task_class
-from longjing.tasks.listed import FileTask, fingerprint
+from longjing.tasks.listed import FileTask
 from longjing.tasks.mixture import Mixture
 from longjing.tasks.rows import READERS
+from longjing.validation import nearest
 
 __all__ = [
     "Completion", "Problem", "Split", "Task", "Verdict", "flatten_mixture", "get", "is_external", "names", "runs_code",
@@ -60,7 +61,7 @@ def get(name: str, **settings: Any) -> Task:
 def _elsewhere(name: str, settings: dict[str, Any], known: list[str]) -> Task:
     """A task that is named by where it is."""
     if (file := _file_of(name)) is not None and (wanted := settings.get("sha256")) is not None:
-        if (found := fingerprint(file)) != wanted:
+        if (found := digest(file)) != wanted:
             raise UserError(
                 f"{file} has changed: its SHA-256 is {found}, not {wanted}; bring the old file back, or begin anew"
             )
@@ -127,7 +128,7 @@ def with_digest(settings: Mapping[str, Any]) -> dict[str, Any]:
     file = _file_of(name) if isinstance(name := settings.get("name"), str) else None
     if file is None or not Path(file).is_file():
         return {**settings}
-    return {"sha256": fingerprint(file), **settings}
+    return {"sha256": digest(file), **settings}
 
 
 def runs_code(settings: Mapping[str, Any]) -> bool:

@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from longjing.errors import UserError
-from longjing.problems.complaints import complaint
 from longjing.problems.problem import Completion, Problem
 from longjing.tasks.listed import ListedSettings, ListedTask
+from longjing.validation import explain_settings
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.pool import Pool, VerifierError, shared
-from longjing.verifiers.subprocess_scorers import digest
+from longjing.verifiers.subprocess_scorers import text_digest
 
 ENVIRONMENT = "verifiers:"
 _OPENING = 600.0  # seconds that an environment may take to come up with its problems
@@ -60,7 +60,9 @@ class Environment(ListedTask):
             listed = Pool("environments", 1, _OPENING, _MEGABYTES).ask("list", *self._asked)
         except VerifierError as error:
             raise UserError(f"{self.name} can't be opened: {error}") from None
-        return [row | {"row": number, "question": digest(row["prompt"])} for number, row in enumerate(listed)]
+        return [
+            row | {"row": number, "question": text_digest(row["prompt"])} for number, row in enumerate(listed)
+        ]
 
 
 class _Reward(Verifier[Any]):
@@ -110,5 +112,5 @@ def environment(name: str, settings: dict[str, Any]) -> Environment:
     try:
         options = EnvironmentSettings(**settings)
     except ValidationError as error:
-        raise UserError(f"task {name!r}: {complaint(error, EnvironmentSettings)}") from None
+        raise UserError(f"task {name!r}: {explain_settings(error, EnvironmentSettings)}") from None
     return Environment(name, options)

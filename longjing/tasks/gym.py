@@ -24,12 +24,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
-from longjing.problems.complaints import nearest
 from longjing.problems.problem import Completion, NoProblems, Problem, Split, Verdict, split_of
+from longjing.validation import nearest
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared
-from longjing.verifiers.subprocess_scorers import digest
+from longjing.verifiers.subprocess_scorers import text_digest
 
 GYM = "gym:"
 RELEASE = "0.1.25"  # whose scorers were read
@@ -181,7 +181,7 @@ class Gym:
         id = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
         data = {
             "dataset": self._dataset, "source": source, "configuration": self._configuration, "seed": seed,
-            "index": index, "question": digest(question),
+            "index": index, "question": text_digest(question),
         }  # fmt: skip
         asked = self.options.template.replace("{prompt}", question)
         return Problem(self.name, id, asked, answer, data, "en"), split_of(key)

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.problems.complaints import nearest
-from longjing.tasks.listed import fingerprint
+from longjing.files import digest
+from longjing.validation import nearest
 
 _NEEDED = ("problems", "judge", "solve")
 
@@ -41,7 +41,7 @@ def _parts(name: str) -> tuple[str, str]:
 def task_class(name: str) -> type[Any]:
     """The class that the name names; of a file, its only task. Raises UserError if there is none, or its code fails."""
     where, attribute = _parts(name)
-    module = _file(where, fingerprint(where)) if where.endswith(".py") else _module(where)
+    module = _file(where, digest(where)) if where.endswith(".py") else _module(where)
     tasks = {key: value for key, value in vars(module).items() if _is_task(value)}
     if not attribute:
         own = {key: value for key, value in tasks.items() if value.__module__ == module.__name__}

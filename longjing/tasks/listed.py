@@ -15,7 +15,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from longjing.errors import UserError
+from longjing.files import digest
 from longjing.problems.problem import Completion, NoProblems, Problem, Split, Verdict, split_of
 from longjing.tasks.rows import Placed, placed_rows
 from longjing.verifiers import Given, Rubric, Verifier
@@ -155,7 +156,7 @@ class FileTask(ListedTask):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return super().settings | {"sha256": fingerprint(self.name)}
+        return super().settings | {"sha256": digest(self.name)}
 
     def rows(self) -> Iterable[Mapping[str, Any]]:
         return (row for _, row in self.placed())
@@ -163,21 +164,13 @@ class FileTask(ListedTask):
     def placed(self) -> Iterable[Placed]:
         columns = {self.options.prompt: "prompt", self.options.answer: "answer"}
         wanted = [self.options.prompt, *([self.options.answer] if self.rubric.needs_answer else [])]
-        for place, row in _rows(self.name, fingerprint(self.name)):
+        for place, row in _rows(self.name, digest(self.name)):
             if absent := [column for column in wanted if column not in row]:
                 raise UserError(
                     f"{self.name}, {place}: no column {absent[0]!r}; there are {', '.join(map(str, row))}; another is "
                     f"named by prompt=COLUMN or answer=COLUMN"
                 )
             yield place, {columns.get(column, column): value for column, value in row.items()}
-
-
-def fingerprint(path: str) -> str:
-    """The SHA-256 of a file. Raises UserError if it can't be read."""
-    try:
-        return sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 @lru_cache(maxsize=4)

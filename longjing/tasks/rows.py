@@ -27,6 +27,8 @@ def placed_rows(path: Path) -> list[Placed]:
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UserError:  # no pyarrow
+        raise
     except (ValueError, csv.Error) as error:  # no JSON, no UTF-8, no parquet; a cell without an end
         raise UserError(f"{path} can't be read as {path.suffix[1:]}: {error}") from error
     if not rows:
@@ -43,9 +45,9 @@ def streamed_rows(path: Path, columns: Sequence[str]) -> Iterator[Placed]:
     if path.suffix != ".parquet":
         yield from placed_rows(path)
         return
-    number = 0
+    number, parquet = 0, _parquet(path)
     try:
-        with _parquet(path).ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             there = [
                 column for column in columns if column in file.schema_arrow.names
             ] or file.schema_arrow.names

@@ -98,13 +98,15 @@ class Tokenizer:
         """
         directory = Path(directory)
         path = directory / "tokenizer.json"
+        text = _read(path)
         try:
-            backend = Backend.from_buffer(_read(path).encode())
+            backend = Backend.from_buffer(text.encode())
         except ValueError as error:
             raise UserError(f"{path}: not a tokenizer: {error}") from error
         path = directory / "tokenizer_config.json"
+        text = _read(path)
         try:
-            config = json.loads(_read(path))
+            config = json.loads(text)
         except ValueError as error:
             raise UserError(f"{path}: not JSON: {error}") from error
         if not isinstance(config, dict):

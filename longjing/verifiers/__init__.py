@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from longjing.errors import UserError
 from longjing.problems.answer import format_reward
-from longjing.problems.complaints import complaint, nearest
 from longjing.problems.problem import Completion, Problem, Verdict
+from longjing.validation import explain_settings, nearest
 from longjing.verifiers.base import Given, Judgement, Verifier
 from longjing.verifiers.code_execution import Code
 from longjing.verifiers.format_checks import Format, Language, Length
@@ -46,7 +46,7 @@ def get(name: str, **settings: Any) -> Verifier[Any]:
     try:
         return verifier(verifier.settings_type(**settings))
     except ValidationError as error:
-        raise UserError(f"verifier {name!r}: {complaint(error, verifier.settings_type)}") from None
+        raise UserError(f"verifier {name!r}: {explain_settings(error, verifier.settings_type)}") from None
 
 
 class Rubric:

@@ -19,7 +19,7 @@ from math import isfinite
 from typing import Any
 
 
-def digest(text: str) -> str:
+def text_digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -55,7 +55,7 @@ def gym() -> Callable[..., Any]:
 
     def score(name: str, configuration: str, index: int, question: str, answer: str) -> float | None:
         made = entry(name, configuration, index)
-        if digest(str(made["question"])) != question:
+        if text_digest(str(made["question"])) != question:
             raise ValueError(f"entry {index} of {name} comes out differently here")
         try:
             return float(dataset(name, configuration).score_answer(answer, made))
@@ -82,7 +82,7 @@ def environments() -> Callable[..., Any]:
         if what == "list":
             return environment.rows
         row, prompt, reasoning, said = given
-        if digest(environment.rows[row]["prompt"]) != prompt:
+        if text_digest(environment.rows[row]["prompt"]) != prompt:
             raise ValueError(f"row {row} of {name} comes out differently here")
         return asyncio.run(environment.score(row, reasoning, said))
 

@@ -18,7 +18,7 @@ from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation, Request, Sampling
 from longjing.learning.objectives import token_logprobs
 from longjing.learning.rollouts import pad
-from longjing.model import batch_invariance as invariance
+from longjing.model.batch_invariance_probe import is_batch_invariant
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.threads import SMALL
@@ -133,7 +133,7 @@ def test_the_trainer_computes_what_the_engine_sampled_with(
     padded = pad(generations, 0, torch.device("cpu"))
     positions = torch.arange(padded.tokens.shape[1]).expand_as(padded.tokens)
     with torch.no_grad():
-        context = model.context(positions, replay=padded.routes, exact=True)
+        context = model.context(positions, replay=padded.routes, batch_invariant=True)
         hidden = model.hidden(padded.tokens, context)
         logits = model.head(hidden[:, :-1][padded.sampled], context)
     found = token_logprobs(logits, padded.tokens[:, 1:][padded.sampled])
@@ -175,7 +175,7 @@ def test_a_text_has_the_same_bits_alone_and_in_a_crowd(model: Decoder, exact: bo
     positions = torch.arange(150).expand_as(tokens)
 
     def logprobs(rows: int, length: int) -> Tensor:
-        context = model.context(positions[:rows, :length], exact=True)
+        context = model.context(positions[:rows, :length], batch_invariant=True)
         return model.head(model.hidden(tokens[:rows, :length], context), context).log_softmax(-1)
 
     whole = logprobs(20, 150)
@@ -189,7 +189,7 @@ def test_a_text_has_the_same_bits_alone_and_in_a_crowd(model: Decoder, exact: bo
 def test_what_the_machine_offers_is_found_out(
     model: Decoder, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not exact or invariance.is_batch_invariant(model)
+    assert not exact or is_batch_invariant(model)
     product = F.linear
 
     def by_size(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -199,7 +199,7 @@ def test_what_the_machine_offers_is_found_out(
 
     monkeypatch.setattr(F, "linear", by_size)
     monkeypatch.setattr(torch.nn.functional, "linear", by_size)
-    assert not invariance.is_batch_invariant(model)
+    assert not is_batch_invariant(model)
 
 
 def test_large_models_are_not_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from model_cases import deepseek, difference
 
 from longjing.model.config import ModelConfig
-from longjing.model.layers.moe import Experts, Router
+from longjing.model.layers.moe import Experts
+from longjing.model.layers.router import Router
 
 CONFIG = ModelConfig.from_dict(deepseek(hidden_size=32, n_routed_experts=8, moe_intermediate_size=16))
 no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -37,7 +38,7 @@ def test_one_launch_for_all_experts_gives_what_they_give_one_by_one(chosen: list
 @pytest.mark.gpu
 def test_one_launch_on_the_gpu_is_near_the_same_in_float32() -> None:
     made = experts().cuda()
-    assert made.groups(torch.bfloat16) == (torch.cuda.get_device_capability()[0] in (9, 10))
+    assert made.has_grouped_product(torch.bfloat16) == (torch.cuda.get_device_capability()[0] in (9, 10))
     rows = torch.randint(8, (100,), generator=torch.Generator().manual_seed(0)).sort().values.cuda()
     x = torch.randn(100, 32, device="cuda")
     want = made.one_by_one(x, rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 from longjing.errors import UserError
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.layers.moe import Router, balance_loss
+from longjing.model.layers.router import Router, balance_loss
 
 KINDS = [
     deepseek(), deepseek(q_lora_rank=10, n_group=4, topk_group=2, rope_parameters=YARN), dense("qwen2"),

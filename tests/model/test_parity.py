@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from transformers.modeling_layers import MtpModel
 
 from longjing.model.decoder import Decoder
-from longjing.model.layers.attention import Cache
+from longjing.model.layers.context import Cache
 from longjing.model.store.checkpoint import load_model
 
 TOLERANCE = 5e-5  # logits reach 6 and the worst seen is 1.5e-5; the aim is 1e-4

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from longjing.model import decoder
+from longjing.model import batch_invariance
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.layers import attention, moe
 from longjing.planning import flops
 
 V3 = ModelConfig(
@@ -76,10 +75,8 @@ CONFIGS = latent_configs() | dense_configs()
 def nothing_filled_up():
     """What the network multiplies beyond need, so that rounding doesn't show the batch, is left out here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moe, "FEWEST_ROWS", 1)
-        patch.setattr(attention, "_FEWEST", 1)
-        patch.setattr(attention, "_FEWEST_ROWS", 1)
-        patch.setattr(decoder, "FEWEST_ROWS", 1)
+        for name in ("MIN_ROWS", "MIN_KEYS", "MIN_QUERIES"):
+            patch.setattr(batch_invariance, name, 1)
         yield
 
 

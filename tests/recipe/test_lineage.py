@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from longjing.errors import UserError
+from longjing.files import digest
 from longjing.recipe.lineage import begin, located, record
 from longjing.recipe.stages import DATA, MODEL, Reference
 from longjing.runs import RunDirectory
-from longjing.runs.files import digest
 
 RECIPE: dict[str, Any] = {
     "seed": 3, "device": "cpu", "dtype": "float32", "threads": 1,

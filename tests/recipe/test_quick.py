@@ -12,6 +12,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from longjing.errors import UserError
+from longjing.files import digest
 from longjing.learning.conversations import read_conversations
 from longjing.model.store.checkpoint import load_model, load_reward_model, resolve
 from longjing.recipe.card import about
@@ -22,7 +23,6 @@ from longjing.recipe.running import run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, makes
 from longjing.runs import RunDirectory
-from longjing.runs.files import digest
 from longjing.toys.corpus import FREE
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from run_cases import evaluation_row, pretraining_row, reinforcement_row
 
 from longjing.errors import UserError
+from longjing.files import digest
 from longjing.model.store.checkpoint import resolve
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
@@ -20,7 +21,6 @@ from longjing.recipe.loading import load
 from longjing.recipe.running import account, run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.runs import RunDirectory, StageDirectory
-from longjing.runs.files import digest
 
 TEXT = """\
 name: small

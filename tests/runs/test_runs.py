@@ -13,8 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longjing import files
 from longjing.errors import UserError
-from longjing.runs import JsonLines, RunDirectory, StageDirectory, checkpoint, directory, files, read_jsonl
+from longjing.runs import JsonLines, RunDirectory, StageDirectory, checkpoint, directory, read_jsonl
 from longjing.runs.jsonl import Row
 
 RECIPE = {"name": "r", "seed": 0, "stages": [{"kind": "pretrain", "name": "read", "steps": 3}]}

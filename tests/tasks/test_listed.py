@@ -10,9 +10,9 @@ import pytest
 
 from longjing import tasks
 from longjing.errors import UserError
+from longjing.files import digest
 from longjing.recipe import loading
 from longjing.tasks import Completion, Problem
-from longjing.tasks.listed import fingerprint
 from longjing.tasks.rows import READERS
 
 ROWS = [
@@ -170,7 +170,7 @@ def test_a_recipe_takes_it_by_name_and_pins_what_it_read(tmp_path: Path) -> None
     path = written(tmp_path / "sums.jsonl", ROWS)
     recipe = loading.load("r1-zero", [f"task={path}", "task.verifier=number"])
     (stage,) = recipe.to_dict()["stages"]
-    assert stage["task"] == {"name": path, "verifier": "number", "sha256": fingerprint(path)}
+    assert stage["task"] == {"name": path, "verifier": "number", "sha256": digest(path)}
     assert loading.load("r1-zero", ["task=equations"]).to_dict()["stages"][0]["task"] == {"name": "equations"}
     with pytest.raises(UserError, match="verifier=math"):
         loading.load("r1-zero", [f"task={path}"])
@@ -187,7 +187,7 @@ def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) 
     given = {"mine": own, path: {"verifier": "number"}, "both": mixture, "equations": {}}
     changes = [f"task={json.dumps(mixture)}", f"measure={json.dumps({'tasks': given})}"]
     recipe = loading.load("r1-zero", changes)
-    plain, pin = recipe.to_dict(), {"sha256": fingerprint(path)}
+    plain, pin = recipe.to_dict(), {"sha256": digest(path)}
     with_digest = {
         "name": "mixture",
         "parts": [{"name": "mixture", "parts": [own | pin]}, {"name": "countdown"}],
@@ -206,8 +206,8 @@ def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) 
     other = written(tmp_path / "others.jsonl", ROWS[1:])
     changes = [f"task.parts.0.parts.0.name={other}", f"measure.tasks.mine.name={other}"]
     plain = loading.load(tmp_path / "recipe.yaml", changes).to_dict()  # one file's digest isn't another's
-    assert plain["stages"][0]["task"]["parts"][0]["parts"][0]["sha256"] == fingerprint(other)
-    assert plain["measure"]["tasks"]["mine"]["sha256"] == fingerprint(other)
+    assert plain["stages"][0]["task"]["parts"][0]["parts"][0]["sha256"] == digest(other)
+    assert plain["measure"]["tasks"]["mine"]["sha256"] == digest(other)
 
 
 def test_looking_at_a_run_runs_no_code_that_it_names(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from longjing import tasks, verifiers
 from longjing.errors import UserError
 from longjing.evaluation.chat_completions import read
+from longjing.files import to_json, write_text
 from longjing.problems.language import share
 from longjing.problems.problem import Verdict, reply_to, verdict_of, vote_of
-from longjing.runs.files import to_json, write_text
 from longjing.tasks import Completion, Problem
 from longjing.verifiers.judge import _verdict
 

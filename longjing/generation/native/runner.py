@@ -16,7 +16,7 @@ from longjing.generation.native.graphs import Graphs
 from longjing.generation.native.sampling import StepOutput
 from longjing.generation.native.sequence import Sequence
 from longjing.model.decoder import Decoder
-from longjing.model.layers.attention import Context
+from longjing.model.layers.context import Context
 from longjing.model.layers.moe import Experts
 
 READ_ON_TOKENS = 512  # of each row, in one pass, where the beginning is in the cache
@@ -51,9 +51,11 @@ class ModelRunner:
         self.cache = RectangleCache.for_model(
             model.config, cache_bytes, weight.dtype, weight.device, drafts, record_routes
         )
-        # Without `groups`, experts are run by the counts of their tokens, which a graph can't wait for.
+        # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
         experts = (module for module in self.model.layers.modules() if isinstance(module, Experts))
-        graphs = self.device.type == "cuda" and all(module.groups(weight.dtype) for module in experts)
+        graphs = self.device.type == "cuda" and all(
+            module.has_grouped_product(weight.dtype) for module in experts
+        )
         self._graphs = Graphs(self._logits, self.cache) if graphs else None
 
     def update_weights(self) -> None:
@@ -91,7 +93,7 @@ class ModelRunner:
         if longest is None:
             self.cache.at_start(first_row)
             context = self.model.context(
-                columns, cache=self.cache, replay=replay, exact=self._batch_invariant
+                columns, cache=self.cache, replay=replay, batch_invariant=self._batch_invariant
             )
         else:
             self.cache.at(columns, longest, first_row)
@@ -107,7 +109,7 @@ class ModelRunner:
         if gaps is not None:
             mask = mask & ((every < gaps[:, :1]) | (every >= gaps[:, 1:]))[:, None]
         return self.model.context(
-            columns, mask[:, None], self.cache, reads_cache=True, exact=self._batch_invariant
+            columns, mask[:, None], self.cache, reads_cache=True, batch_invariant=self._batch_invariant
         )
 
     def read(self, sequences: Items[Sequence], first_row: int) -> int:

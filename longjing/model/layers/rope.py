@@ -1,4 +1,4 @@
-"""Rotary position embeddings (arXiv 2104.09864) and how they are stretched: linear, YaRN, llama3."""
+"""Rotary position embeddings (arXiv 2104.09864) and how they are stretched: linear, YaRN (`yarn.py`), llama3."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from longjing.model.config import ModelConfig
+from longjing.model.layers.yarn import yarn
 
 
 def inverse_frequencies(config: ModelConfig) -> tuple[Tensor, float]:
@@ -17,37 +18,10 @@ def inverse_frequencies(config: ModelConfig) -> tuple[Tensor, float]:
         case "linear":
             return frequencies / rope["factor"], 1.0
         case "yarn":
-            return _yarn(frequencies, rope, dim)
+            return yarn(frequencies, rope)
         case "llama3":
             return _llama3(frequencies, rope), 1.0
     return frequencies, 1.0
-
-
-def _yarn(frequencies: Tensor, rope: dict[str, Any], dim: int) -> tuple[Tensor, float]:
-    """YaRN (arXiv 2309.00071, section 3): slow pairs are interpolated, fast ones kept, a ramp between."""
-    theta, factor, length = rope["rope_theta"], rope["factor"], rope["original_max_position_embeddings"]
-
-    def pair_turning(turns: float) -> float:
-        """The (fractional) pair that turns this many times over the original length."""
-        return dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
-
-    low, high = pair_turning(rope.get("beta_fast") or 32), pair_turning(rope.get("beta_slow") or 1)
-    if rope.get("truncate", True):
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, dim - 1)
-    ramp = ((torch.arange(dim // 2).float() - low) / (max(high - low, 0.001))).clamp(0, 1)
-    blended = frequencies / factor * ramp + frequencies * (1 - ramp)
-
-    def magnitude(mscale: float) -> float:
-        return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
-
-    attention = rope.get("attention_factor")
-    if attention is None:
-        mscale, mscale_all_dim = rope.get("mscale"), rope.get("mscale_all_dim")
-        attention = (
-            magnitude(mscale) / magnitude(mscale_all_dim) if mscale and mscale_all_dim else magnitude(1)
-        )
-    return blended, float(attention)
 
 
 def _llama3(frequencies: Tensor, rope: dict[str, Any]) -> Tensor:

@@ -13,7 +13,6 @@ are found, they must be equal.
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longjing.errors import UserError
+from longjing.files import replacing, sync
 from longjing.model.config import ARCHITECTURES, ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.layers.rope import inverse_frequencies
@@ -384,27 +384,13 @@ def _split(sizes: dict[str, int], most: int) -> dict[str, list[str]]:
 
 @contextmanager
 def _replacing(file: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `file` when the block ends well and vanishes when it doesn't."""
-    partial = file.with_name(file.name + ".partial")
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        yield partial
-        partial.chmod(mode)  # safetensors lets nobody but the owner read what it writes
-        _sync(partial)
-        partial.replace(file)
-        _sync(file.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a directory's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """`files.replacing` for a model's files, whose names survive a power cut, too."""
+    with replacing(file) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        yield part
+        part.chmod(mode)  # safetensors lets nobody but the owner read what it writes
+    sync(file.parent)
 
 
 def _write_json(file: Path, values: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from longjing.files import write_text
 from longjing.planning.bill import Bill, Phase, duration, quantity, significant
 from longjing.recipe.diagnosis import tolerance
 from longjing.recipe.report.comparison import Comparison
@@ -19,7 +20,6 @@ from longjing.recipe.report.sections import Section
 from longjing.recipe.stages import MODEL, makes
 from longjing.runs import RunDirectory
 from longjing.runs.figures import unjudged
-from longjing.runs.files import write_text
 from longjing.runs.jsonl import Row
 
 

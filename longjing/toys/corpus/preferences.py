@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from longjing.errors import UserError
 from longjing.problems import registry
 from longjing.problems.answer import boxed
 from longjing.problems.preference import Preference, Text
@@ -52,10 +51,7 @@ class GeneratedSettings(BaseModel):
         if min(self.corpus.values(), default=0) < 0 or not any(self.corpus.values()):
             raise ValueError("the shares in corpus must not be negative, nor all zero")
         for name, settings in self.tasks.items():
-            try:
-                registry.make(name, **settings)
-            except UserError as error:
-                raise ValueError(str(error)) from None
+            registry.make(name, **settings)
         return self
 
     def make(self, seed: int) -> list[Preference]:

@@ -28,21 +28,26 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file. Of a directory, that of the list of its files' digests, without notes (*.md):
+    """The SHA-256 of a file. Of a directory, that of the list of its files' digests, without notes (*.md):
 
     ls | grep -v '\\.md$' | LC_ALL=C sort | xargs sha256sum | sha256sum
+
+    Raises UserError if it can't be read.
     """
     path = Path(path)
-    if not path.is_dir():
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
+        lines = "".join(f"{digest(file)}  {file.name}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+    try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
-    listed = "".join(f"{digest(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256(listed.encode()).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def sync(path: Path) -> None:
-    """Wait until the file or directory is on the disk itself, so that a power cut can't undo it."""
+    """Wait until a file, or a directory's list of names, is on the disk itself, so that a power cut can't undo it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -50,23 +55,50 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to: what is there becomes `path` when the block ends well, and vanishes when it doesn't.
+
+    A reader of `path` sees the old file or the new one, never a part. That the new *name* survives a power cut, too,
+    needs a `sync` of the directory.
+    """
+    part = _part(path)
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise UserError for a file that couldn't be written: before the work rather than after it."""
+    with disk_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError("it is a directory")
+        part = _part(path)
+        part.touch()
+        part.unlink()
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace the file: a reader sees the old text or the new, never a part."""
+    """Replace the file by this text, whole or not at all. Raises UserError if the disk refuses."""
     write_lines(path, [text])
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """The same for text that comes bit by bit; each says itself where its lines end."""
-    part = path.with_name(path.name + ".part")
-    with disk_errors(path):
-        try:
-            # A model's text may hold half of a surrogate pair, which UTF-8 has no bytes for.
-            with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(lines)
-            sync(part)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    # A model's text may hold half of a surrogate pair, which UTF-8 has no bytes for.
+    with (
+        disk_errors(path),
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        file.writelines(lines)
 
 
 def to_json(value: Any) -> str:

@@ -1,0 +1,55 @@
+"""What pydantic found wrong with settings or data, as one sentence for a person, and the name that may have been meant.
+
+A validator may raise `UserError` (a `ValueError`) or call what raises it: pydantic takes its message over.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def explain_settings(error: ValidationError, settings_type: type[BaseModel]) -> str:
+    """What is wrong with the settings of this type, in one sentence: an unknown one first."""
+    first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    setting = ".".join(map(str, first["loc"]))
+    known = [field.alias or name for name, field in settings_type.model_fields.items()]
+    if first["type"] == "extra_forbidden":
+        return (
+            f"no setting {setting!r}{nearest(setting, known)}; the settings are: {', '.join(known) or 'none'}"
+        )
+    if first["type"] == "missing":
+        return f"the setting {setting!r} is missing"
+    return f"setting {setting!r} is {first['input']!r}: {reason(first)}" if setting else reason(first)
+
+
+def explain_data(error: ValidationError) -> str:
+    """What is wrong with data, and where: `messages.0.role: Field required`.
+
+    Where a value may have several forms, what is wrong with the one that it comes nearest to.
+    """
+    deepest = max(error.errors(), key=lambda detail: len(detail["loc"]))
+    # Pydantic puts the name of the form that it tried (`str`, `list[Message]`) among the keys.
+    where = ".".join(str(part) for part in deepest["loc"] if part != "str" and "[" not in str(part))
+    return f"{where}: {reason(deepest)}" if where else reason(deepest)
+
+
+def reason(detail: Mapping[str, Any]) -> str:
+    """The message of one of `ValidationError.errors()`; a validator's own without pydantic's prefix."""
+    return str(detail["msg"]).removeprefix("Value error, ")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """` (did you mean 'X'?)`, or nothing if no name is near."""
+    return "".join(f" (did you mean {name!r}?)" for name in get_close_matches(word, known, n=1))
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """``; did you mean `X`?``, as a recipe's errors put it, or nothing if no name is near."""
+    return "".join(f"; did you mean `{name}`?" for name in get_close_matches(word, known, n=1))
+
+
+def did_you_mean_or_known(word: str, known: Sequence[str]) -> str:
+    """The name that is near, or else all of them."""
+    return did_you_mean(word, known) or f"; known are: {', '.join(known)}"
