@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
-from longjing.generation.dialogue import Spoken
+from longjing.generation.multi_turn import ModelTurn
 from longjing.problems.problem import Completion
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
@@ -54,7 +54,7 @@ class Reply(BaseModel):
     reasoning_tokens: int
 
     @property
-    def turn(self) -> Spoken:
+    def turn(self) -> ModelTurn:
         return turn_of(self.text, truncated=is_cut_off(self.finish_reason))
 
     def answer(self) -> Answer:
@@ -69,10 +69,10 @@ def is_known(finish_reason: str) -> bool:
     return finish_reason.lower() in _CUT_OFF | _ENDED
 
 
-def turn_of(text: str, truncated: bool = False) -> Spoken:
+def turn_of(text: str, truncated: bool = False) -> ModelTurn:
     """The prompt is out of sight here: where reasoning is closed that the text didn't open, the prompt did."""
     prefilled = "</think>" in text and "<think>" not in text
-    return Spoken(text, prefilled, truncated)
+    return ModelTurn(text, prefilled, truncated)
 
 
 class AnswerLog:

@@ -26,7 +26,7 @@ from longjing.errors import UserError
 from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
 from longjing.evaluation.chat_completions import PassingTroubleError, excerpt, read, seconds_until
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
-from longjing.generation.dialogue import Spoken
+from longjing.generation.multi_turn import ModelTurn
 from longjing.generation.request import Sampling
 from longjing.problems.problem import Completion
 from longjing.text.template import Message as Chat
@@ -261,7 +261,7 @@ class _Conversation:
     def __init__(self, question: Question, sampling: Sampling) -> None:
         self.messages, self.sampling = list(question.messages), sampling
         self.replies: list[Reply] = []
-        self._turns: list[Spoken] = []
+        self._turns: list[ModelTurn] = []
         self._reply = question.reply
 
     def goes_on(self, reply: Reply) -> bool:

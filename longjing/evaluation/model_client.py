@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from longjing.errors import UserError
-from longjing.generation.dialogue import Spoken, converse
-from longjing.generation.request import Generator, Sampling
+from longjing.generation.generator import Generator
+from longjing.generation.multi_turn import ModelTurn, generate_multi_turn
+from longjing.generation.request import Sampling
 from longjing.problems.problem import Completion
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
@@ -75,7 +76,7 @@ class Local:
     strict: bool = False
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        def reply(place: int, turns: Sequence[Spoken]) -> Message | None:
+        def reply(place: int, turns: Sequence[ModelTurn]) -> Message | None:
             said = questions[place].reply
             return said(Completion.of(turns)) if said else None
 
@@ -83,7 +84,7 @@ class Local:
         read, flops = 0, 0
         openings, sampling = self._within_context(questions)
         replying = any(question.reply for question in questions)
-        for dialogues in converse(
+        for dialogues in generate_multi_turn(
             self.generator, self.tokenizer, openings, reply if replying else None, on_progress
         ):
             group = []

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.files import digest
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_gradients, muon
 from longjing.learning.packing import collate
@@ -195,15 +196,15 @@ class Finetuning:
         }
 
     def measure(self, task: TaskSettings, watcher: Callable[[int, int, int], None]) -> dict[str, Any]:
-        """How the model does on the task's test problems, as a line for the log. `watcher`: as in `Engine`."""
+        """How the model does on the task's test problems, as a line for the log. `watcher`: as in `Generator`."""
         settings = self.settings
-        engine = Engine(
+        generator: Generator = make_generator(
             self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
             max_batch=settings.max_batch, dtype=self.dtype,
         )  # fmt: skip
-        engine.watcher = watcher
+        generator.watcher = watcher
         evaluation = evaluate(
-            engine, self.tokenizer, task.make(), problems=settings.evaluation.problems,
+            generator, self.tokenizer, task.make(), problems=settings.evaluation.problems,
             samples=settings.evaluation.samples, seed=self.seed, temperature=settings.evaluation.temperature,
             max_tokens=settings.evaluation.max_tokens, flops=partial(flops.generation, self.model.config),
         )  # fmt: skip

@@ -22,7 +22,8 @@ from torch import Tensor
 from longjing import tasks
 from longjing.batching import by_length
 from longjing.evaluation import evaluate
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.generation.request import Generation
 from longjing.learning.objectives import (
     PolicyBatch,
@@ -174,15 +175,12 @@ class OnPolicyTrainer(ABC):
             )
         else:
             self.optimizers = adamw(self.model, settings.learning_rate, settings.weight_decay)
-        self.engine = Engine(
-            self.model,
-            self.tokenizer,
-            cache_bytes=settings.cache_megabytes * 2**20,
-            max_batch=settings.max_batch,
-            record_routes=True,
-            batch_invariant=True,
-            dtype=dtype,
-        )
+        self.generator: Generator = make_generator(
+            self.model, self.tokenizer, training=True, cache_bytes=settings.cache_megabytes * 2**20,
+            max_batch=settings.max_batch, dtype=dtype,
+        )  # fmt: skip
+        needs = ["seeds", "exact_logprobs", *(["routes"] if next(self.model.routers(), None) else [])]
+        self.generator.capabilities.require("training on its own samples", *needs)
 
     @abstractmethod
     def step(self, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -196,7 +194,7 @@ class OnPolicyTrainer(ABC):
         asked = [(task, problem) for problem in problems]
         with clock.phase("sampling"):
             sampled = sample_groups(
-                self.engine, self.tokenizer, asked, settings.group_size, sampling, self.seed, step, turn
+                self.generator, self.tokenizer, asked, settings.group_size, sampling, self.seed, step, turn
             )
         with clock.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(asked, sampled, strict=True)]
@@ -211,7 +209,7 @@ class OnPolicyTrainer(ABC):
             total = statistics if total is None else total + statistics
             norms.append(norm)
             trained += tokens
-        self.engine.update_weights()
+        self.generator.update_weights()
         if total is not None and first is not None:
             # The law speaks of the policy that sampled: before the first optimiser step.
             total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
@@ -329,7 +327,7 @@ class OnPolicyTrainer(ABC):
         """Held-out accuracy of the policy as it is, as a line for the log."""
         settings = self.settings
         evaluation = evaluate(
-            self.engine, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
+            self.generator, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
             samples=settings.evaluation.samples, seed=self.seed, temperature=settings.temperature,
             max_tokens=settings.max_tokens, flops=partial(flops.generation, self.model.config),
         )  # fmt: skip
@@ -342,7 +340,7 @@ def learn(learner: OnPolicyTrainer, stage: StageDirectory) -> None:
     Raises UserError if the disk is too small or learning diverges.
     """
     settings = learner.settings
-    learner.engine.watcher, learner.watcher = stage.sampled, stage.updated
+    learner.generator.watcher, learner.watcher = stage.sampled, stage.updated
     saved = stage.load_state()
     stage.run.reserve(disk_bytes(learner.model, learner.reference))
     totals: dict[str, Any] = {"step": -1, "time": 0.0, "tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0}
@@ -352,7 +350,7 @@ def learn(learner: OnPolicyTrainer, stage: StageDirectory) -> None:
     else:
         tensors, totals = saved
         restore(tensors, learner.model, learner.optimizers, learner.reference)
-        learner.engine.update_weights()
+        learner.generator.update_weights()
     for step in range(totals["step"] + 1, settings.steps):
         began = time.perf_counter()
         metrics, rollouts = learner.step(step)
@@ -413,7 +411,7 @@ def earlier_turns(completion: Completion, generation: Generation) -> dict[str, A
         {"text": each.text, "prefilled": each.completion.prefilled, "reply": dict(each.reply)}
         for each in completion.earlier
     ]
-    return {"earlier": turns, "given": [list(span) for span in generation.given]}
+    return {"earlier": turns, "given": [list(span) for span in generation.unsampled]}
 
 
 def aligned(generation: Generation, values: Sequence[float]) -> list[float | None]:

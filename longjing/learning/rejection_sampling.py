@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 
 from longjing import tasks
 from longjing.errors import UserError
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
 from longjing.learning.policy import TaskSettings, earlier_turns
 from longjing.learning.rollouts import Group, judge_group, sample_groups
@@ -223,10 +224,11 @@ class RejectionSampling:
         path = resolve(settings.model)
         self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, device)
         self.problems = draw(settings.tasks, settings.problems, seed)
-        self.engine = Engine(
+        self.generator: Generator = make_generator(
             self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
             max_batch=settings.max_batch, dtype=dtype,
         )  # fmt: skip
+        self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")
 
     def sample(self, step: int) -> list[Group]:
         """The step's problems with their samples, judged."""
@@ -234,7 +236,7 @@ class RejectionSampling:
         chunk = self.problems[step * many : (step + 1) * many]
         sampling = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
         sampled = sample_groups(
-            self.engine, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
+            self.generator, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
         )
         return [judge_group(*pair, dialogues) for pair, dialogues in zip(chunk, sampled, strict=True)]
 
@@ -342,7 +344,7 @@ def curate(
         totals = saved[1]
     stage.status("drawing the problems")
     curation = RejectionSampling(settings, seed, device, dtype)
-    curation.engine.watcher = stage.sampled
+    curation.generator.watcher = stage.sampled
     control = curation.tokenizer.control_tokens
     for step in range(totals["step"] + 1, settings.steps):
         began = time.perf_counter()

@@ -49,7 +49,7 @@ class Problem:
     language: str  # its ISO 639-1 code
 
 
-class Spoken(Protocol):
+class AssistantTurn(Protocol):
     """A turn of a model's as text, and what was said to it, if anything was."""
 
     @property
@@ -94,7 +94,7 @@ class Completion:
         return cls(parts.reasoning, parts.answer, parts.closed, formed, truncated, prefilled, earlier, again)
 
     @classmethod
-    def of(cls, turns: Sequence[Spoken]) -> Self:
+    def of(cls, turns: Sequence[AssistantTurn]) -> Self:
         """The last of a conversation's turns, with those before it."""
         *before, last = turns
         earlier: tuple[Exchange, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any
 import longjing
 from longjing.chat.reasoning_controller import ReasoningController, room_to_think
 from longjing.errors import UserError
+from longjing.generation.factory import make_generator
 from longjing.generation.native import Engine, Request, Sampling, sample_seed
 from longjing.model.store.checkpoint import shipped
 from longjing.planning import flops
@@ -333,7 +334,7 @@ class Service:
 
     def _start(self, name: str, model: Any, tokenizer: Tokenizer) -> Served:
         limits = self._limits
-        engine = Engine(
+        engine = make_generator(
             model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
             prefix_bytes=limits.prefix_bytes, threads=limits.threads,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from longjing.generation.generator import Capabilities, Follow
 from longjing.generation.native.checks import check_request, check_settings, end_tokens_of
 from longjing.generation.native.prefix_cache import PrefixStore
 from longjing.generation.native.runner import ModelRunner
@@ -15,7 +16,7 @@ from longjing.generation.native.scheduler import Scheduler
 from longjing.generation.native.sequence import Sequence
 from longjing.generation.native.speculative import Drafter
 from longjing.generation.native.statistics import EngineStatistics
-from longjing.generation.request import Chunk, Event, Follow, Generation, Request
+from longjing.generation.request import Chunk, Event, Generation, Request
 from longjing.model.decoder import Decoder
 from longjing.model.threads import cpu_threads, decoding_threads, is_small
 from longjing.text.tokenizer import Tokenizer
@@ -52,10 +53,8 @@ class Engine:
     ) -> None:
         check_settings(model.config, max_batch, speculate, record_routes, prefix_bytes)
         drafts = bool(speculate and model.config.num_nextn_predict_layers)
-        small = is_small(model)
         self.tokenizer, self.max_batch, self.stats = tokenizer, max_batch, EngineStatistics()
         self.end_tokens = end_tokens_of(model.config) if end_tokens is None else frozenset(end_tokens)
-        batch_invariant = small if batch_invariant is None else batch_invariant
         self._runner = ModelRunner(model, dtype, cache_bytes, drafts, record_routes, batch_invariant)
         self.model = self._runner.model
         self.prefixes = PrefixStore(prefix_bytes)
@@ -63,10 +62,12 @@ class Engine:
         self._decoding: ModelRunner | Drafter = self._runner
         if drafts:
             self._decoding = Drafter(self._runner, speculate == "auto", self.stats)
-        self._threads = threads or decoding_threads(small)
+        self._threads = threads or decoding_threads(is_small(model))
         self._ids = count()
-        # Told after each step of `generate`: how many completions are done, of how many, with how many tokens.
-        self.watcher: Callable[[int, int, int], None] | None = None
+        self.capabilities = Capabilities(
+            record_routes, logits_processors=True, seeds=True, exact_logprobs=True
+        )
+        self.watcher: Callable[[int, int, int], None] | None = None  # see `Generator`
 
     def generate(
         self,
@@ -173,8 +174,7 @@ class Engine:
     def cancel(self, id: int) -> Generation | None:
         """Stop a request and free its memory, at any moment; returns what it had, or None if it had ended."""
         with torch.inference_mode():
-            sequence = self._scheduler.cancel(id)
-        return sequence.generation if sequence else None
+            return self._scheduler.cancel(id)
 
     def update_weights(self) -> None:
         """Take over the model's present weights. Not while requests run: their cache is of the old ones."""

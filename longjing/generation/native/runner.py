@@ -18,6 +18,7 @@ from longjing.generation.native.sequence import Sequence
 from longjing.model.decoder import Decoder
 from longjing.model.layers.context import Context
 from longjing.model.layers.moe import Experts
+from longjing.model.threads import is_small
 
 READ_ON_TOKENS = 512  # of each row, in one pass, where the beginning is in the cache
 
@@ -38,7 +39,7 @@ class ModelRunner:
         cache_bytes: int,
         drafts: bool,
         record_routes: bool,
-        batch_invariant: bool,
+        batch_invariant: bool | None,
     ) -> None:
         self._source = self.model = model
         if dtype not in (None, model.embed_tokens.weight.dtype):
@@ -47,7 +48,8 @@ class ModelRunner:
                 parameter.data = parameter.data.to(dtype)
         weight = self.model.embed_tokens.weight
         self.device = weight.device
-        self._drafts, self._batch_invariant = drafts, batch_invariant
+        self._drafts = drafts
+        self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
         self.cache = RectangleCache.for_model(
             model.config, cache_bytes, weight.dtype, weight.device, drafts, record_routes
         )

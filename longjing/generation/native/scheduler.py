@@ -10,7 +10,7 @@ from longjing.generation.native.prefix_cache import PrefixStore
 from longjing.generation.native.sampling import StepOutput
 from longjing.generation.native.sequence import Sequence
 from longjing.generation.native.statistics import EngineStatistics
-from longjing.generation.request import Event, FinishReason
+from longjing.generation.request import Event, FinishReason, Generation
 
 PREFILL_TOKENS = 4096  # per forward pass, padding included; a longer prompt goes alone
 HEADROOM = 64  # columns that a newcomer must find free for everyone, so that it isn't pre-empted at once
@@ -177,18 +177,18 @@ class Scheduler:
             text = [*sequence.prompt, *sequence.tokens]
             self._prefixes.keep(text[:kept], partial(self._cache.take, row, kept))
 
-    def cancel(self, id: int) -> Sequence | None:
-        """End a request that waits or runs, and free its memory; None if there is none with this id."""
+    def cancel(self, id: int) -> Generation | None:
+        """End a request that waits or runs, and free its memory; returns what it had, or None if there is no such."""
         for row, sequence in enumerate(self.running):
             if sequence.id == id:
                 self.finish(row, "cancelled")
                 self.release([row])
-                return sequence
+                return sequence.generation
         for sequence in self.waiting:
             if sequence.id == id:
                 sequence.finish("cancelled", sequence.routes)
                 self.waiting.remove(sequence)
-                return sequence
+                return sequence.generation
         return None
 
     def release(self, rows: Collection[int]) -> None:
