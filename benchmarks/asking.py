@@ -8,7 +8,7 @@ import longjing
 from longjing.evaluation.statistics import Interval
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.generation.random import sample_seed
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 
 
 def parser(description: str | None, problems: int) -> ArgumentParser:

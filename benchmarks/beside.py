@@ -18,8 +18,7 @@ from common import measure_machine, report
 
 from longjing import tasks
 from longjing.evaluation.statistics import pass_at_1
-from longjing.problems.answer import boxed
-from longjing.problems.problem import Completion, Problem, Task
+from longjing.problems import Completion, Problem, Task, boxed
 from longjing.toys import EVERYDAY
 from longjing.toys.corpus import limits
 from longjing.toys.corpus.worked import SUMS

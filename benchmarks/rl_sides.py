@@ -18,7 +18,7 @@ from longjing.learning.rollouts import draw_problems, judge_group
 from longjing.model.device import DTYPES, keep_freed_memory
 from longjing.model.store.checkpoint import save_model
 from longjing.planning.machine import synchronise
-from longjing.problems.problem import Completion, Problem, Split, Task, Verdict
+from longjing.problems import Completion, Problem, Split, Task, Verdict
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 

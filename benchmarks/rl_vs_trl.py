@@ -43,7 +43,7 @@ from longjing.model.device import DTYPES, choose_device
 from longjing.model.store.checkpoint import load_model, resolve, save_model
 from longjing.planning import flops
 from longjing.planning.machine import Machine
-from longjing.problems.problem import Task
+from longjing.problems import Task
 from longjing.recipe import loading
 from longjing.text.tokenizer import Tokenizer
 

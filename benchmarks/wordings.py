@@ -19,7 +19,7 @@ from common import measure_machine, report
 from longjing import tasks
 from longjing.evaluation.statistics import paired_difference, pass_at_1
 from longjing.generation.native import Engine
-from longjing.problems.problem import Problem, Task
+from longjing.problems import Problem, Task
 from longjing.toys import EVERYDAY
 from longjing.toys.paraphrase import as_typed
 from longjing.toys.readable import written_answer

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from longjing import tasks
-from longjing.tasks.listed import ListedTask
+from longjing.tasks import ListedTask
 
 GOODS = ["a tea", "a cake", "an apple", "a book", "a lamp", "a pen"]
 

@@ -13,7 +13,7 @@ from longjing import tasks
 from longjing.evaluation import evaluate
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.model.store.checkpoint import SHIPPED, shipped
-from longjing.problems.answer import boxed
+from longjing.problems import boxed
 from longjing.problems.expression import parse_expression
 from longjing.recipe.card import about
 from longjing.serving.page.chat import EXAMPLES

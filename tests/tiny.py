@@ -13,7 +13,7 @@ from longjing.generation.request import Generation, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import save_model
-from longjing.problems.problem import Completion, Problem, Split, Verdict
+from longjing.problems import Completion, Problem, Split, Verdict
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 

@@ -233,7 +233,7 @@ def _measured(
     from longjing.data.difficulty import fingerprint, measure
     from longjing.evaluation import Endpoint, EvalConfig, Local, ModelClient
     from longjing.recipe.loading import parse_settings
-    from longjing.tasks.listed import ListedTask
+    from longjing.tasks import ListedTask
 
     task = tasks.get(file, **parse_settings(settings))
     if not isinstance(task, ListedTask):

@@ -16,9 +16,9 @@ from longjing.errors import UserError
 from longjing.evaluation.evaluate import EvalConfig
 from longjing.evaluation.model_client import ModelClient, Progress, Question
 from longjing.files import disk_errors, to_json, write_lines
-from longjing.problems.problem import Problem, verdict_of
+from longjing.problems import Problem, verdict_of
 from longjing.runs.jsonl import JsonLines, read_jsonl
-from longjing.tasks.listed import ListedTask
+from longjing.tasks import ListedTask
 from longjing.tasks.rows import Row, placed_rows
 
 COLUMN = "pass_rate"

@@ -18,7 +18,7 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import REASON
 from longjing.evaluation.sources import snapshot
-from longjing.problems.answer import boxed
+from longjing.problems import boxed
 from longjing.tasks.rows import READERS, Row, streamed_rows
 from longjing.validation import nearest
 from longjing.verifiers.code_execution import MOST_TESTS

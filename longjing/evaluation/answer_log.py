@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
-from longjing.generation.multi_turn import ModelTurn
-from longjing.problems.problem import Completion
+from longjing.problems import Completion, ModelTurn
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
 _LINE_START = b'{"base_url"'

@@ -9,8 +9,7 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.evaluation.evaluate import normalise
-from longjing.problems.answer import boxed
-from longjing.problems.problem import Completion, Problem, Split, Verdict
+from longjing.problems import Completion, Problem, Split, Verdict, boxed
 from longjing.tasks.rows import Row
 from longjing.verifiers.mathematics import Algebra
 from longjing.verifiers.pool import VerifierError

@@ -16,7 +16,7 @@ from longjing.evaluation.benchmark_task import BenchmarkTask, Choice, Mathematic
 from longjing.evaluation.evaluate import EvalConfig
 from longjing.evaluation.sources import INSTEAD, download
 from longjing.files import digest
-from longjing.problems.problem import Task
+from longjing.problems import Task
 from longjing.tasks.rows import read_rows
 from longjing.validation import nearest
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from longjing.evaluation.answer_log import Reply, is_cut_off, turn_of
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 from longjing.validation import explain_data
 
 _LONGEST_WAIT = 3600.0  # seconds, of what a server may ask for

@@ -9,7 +9,7 @@ from longjing.evaluation import statistics
 from longjing.evaluation.evaluate import EvalConfig, problems_of
 from longjing.evaluation.result import Evaluation
 from longjing.evaluation.statistics import Interval
-from longjing.problems.problem import Task
+from longjing.problems import Task
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,8 @@ from longjing.errors import UserError
 from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
 from longjing.evaluation.chat_completions import PassingTroubleError, excerpt, read, seconds_until
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
-from longjing.generation.multi_turn import ModelTurn
 from longjing.generation.request import Sampling
-from longjing.problems.problem import Completion
+from longjing.problems import Completion, ModelTurn
 from longjing.text.template import Message as Chat
 
 _log = logging.getLogger(__name__)

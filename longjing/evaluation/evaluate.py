@@ -13,20 +13,20 @@ from longjing.evaluation.result import Evaluation, Price, Record
 from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
 from longjing.generation.request import Sampling
-from longjing.problems.answer import boxed
-from longjing.problems.expression import ExpressionError, parse_number, plain
-from longjing.problems.problem import (
+from longjing.problems import (
     Completion,
     Problem,
     Split,
     Task,
     Verdict,
-    Voting,
+    VotingTask,
+    boxed,
     max_turns,
     reply_to,
     verdict_of,
     vote_of,
 )
+from longjing.problems.expression import ExpressionError, parse_number, plain
 from longjing.text.tokenizer import Tokenizer
 
 
@@ -182,7 +182,7 @@ def _record(task: Task, problem: Problem, group: Sequence[Answer]) -> Record:
 def _vote(task: Task, problem: Problem, completion: Completion, verdict: Verdict) -> str | None:
     if completion.truncated:  # it has no final answer: nobody knows what it would have said next
         return None
-    if isinstance(task, Voting):
+    if isinstance(task, VotingTask):
         return vote_of(task, problem, completion, verdict)
     box = boxed(completion.answer)
     return normalise(box) if box else None

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from longjing.errors import UserError
 from longjing.generation.generator import Generator
-from longjing.generation.multi_turn import ModelTurn, generate_multi_turn
+from longjing.generation.multi_turn import generate_multi_turn
 from longjing.generation.request import Sampling
-from longjing.problems.problem import Completion
+from longjing.problems import Completion, ModelTurn
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 

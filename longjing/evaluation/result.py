@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from longjing.errors import UserError
 from longjing.evaluation import statistics
 from longjing.evaluation.statistics import Interval, Scores
-from longjing.problems.problem import Outcome
+from longjing.problems import Outcome
 from longjing.text.reasoning import Parsed, parse
 from longjing.validation import explain_data
 

@@ -7,26 +7,15 @@ reads it in one pass.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
 from longjing.generation.request import Generation, Request, Sampling
+from longjing.problems import ModelTurn
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class ModelTurn:
-    """A turn of the model's. `prefilled`: its prompt had opened the reasoning; `truncated`: it was cut off; `reply`:
-    what was said to it, if anything was."""
-
-    text: str
-    prefilled: bool
-    truncated: bool
-    reply: Message | None = None
-
 
 # Called when the model has ended a turn, with the conversation's number: the message that answers it. None ends it.
 ReplyTo = Callable[[int, Sequence[ModelTurn]], Message | None]

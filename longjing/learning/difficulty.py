@@ -7,7 +7,7 @@ import torch
 from longjing.generation.generator import Generator
 from longjing.learning.advantages import has_signal
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
-from longjing.problems.problem import Task
+from longjing.problems import Task
 from longjing.tasks.check import Finding, Status
 from longjing.text.tokenizer import Tokenizer
 

@@ -48,7 +48,7 @@ from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model, resolve, save_model
 from longjing.planning import flops
-from longjing.problems.problem import Completion, Split, Task, max_turns
+from longjing.problems import Completion, Split, Task, max_turns
 from longjing.runs import StageDirectory
 from longjing.text.tokenizer import Tokenizer
 

@@ -32,7 +32,7 @@ from longjing.learning.reward_modeling import PreferenceReward
 from longjing.learning.rollouts import Group, rate_group
 from longjing.learning.state import copy_weights, weights
 from longjing.planning import flops
-from longjing.problems.problem import Task, max_turns
+from longjing.problems import Task, max_turns
 from longjing.runs import StageDirectory
 from longjing.tasks.mixture import Mixture
 

@@ -27,9 +27,8 @@ from longjing.learning.policy import TaskSettings, earlier_turns
 from longjing.learning.rollouts import Group, judge_group, sample_groups
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
-from longjing.problems.answer import boxed
+from longjing.problems import Problem, Task, boxed
 from longjing.problems.language import share
-from longjing.problems.problem import Problem, Task
 from longjing.runs import StageDirectory
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.corpus import FREE, UNASKED

@@ -31,8 +31,8 @@ from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.reward import RewardModel
 from longjing.model.store.checkpoint import load_model, load_reward_model, resolve, save_model
 from longjing.planning import flops
+from longjing.problems import Completion
 from longjing.problems.preference import Text
-from longjing.problems.problem import Completion
 from longjing.runs import StageDirectory
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from longjing.generation.generator import Generator
-from longjing.generation.multi_turn import ModelTurn, MultiTurnRollout, generate_multi_turn
+from longjing.generation.multi_turn import MultiTurnRollout, generate_multi_turn
 from longjing.generation.random import sample_seed
 from longjing.generation.request import Generation, Sampling
+from longjing.problems import Completion, ModelTurn, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.problems.language import language_reward
-from longjing.problems.problem import Completion, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 

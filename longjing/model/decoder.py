@@ -10,6 +10,7 @@ from longjing.model.batch_invariance import missing_rows, pad_rows, unpad
 from longjing.model.config import ModelConfig
 from longjing.model.layers.block import Block
 from longjing.model.layers.context import Cache, Context
+from longjing.model.layers.linear import Linear
 from longjing.model.layers.moe import Experts
 from longjing.model.layers.mtp import MultiTokenPrediction
 from longjing.model.layers.norm import RMSNorm
@@ -33,7 +34,7 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
         self.mtp = nn.ModuleList(

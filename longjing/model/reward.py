@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
+from longjing.model.layers.linear import Linear
 
 
 class RewardModel(Decoder):
@@ -21,7 +22,7 @@ class RewardModel(Decoder):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(replace(config, tie_word_embeddings=False, num_nextn_predict_layers=0))
-        self.lm_head = nn.Linear(config.hidden_size, 1, bias=False)
+        self.lm_head = Linear(config.hidden_size, 1, bias=False)
 
     @classmethod
     def from_decoder(cls, decoder: Decoder, pad_token_id: int | None) -> Self:

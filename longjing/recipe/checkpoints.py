@@ -75,10 +75,10 @@ def _refuse_other_problems(
 ) -> None:
     """Rows from before a setting came that chooses no problems are taken, and it is said that they are."""
     now = {"task": task.name} | json.loads(to_json(task.settings))
-    judging: frozenset[str] = getattr(task, "judging", frozenset())
+    judge_settings: frozenset[str] = getattr(task, "judge_settings", frozenset())
     for row in rows:
         then = {"task": row["task"]} | row["settings"]
-        came = [name for name in sorted(judging) if f'"{name}":' not in to_json(then)]
+        came = [name for name in sorted(judge_settings) if f'"{name}":' not in to_json(then)]
         if came:
             say(
                 f"{what}: {row['checkpoint']} was measured before {' and '.join(came)} was a setting, perhaps by "

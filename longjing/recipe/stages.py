@@ -20,7 +20,7 @@ from longjing.learning.reinforcement import ReinforcementSettings
 from longjing.learning.rejection_sampling import SUMMED, RejectionSamplingSettings
 from longjing.learning.reward_modeling import RewardModelingSettings
 from longjing.model.config import ModelConfig
-from longjing.problems.problem import max_turns
+from longjing.problems import max_turns
 from longjing.recipe.gates import Gates
 from longjing.toys import corpus
 from longjing.validation import did_you_mean, did_you_mean_or_known

@@ -9,7 +9,8 @@ they are:
     gym:NAME                                 a data set of reasoning-gym
     verifiers:NAME                           an environment of the `verifiers` package
 
-The package's own are registered (`problems/registry.py`); to add one, subclass `GeneratedTask` and register it.
+The package's own are registered (`problems/registry.py`); to add one, subclass `GeneratedTask` and register it. What a
+task of one's own needs is all here: `from longjing.tasks import ListedTask, Problem, Verdict, ...`
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,18 +21,32 @@ from pydantic import BaseModel
 
 from longjing.errors import UserError
 from longjing.files import digest
-from longjing.problems.problem import Completion, GeneratedTask, Problem, Split, Task, Verdict, split_of
+from longjing.problems import (
+    Completion,
+    GeneratedTask,
+    Problem,
+    ProblemData,
+    Split,
+    Task,
+    TaskSettings,
+    Verdict,
+    boxed,
+    format_reward,
+    split_of,
+)
 from longjing.problems.registry import make, registered, task_settings
 from longjing.tasks.environments import ENVIRONMENT, environment
+from longjing.tasks.file_task import FileTask
 from longjing.tasks.gym import GYM, Gym
 from longjing.tasks.imported import is_imported, python_file, task_class
-from longjing.tasks.listed import FileTask
+from longjing.tasks.listed_task import ListedTask
 from longjing.tasks.mixture import Mixture
 from longjing.tasks.rows import READERS
 from longjing.validation import nearest
 
 __all__ = [
-    "Completion", "Problem", "Split", "Task", "Verdict", "flatten_mixture", "get", "is_external", "names", "runs_code",
+    "Completion", "FileTask", "GeneratedTask", "ListedTask", "Mixture", "Problem", "ProblemData", "Split", "Task",
+    "TaskSettings", "Verdict", "boxed", "flatten_mixture", "format_reward", "get", "is_external", "names", "runs_code",
     "split_of", "with_digest",
 ]  # fmt: skip
 

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from longjing.errors import UserError
-from longjing.problems.problem import Completion, Problem
-from longjing.tasks.listed import ListedSettings, ListedTask
+from longjing.problems import Completion, Problem
+from longjing.tasks.listed_task import ListedSettings, ListedTask
 from longjing.validation import explain_settings
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.pool import Pool, VerifierError, shared

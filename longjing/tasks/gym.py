@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
-from longjing.problems.problem import Completion, NoProblems, Problem, Split, Verdict, split_of
+from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
 from longjing.validation import nearest
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement

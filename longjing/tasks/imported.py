@@ -8,7 +8,7 @@ import importlib
 import sys
 import traceback
 from functools import lru_cache
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from inspect import isabstract, isclass
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +16,22 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.files import digest
+from longjing.problems import GeneratedTask
 from longjing.validation import nearest
 
 _NEEDED = ("problems", "judge", "solve")
+# Where that is now which tasks written for an earlier version import.
+_MOVED = {
+    "longjing.tasks.base": "longjing.tasks (Problem, Completion, Verdict, GeneratedTask; its Settings and Data are "
+    "TaskSettings and ProblemData)",
+    "longjing.tasks.listed": "longjing.tasks (ListedTask, FileTask)",
+    "longjing.tasks.answer": "longjing.tasks (boxed, format_reward)",
+    "longjing.tasks.expression": "longjing.problems.expression",
+    "longjing.tasks.language": "longjing.problems.language",
+    "longjing.tasks.verifiers": "longjing.verifiers",
+    "longjing.tasks.sandbox": "longjing.sandbox",
+}
+_RENAMED_ATTRIBUTES = {"dial": "difficulties", "judging": "judge_settings", "apart": "split_key"}
 
 
 def is_imported(name: str) -> bool:
@@ -46,19 +59,29 @@ def task_class(name: str) -> type[Any]:
     if not attribute:
         own = {key: value for key, value in tasks.items() if value.__module__ == module.__name__}
         if len(own) == 1:
-            return next(iter(own.values()))
+            return _current(where, next(iter(own.values())))
         several = f"several tasks: say which, {' or '.join(f'{where}:{key}' for key in own)}"
         raise UserError(f"{where} defines {several if own else _none()}")
     if attribute not in tasks:
         found = f"there are: {', '.join(tasks)}" if tasks else f"it has {_none()}"
         raise UserError(f"{where} has no task {attribute!r}{nearest(attribute, list(tasks))}; {found}")
-    return tasks[attribute]
+    return _current(where, tasks[attribute])
+
+
+def _current(where: str, task: type[Any]) -> type[Any]:
+    """The task. Raises UserError if it overrides what has another name now: nothing would read it."""
+    for old, new in _RENAMED_ATTRIBUTES.items() if issubclass(task, GeneratedTask) else ():
+        if hasattr(task, old) or hasattr(task.settings_type, old):
+            raise UserError(
+                f"{where}: {task.__name__} defines `{old}`, which is called `{new}` now: rename it"
+            )
+    return task
 
 
 def _none() -> str:
     return (
         "no task: no class with the methods problems, judge and solve; the shortest way to one is a subclass of "
-        "longjing.tasks.listed.ListedTask (docs/your-own-task.md)"
+        "longjing.tasks.ListedTask (docs/your-own-task.md)"
     )
 
 
@@ -81,7 +104,7 @@ def _file(path: str, content: str) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the file does wrong, it is the file's author who has to know
         del sys.modules[name]
-        raise UserError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}{_line(error, path)}: {_reason(error)}") from error
     return module
 
 
@@ -97,9 +120,21 @@ def _module(name: str) -> ModuleType:
                 f"there is no module {error.name!r} for the task; a file is named by its path: my_task.py, or "
                 "my_task.py:Name"
             ) from None
-        raise UserError(f"{name}: {error}") from error
+        raise UserError(f"{name}: {_reason(error)}") from error
     except Exception as error:
-        raise UserError(f"{name} can't be imported: {type(error).__name__}: {error}") from error
+        raise UserError(f"{name} can't be imported: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; where a module of this package has moved, where to."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        for old, new in _MOVED.items():
+            if error.name == old or error.name.startswith(f"{old}."):
+                return f"{error.name} has moved: import what you need from {new}"
+        toy = error.name.removeprefix("longjing.tasks.")
+        if toy.isidentifier() and find_spec(f"longjing.toys.{toy}"):
+            return f"{error.name} has moved: import what you need from longjing.toys.{toy}.task"
+    return f"{type(error).__name__}: {error}"
 
 
 def _line(error: Exception, path: str) -> str:

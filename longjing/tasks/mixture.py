@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from longjing.problems.problem import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
+from longjing.problems import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
 from longjing.text.template import Message
 
 
@@ -48,9 +48,9 @@ class Mixture:
         }
 
     @property
-    def judging(self) -> frozenset[str]:
+    def judge_settings(self) -> frozenset[str]:
         """See `Settings`: those of its parts."""
-        return frozenset().union(*(getattr(task, "judging", ()) for task, _ in self.parts))
+        return frozenset().union(*(getattr(task, "judge_settings", ()) for task, _ in self.parts))
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
         """See `Task`. Each part yields the problems that it yields alone; held out, a part that has no more
@@ -79,11 +79,11 @@ class Mixture:
 
     @property
     def max_turns(self) -> int:
-        """See `Replying`."""
+        """See `MultiTurnTask`."""
         return max(max_turns(task) for task, _ in self.parts)
 
     def reply(self, problem: Problem, completion: Completion) -> Message | None:
-        """See `Replying`."""
+        """See `MultiTurnTask`."""
         task = self._judges.get(problem.task)
         return None if task is None else reply_to(task, problem, completion)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from random import Random
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.toys import EVERYDAY
 from longjing.toys.equations.task import Equation
 

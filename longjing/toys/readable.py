@@ -3,7 +3,7 @@
 import re
 from random import Random
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 
 # A word, a number, a sign; Chinese writes no spaces, so each of its characters.
 _UNIT = re.compile(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+|\d+|[^\w\s]|_")

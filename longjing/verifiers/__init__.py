@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from longjing.errors import UserError
-from longjing.problems.answer import format_reward
-from longjing.problems.problem import Completion, Problem, Verdict
+from longjing.problems import Completion, Problem, Verdict, format_reward
 from longjing.validation import explain_settings, nearest
 from longjing.verifiers.base import Given, Judgement, Verifier
 from longjing.verifiers.code_execution import Code

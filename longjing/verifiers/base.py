@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from longjing.problems.answer import boxed
-from longjing.problems.problem import Completion, Problem
+from longjing.problems import Completion, Problem, boxed
 from longjing.verifiers.pool import AnswerError, VerifierError
 
 LONGEST = 20_000  # characters of a final answer; what is longer is none

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.sandbox import (
     CallTest,
     SandboxLimits,

@@ -5,9 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from longjing.problems.answer import format_reward
+from longjing.problems import Completion, Problem, format_reward
 from longjing.problems.language import language_reward
-from longjing.problems.problem import Completion, Problem
 from longjing.verifiers.base import Judgement, Verifier, VerifierSettings
 
 

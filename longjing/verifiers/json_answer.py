@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from longjing.errors import UserError
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import shared
 from longjing.verifiers.subprocess_scorers import validator

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from longjing.errors import UserError
-from longjing.problems.problem import Completion, Problem
+from longjing.problems import Completion, Problem
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.replies import NoReplyError, ask
 

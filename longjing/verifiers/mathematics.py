@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pydantic import Field
 
 from longjing.errors import UserError
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import AnswerError, VerifierError, shared
 

@@ -7,8 +7,8 @@ from unicodedata import normalize
 
 from pydantic import Field
 
+from longjing.problems import Problem
 from longjing.problems.expression import ExpressionError, parse_expression, parse_number, plain
-from longjing.problems.problem import Problem
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import VerifierError
 

@@ -5,7 +5,7 @@ from unicodedata import normalize
 
 from pydantic import Field, field_validator
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import shared
 

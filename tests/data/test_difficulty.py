@@ -18,8 +18,8 @@ from longjing.data.difficulty import Band, Rate, fingerprint, measure, sieve
 from longjing.errors import UserError
 from longjing.evaluation import EvalConfig
 from longjing.evaluation.model_client import Answer, Answers, Question
-from longjing.problems.problem import Completion
-from longjing.tasks.listed import ListedTask
+from longjing.problems import Completion
+from longjing.tasks import ListedTask
 
 
 class Knows:

@@ -12,8 +12,8 @@ from longjing.cli import app
 from longjing.data.public import BOXED, FUNCTION, INSTRUCTIONS, PROGRAM, PUBLIC, open_set
 from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import Mathematics
-from longjing.problems.problem import Completion
-from longjing.tasks.listed import ListedTask
+from longjing.problems import Completion
+from longjing.tasks import ListedTask
 
 pyarrow = pytest.importorskip("pyarrow")
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from longjing.problems.answer import boxed
-from longjing.problems.problem import Completion, Problem, Split, Verdict
+from longjing.problems import Completion, Problem, Split, Verdict, boxed
 
 
 class Doubles:

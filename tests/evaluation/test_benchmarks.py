@@ -16,7 +16,7 @@ from longjing.evaluation import EvalConfig, benchmarks, measure
 from longjing.evaluation.benchmark_task import BenchmarkTask, Choice
 from longjing.evaluation.benchmarks import BENCHMARKS, find, load
 from longjing.evaluation.model_client import Answer, Answers
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 from longjing.verifiers.pool import VerifierError
 
 MATHEMATICS = {

@@ -11,7 +11,7 @@ from longjing.errors import UserError
 from longjing.evaluation import Comparison, EvalConfig, Evaluation, Price, measure
 from longjing.evaluation.compare import compare_majorities
 from longjing.evaluation.model_client import Answer, Answers
-from longjing.problems.problem import Completion
+from longjing.problems import Completion
 
 
 class Solves:

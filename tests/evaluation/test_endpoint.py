@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from longjing.errors import UserError
 from longjing.evaluation import Endpoint, EvalConfig, Evaluation, Price, chat_completions, measure
 from longjing.evaluation.answer_log import AnswerLog
-from longjing.problems.problem import Completion, Problem
+from longjing.problems import Completion, Problem
 
 PROCEDURE = EvalConfig(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
 Respond = Callable[[dict[str, Any], int], Response]

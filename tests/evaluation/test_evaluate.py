@@ -16,8 +16,7 @@ from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.problems.answer import boxed
-from longjing.problems.problem import Problem
+from longjing.problems import Problem, boxed
 from longjing.tasks import get
 from longjing.text.tokenizer import Tokenizer
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.generation.multi_turn import ModelTurn, MultiTurnRollout, generate_multi_turn
+from longjing.generation.multi_turn import MultiTurnRollout, generate_multi_turn
 from longjing.generation.native import scheduler
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation, Request, Sampling
+from longjing.problems import ModelTurn
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 

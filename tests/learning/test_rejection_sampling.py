@@ -31,9 +31,8 @@ from longjing.learning.rejection_sampling import (
     filter_samples,
 )
 from longjing.learning.rollouts import Group
-from longjing.problems.answer import boxed
+from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
-from longjing.problems.problem import Completion, Problem, Verdict
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.runs.jsonl import JsonLines
 from longjing.text.tokenizer import Tokenizer

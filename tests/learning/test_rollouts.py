@@ -23,7 +23,7 @@ from longjing.learning.rollouts import (
     reflections,
     sample_groups,
 )
-from longjing.problems.problem import Completion, Problem, Verdict
+from longjing.problems import Completion, Problem, Verdict
 from longjing.text.tokenizer import Tokenizer
 
 END = 1

@@ -9,7 +9,7 @@ from longjing.generation.request import Generation
 from longjing.learning import difficulty
 from longjing.learning.difficulty import Difficulty
 from longjing.learning.rollouts import Group
-from longjing.problems.problem import Completion, Problem, Verdict
+from longjing.problems import Completion, Problem, Verdict
 
 PROBLEM = Problem("x", "1", "?", "1", {}, "en")
 RIGHT = Verdict("correct", {"accuracy": 1.0, "format": 1.0}, "")

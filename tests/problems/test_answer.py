@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.problems.answer import boxed, format_reward
+from longjing.problems import boxed, format_reward
 from longjing.tasks import Completion
 
 balanced = st.recursive(

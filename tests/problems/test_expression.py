@@ -5,6 +5,7 @@ from fractions import Fraction
 from time import process_time
 
 import pytest
+from expression_cases import Tree, fully_wrapped, literals, written
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,15 +13,10 @@ from longjing.problems.expression import (
     MAX_DEPTH,
     MAX_LENGTH,
     ExpressionError,
-    Written,
-    join,
-    number,
     parse_expression,
     parse_number,
 )
 
-# A tree is an integer or (left, operator, right).
-Tree = int | tuple["Tree", str, "Tree"]
 trees = st.recursive(
     st.integers(-99, 99), lambda sub: st.tuples(sub, st.sampled_from("+-*/"), sub), max_leaves=8
 )
@@ -36,20 +32,6 @@ def value(tree: Tree, seen: list[Fraction]) -> Fraction:
     result = {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b}[operator]()
     seen.append(result)
     return result
-
-
-def written(tree: Tree) -> Written:
-    return number(tree) if isinstance(tree, int) else join(written(tree[0]), tree[1], written(tree[2]))
-
-
-def fully_wrapped(tree: Tree) -> str:
-    if isinstance(tree, int):
-        return f"({tree})"
-    return f"({fully_wrapped(tree[0])} {tree[1]} {fully_wrapped(tree[2])})"
-
-
-def literals(tree: Tree) -> list[int]:
-    return [abs(tree)] if isinstance(tree, int) else literals(tree[0]) + literals(tree[2])
 
 
 @given(trees)

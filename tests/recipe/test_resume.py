@@ -49,7 +49,7 @@ torch.set_num_threads(1)
 from rich.console import Console
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
-from longjing.problems.problem import Verdict
+from longjing.problems import Verdict
 from longjing.toys.countdown.task import Countdown
 
 def judge(task, problem, completion):

@@ -16,7 +16,7 @@ import pytest
 
 from longjing import cli, verifiers
 from longjing.errors import UserError
-from longjing.problems.problem import Completion, Problem
+from longjing.problems import Completion, Problem
 from longjing.sandbox import (
     CallTest,
     Sandbox,

@@ -17,8 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from longjing.cli import app
-from longjing.problems.answer import boxed, format_reward
-from longjing.problems.problem import Completion, Problem, Verdict, split_of
+from longjing.problems import Completion, Problem, Verdict, boxed, format_reward, split_of
 from longjing.tasks.check import check
 from longjing.tasks.check.problem_checks import plain_question
 from longjing.tasks.check.process import TaskProcess
@@ -305,7 +304,7 @@ def test_one_question_in_two_splits_in_another_form_is_found(form: Callable[[str
 
 
 HASHED = """
-from longjing.tasks.listed import ListedTask
+from longjing.tasks import ListedTask
 
 class Hashed(ListedTask):
     name = "hashed"

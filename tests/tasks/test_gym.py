@@ -15,7 +15,7 @@ pytest.importorskip("reasoning_gym", reason="reasoning-gym isn't installed: pip 
 
 from longjing import tasks
 from longjing.errors import UserError
-from longjing.problems.problem import NoProblems
+from longjing.problems import NoProblems
 from longjing.tasks import Completion, Problem, Task, gym
 
 NO_ANSWER = {

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing import tasks
-from longjing.generation.multi_turn import ModelTurn
-from longjing.problems.problem import MAX_TURNS, Completion, Problem, Replying, max_turns, reply_to
+from longjing.problems import MAX_TURNS, Completion, ModelTurn, MultiTurnTask, Problem, max_turns, reply_to
 from longjing.tasks.check import check
 from longjing.tasks.mixture import Mixture
 
@@ -71,7 +70,7 @@ def test_the_last_turn_is_judged_and_all_must_keep_the_form() -> None:
 
 def test_turns_are_bounded() -> None:
     call = "<calc>1+1</calc>"
-    assert isinstance(TASK, Replying) and max_turns(TASK) == 4
+    assert isinstance(TASK, MultiTurnTask) and max_turns(TASK) == 4
     assert reply_to(TASK, PROBLEM, said(call)) == {"role": "user", "content": "= 2"}
     assert reply_to(TASK, PROBLEM, said(*[call] * 3)) is not None
     assert reply_to(TASK, PROBLEM, said(*[call] * 4)) is None

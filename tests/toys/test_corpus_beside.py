@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longjing import tasks
-from longjing.problems.answer import boxed
+from longjing.problems import Completion, GeneratedTask, Problem, boxed, split_of
 from longjing.problems.expression import parse_expression
 from longjing.problems.language import share
-from longjing.problems.problem import Completion, GeneratedTask, Problem, split_of
 from longjing.toys.corpus import limits, worked
 from longjing.toys.paraphrase import as_typed
 

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from longjing import tasks
-from longjing.problems.answer import boxed
+from longjing.problems import boxed
 from longjing.tasks import Problem
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus

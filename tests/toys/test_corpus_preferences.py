@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from longjing.learning.preference_data import Preference
-from longjing.problems.answer import boxed
+from longjing.problems import boxed
 from longjing.problems.language import share
 from longjing.toys.conversation.task import TALK
 from longjing.toys.corpus import PROMPTS

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing import tasks
+from longjing.problems import Problem
 from longjing.problems.language import share
-from longjing.problems.problem import Problem
 from longjing.toys import EVERYDAY
 from longjing.toys.conversation import corpus as conversation
 from longjing.toys.paraphrase import as_typed

@@ -6,9 +6,9 @@ from itertools import islice
 from random import Random
 
 import pytest
+from expression_cases import Tree, fully_wrapped, literals, written
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_expression import Tree, fully_wrapped, literals, written
 
 from longjing import tasks
 from longjing.problems.expression import parse_expression
@@ -103,7 +103,7 @@ def test_the_rule_chooses_no_problem() -> None:
         random = Random(json.dumps(["stream-of-search", before, split, 7], sort_keys=True))
         while True:
             data = OWN.draw(random)  # type: ignore[attr-defined]
-            if tasks.split_of(OWN.apart(data)) == split and OWN.answer(data):  # type: ignore[attr-defined]
+            if tasks.split_of(OWN.split_key(data)) == split and OWN.answer(data):  # type: ignore[attr-defined]
                 break
         assert own[0].data == data.model_dump()
         for each in own:

@@ -20,8 +20,8 @@ from longjing import tasks, verifiers
 from longjing.errors import UserError
 from longjing.evaluation.chat_completions import read
 from longjing.files import to_json, write_text
+from longjing.problems import Verdict, reply_to, verdict_of, vote_of
 from longjing.problems.language import share
-from longjing.problems.problem import Verdict, reply_to, verdict_of, vote_of
 from longjing.tasks import Completion, Problem
 from longjing.verifiers.judge import _verdict
 

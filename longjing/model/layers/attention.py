@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from longjing.model.config import ModelConfig
 from longjing.model.layers.context import Context
+from longjing.model.layers.linear import Linear
 from longjing.model.layers.norm import RMSNorm
 from longjing.model.layers.rope import rotate
 from longjing.model.layers.scaled_dot_product import scaled_dot_product_attention
@@ -31,15 +32,15 @@ class LatentAttention(nn.Module):
         hidden, bias, query = config.hidden_size, config.attention_bias, self.nope_dim + self.rope_dim
         self.compresses_query = config.q_lora_rank is not None
         if config.q_lora_rank is None:
-            self.q_proj = nn.Linear(hidden, self.heads * query, bias=False)
+            self.q_proj = Linear(hidden, self.heads * query, bias=False)
         else:
-            self.q_a_proj = nn.Linear(hidden, config.q_lora_rank, bias=bias)
+            self.q_a_proj = Linear(hidden, config.q_lora_rank, bias=bias)
             self.q_a_layernorm = RMSNorm(config.q_lora_rank, eps=1e-6)
-            self.q_b_proj = nn.Linear(config.q_lora_rank, self.heads * query, bias=False)
-        self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope_dim, bias=bias)
+            self.q_b_proj = Linear(config.q_lora_rank, self.heads * query, bias=False)
+        self.kv_a_proj_with_mqa = Linear(hidden, self.rank + self.rope_dim, bias=bias)
         self.kv_a_layernorm = RMSNorm(self.rank, eps=1e-6)
-        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope_dim + self.value_dim), bias=False)
-        self.o_proj = nn.Linear(self.heads * self.value_dim, hidden, bias=config.output_bias)
+        self.kv_b_proj = Linear(self.rank, self.heads * (self.nope_dim + self.value_dim), bias=False)
+        self.o_proj = Linear(self.heads * self.value_dim, hidden, bias=config.output_bias)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """`x` `[batch, length, hidden]` -> the same shape."""
@@ -80,7 +81,7 @@ class LatentAttention(nn.Module):
 
         q . (W_key latent) = (W_key^T q) . latent,    sum of a_t (W_value latent_t) = W_value (sum of a_t latent_t)
         """
-        weight = self.kv_b_proj.weight.view(self.heads, self.nope_dim + self.value_dim, self.rank)
+        weight = self.kv_b_proj.dense().view(self.heads, self.nope_dim + self.value_dim, self.rank)
         w_key, w_value = weight.split((self.nope_dim, self.value_dim), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).to(entries.dtype)
@@ -101,10 +102,10 @@ class GroupedQueryAttention(nn.Module):
         )  # fmt: skip
         self.scale = config.softmax_scale
         hidden, bias = config.hidden_size, config.attention_bias
-        self.q_proj = nn.Linear(hidden, self.heads * self.head_dim, bias=bias)
-        self.k_proj = nn.Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
-        self.v_proj = nn.Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
-        self.o_proj = nn.Linear(self.heads * self.head_dim, hidden, bias=config.output_bias)
+        self.q_proj = Linear(hidden, self.heads * self.head_dim, bias=bias)
+        self.k_proj = Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
+        self.v_proj = Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
+        self.o_proj = Linear(self.heads * self.head_dim, hidden, bias=config.output_bias)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """`x` `[batch, length, hidden]` -> the same shape."""

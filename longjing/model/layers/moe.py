@@ -1,5 +1,7 @@
 """DeepSeekMoE: a mixture of experts with bias-balanced routing."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,18 +9,23 @@ from torch.nn import functional as F
 from longjing.model.batch_invariance import missing_rows, pad_rows, unpad
 from longjing.model.config import ModelConfig
 from longjing.model.layers.context import Context
+from longjing.model.layers.linear import Weight, dense, linear
 from longjing.model.layers.mlp import MLP
 from longjing.model.layers.router import Router, balance_loss
 
 
 class Experts(nn.Module):
-    """The routed experts' weights, stacked: `gate_up_proj` `[E, 2 I, H]`, `down_proj` `[E, H, I]`."""
+    """The routed experts: a gated MLP each, their matrices stacked in two weights (`linear.py`), `gate_up_proj`
+    `[experts, 2 * inner, hidden]` and `down_proj` `[experts, hidden, inner]`."""
+
+    gate_up_proj: Weight
+    down_proj: Weight
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        experts, hidden, inner = config.n_routed_experts, config.hidden_size, config.moe_intermediate_size
-        self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, hidden))
-        self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner))
+        self.count, hidden, inner = config.n_routed_experts, config.hidden_size, config.moe_intermediate_size
+        self.gate_up_proj = nn.Parameter(torch.empty(self.count, 2 * inner, hidden))
+        self.down_proj = nn.Parameter(torch.empty(self.count, hidden, inner))
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor, batch_invariant: bool) -> Tensor:
         """`x` `[tokens, hidden]` through the experts that `chosen` names, summed by `weights` (both `[tokens, experts
@@ -42,27 +49,31 @@ class Experts(nn.Module):
 
         A GPU waits here until it is known how many rows each has.
         """
-        counts = torch.bincount(experts, minlength=len(self.down_proj)).tolist()
+        counts = torch.bincount(experts, minlength=self.count).tolist()
+        gate_ups: Sequence[Weight] = self.gate_up_proj.unbind()
+        downs: Sequence[Weight] = self.down_proj.unbind()
         outputs = []
-        for rows, gate_up, down in zip(x.split(counts), self.gate_up_proj, self.down_proj, strict=True):
+        for rows, gate_up, down in zip(x.split(counts), gate_ups, downs, strict=True):
             padding = missing_rows(len(rows)) if batch_invariant else 0
-            gate, up = F.linear(pad_rows(rows, padding), gate_up).chunk(2, dim=-1)
-            outputs.append(unpad(F.linear(F.silu(gate) * up, down), padding))
+            gate, up = linear(pad_rows(rows, padding), gate_up).chunk(2, dim=-1)
+            outputs.append(unpad(linear(F.silu(gate) * up, down), padding))
         return torch.cat(outputs)
 
     def grouped(self, x: Tensor, experts: Tensor) -> Tensor:
         """As `one_by_one`, all experts in one launch, which finds on the device where each one's rows end."""
-        numbers = torch.arange(len(self.down_proj), device=x.device)
+        numbers = torch.arange(self.count, device=x.device)
         ends = torch.searchsorted(experts, numbers, right=True, out_int32=True)
-        gate, up = F.grouped_mm(x, self.gate_up_proj.to(x.dtype).mT, offs=ends).chunk(2, dim=-1)
-        return F.grouped_mm(F.silu(gate) * up, self.down_proj.to(x.dtype).mT, offs=ends)
+        gate, up = F.grouped_mm(x, dense(self.gate_up_proj).to(x.dtype).mT, offs=ends).chunk(2, dim=-1)
+        return F.grouped_mm(F.silu(gate) * up, dense(self.down_proj).to(x.dtype).mT, offs=ends)
 
     def has_grouped_product(self, dtype: torch.dtype) -> bool:
         """Whether `grouped` is one launch here: PyTorch has it in bfloat16 for Hopper and datacentre Blackwell, for
-        rows of whole 16 bytes. Elsewhere it would wait and take the experts one by one, too."""
+        rows of whole 16 bytes. Elsewhere it would wait and take the experts one by one, too. Weights that aren't
+        dense have their own products."""
         weight = self.down_proj
         return (
             dtype == torch.bfloat16
+            and isinstance(weight, Tensor)
             and weight.is_cuda
             and all(size % 8 == 0 for size in weight.shape[1:])
             and torch.cuda.get_device_capability(weight.device)[0] in (9, 10)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from longjing.model.config import ModelConfig
 from longjing.model.layers.block import Block
 from longjing.model.layers.context import Context
+from longjing.model.layers.linear import Linear
 from longjing.model.layers.norm import RMSNorm
 
 
@@ -18,7 +19,7 @@ class MultiTokenPrediction(nn.Module):
         hidden, eps = config.hidden_size, config.rms_norm_eps
         self.enorm = RMSNorm(hidden, eps=eps)
         self.hnorm = RMSNorm(hidden, eps=eps)
-        self.eh_proj = nn.Linear(2 * hidden, hidden, bias=False)
+        self.eh_proj = Linear(2 * hidden, hidden, bias=False)
         self.block = Block(config, layer)
         self.norm = RMSNorm(hidden, eps=eps)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
 
-from longjing.problems.problem import NoProblems, Problem, Split, Task
+from longjing.problems import NoProblems, Problem, Split, Task
 from longjing.tasks.check.bench import Bench, GaveUp
 from longjing.tasks.check.findings import Finding, Report, Status
 from longjing.tasks.check.hacks import HACKS

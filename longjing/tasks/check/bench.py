@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import get_args
 
-from longjing.problems.problem import Outcome, Problem, Verdict
+from longjing.problems import Outcome, Problem, Verdict
 from longjing.tasks.check.findings import Report, short
 from longjing.tasks.check.hacks import COSTLY, HACKS, Case
 from longjing.tasks.check.process import Lost, Raised, TaskProcess

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 
 
 @dataclass(frozen=True)

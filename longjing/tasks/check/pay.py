@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-from longjing.problems.problem import Problem, Verdict
+from longjing.problems import Problem, Verdict
 from longjing.tasks.check.bench import Bench
 from longjing.tasks.check.findings import Status, short
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.tasks.check.findings import Report, short
 
 _LEAKED, _MORE = (

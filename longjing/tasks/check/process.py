@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from longjing.errors import UserError
-from longjing.problems.problem import Completion, NoProblems, Problem, Split, Task, Verdict
+from longjing.problems import Completion, NoProblems, Problem, Split, Task, Verdict
 
 _START = 600.0  # seconds for making a task: its libraries, its data
 _DRAWING = 3  # times as long as a verdict may take, for the next problem

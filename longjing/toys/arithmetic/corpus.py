@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.toys.corpus.document import Document
 
 Value = int | Fraction

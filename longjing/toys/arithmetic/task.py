@@ -7,20 +7,20 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import Written, join, number, parse_expression, parse_number
-from longjing.problems.problem import Data, GeneratedTask, Language, Settings
 
 _APPLY = {"+": operators.add, "-": operators.sub, "*": operators.mul, "/": operators.truediv}
 
 
-class ArithmeticSettings(Settings):
+class ArithmeticSettings(TaskSettings):
     """`terms` numbers of up to `digits` digits, joined by some of the `operations`.
 
     Without `fractions` every division comes out even. No value on the way has more than twice `digits`
     digits, and no denominator more than two.
     """
 
-    dial: ClassVar = {
+    difficulties: ClassVar = {
         1: {"digits": 2, "operations": "+-", "terms": 2, "fractions": False},
         2: {"digits": 3, "operations": "+-", "terms": 2, "fractions": False},
         3: {"digits": 2, "operations": "+-*", "terms": 2, "fractions": False},
@@ -45,7 +45,7 @@ def _readable(expression: str) -> str:
     return expression
 
 
-class ArithmeticData(Data):
+class ArithmeticData(ProblemData):
     expression: Annotated[str, AfterValidator(_readable)]
 
 

@@ -7,8 +7,8 @@ import re
 from random import Random
 from typing import ClassVar
 
+from longjing.problems import Completion, Language, Problem
 from longjing.problems.expression import ExpressionError, parse_expression
-from longjing.problems.problem import Completion, Language, Problem
 from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
 
 _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
@@ -17,7 +17,7 @@ _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 class CalculatorSettings(ArithmeticSettings):
     """As of `arithmetic`, and harder."""
 
-    dial: ClassVar = {
+    difficulties: ClassVar = {
         1: {"digits": 4, "operations": "+-", "terms": 2, "fractions": False},
         2: {"digits": 4, "operations": "+-*", "terms": 3, "fractions": False},
         3: {"digits": 5, "operations": "+-*", "terms": 3, "fractions": False},
@@ -35,7 +35,7 @@ class Calculator(Arithmetic):
         return random.choice(_PROMPTS[language]).format(data.expression)
 
     def reply(self, problem: Problem, completion: Completion) -> str | None:
-        """See `Replying`. What is wrong with a call is said, too."""
+        """See `MultiTurnTask`. What is wrong with a call is said, too."""
         calls = _CALL.findall(completion.answer)
         if not calls or "\\boxed" in completion.answer:
             return None

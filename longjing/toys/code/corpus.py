@@ -7,7 +7,7 @@ wrong, and mends it.
 from random import Random
 from typing import Any
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.toys.code.pieces import INPUTS, PIECES
 from longjing.toys.code.task import CodeData, Step, compiled, expression, parameters, program, sample_input
 from longjing.toys.corpus.document import Document

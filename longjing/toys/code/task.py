@@ -12,16 +12,16 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from longjing.problems.answer import format_reward
-from longjing.problems.problem import (
+from longjing.problems import (
     Completion,
-    Data,
     GeneratedTask,
     Language,
     Problem,
-    Settings,
+    ProblemData,
     Split,
+    TaskSettings,
     Verdict,
+    format_reward,
 )
 from longjing.sandbox import CallTest
 from longjing.toys.code.pieces import INPUTS, PIECES, Kind, Piece
@@ -40,10 +40,10 @@ _WORDS = ("sea", "Tea", "rain", "Stone", "tree", "cat", "Dog", "river", "Noon", 
           "cold", "leaf", "Otter", "ice", "radio", "door", "Moon", "to", "dear", "salad")  # fmt: skip
 
 
-class CodeSettings(Settings):
+class CodeSettings(TaskSettings):
     """How many `steps` a program takes, whether some of them may `branch`, and the `largest` number in a text."""
 
-    dial: ClassVar = {
+    difficulties: ClassVar = {
         1: {"steps": 1, "branches": True, "largest": 20},
         2: {"steps": 2, "branches": False, "largest": 9},
         3: {"steps": 3, "branches": False, "largest": 9},
@@ -56,7 +56,7 @@ class CodeSettings(Settings):
     largest: int = Field(ge=3, le=99)
 
 
-class Step(Data):
+class Step(ProblemData):
     """A piece by its name, with the number and the letter that it needs (0 and "" where it needs none)."""
 
     piece: str
@@ -77,7 +77,7 @@ class Step(Data):
         return PIECES[self.piece]
 
 
-class CodeData(Data):
+class CodeData(ProblemData):
     """What the program is given, and the steps from there to what it returns."""
 
     given: Kind

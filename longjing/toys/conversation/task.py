@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from longjing.errors import UserError
+from longjing.problems import Completion, Problem, Split, Verdict, split_of
 from longjing.problems.language import share
-from longjing.problems.problem import Completion, Problem, Split, Verdict, split_of
 
 # subject: (what people say, what is answered); every saying of a subject goes with every answer. Gaps in braces are
 # filled from `_FILLERS`.

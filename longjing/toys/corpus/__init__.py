@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from random import Random
 
-from longjing.problems import registry
-from longjing.problems.problem import Problem
+from longjing.problems import Problem, registry
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.arithmetic import corpus as arithmetic
 from longjing.toys.code import corpus as code

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from longjing.problems import registry
-from longjing.problems.answer import boxed
+from longjing.problems import Language, boxed, registry
 from longjing.problems.preference import Preference, Text
-from longjing.problems.problem import Language
 from longjing.toys import EVERYDAY, corpus
 from longjing.toys.conversation.task import TALK, exchange
 from longjing.toys.readable import written_answer

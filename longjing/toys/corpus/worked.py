@@ -7,10 +7,8 @@ sum of many terms from left to right, so little or nothing would be kept of them
 from collections.abc import Iterator
 from random import Random
 
-from longjing.problems import registry
-from longjing.problems.answer import boxed
+from longjing.problems import Completion, Problem, boxed, registry
 from longjing.problems.language import share
-from longjing.problems.problem import Completion, Problem
 from longjing.toys.arithmetic import corpus as arithmetic
 from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
 from longjing.toys.corpus.document import Document

@@ -12,8 +12,8 @@ from itertools import combinations
 from random import Random
 from typing import Any, NamedTuple
 
+from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
-from longjing.problems.problem import Problem
 from longjing.toys.corpus.document import Document
 from longjing.toys.countdown.task import moves
 

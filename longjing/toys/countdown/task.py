@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import (
     BINDING,
     Written,
@@ -23,13 +24,12 @@ from longjing.problems.expression import (
     parse_number,
     plain,
 )
-from longjing.problems.problem import Data, GeneratedTask, Language, Settings
 
 
-class CountdownSettings(Settings):
+class CountdownSettings(TaskSettings):
     """How many `numbers`, drawn from 1..`largest`, and the range of the targets."""
 
-    dial: ClassVar = {
+    difficulties: ClassVar = {
         1: {"numbers": 2, "largest": 20, "smallest_target": 1, "largest_target": 50},
         2: {"numbers": 3, "largest": 20, "smallest_target": 1, "largest_target": 100},
         3: {"numbers": 3, "largest": 50, "smallest_target": 1, "largest_target": 100},
@@ -56,7 +56,7 @@ class CountdownSettings(Settings):
         return self
 
 
-class CountdownData(Data):
+class CountdownData(ProblemData):
     numbers: Annotated[list[PositiveInt], Field(min_length=1)]
     target: PositiveInt
 

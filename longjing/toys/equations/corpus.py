@@ -3,7 +3,7 @@
 from fractions import Fraction
 from random import Random
 
-from longjing.problems.problem import Problem
+from longjing.problems import Problem
 from longjing.toys.arithmetic.corpus import Solver, Value, Values, answer, claim, operate
 from longjing.toys.corpus.document import Document
 from longjing.toys.equations.task import UNKNOWNS, Equation, solve_linear

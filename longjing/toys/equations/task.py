@@ -7,22 +7,22 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import ExpressionError, parse_number, plain
-from longjing.problems.problem import Data, GeneratedTask, Language, Settings
 
 UNKNOWNS = "xy"
 _MAX_DENOMINATOR = 12  # of a solution
 _SEPARATOR = re.compile(r"[,;\n]|\band\b|[和与且]")
 
 
-class EquationsSettings(Settings):
+class EquationsSettings(TaskSettings):
     """How many `unknowns` (and equations), and how large the numbers are, in absolute value.
 
     `both_sides`: the unknown appears left and right of the sign (one unknown only). Without `negatives` every
     coefficient, constant and solution is at least zero; without `fractions` the solutions are integers.
     """
 
-    dial: ClassVar = {
+    difficulties: ClassVar = {
         1: {"unknowns": 1, "largest_coefficient": 9, "largest_number": 20, "negatives": False},
         2: {"unknowns": 1, "largest_coefficient": 10, "largest_number": 20},
         3: {"unknowns": 1, "largest_coefficient": 12, "largest_number": 30, "both_sides": True},
@@ -44,7 +44,7 @@ class EquationsSettings(Settings):
         return self
 
 
-class Equation(Data):
+class Equation(ProblemData):
     """`left = right`; each side holds the coefficients of the unknowns, then a constant."""
 
     left: Annotated[list[int], Field(min_length=2, max_length=3)]
@@ -54,7 +54,7 @@ class Equation(Data):
         return f"{_side(self.left)}={_side(self.right)}"
 
 
-class EquationsData(Data):
+class EquationsData(ProblemData):
     equations: Annotated[list[Equation], Field(min_length=1, max_length=2)]
 
     @model_validator(mode="after")

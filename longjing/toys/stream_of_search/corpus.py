@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
+from longjing.problems import Problem
 from longjing.problems.expression import join, number
-from longjing.problems.problem import Problem
 from longjing.toys.corpus.document import Document
 from longjing.toys.countdown.corpus import Step, Term, equation, guess, legal, take
 

@@ -20,8 +20,8 @@ _GAME = {"numbers": 4, "largest": 99, "smallest_target": 10, "largest_target": 1
 class StreamOfSearchSettings(CountdownSettings):
     """The easiest difficulty has three numbers, for learning to search; all others are the game."""
 
-    dial: ClassVar = {1: {**_GAME, "numbers": 3}, **dict.fromkeys(range(2, 6), _GAME)}
-    judging: ClassVar = frozenset({"intermediate"})
+    difficulties: ClassVar = {1: {**_GAME, "numbers": 3}, **dict.fromkeys(range(2, 6), _GAME)}
+    judge_settings: ClassVar = frozenset({"intermediate"})
 
     numbers: int = Field(ge=3, le=4)
     intermediate: Literal["natural", "any"] = Field(
@@ -34,7 +34,7 @@ class StreamOfSearch(Countdown):
     settings_type: ClassVar[type[CountdownSettings]] = StreamOfSearchSettings
     options: StreamOfSearchSettings
 
-    def apart(self, data: CountdownData) -> str:
+    def split_key(self, data: CountdownData) -> str:
         return f"{self.name} target {data.target}"
 
     def mistake(self, data: CountdownData, answer: str) -> str | None:

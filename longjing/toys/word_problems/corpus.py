@@ -4,8 +4,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
+from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
-from longjing.problems.problem import Problem
 from longjing.toys.arithmetic.corpus import Operate, Solver, Value, Values, answer, recount
 from longjing.toys.corpus.document import Document
 from longjing.toys.word_problems.stories import STORIES

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import parse_number
-from longjing.problems.problem import Data, GeneratedTask, Language, Settings
 from longjing.toys.word_problems.stories import PEOPLE, STORIES, Part, Story
 
 LIMIT = 1000  # no value exceeds it
@@ -21,10 +21,10 @@ _APPLY: dict[Operation, Callable[[int, int], int]] = {
 }
 
 
-class WordProblemsSettings(Settings):
+class WordProblemsSettings(TaskSettings):
     """How many `steps` of arithmetic, and the `largest` number that a story mentions."""
 
-    dial: ClassVar = {
+    difficulties: ClassVar = {
         1: {"steps": 1, "largest": 20},
         2: {"steps": 2, "largest": 30},
         3: {"steps": 3, "largest": 50},
@@ -36,7 +36,7 @@ class WordProblemsSettings(Settings):
     largest: int = Field(ge=10, le=LIMIT)
 
 
-class Step(Data):
+class Step(ProblemData):
     """One operation of the solution: `left operation right = result`."""
 
     operation: Operation
@@ -51,7 +51,7 @@ class Step(Data):
         return self
 
 
-class Told(Data):
+class Told(ProblemData):
     """A part of the story (its place among the openings, events or endings) with its numbers."""
 
     part: int
@@ -59,7 +59,7 @@ class Told(Data):
     b: int
 
 
-class WordProblemsData(Data):
+class WordProblemsData(ProblemData):
     """`told`: the opening, the events, the ending. The answer is the result of the last of the `steps`."""
 
     story: str

@@ -20,7 +20,7 @@ ROWS = [
     for number in range(300)
 ]
 TASK = """
-from longjing.tasks.listed import ListedTask
+from longjing.tasks import ListedTask
 
 class Sums(ListedTask):
     name = "sums"
@@ -148,6 +148,15 @@ def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_
         ("x = 1", "no task"), ("def f(:", "line 1: SyntaxError"), ("\nraise ValueError('no')", "line 2: ValueError"),
         (TASK + "\nclass Others(Sums): pass", "several tasks"), ("import nothing_of_the_kind", "nothing_of_the_kind"),
         (TASK.replace('"answer"', '"anser"'), "row 1: no answer"),
+        ("from longjing.tasks.base import Problem", "line 1: longjing.tasks.base has moved: import what you need from"),
+        ("from longjing.tasks.listed import ListedTask", "from longjing.tasks (ListedTask, FileTask)"),
+        ("from longjing.tasks.verifiers.base import Verifier", "import what you need from longjing.verifiers"),
+        ("from longjing.tasks.countdown import Countdown", "from longjing.toys.countdown.task"),
+        (
+            "from longjing.toys.countdown.task import Countdown\n\nclass Other(Countdown):\n"
+            "    def apart(self, data): return 'x'",
+            "Other defines `apart`, which is called `split_key` now: rename it",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_said_with_its_line(

@@ -1,6 +1,6 @@
 """A task whose problems are listed, each with its right answer, and judged by a verifier: rows of a file, or of Python.
 
-from longjing.tasks.listed import ListedTask
+from longjing.tasks import ListedTask
 
 class Squares(ListedTask):
     name = "squares"
@@ -14,18 +14,15 @@ class Squares(ListedTask):
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from hashlib import blake2b
-from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from longjing.errors import UserError
-from longjing.files import digest
-from longjing.problems.problem import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.tasks.rows import Placed, placed_rows
+from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
+from longjing.tasks.rows import Placed
 from longjing.verifiers import Given, Rubric, Verifier
 
 
@@ -49,7 +46,7 @@ class ListedSettings(BaseModel):
 
 
 class ListedTask(ABC):
-    """A `Task` (see `base.Task`) of a list of problems. A subclass gives a `name`, the `rows` and how they are judged.
+    """A `Task` of a list of problems. A subclass gives a `name`, the `rows` and how they are judged.
 
     `verifier`: what `Rubric` takes, or a `Verifier` of one's own. A problem's split follows from the hash of its
     prompt, whatever list it stands in. Raises UserError for a row that is no problem, naming its place.
@@ -136,55 +133,8 @@ class ListedTask(ABC):
         return Problem(self.name, id, asked, answer.strip(), data, self.options.language)
 
 
-class FileSettings(ListedSettings):
-    """Where in the rows of a file prompt and answer are; what the other columns hold, a verifier may read."""
-
-    prompt: str = Field("prompt", description="the column of the prompts")
-    answer: str = Field("answer", description="the column of the right answers")
-    sha256: str | None = Field(None, description="of the file; another is refused")
-
-
-class FileTask(ListedTask):
-    """The rows of a .jsonl, .json, .csv or .parquet file; its name is the path."""
-
-    settings_type = FileSettings
-    options: FileSettings
-
-    def __init__(self, path: str, settings: FileSettings) -> None:
-        self.name = path
-        super().__init__(settings)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return super().settings | {"sha256": digest(self.name)}
-
-    def rows(self) -> Iterable[Mapping[str, Any]]:
-        return (row for _, row in self.placed())
-
-    def placed(self) -> Iterable[Placed]:
-        columns = {self.options.prompt: "prompt", self.options.answer: "answer"}
-        wanted = [self.options.prompt, *([self.options.answer] if self.rubric.needs_answer else [])]
-        for place, row in _rows(self.name, digest(self.name)):
-            if absent := [column for column in wanted if column not in row]:
-                raise UserError(
-                    f"{self.name}, {place}: no column {absent[0]!r}; there are {', '.join(map(str, row))}; another is "
-                    f"named by prompt=COLUMN or answer=COLUMN"
-                )
-            yield place, {columns.get(column, column): value for column, value in row.items()}
-
-
-@lru_cache(maxsize=4)
-def _rows(path: str, content: str) -> list[Placed]:
-    """The file's rows, read once for each content."""
-    return placed_rows(Path(path))
-
-
 def _text(value: Any) -> str:
     """A cell as text: what isn't text as JSON has it."""
-    return (
-        ""
-        if value is None
-        else value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False, default=str)
-    )
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
