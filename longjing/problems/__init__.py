@@ -22,6 +22,6 @@ from longjing.problems.task import (
 
 __all__ = [
     "MAX_TURNS", "Completion", "Exchange", "GeneratedTask", "Language", "ModelTurn", "MultiTurnTask", "NoProblems",
-    "Outcome", "Problem", "ProblemData", "Split", "Task", "TaskSettings", "Verdict", "VotingTask", "boxed", "format_reward",
-    "max_turns", "reply_to", "split_of", "verdict_of", "vote_of",
+    "Outcome", "Problem", "ProblemData", "Split", "Task", "TaskSettings", "Verdict", "VotingTask", "boxed",
+    "format_reward", "max_turns", "reply_to", "split_of", "verdict_of", "vote_of",
 ]  # fmt: skip
