@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from common import peak_bytes
 
+from longjing.cluster.runtime import Runtime
 from longjing.generation.multi_turn import MultiTurnRollout
 from longjing.generation.request import Generation, Sampling
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
@@ -99,13 +100,13 @@ class Turns:
 
 
 def longjing(pipe: Connection, setting: Setting, seed: int, device: torch.device, dtype: torch.dtype) -> None:
-    learner = Reinforcement(setting.stage, seed, device, dtype)
+    learner = Reinforcement(setting.stage, Runtime(seed, device, dtype))
     learner.task = setting.task
     turns = Turns(pipe, lambda path: save_model(learner.model, path), device)
     pipe.send(peak_bytes(device))
     step = 0
     while turns.wait():
-        metrics, rollouts = learner.step(step)
+        metrics, rollouts, _ = learner.step(step)
         step += 1
         groups = [rollout["completions"] for rollout in rollouts]
         chats = [[{"role": "user", "content": rollout["prompt"]}] for rollout in rollouts]

@@ -43,6 +43,7 @@ def step(pipe: Connection, name: str, options: Namespace) -> None:
         os.environ["GOMP_SPINCOUNT"] = choice[2]
     import torch
 
+    from longjing.cluster.runtime import Runtime
     from longjing.learning.reinforcement import Reinforcement
     from longjing.recipe.loading import load
 
@@ -50,12 +51,12 @@ def step(pipe: Connection, name: str, options: Namespace) -> None:
     settings = load("r1-zero", changes).stages[0]
     if choice is not None and choice[1]:
         torch.set_num_threads(choice[1])
-    learner = Reinforcement(settings, options.seed, torch.device("cpu"), torch.float32)  # type: ignore[arg-type]
+    learner = Reinforcement(settings, Runtime(options.seed, torch.device("cpu"), torch.float32))  # type: ignore[arg-type]
     if choice is not None:
         learner.generator._threads = choice[0] or torch.get_num_threads()
     pipe.send(None)
     while (number := pipe.recv()) is not None:
-        metrics, _ = learner.step(number)
+        metrics, *_ = learner.step(number)
         pipe.send((metrics["seconds_sampling"], metrics["seconds_updating"]))
 
 

@@ -10,9 +10,9 @@ import longjing
 PACKAGE = Path(longjing.__file__).parent
 FLOORS = {
     "errors": -1,
-    "batching": 0, "files": 0, "validation": 0,
+    "batching": 0, "cluster": 0, "files": 0, "validation": 0,
     "model": 1, "text": 1, "sandbox": 1,
-    "problems": 2,
+    "problems": 2, "openai_client": 2,
     "verifiers": 3,
     "generation": 4, "tasks": 4, "toys": 4, "runs": 4,
     "evaluation": 5, "planning": 5, "chat": 5,

@@ -231,7 +231,7 @@ def _measured(
     """The rows with the model's rates, and what is to be said about them."""
     from longjing import tasks
     from longjing.data.difficulty import fingerprint, measure
-    from longjing.evaluation import Endpoint, EvalConfig, Local, ModelClient
+    from longjing.evaluation import EndpointClient, EvalConfig, Local, ModelClient
     from longjing.recipe.loading import parse_settings
     from longjing.tasks import ListedTask
 
@@ -250,7 +250,7 @@ def _measured(
         if (device, dtype) != ("auto", "float32"):
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
         answers = out.with_name(out.name + ".answers.jsonl")
-        respondent = Endpoint(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
+        respondent = EndpointClient(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
         whose = {"name": model, "base_url": base_url}
         at_once = total  # it keeps its answers itself
     rates = out.with_name(out.name + ".rates.jsonl")

@@ -90,7 +90,7 @@ def evaluate(
 
         longjing eval some-model --base-url http://localhost:8000/v1 --task aime-2024
     """
-    from longjing.evaluation import Endpoint, Price
+    from longjing.evaluation import EndpointClient, Price
     from longjing.evaluation.benchmarks import find
     from longjing.recipe.loading import parse_settings
 
@@ -116,7 +116,7 @@ def evaluate(
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
         asking["fields"] = parse_settings(asking.pop("request", []))
         kept = asking.pop("answers", Path("answers") / f"{model}-{task}.jsonl".replace("/", "-"))
-        respondent = Endpoint(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **asking)
+        respondent = EndpointClient(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **asking)
         made_by = {"base_url": respondent.base_url, "request": asking["fields"]}
         say(console, f"{model} at {base_url}; its answers are kept in {kept}", "dim")
     prices = [price_read, price_written, price_hour]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
+from longjing.openai_client import ChatCompletion, EndpointError
 from longjing.problems import Completion, ModelTurn
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
@@ -51,6 +52,29 @@ class Reply(BaseModel):
     prompt_tokens: int
     tokens: int
     reasoning_tokens: int
+
+    @classmethod
+    def of(cls, completion: ChatCompletion) -> "Reply":
+        """A chat completion as a reply. Where the server doesn't say how many tokens the reasoning took, its share of
+        the characters does. Raises EndpointError for one without its usage."""
+        if (usage := completion.usage) is None:
+            raise EndpointError("no chat completion with its usage: what it cost isn't known")
+        reasoning, answer, finish_reason = completion.reasoning, completion.answer, completion.finish_reason
+        text = answer
+        if reasoning:
+            closed = answer or not is_cut_off(finish_reason)  # cut off before it was closed, it stays open
+            text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{answer}" if closed else "")
+        # A model may write half of a surrogate pair, and JSON may say so; no text that is kept or read can hold it.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        reasoning_tokens = usage.reasoning_tokens
+        if reasoning_tokens is None:
+            parts = Completion.of([turn_of(text)])
+            length = len(parts.reasoning) + len(parts.answer)
+            reasoning_tokens = round(usage.completion_tokens * len(parts.reasoning) / max(length, 1))
+        return cls(
+            text=text, finish_reason=finish_reason, prompt_tokens=usage.prompt_tokens,
+            tokens=usage.completion_tokens, reasoning_tokens=reasoning_tokens,
+        )  # fmt: skip
 
     @property
     def turn(self) -> ModelTurn:

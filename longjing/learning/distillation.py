@@ -21,13 +21,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
 from longjing.learning.policy import (
     Clock,
@@ -35,7 +37,6 @@ from longjing.learning.policy import (
     PolicySettings,
     TrainingSample,
     aligned,
-    learn,
     length_mean,
     record,
     scatter,
@@ -43,7 +44,7 @@ from longjing.learning.policy import (
 from longjing.learning.rollouts import Padded
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
-from longjing.runs import StageDirectory
+from longjing.runs import Watcher
 
 
 class DistillationSettings(PolicySettings):
@@ -62,11 +63,9 @@ class Distillation(OnPolicyTrainer):
 
     settings: DistillationSettings
 
-    def __init__(
-        self, settings: DistillationSettings, seed: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, settings: DistillationSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         # With one minibatch the ratio is 1, and this is the plain policy gradient, each token alike.
-        super().__init__(settings, Preset(Objective("grpo"), "tokens", "none"), seed, device, dtype)
+        super().__init__(settings, Preset(Objective("grpo"), "tokens", "none"), runtime, watcher)
         student, teacher = resolve(settings.model), resolve(settings.teacher)
         if _vocabulary(student) != _vocabulary(teacher):
             raise UserError(
@@ -74,9 +73,9 @@ class Distillation(OnPolicyTrainer):
                 "score the student's tokens; train the student with the teacher's tokenizer, or fine-tune it on "
                 "the teacher's samples (kinds `sample` and `finetune`), which needs no common one"
             )
-        self.teacher = load_model(teacher, device)
+        self.teacher = load_model(teacher, runtime.device)
 
-    def step(self, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def step(self, step: int) -> Step:
         clock, size = Clock(), self.settings.group_size
         groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, clock)
         lessons = [
@@ -101,10 +100,10 @@ class Distillation(OnPolicyTrainer):
             }
             for lesson in lessons
         ]
-        return metrics, [
-            record(step, group, scores[place * size : (place + 1) * size])
-            for place, group in enumerate(groups)
-        ]
+        return Step(
+            metrics,
+            [record(group, scores[at * size : (at + 1) * size]) for at, group in enumerate(groups)],
+        )
 
     def _loss(self, lessons: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """See the module. A teacher that is a mixture takes its own experts."""
@@ -130,19 +129,3 @@ def _vocabulary(directory: Path) -> dict[str, int]:
     added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     ids: dict[str, int] = tokenizer["model"]["vocab"] | added
     return ids
-
-
-def distill(
-    settings: DistillationSettings,
-    stage: StageDirectory,
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    """Run the stage to its end, from wherever it stands.
-
-    Raises UserError if student and teacher have different tokenizers, the disk is too small or learning
-    diverges.
-    """
-    learn(Distillation(settings, seed, device, dtype), stage)

@@ -3,33 +3,13 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import AfterValidator, Field, ValidationInfo
 from torch import Tensor, nn
 
 from longjing.errors import UserError
 from longjing.model.decoder import Decoder
-
-ADAMW_RATE = 1e-4
-
-
-def _beside_muon(rate: float, info: ValidationInfo) -> float:
-    if info.data.get("optimizer") == "adamw" and rate != ADAMW_RATE:
-        raise ValueError(
-            "`adamw_learning_rate` is for what Muon leaves; with `optimizer: adamw` the rate is `learning_rate`. "
-            f"Leave it out ({ADAMW_RATE:g}), or choose `optimizer: muon`"
-        )
-    return rate
-
-
-# A setting behind `optimizer`, which says whether it means anything.
-AdamwRate = Annotated[
-    float,
-    Field(gt=0, description="beside Muon, for what isn't a hidden matrix"),
-    AfterValidator(_beside_muon),
-]
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:

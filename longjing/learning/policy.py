@@ -8,23 +8,23 @@ in rounding could flip an expert.
 """
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from longjing import tasks
 from longjing.batching import by_length
+from longjing.cluster.runtime import Runtime
 from longjing.evaluation import evaluate
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
 from longjing.generation.request import Generation
+from longjing.learning.loop import ModelTrainer
 from longjing.learning.objectives import (
     PolicyBatch,
     PolicyLoss,
@@ -34,7 +34,7 @@ from longjing.learning.objectives import (
     token_logprobs,
     token_weights,
 )
-from longjing.learning.optimizers import ADAMW_RATE, AdamwRate, adamw, clip_gradients, muon
+from longjing.learning.optimizers import clip_gradients
 from longjing.learning.rollouts import (
     Group,
     Padded,
@@ -44,50 +44,24 @@ from longjing.learning.rollouts import (
     reflections,
     sample_groups,
 )
-from longjing.learning.state import disk_bytes, gather, restore
+from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import load_model, resolve, save_model
+from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.problems import Completion, Split, Task, max_turns
-from longjing.runs import StageDirectory
+from longjing.runs import Watcher
+from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
 
 
-class TaskSettings(BaseModel):
-    """A task by name; everything else is a setting of the task itself. A name alone may stand for it.
-
-    Of a task in a file, a part of a mixture too, its SHA-256 is noted, so that nobody goes on with another.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, given: Any) -> Any:
-        given = {"name": given} if isinstance(given, str) else given
-        return tasks.with_digest(given) if isinstance(given, dict) else given
-
-    def make(self) -> Task:
-        """The task. Raises UserError for what it can't honour."""
-        return tasks.get(self.name, **(self.model_extra or {}))
-
-
-class EvaluationSettings(BaseModel):
+class PolicyEvaluationSettings(EvaluationSettings):
     """How the policy is measured: on the test split before and after, on the validation split in between."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     every: int = Field(0, ge=0, description="steps between measurements on the validation split; 0 for none")
-    problems: int = Field(200, ge=1)
-    samples: int = Field(4, ge=1)
 
 
-class PolicySettings(BaseModel):
+class PolicySettings(OptimizerSettings, EngineSettings):
     """What every stage that samples and learns has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
     task: TaskSettings
@@ -97,25 +71,19 @@ class PolicySettings(BaseModel):
     minibatches: int = Field(1, ge=1, description="optimiser steps that one step's rollouts are cut into")
     max_tokens: int = Field(ge=1, description="longest completion")
     temperature: float = Field(1.0, gt=0)
-    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(3e-6, gt=0, description="Muon's, if that is the optimiser")
-    adamw_learning_rate: AdamwRate = ADAMW_RATE
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
     micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
-    max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
-    cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
-    evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_validate({}))
+    evaluation: PolicyEvaluationSettings = Field(
+        default_factory=lambda: PolicyEvaluationSettings.model_validate({})
+    )
     save_every: int = Field(1, ge=1)
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _whole_minibatches(self) -> Self:
         if self.prompts_per_step % self.minibatches:
             raise ValueError(
                 f"minibatches {self.minibatches} does not divide prompts_per_step {self.prompts_per_step}"
             )
-        self.task.make()
         return self
 
 
@@ -150,51 +118,49 @@ class Update:
     tokens: int
 
 
-class OnPolicyTrainer(ABC):
-    """A policy and the machinery that samples from it and moves it.
+class OnPolicyTrainer(ModelTrainer):
+    """A policy and the machinery that samples from it and moves it."""
 
-    `watcher` is told of an update under way: how many completions it has read, of how many.
-    """
+    totals = ("tokens_sampled", "tokens_trained", "flops")
+    logs_totals = False
 
-    reference: Decoder | None = None  # whose divergence the objective weighs; part of the saved state
-
-    def __init__(
-        self, settings: PolicySettings, preset: Preset, seed: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.watcher: Callable[[int, int], None] | None = None
-        self.settings, self.preset = settings, preset
-        self.seed, self.device, self.dtype = seed, device, dtype
+    def __init__(self, settings: PolicySettings, preset: Preset, runtime: Runtime, watcher: Watcher) -> None:
+        self.settings, self.preset, self.runtime, self.watcher = settings, preset, runtime, watcher
+        self.steps, self.save_every = settings.steps, settings.save_every
         self.task = settings.task.make()
         self.replying = max_turns(self.task) > 1
         path = resolve(settings.model)
         self.tokenizer = Tokenizer.from_directory(path)
-        self.model = load_model(path, device)
-        if settings.optimizer == "muon":
-            self.optimizers = muon(
-                self.model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
-            )
-        else:
-            self.optimizers = adamw(self.model, settings.learning_rate, settings.weight_decay)
+        self.model = load_model(path, runtime.device)
+        self.optimizers = settings.optimizers(self.model)
         self.generator: Generator = make_generator(
             self.model, self.tokenizer, training=True, cache_bytes=settings.cache_megabytes * 2**20,
-            max_batch=settings.max_batch, dtype=dtype,
+            max_batch=settings.max_batch, dtype=runtime.dtype,
         )  # fmt: skip
         needs = ["seeds", "exact_logprobs", *(["routes"] if next(self.model.routers(), None) else [])]
         self.generator.capabilities.require("training on its own samples", *needs)
+        self.generator.watcher = watcher.sampled
 
-    @abstractmethod
-    def step(self, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """One step: its metrics, and its rollouts for the log."""
+    def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
+        super().restore(tensors, totals)
+        self.generator.update_weights()
 
     def _sample(self, task: Task, count: int, step: int, turn: int, clock: Clock) -> list[Group]:
         """Judged groups of `count` training problems."""
         settings = self.settings
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
-        problems = draw_problems(task, count, self.seed, step, turn)
+        problems = draw_problems(task, count, self.runtime.seed, step, turn)
         asked = [(task, problem) for problem in problems]
         with clock.phase("sampling"):
             sampled = sample_groups(
-                self.generator, self.tokenizer, asked, settings.group_size, sampling, self.seed, step, turn
+                self.generator,
+                self.tokenizer,
+                asked,
+                settings.group_size,
+                sampling,
+                self.runtime.seed,
+                step,
+                turn,
             )
         with clock.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(asked, sampled, strict=True)]
@@ -224,14 +190,13 @@ class OnPolicyTrainer(ABC):
         statistics, done = None, 0
         sizes = [len(generation.prompt) + len(generation.tokens) for generation in generations]
         for batch in by_length(sizes, self.settings.micro_tokens):
-            padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.device)
-            weights = per_token[batch].to(self.device)[:, None]
+            padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.runtime.device)
+            weights = per_token[batch].to(self.runtime.device)[:, None]
             loss = self._loss([lessons[row] for row in batch], padded, weights)
             torch.autograd.backward(loss.loss)
             statistics = loss.statistics if statistics is None else statistics + loss.statistics
             done += len(batch)
-            if self.watcher:
-                self.watcher(done, len(lessons))
+            self.watcher.updated(done, len(lessons))
         assert statistics is not None
         norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizers.step(self._rate_factor(step))
@@ -247,7 +212,7 @@ class OnPolicyTrainer(ABC):
         batch = PolicyBatch(
             logprobs=logprobs,
             old_logprobs=padded.old_logprobs,
-            advantages=scatter(padded, gains.to(self.device)),
+            advantages=scatter(padded, gains.to(self.runtime.device)),
             mask=padded.sampled,
             weights=weights,
             reference_logprobs=self._reference_logprobs(padded),
@@ -260,8 +225,8 @@ class OnPolicyTrainer(ABC):
 
     def _logits(self, model: Decoder, padded: Padded) -> Tensor:
         """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
-        positions = torch.arange(padded.tokens.shape[1], device=self.device).expand_as(padded.tokens)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        positions = torch.arange(padded.tokens.shape[1], device=self.runtime.device).expand_as(padded.tokens)
+        with self.runtime.autocast():
             context = model.context(positions, replay=padded.routes, batch_invariant=True)
             hidden = model.hidden(padded.tokens, context)
             logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
@@ -292,7 +257,6 @@ class OnPolicyTrainer(ABC):
         reasoning = [len(self.tokenizer.encode(completion.all_reasoning)) for completion in completions]
         sampled = sum(lengths)
         return {
-            "step": step,
             **({"accuracy": mean(checked)} if checked else {}),
             "language": mean([verdict.rewards["language"] for verdict in verdicts]),
             "length_mean": sampled / len(lengths),
@@ -323,61 +287,27 @@ class OnPolicyTrainer(ABC):
         passes = 1.0 if self.reference is None else 4 / 3
         return sampling + passes * trained * flops.training(config, length_mean(groups))
 
-    def evaluate(self, step: int, split: Split) -> dict[str, Any]:
-        """Held-out accuracy of the policy as it is, as a line for the log."""
-        settings = self.settings
+    def evaluate(self, step: int) -> Iterator[Row]:
+        """Held-out accuracy: on the test split before the first step and after the last, between on validation."""
+        settings, every = self.settings, self.settings.evaluation.every
+        split: Split = "test"
+        if step in (-1, self.steps - 1):
+            when = "before" if step < 0 else "after"
+            self.watcher.status(f"measuring the model on the test problems, {when}")
+        elif every and (step + 1) % every == 0:
+            self.watcher.status("measuring on the validation problems")
+            split = "validation"
+        else:
+            return
         evaluation = evaluate(
             self.generator, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
-            samples=settings.evaluation.samples, seed=self.seed, temperature=settings.temperature,
+            samples=settings.evaluation.samples, seed=self.runtime.seed, temperature=settings.temperature,
             max_tokens=settings.max_tokens, flops=partial(flops.generation, self.model.config),
         )  # fmt: skip
-        return {"step": step, **evaluation.summary(), "examples": evaluation.examples(24)}
+        yield {**evaluation.summary(), "examples": evaluation.examples(24)}
 
 
-def learn(learner: OnPolicyTrainer, stage: StageDirectory) -> None:
-    """Run the stage to its end, from wherever it stands.
-
-    Raises UserError if the disk is too small or learning diverges.
-    """
-    settings = learner.settings
-    learner.generator.watcher, learner.watcher = stage.sampled, stage.updated
-    saved = stage.load_state()
-    stage.run.reserve(disk_bytes(learner.model, learner.reference))
-    totals: dict[str, Any] = {"step": -1, "time": 0.0, "tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0}
-    if saved is None:
-        stage.status("measuring the model on the test problems, before")
-        stage.evaluations.append(learner.evaluate(-1, "test"))
-    else:
-        tensors, totals = saved
-        restore(tensors, learner.model, learner.optimizers, learner.reference)
-        learner.generator.update_weights()
-    for step in range(totals["step"] + 1, settings.steps):
-        began = time.perf_counter()
-        metrics, rollouts = learner.step(step)
-        totals["step"] = step
-        totals["time"] += time.perf_counter() - began
-        for name in ("tokens_sampled", "tokens_trained", "flops"):
-            totals[name] += metrics[name]
-        stage.metrics.append(metrics | {"time": totals["time"]})
-        for rollout in rollouts:
-            stage.rollouts.append(rollout)
-        # Before the state is saved: what was measured isn't measured again if the stage is resumed.
-        every, last = settings.evaluation.every, step + 1 == settings.steps
-        if last:
-            stage.status("measuring the model on the test problems, after")
-            stage.evaluations.append(learner.evaluate(step, "test"))
-        elif every and (step + 1) % every == 0:
-            stage.status("measuring on the validation problems")
-            stage.evaluations.append(learner.evaluate(step, "validation"))
-        if last or (step + 1) % settings.save_every == 0:
-            stage.save_state(step, gather(learner.model, learner.optimizers, learner.reference), totals)
-    with stage.model_directory() as directory:
-        save_model(learner.model, directory)
-        learner.tokenizer.save(directory)
-    stage.finish(totals)
-
-
-def record(step: int, group: Group, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def record(group: Group, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A group as a line of rollouts.jsonl; `scores`: what each of its completions earned."""
     completions = [
         {
@@ -397,7 +327,7 @@ def record(step: int, group: Group, scores: Sequence[dict[str, Any]]) -> dict[st
     ]
     problem = group.problem
     return {
-        "step": step, "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
+        "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
         "answer": problem.answer, "completions": completions,
     }  # fmt: skip
 

@@ -4,35 +4,42 @@ What deviates from DeepSeek-V3 (section 4.2): Muon instead of AdamW for the hidd
 learning rate, and batches that are a pure function of (seed, step), so that the data cursor is the step.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, ahead, pack
-from longjing.learning.state import disk_bytes, gather, restore
+from longjing.learning.settings import UpdateSettings
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import resolve, save_model
+from longjing.model.store.checkpoint import resolve
 from longjing.planning import flops
-from longjing.runs import StageDirectory
+from longjing.runs import Watcher
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
 from longjing.toys.corpus.document import Document
 
 
-class PretrainingSettings(BaseModel):
-    """The settings of a pretraining stage."""
+class ReadingSettings(UpdateSettings):
+    """What every stage has that learns to predict the next tokens of texts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    rows: int = Field(16, ge=1, description="rows of a batch")
+    balance_speed: float = Field(ge=0, description="gamma: the step of the routers' biases")
+    balance_weight: float = Field(1e-4, ge=0, description="alpha, of the sequence-wise balance loss")
+
+
+class PretrainingSettings(ReadingSettings):
+    """The settings of a pretraining stage."""
 
     kind: Literal["pretrain"] = "pretrain"
     model: dict[str, Any] = Field(description="the network's config.json; vocab_size is the tokenizer's")
@@ -50,7 +57,6 @@ class PretrainingSettings(BaseModel):
     )
     unthinking: float = Field(0.0, ge=0, le=1, description="share of brief answers given without thinking")
     steps: int = Field(ge=1)
-    rows: int = Field(16, ge=1, description="rows of a batch")
     row_length: int = Field(512, ge=16, description="tokens of a row, into which documents are packed")
     learning_rate: float = Field(0.02, gt=0, description="Muon's, for the hidden matrices")
     adamw_learning_rate: float = Field(0.003, gt=0, description="for embeddings, head, routers and norms")
@@ -59,11 +65,9 @@ class PretrainingSettings(BaseModel):
     decay_share: float = Field(
         0.4, ge=0, le=1, description="share of the steps in which the rate falls to zero"
     )
-    max_grad_norm: float = Field(1.0, gt=0)
     mtp_weight: float = Field(0.3, ge=0, description="of the further tokens' loss, until the rate decays")
     mtp_weight_late: float = Field(0.1, ge=0, description="and from then on")
     balance_speed: float = Field(0.001, ge=0, description="gamma: the step of the routers' biases")
-    balance_weight: float = Field(1e-4, ge=0, description="alpha, of the sequence-wise balance loss")
     save_every: int = Field(50, ge=1)
 
 
@@ -117,88 +121,75 @@ def _documents(settings: PretrainingSettings, seed: int) -> Iterator[Document]:
     return corpus.documents(seed, settings.corpus, settings.tasks, settings.follow_ups, settings.unthinking)
 
 
-def pretrain(
-    settings: PretrainingSettings,
-    stage: StageDirectory,
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    """Run the stage to its end, from wherever it stands.
+class Pretraining(ModelTrainer):
+    """A new network, which reads what the corpus yields. Its tokenizer is another model's, or is trained first."""
 
-    `dtype` bfloat16 computes in autocast; weights and optimiser state are float32 either way.
-    Raises UserError if the disk is too small, the rows are, or learning diverges.
-    """
-    saved = stage.load_state()
-    tokenizer = _tokenizer(settings, stage, seed)
-    config = ModelConfig.from_dict(
-        settings.model
-        | {
-            "vocab_size": tokenizer.vocab_size,
-            "bos_token_id": tokenizer.bos_id,
-            "eos_token_id": tokenizer.eos_id,
-        }
-        | {"pad_token_id": tokenizer.pad_id, "max_position_embeddings": 4 * settings.row_length}
-    )
-    model = Decoder(config).initialise(seed).to(device).train()
-    stage.run.reserve(disk_bytes(model))
-    optimizers = muon(model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay)
-    facts: dict[str, Any] = {"step": -1, "time": 0.0, "tokens": 0, "flops": 0.0}
-    if saved is not None:
-        tensors, facts = saved
-        restore(tensors, model, optimizers)
-    for step in range(facts["step"] + 1, settings.steps):
-        began = time.perf_counter()
-        packed = batch(settings, tokenizer, seed, step).to(device)
+    preparing = "preparing the tokenizer"
+
+    def __init__(self, settings: PretrainingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
+        self.settings, self.runtime, self.watcher = settings, runtime, watcher
+        self.steps, self.save_every = settings.steps, settings.save_every
+        self.tokenizer = tokenizer = _tokenizer(settings, runtime.seed)
+        config = ModelConfig.from_dict(
+            settings.model
+            | {
+                "vocab_size": tokenizer.vocab_size,
+                "bos_token_id": tokenizer.bos_id,
+                "eos_token_id": tokenizer.eos_id,
+                "pad_token_id": tokenizer.pad_id,
+                "max_position_embeddings": 4 * settings.row_length,
+            }
+        )
+        self.model = Decoder(config).initialise(runtime.seed).to(runtime.device).train()
+        self.optimizers = muon(
+            self.model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
+        )
+
+    def step(self, step: int) -> Step:
+        settings = self.settings
+        packed = batch(settings, self.tokenizer, self.runtime.seed, step).to(self.runtime.device)
         if not packed.loss_mask.any():
             raise UserError(
                 f"no document fits into a row of {settings.row_length} tokens; raise `row_length`"
             )
-        factor = rate_factor(step, settings)
         decaying = step >= settings.steps * (1 - settings.decay_share)
-        mtp_weight = settings.mtp_weight_late if decaying else settings.mtp_weight
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = losses(model, packed)
-        total = loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance
-        torch.autograd.backward(total)
-        grad_norm = clip_gradients(model, settings.max_grad_norm)
-        optimizers.step(factor)
-        load = max((float(router.load.max() / router.load.mean()) for router in model.routers()), default=1.0)
-        model.rebalance(settings.balance_speed)
-        seconds = time.perf_counter() - began
+        metrics = train_on(
+            self, packed, settings, rate_factor(step, settings),
+            settings.mtp_weight_late if decaying else settings.mtp_weight,
+        )  # fmt: skip
         tokens = int((packed.segments > 0).sum())
-        facts = {
-            "step": step,
-            "time": facts["time"] + seconds,
-            "tokens": facts["tokens"] + tokens,
-            "flops": facts["flops"] + tokens * flops.training(config, settings.row_length / 4, mtp=True),
-        }
-        stage.metrics.append(
-            {
-                **facts,
-                "loss": float(loss.next_token.detach()),
-                "mtp_loss": float(loss.further.detach()),
-                "balance_loss": float(loss.balance.detach()),
-                "grad_norm": grad_norm,
-                "learning_rate": settings.learning_rate * factor,
-                "tokens_per_second": tokens / seconds,
-                "load_max": load,
-            }
-        )
-        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
-            stage.save_state(step, gather(model, optimizers), facts)
-    with stage.model_directory() as directory:
-        save_model(model, directory)
-        tokenizer.save(directory)
-    stage.finish({key: facts[key] for key in ("tokens", "flops", "time")})
+        cost = tokens * flops.training(self.model.config, settings.row_length / 4, mtp=True)
+        return Step(metrics | {"tokens": tokens, "flops": cost})
 
 
-def _tokenizer(settings: PretrainingSettings, stage: StageDirectory, seed: int) -> Tokenizer:
+def train_on(
+    trainer: ModelTrainer, packed: Packed, settings: ReadingSettings, factor: float, mtp_weight: float
+) -> dict[str, Any]:
+    """One update on a batch of packed rows; its metrics. `factor`: of the learning rate."""
+    model = trainer.model
+    with trainer.runtime.autocast():
+        loss = losses(model, packed)
+    torch.autograd.backward(
+        loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance
+    )
+    grad_norm = clip_gradients(model, settings.max_grad_norm)
+    trainer.optimizers.step(factor)
+    load = max((float(router.load.max() / router.load.mean()) for router in model.routers()), default=1.0)
+    model.rebalance(settings.balance_speed)
+    return {
+        "loss": float(loss.next_token.detach()),
+        "mtp_loss": float(loss.further.detach()),
+        "balance_loss": float(loss.balance.detach()),
+        "grad_norm": grad_norm,
+        "learning_rate": settings.learning_rate * factor,
+        "load_max": load,
+    }
+
+
+def _tokenizer(settings: PretrainingSettings, seed: int) -> Tokenizer:
     """The stage's tokenizer: another model's, or one trained on the first documents of the corpus."""
     if settings.tokenizer is not None:
         return Tokenizer.from_directory(resolve(settings.tokenizer))
-    stage.status("training the tokenizer")
     documents = _documents(settings, seed)
     texts = (corpus.text(document) for document in islice(documents, settings.tokenizer_documents))
     return Tokenizer.train(texts, settings.vocabulary)

@@ -11,40 +11,36 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from longjing import tasks
+from longjing.cluster.runtime import Runtime
 from longjing.learning.advantages import Scale, advantages, has_signal
+from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Kind, Preset
 from longjing.learning.policy import (
     Clock,
-    EvaluationSettings,
     OnPolicyTrainer,
     PolicySettings,
-    TaskSettings,
     TrainingSample,
-    learn,
     mean,
     record,
 )
-from longjing.learning.reward_modeling import PreferenceReward
+from longjing.learning.reward_models import PreferenceReward
 from longjing.learning.rollouts import Group, rate_group
+from longjing.learning.settings import Settings
 from longjing.learning.state import copy_weights, weights
 from longjing.planning import flops
 from longjing.problems import Task, max_turns
-from longjing.runs import StageDirectory
+from longjing.runs import Watcher
 from longjing.tasks.mixture import Mixture
-
-__all__ = ["EvaluationSettings", "Reinforcement", "ReinforcementSettings", "TaskSettings", "reinforce"]
 
 RULES = ("accuracy", "format", "language")
 
 
-class PreferenceRewards(BaseModel):
+class PreferenceRewards(Settings):
     """Reward models, and the general prompts they are for: both in the last part of a stage only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     helpfulness: str | None = Field(None, description="a reward model that judges the final answer only")
     safety: str | None = Field(None, description="a reward model that judges everything")
@@ -121,25 +117,21 @@ class Reinforcement(OnPolicyTrainer):
 
     settings: ReinforcementSettings
 
-    def __init__(
-        self, settings: ReinforcementSettings, seed: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        super().__init__(settings, settings.preset(), seed, device, dtype)
+    def __init__(self, settings: ReinforcementSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
+        super().__init__(settings, settings.preset(), runtime, watcher)
         if self.preset.objective.kl:
             self.reference = copy.deepcopy(self.model)
         self.weights, self.raters = settings.rewards, dict[str, PreferenceReward]()
         if (preference := settings.preference) is not None:
             if preference.helpfulness is not None:
                 self.raters["helpfulness"] = PreferenceReward(
-                    preference.helpfulness, judges="answer", device=device
+                    preference.helpfulness, "answer", runtime.device
                 )
             if preference.safety is not None:
-                self.raters["safety"] = PreferenceReward(
-                    preference.safety, judges="everything", device=device
-                )
+                self.raters["safety"] = PreferenceReward(preference.safety, "everything", runtime.device)
             self.weights = self.weights | dict.fromkeys(self.raters, preference.weight)
 
-    def step(self, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def step(self, step: int) -> Step:
         clock = Clock()
         groups = self._collect(step, clock)
         rewards = torch.tensor([group.rewards(self.weights) for group in groups])
@@ -161,7 +153,7 @@ class Reinforcement(OnPolicyTrainer):
             [{"reward": float(reward), "advantage": float(gain)} for reward, gain in zip(*row, strict=True)]
             for row in zip(rewards, gains, strict=True)
         ]
-        return metrics, [record(step, *row) for row in zip(groups, scores, strict=True)]
+        return Step(metrics, [record(*row) for row in zip(groups, scores, strict=True)])
 
     def _collect(self, step: int, clock: Clock) -> list[Group]:
         """The step's groups, those without a signal replaced as often as the settings allow."""
@@ -229,18 +221,3 @@ class Reinforcement(OnPolicyTrainer):
             for rater in self.raters.values()
             for length in lengths
         )
-
-
-def reinforce(
-    settings: ReinforcementSettings,
-    stage: StageDirectory,
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    """Run the stage to its end, from wherever it stands.
-
-    Raises UserError if the disk is too small or learning diverges.
-    """
-    learn(Reinforcement(settings, seed, device, dtype), stage)

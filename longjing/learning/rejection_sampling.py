@@ -10,26 +10,30 @@ does.
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from random import Random
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
+from torch import Tensor
 
 from longjing import tasks
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
-from longjing.learning.policy import TaskSettings, earlier_turns
+from longjing.learning.loop import SILENT, Step, Trainer
+from longjing.learning.policy import earlier_turns
 from longjing.learning.rollouts import Group, judge_group, sample_groups
+from longjing.learning.settings import EngineSettings, Settings, TaskSettings
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.problems import Problem, Task, boxed
 from longjing.problems.language import share
-from longjing.runs import StageDirectory
+from longjing.runs import Watcher
+from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.corpus import FREE, UNASKED
 from longjing.toys.paraphrase import TYPED, as_typed
@@ -47,10 +51,8 @@ _EARLIER = 3  # exchanges that a conversation had before, at most
 _PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
 
 
-class KeepSettings(BaseModel):
+class KeepSettings(Settings):
     """What a sample must be to be kept. It always has to be judged, to have ended, and to keep the form."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     correct: bool = True
     min_language: float = Field(
@@ -65,14 +67,19 @@ class KeepSettings(BaseModel):
     deduplicate: bool = Field(True, description="keep the same reasoning once")
 
 
-class RejectionSamplingSettings(BaseModel):
-    """The settings of a sampling stage."""
+# Told apart by their form, so that what is wrong inside of one is all that is complained of.
+OneOrMore = Annotated[
+    Annotated[TaskSettings, Tag("one")] | Annotated[list[TaskSettings], Tag("several")],
+    Discriminator(lambda data: "several" if isinstance(data, list) else "one"),
+]
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class RejectionSamplingSettings(EngineSettings):
+    """The settings of a sampling stage."""
 
     kind: Literal["sample"] = "sample"
     model: str = Field("base", description="the model to draw from: a shipped name, a directory, or a run")
-    task: TaskSettings | list[TaskSettings] = Field(description="the tasks; their problems come in turn")
+    task: OneOrMore = Field(description="the tasks; their problems come in turn")
     problems: int = Field(ge=1, description="training problems, all of them different")
     samples: int = Field(4, ge=1, description="samples of each problem")
     problems_per_step: int = Field(32, ge=1, description="problems sampled together")
@@ -89,16 +96,12 @@ class RejectionSamplingSettings(BaseModel):
     follow_ups: float = Field(
         0.0, ge=0, le=1, description="share of the prompts that come late in a conversation"
     )
-    max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
-    cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
 
     @field_validator("task")
     @classmethod
-    def _possible(cls, task: TaskSettings | list[TaskSettings]) -> TaskSettings | list[TaskSettings]:
+    def _some_task(cls, task: TaskSettings | list[TaskSettings]) -> TaskSettings | list[TaskSettings]:
         if not task:
             raise ValueError("there is no task to draw problems from")
-        for one in _listed(task):
-            one.make()
         return task
 
     @field_validator("others")
@@ -213,21 +216,59 @@ def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]
             return
 
 
-class RejectionSampling:
+class RejectionSampling(Trainer):
     """A model, the problems it is asked, and what becomes of its samples."""
 
+    preparing = "drawing the problems"
+    totals = SUMMED
+    logs_totals = exports = False
+
     def __init__(
-        self, settings: RejectionSamplingSettings, seed: int, device: torch.device, dtype: torch.dtype
+        self, settings: RejectionSamplingSettings, runtime: Runtime, watcher: Watcher = SILENT
     ) -> None:
-        self.settings, self.seed = settings, seed
+        self.settings, self.seed, self.steps = settings, runtime.seed, settings.steps
         path = resolve(settings.model)
-        self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, device)
-        self.problems = draw(settings.tasks, settings.problems, seed)
+        self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, runtime.device)
+        self.problems = draw(settings.tasks, settings.problems, self.seed)
         self.generator: Generator = make_generator(
             self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
-            max_batch=settings.max_batch, dtype=dtype,
+            max_batch=settings.max_batch, dtype=runtime.dtype,
         )  # fmt: skip
+        self.generator.watcher = watcher.sampled
         self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")
+        self._kept = self._others = 0  # rows of the data so far: its own, and others
+
+    def step(self, step: int) -> Step:
+        """Sample the step's problems, filter the samples, and mix in what isn't the model's own."""
+        began = time.perf_counter()
+        groups = self.sample(step)
+        control = self.tokenizer.control_tokens
+        reasons = [filter_samples(group, self.settings.keep, control) for group in groups]
+        seconds = time.perf_counter() - began
+        metrics = self.metrics(groups, reasons)
+        self._kept += metrics["kept"]
+        share = sum(self.settings.others.values())
+        others = range(self._others, round(self._kept * share / (1 - share)))
+        self._others = others.stop
+        metrics |= {
+            "others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds,
+        }  # fmt: skip
+        rollouts = [_record(group, why) for group, why in zip(groups, reasons, strict=True)]
+        return Step(metrics, rollouts, self.rows(groups, reasons, others))
+
+    def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
+        self._kept, self._others = totals["kept"], totals["others"]
+
+    def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
+        if not totals["kept"]:
+            counts = ", ".join(
+                f"{totals[_key(reason)]} {reason}" for reason in REASONS if totals[_key(reason)]
+            )
+            raise UserError(
+                f"none of {totals['sampled']} samples was kept ({counts}); ask for less in `keep`, draw more "
+                "`samples`, or start from a better model"
+            )
+        return {}
 
     def sample(self, step: int) -> list[Group]:
         """The step's problems with their samples, judged."""
@@ -323,57 +364,6 @@ class RejectionSampling:
             "thinking": document.thinking, "task": kind, **({"problem": problem.id} if problem else {}),
             "language": "en" if document.prompt.isascii() else "zh",
         }  # fmt: skip
-
-
-def curate(
-    settings: RejectionSamplingSettings,
-    stage: StageDirectory,
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    """Run the stage to its end, from wherever it stands; its data lie in `data.jsonl` of the stage.
-
-    Raises UserError if a task hasn't enough problems, the disk refuses, or nothing was kept.
-    """
-    saved = stage.load_state()
-    totals: dict[str, Any] = {"step": -1, "time": 0.0, **dict.fromkeys(SUMMED, 0)}
-    if saved is not None:
-        totals = saved[1]
-    stage.status("drawing the problems")
-    curation = RejectionSampling(settings, seed, device, dtype)
-    curation.generator.watcher = stage.sampled
-    control = curation.tokenizer.control_tokens
-    for step in range(totals["step"] + 1, settings.steps):
-        began = time.perf_counter()
-        groups = curation.sample(step)
-        reasons = [filter_samples(group, settings.keep, control) for group in groups]
-        seconds = time.perf_counter() - began
-        for group, why in zip(groups, reasons, strict=True):
-            stage.rollouts.append({"step": step, **_record(group, why)})
-        metrics = curation.metrics(groups, reasons)
-        share = sum(settings.others.values())
-        wanted = round((totals["kept"] + metrics["kept"]) * share / (1 - share))
-        for row in curation.rows(groups, reasons, range(totals["others"], wanted)):
-            stage.data.append({"step": step, **row})
-        metrics["others"] = wanted - totals["others"]
-        for name in SUMMED:
-            totals[name] += metrics[name]
-        totals["step"] = step
-        totals["time"] += seconds
-        speed = metrics["tokens_sampled"] / seconds
-        stage.metrics.append(
-            {"step": step, "time": totals["time"], **metrics, "tokens_per_second_sampling": speed}
-        )
-        stage.save_state(step, {}, totals)
-    if not totals["kept"]:
-        counts = ", ".join(f"{totals[_key(reason)]} {reason}" for reason in REASONS if totals[_key(reason)])
-        raise UserError(
-            f"none of {totals['sampled']} samples was kept ({counts}); ask for less in `keep`, draw more "
-            "`samples`, or start from a better model"
-        )
-    stage.finish(totals)
 
 
 def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:

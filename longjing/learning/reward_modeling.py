@@ -9,42 +9,40 @@ deviates: the body is whatever model the stage begins with, under a new head of 
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from longjing.batching import by_length
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation.statistics import pass_at_1
 from longjing.files import digest, write_text
+from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.objectives import pairwise_loss, pointwise_loss
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
-from longjing.learning.state import disk_bytes, gather, restore
+from longjing.learning.settings import UpdateSettings
 from longjing.model.reward import RewardModel
-from longjing.model.store.checkpoint import load_model, load_reward_model, resolve, save_model
+from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
-from longjing.problems import Completion
-from longjing.problems.preference import Text
-from longjing.runs import StageDirectory
-from longjing.text.template import Message
+from longjing.runs import Watcher
+from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.corpus.preferences import GeneratedSettings
 
-_CARD = "reward.json"  # beside the model: what it judges, and how it learned to
+CARD = "reward.json"  # beside the model: what it judges, and how it learned to
 
 
-class RewardModelingSettings(BaseModel):
+class RewardModelingSettings(UpdateSettings):
     """The settings of a reward-model stage."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["reward-model"] = "reward-model"
     model: str = Field("base", description="whose body to start from: a shipped name, a directory, or a run")
@@ -58,13 +56,9 @@ class RewardModelingSettings(BaseModel):
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(256, ge=1, description="pairs, or labelled texts, of an optimiser step")
     learning_rate: float = Field(6e-6, gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
     centre: float = Field(0.01, ge=0, description="how strongly the scores of pairs are kept around zero")
     max_length: int = Field(8192, ge=1, description="tokens; examples with a longer text are left out")
     micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
-    save_every: int = Field(20, ge=1)
 
     @field_validator("data", mode="before")
     @classmethod
@@ -185,99 +179,78 @@ def right(margins: Tensor) -> Tensor:
     return (margins.sign() + 1) / 2
 
 
-def train_reward_model(
-    settings: RewardModelingSettings,
-    stage: StageDirectory,
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    """Run the stage to its end, from wherever it stands.
+class RewardModeling(ModelTrainer):
+    """A reward model, the examples it learns, and those that it is measured on."""
 
-    `dtype` bfloat16 computes in autocast; weights and optimiser state are float32 either way. Raises UserError
-    for data that can't be used, or that changed since the stage began; if the disk is too small, or learning
-    diverges.
-    """
-    saved = stage.load_state()
-    path = resolve(settings.model)
-    tokenizer = Tokenizer.from_directory(path)
-    pad = tokenizer.pad_id if tokenizer.pad_id != tokenizer.eos_id else None
-    model = RewardModel.from_decoder(load_model(path, device), pad).train()
-    stage.run.reserve(disk_bytes(model))
-    stage.status("reading the preference data")
-    data = load_data(settings, tokenizer, seed)
-    optimizers = adamw(model, settings.learning_rate, settings.weight_decay)
-    steps = settings.epochs * steps_per_epoch(settings, len(data.train))
-    facts: dict[str, Any] = {"step": -1, "time": 0.0, "tokens": 0, "flops": 0.0} | data.facts
-    if saved is not None:
-        tensors, facts = saved
-        if facts["data"] != data.facts["data"]:
-            raise UserError(
-                f"the data of the stage {stage.name} changed since it began; put the old files back, or delete "
-                f"{stage.path} to begin again"
-            )
-        restore(tensors, model, optimizers)
-    for step in range(facts["step"] + 1, steps):
-        began = time.perf_counter()
-        examples = [data.train[number] for number in batch(settings, len(data.train), seed, step)]
-        loss, margins = 0.0, []
+    preparing = "reading the preference data"
+    model: RewardModel
+
+    def __init__(self, settings: RewardModelingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
+        self.settings, self.runtime, self.watcher = settings, runtime, watcher
+        self.save_every = settings.save_every
+        path = resolve(settings.model)
+        self.tokenizer = Tokenizer.from_directory(path)
+        pad = self.tokenizer.pad_id if self.tokenizer.pad_id != self.tokenizer.eos_id else None
+        self.model = RewardModel.from_decoder(load_model(path, runtime.device), pad).train()
+        self.data = load_data(settings, self.tokenizer, runtime.seed)
+        self.facts = self.data.facts
+        self.steps = settings.epochs * steps_per_epoch(settings, len(self.data.train))
+        self.optimizers = adamw(self.model, settings.learning_rate, settings.weight_decay)
+
+    def step(self, step: int) -> Step:
+        settings = self.settings
+        numbers = batch(settings, len(self.data.train), self.runtime.seed, step)
+        examples = [self.data.train[number] for number in numbers]
+        total, margins = 0.0, []
         for part in microbatches(examples, settings.micro_tokens):
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                losses, margin = losses_and_margins(model, part, settings.centre)
-            share = losses.sum() / len(examples)
-            torch.autograd.backward(share)
-            loss += float(share.detach())
+            with self.runtime.autocast():
+                losses, margin = losses_and_margins(self.model, part, settings.centre)
+            loss = losses.sum() / len(examples)
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
             margins.append(margin.detach())
-        grad_norm = clip_gradients(model, settings.max_grad_norm)
+        grad_norm = clip_gradients(self.model, settings.max_grad_norm)
         factor = min(1.0, (step + 1) / (settings.warmup_steps + 1))
-        optimizers.step(factor)
-        seconds = time.perf_counter() - began
-        tokens = sum(example.tokens for example in examples)
-        facts |= {
-            "step": step,
-            "time": facts["time"] + seconds,
-            "tokens": facts["tokens"] + tokens,
-            "flops": facts["flops"] + 3 * _reading(model, examples),
-        }
+        self.optimizers.step(factor)
         lead = torch.cat(margins)
-        stage.metrics.append(
+        return Step(
             {
-                **{name: facts[name] for name in ("step", "time", "tokens", "flops")},
-                "steps": steps,
-                "epoch": settings.epochs * (step + 1) / steps,
-                "loss": loss,
+                "epoch": settings.epochs * (step + 1) / self.steps,
+                "loss": total,
                 "accuracy": float(right(lead).mean()),
                 "margin": float(lead.mean()),
                 "grad_norm": grad_norm,
                 "learning_rate": settings.learning_rate * factor,
-                "tokens_per_second": tokens / seconds,
+                "tokens": sum(example.tokens for example in examples),
+                "flops": 3 * _reading(self.model, examples),
             }
         )
-        if step + 1 == steps:  # before the state is saved: what was measured isn't measured again
-            stage.status("measuring the reward model on the held-out prompts")
-            stage.evaluations.append({"step": step, **measure(model, data, settings, seed, dtype)})
-        if step + 1 == steps or (step + 1) % settings.save_every == 0:
-            stage.save_state(step, gather(model, optimizers), facts)
-    (measured,) = stage.evaluations.last(1)
-    with stage.model_directory() as directory:
-        save_model(model, directory)
-        tokenizer.save(directory)
-        card = {"judges": data.judges, "learned": "pairs" if data.train[0].label is None else "labels"}
-        write_text(directory / _CARD, json.dumps(card) + "\n")
-    stage.finish(
-        {
-            **{name: facts[name] for name in facts if name != "step"},
-            "steps": steps,
-            "judges": data.judges,
+
+    def evaluate(self, step: int) -> Iterator[Row]:
+        """On the held-out prompts, after the last step."""
+        if step + 1 == self.steps:
+            self.watcher.status("measuring the reward model on the held-out prompts")
+            yield measure(self.model, self.data, self.settings, self.runtime)
+
+    def export(self, directory: Path) -> None:
+        super().export(directory)
+        card = {
+            "judges": self.data.judges,
+            "learned": "pairs" if self.data.train[0].label is None else "labels",
+        }
+        write_text(directory / CARD, json.dumps(card) + "\n")
+
+    def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
+        measured = evaluations[-1]
+        return {
+            "judges": self.data.judges,
             **{name: measured[name] for name in ("accuracy", "low", "high", "by_kind")},
         }
-    )
 
 
 @torch.no_grad()
 def measure(
-    model: RewardModel, data: Data, settings: RewardModelingSettings, seed: int, dtype: torch.dtype
+    model: RewardModel, data: Data, settings: RewardModelingSettings, runtime: Runtime
 ) -> dict[str, Any]:
     """How often the model is right about the held-out examples, as a line for the log.
 
@@ -289,7 +262,7 @@ def measure(
     model.eval()
     examples, losses, margins = [], [], []
     for part in microbatches(data.held_out, settings.micro_tokens):
-        with torch.autocast(model.lm_head.weight.device.type, dtype, enabled=dtype != torch.float32):
+        with runtime.autocast():
             loss, margin = losses_and_margins(model, part, settings.centre)
         examples += part
         losses.append(loss)
@@ -302,7 +275,7 @@ def measure(
     for example, mark in zip(examples, marks, strict=True):
         by_prompt.setdefault(example.prompt, []).append(mark)
         by_kind.setdefault(example.kind, []).append(mark)
-    accuracy = pass_at_1(np.array([[np.mean(given)] for given in by_prompt.values()]), seed)
+    accuracy = pass_at_1(np.array([[np.mean(marks)] for marks in by_prompt.values()]), runtime.seed)
     lengths = [len(text) for example in examples for text in example.texts]
     return {
         "task": data.name,
@@ -314,7 +287,7 @@ def measure(
         "low": accuracy.low,
         "high": accuracy.high,
         "interval": accuracy.method,
-        "by_kind": {kind: float(np.mean(given)) for kind, given in sorted(by_kind.items()) if kind},
+        "by_kind": {kind: float(np.mean(marks)) for kind, marks in sorted(by_kind.items()) if kind},
         **_longer(examples, lead),
         "loss": float(torch.cat(losses).mean()),
         "margin": float(lead.mean()),
@@ -347,59 +320,3 @@ def _reading(model: RewardModel, examples: Sequence[Example]) -> float:
     """FLOPs of one forward pass over the examples' texts."""
     lengths = [len(text) for example in examples for text in example.texts]
     return sum(length * flops.forward(model.config, (length + 1) / 2, head=False) for length in lengths)
-
-
-def _judges(card: Path) -> Judges:
-    try:
-        judges: Judges = json.loads(card.read_text("utf-8"))["judges"]
-        if judges not in get_args(Judges):
-            raise ValueError(judges)
-    except (ValueError, TypeError, KeyError):
-        raise UserError(
-            f'{card} doesn\'t say what the reward model judges; it is like {{"judges": "answer"}}, or "everything"'
-        ) from None
-    return judges
-
-
-class PreferenceReward:
-    """What a reward model thinks of completions, as a reward between 0 and 1: the sigmoid of its score.
-
-    It reads texts with its own tokenizer, so the policy's may be another.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        judges: Judges | None = None,
-        device: str | torch.device = "cpu",
-        micro_tokens: int = 8192,
-    ) -> None:
-        """`judges` is needed of a model that doesn't say what it learned to judge. Raises UserError if nobody
-        says, or if this contradicts what it learned."""
-        directory = resolve(path, reward=True)
-        card = directory / _CARD
-        learned = _judges(card) if card.exists() else judges
-        if learned is None:
-            raise UserError(
-                f"{directory} has no {_CARD}: say what this reward model judges, `answer` or `everything`"
-            )
-        if judges not in (None, learned):
-            raise UserError(f"the reward model {directory} learned to judge {learned!r}, not {judges!r}")
-        self.judges = learned
-        self.tokenizer = Tokenizer.from_directory(directory)
-        self.model = load_reward_model(directory, device)
-        self._micro_tokens = micro_tokens
-
-    @torch.no_grad()
-    def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
-        """The reward of each completion of one prompt."""
-        texts = [
-            encode(self.tokenizer, prompt, Text(completion.reasoning, completion.answer), self.judges)
-            for completion in completions
-        ]
-        rewards = [0.0] * len(texts)
-        for batch in by_length([len(text) for text in texts], self._micro_tokens):
-            scores = self.model.score([texts[index] for index in batch])
-            for index, reward in zip(batch, scores.sigmoid().tolist(), strict=True):
-                rewards[index] = reward
-        return rewards

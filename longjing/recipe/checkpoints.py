@@ -7,8 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation import Evaluation, Record, evaluate
 from longjing.files import to_json
@@ -33,11 +32,9 @@ def measure(
     run: RunDirectory,
     checkpoint: str,
     model: Path,
+    runtime: Runtime,
     *,
     step: int,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
     say: Callable[[str], None],
     watcher: Callable[[int, int, int], None],
 ) -> None:
@@ -55,13 +52,13 @@ def measure(
         _refuse_other_problems(
             run, f"{checkpoint} on {label}", task, [row for row in rows if row["label"] == label], say
         )
-    network, tokenizer = load_model(model, device), Tokenizer.from_directory(model)
-    generator: Generator = make_generator(network, tokenizer, dtype=dtype)
+    network, tokenizer = load_model(model, runtime.device), Tokenizer.from_directory(model)
+    generator: Generator = make_generator(network, tokenizer, dtype=runtime.dtype)
     generator.watcher = watcher
     for label, task in tasks.items():
         evaluation = evaluate(
             generator, tokenizer, task, problems=settings.problems, samples=settings.samples,
-            seed=seed, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
+            seed=runtime.seed, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
             flops=partial(flops.generation, network.config),
         )  # fmt: skip
         row: dict[str, Any] = {"step": step, "checkpoint": checkpoint, "label": label, **evaluation.summary()}

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from longjing.planning.bill import duration
 from longjing.recipe.diagnosis import EXACT, diagnose
+from longjing.runs import Watcher
 from longjing.runs.figures import figures, seconds_left, steps_done, unjudged
 from longjing.runs.jsonl import Row
 
@@ -24,8 +25,8 @@ _QUIET = 30.0  # seconds without a line, after which one says how far a step is
 _SILENCE = 50  # steps before the same advice is given again
 
 
-class StageProgress:
-    """Looks on while one stage works (a `runs.Watcher`). `rows`: its metrics so far, if it is resumed.
+class StageProgress(Watcher):
+    """Looks on while one stage works. `rows`: its metrics so far, if it is resumed.
 
     `steps` None: how many there are is known when the stage has read its data, and stands in its metrics.
     """

@@ -4,7 +4,6 @@ A stage that has finished is measured beside the others (checkpoints.py), entere
 its gate before the next one begins.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from longjing import tasks
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.learning.distillation import distill
-from longjing.learning.finetuning import finetune
-from longjing.learning.pretraining import pretrain
-from longjing.learning.reinforcement import reinforce
-from longjing.learning.rejection_sampling import curate
-from longjing.learning.reward_modeling import train_reward_model
+from longjing.learning.loop import run_stage
 from longjing.model.batch_invariance_probe import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
 from longjing.model.store.checkpoint import SHIPPED, resolve
@@ -32,20 +27,11 @@ from longjing.recipe.gates import pass_gate
 from longjing.recipe.progress import StageProgress
 from longjing.recipe.report import write_report
 from longjing.recipe.schema import Recipe
-from longjing.recipe.stages import DATA, MODEL, PREFERENCES, AnyStage, makes, references
+from longjing.recipe.stages import DATA, MODEL, PREFERENCES, TRAINERS, AnyStage, makes, references
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.tasks import Task
 from longjing.tasks.mixture import Mixture
 from longjing.toys import EVERYDAY
-
-LOOPS: dict[str, Callable[..., None]] = {
-    "pretrain": pretrain,
-    "sample": curate,
-    "finetune": finetune,
-    "reward-model": train_reward_model,
-    "reinforce": reinforce,
-    "distill": distill,
-}
 
 
 def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
@@ -97,9 +83,7 @@ class _Runner:
         self._recipe, self._run, self._console = recipe, run, console
         self._plain = recipe.to_dict()
         self._own = [stage.name for stage in recipe.stages]
-        self._where: dict[str, Any] = {
-            "seed": recipe.seed, "device": torch.device(recipe.device), "dtype": getattr(torch, recipe.dtype),
-        }  # fmt: skip
+        self._runtime = Runtime(recipe.seed, torch.device(recipe.device), getattr(torch, recipe.dtype))
 
     def stage(self, stage: AnyStage) -> None:
         """What is left of one stage, and of what follows it."""
@@ -162,7 +146,8 @@ class _Runner:
         steps = getattr(stage, "steps", None)
         progress = StageProgress(self._console, stage.name, stage.kind, steps, rows, allowed)
         with progress.shown():
-            LOOPS[stage.kind](self._with_paths(stage), self._run.stage(stage.name, progress), **self._where)
+            directory = self._run.stage(stage.name, progress)
+            run_stage(TRAINERS[stage.kind], self._with_paths(stage), directory, self._runtime)
 
     def _with_paths(self, stage: AnyStage) -> AnyStage:
         """The stage with paths in place of the names of earlier stages and of directories of data, as its loop wants
@@ -186,8 +171,8 @@ class _Runner:
         progress = StageProgress(self._console, f"measuring {name}", "sample", None, [])
         with progress.shown():
             measure(
-                self._recipe.measure, self._run, name, model, step=number, say=self._say,
-                watcher=progress.sampled, **self._where,
+                self._recipe.measure, self._run, name, model, self._runtime, step=number, say=self._say,
+                watcher=progress.sampled,
             )  # fmt: skip
 
     def _say(self, text: str) -> None:

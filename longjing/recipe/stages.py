@@ -12,13 +12,14 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, field_validator
 
 from longjing import tasks
-from longjing.learning.distillation import DistillationSettings
-from longjing.learning.finetuning import FinetuningSettings
-from longjing.learning.policy import TaskSettings
-from longjing.learning.pretraining import PretrainingSettings
-from longjing.learning.reinforcement import ReinforcementSettings
-from longjing.learning.rejection_sampling import SUMMED, RejectionSamplingSettings
-from longjing.learning.reward_modeling import RewardModelingSettings
+from longjing.learning.distillation import Distillation, DistillationSettings
+from longjing.learning.finetuning import Finetuning, FinetuningSettings
+from longjing.learning.loop import Trainer
+from longjing.learning.pretraining import Pretraining, PretrainingSettings
+from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
+from longjing.learning.rejection_sampling import SUMMED, RejectionSampling, RejectionSamplingSettings
+from longjing.learning.reward_modeling import RewardModeling, RewardModelingSettings
+from longjing.learning.settings import TaskSettings
 from longjing.model.config import ModelConfig
 from longjing.problems import max_turns
 from longjing.recipe.gates import Gates
@@ -59,13 +60,6 @@ class Stage(BaseModel):
     @abstractmethod
     def figures(self) -> tuple[str, ...]:
         """The numbers by name that it logs of its steps and of its end: what a gate without a task may ask for."""
-
-    @field_validator("task", check_fields=False)
-    @classmethod
-    def _task_exists(cls, task: Any) -> Any:
-        if isinstance(task, TaskSettings):
-            task.make()
-        return task
 
 
 class Pretrain(Stage, PretrainingSettings):
@@ -188,6 +182,16 @@ AnyStage = Pretrain | Sample | Finetune | RewardModel | Reinforce | Distill
 KINDS: dict[str, type[AnyStage]] = {
     stage.model_fields["kind"].default: stage
     for stage in (Pretrain, Sample, Finetune, RewardModel, Reinforce, Distill)
+}
+
+
+TRAINERS: dict[str, type[Trainer]] = {
+    "pretrain": Pretraining,
+    "sample": RejectionSampling,
+    "finetune": Finetuning,
+    "reward-model": RewardModeling,
+    "reinforce": Reinforcement,
+    "distill": Distillation,
 }
 
 

@@ -24,7 +24,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from torch import Tensor
@@ -37,8 +37,8 @@ from longjing.runs.jsonl import JsonLines, Row
 _SLACK = 64 * 2**20  # bytes to leave free for logs and the report
 
 
-class Watcher(Protocol):
-    """Someone who looks on while a stage works."""
+class Watcher:
+    """Someone who looks on while a stage works; this one does nothing."""
 
     def metrics(self, row: Row) -> None:
         """A step is done."""
@@ -153,12 +153,12 @@ class StageDirectory:
     """
 
     def __init__(self, run: RunDirectory, name: str, watcher: Watcher | None = None) -> None:
-        self.run, self.name, self._watcher = run, name, watcher
+        self.run, self.name, self.watcher = run, name, watcher or Watcher()
         self.path = run.path / name
-        self.metrics = JsonLines(self.path / "metrics.jsonl", watcher.metrics if watcher else None)
+        self.metrics = JsonLines(self.path / "metrics.jsonl", self.watcher.metrics)
         self.rollouts = JsonLines(self.path / "rollouts.jsonl")
         self.data = JsonLines(self.path / "data.jsonl")
-        self.evaluations = JsonLines(self.path / "evaluations.jsonl", watcher.evaluation if watcher else None)
+        self.evaluations = JsonLines(self.path / "evaluations.jsonl", self.watcher.evaluation)
         self.model_path = self.path / "model"
         self._logs = (self.metrics, self.rollouts, self.data, self.evaluations)
 
@@ -222,21 +222,6 @@ class StageDirectory:
     def begun(self) -> bool:
         """Whether anything of it is saved. Logs alone don't count: without a state, `load_state` drops them."""
         return any((self.path / file).exists() for file in ("state", "result.json"))
-
-    def status(self, text: str) -> None:
-        """Tell whoever looks on what the stage is busy with."""
-        if self._watcher is not None:
-            self._watcher.status(text)
-
-    def sampled(self, done: int, number: int, tokens: int) -> None:
-        """As `Watcher.sampled`."""
-        if self._watcher is not None:
-            self._watcher.sampled(done, number, tokens)
-
-    def updated(self, done: int, number: int) -> None:
-        """As `Watcher.updated`."""
-        if self._watcher is not None:
-            self._watcher.updated(done, number)
 
 
 def _binding(recipe: dict[str, Any], count: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import threading
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from longjing.errors import UserError
+from longjing.openai_client import ChatCompletion, Endpoint, EndpointError, complete, with_retries
 from longjing.problems import Completion, Problem
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
-from longjing.verifiers.replies import NoReplyError, ask
 
 TEMPLATE = """\
 You are grading an answer. Decide whether it is right; the right answer, if one is known, is given.
@@ -41,6 +42,7 @@ _VERDICT = re.compile(r"[\s*_`]*VERDICT[*_`]*:[\s*_`]*(correct|wrong)[\s*_`.]*",
 _SAID = re.compile(r"(verdict)(?=[\s*_`]*[:：])", re.IGNORECASE | re.ASCII)
 _GAPS = re.compile(r"\{(problem|gold|answer|reasoning)\}")
 _TAG = re.compile(r"[<\[]/?([A-Za-z][\w-]*+)[^<>\[\]]*+[>\]]")  # of a template: `<answer>`, `[/ANSWER]`
+_PAUSE, _LONGEST_PAUSE = 2.0, 30.0  # seconds between two attempts
 _ENDED = ("stop", "eos", "eos_token", "end_turn")  # how a reply ends by itself; the first is OpenAI's
 
 
@@ -104,8 +106,8 @@ class Judge(Verifier[JudgeSettings]):
         if verdict is None:
             try:
                 reply = self._reply(request)
-            except NoReplyError as error:
-                return Judgement("unjudged", 0.0, f"the judge failed: {error}")
+            except EndpointError as error:
+                return Judgement("unjudged", 0.0, f"the judge at {self.options.base_url} failed: {error}")
             verdict = _verdict(reply)
             if verdict is None:
                 return Judgement("unjudged", 0.0, f"the judge gave no verdict: {reply[-200:]!r}")
@@ -118,14 +120,19 @@ class Judge(Verifier[JudgeSettings]):
         return _SAID.sub(r"[\1]", self._frame.sub(lambda opening: f"&#{ord(opening[0])};", text))
 
     def _reply(self, request: dict[str, Any]) -> str:
-        """Raises NoReplyError, too where the reply was cut off: nobody knows how it would have ended."""
+        """What the judge writes. Raises EndpointError, too where it was cut off: who knows how it would have ended."""
         settings = self.options
-        url = f"{settings.base_url.rstrip('/')}/chat/completions"
-        key = os.environ.get(settings.key, "")
-        choice = ask(url, request, key, settings.seconds, settings.attempts)
-        if choice.ended not in _ENDED:
-            raise NoReplyError(f"{url}: the reply was cut off (finish_reason {choice.ended!r})")
-        return choice.text
+        endpoint = Endpoint(settings.base_url, settings.model, os.environ.get(settings.key, ""))
+        deadline = time.monotonic() + settings.seconds
+
+        def attempt() -> ChatCompletion:
+            return complete(endpoint, request, settings.seconds, deadline)
+
+        completion = with_retries(attempt, settings.attempts, _PAUSE, _LONGEST_PAUSE, deadline=deadline)
+        if completion.finish_reason.lower() not in _ENDED:
+            reason = completion.finish_reason
+            raise EndpointError(f"the reply was cut off (finish_reason {reason!r})")
+        return completion.answer
 
 
 def _verdict(said: str) -> str | None:

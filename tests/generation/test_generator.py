@@ -8,6 +8,7 @@ import tiny
 import torch
 from engine_cases import MODELS, crowd
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Capabilities, Generator
@@ -73,5 +74,6 @@ def test_a_trainer_refuses_a_generator_whose_log_probabilities_are_its_own(
     monkeypatch.setattr(policy, "make_generator", lambda *arguments, **options: external)
     settings = {"task": {"name": "letters"}, "steps": 1, "max_tokens": 8, "model": str(base(family))}
     with pytest.raises(UserError, match=missing):
-        Reinforcement(ReinforcementSettings.model_validate(settings), 0, torch.device("cpu"), torch.float32)
+        runtime = Runtime(0, torch.device("cpu"), torch.float32)
+        Reinforcement(ReinforcementSettings.model_validate(settings), runtime)
     assert external.requests == 0

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from policy_cases import CPU, Recorder, assert_same, untimed
 from pydantic import ValidationError
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.request import Generation
 from longjing.learning.conversations import Conversation, encode_conversation
 from longjing.learning.distillation import Distillation, DistillationSettings
-from longjing.learning.finetuning import FinetuningSettings, finetune
-from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings, reinforce
-from longjing.learning.rejection_sampling import RejectionSamplingSettings, curate
+from longjing.learning.finetuning import Finetuning, FinetuningSettings
+from longjing.learning.loop import run_stage
+from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
+from longjing.learning.rejection_sampling import RejectionSampling, RejectionSamplingSettings
 from longjing.learning.rollouts import pad
 from longjing.problems import registry
 from longjing.runs import RunDirectory
@@ -41,7 +43,7 @@ def settings_of(base: Base, family: str = "deepseek_v3", **changes: Any) -> Rein
 
 
 def learner_of(base: Base, family: str = "deepseek_v3", **changes: Any) -> Reinforcement:
-    return Reinforcement(settings_of(base, family, **changes), 0, CPU, torch.float32)
+    return Reinforcement(settings_of(base, family, **changes), Runtime(0, CPU, torch.float32))
 
 
 @pytest.mark.parametrize("kl", [0.0, 0.05])
@@ -54,7 +56,7 @@ def test_the_gradient_is_that_of_what_was_sampled(base: Base, family: str, algor
     recorder = Recorder(learner.model)
     learner.optimizers = recorder  # type: ignore[assignment]
     learner.settings = learner.settings.model_copy(update={"max_grad_norm": 1e9})
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     assert metrics["turns"] > 1.5 and metrics["logprob_difference"] < 1e-5
     kept = [
         (record, row["prompt"])
@@ -83,7 +85,7 @@ def test_the_gradient_is_that_of_what_was_sampled(base: Base, family: str, algor
 
 
 def test_what_is_counted_was_sampled(base: Base) -> None:
-    metrics, rollouts = learner_of(base).step(0)
+    metrics, rollouts, _ = learner_of(base).step(0)
     records = [record for row in rollouts for record in row["completions"]]
     several = [record for record in records if "earlier" in record]
     assert len(several) > 5
@@ -119,7 +121,7 @@ def test_resumed_equals_uninterrupted(base: Base, tmp_path: Path, monkeypatch: p
     def run(path: Path) -> Any:
         with RunDirectory(path).writing({"stages": []}):
             stage = RunDirectory(path).stage("zero")
-            reinforce(settings, stage, seed=0, device=CPU, dtype=torch.float32)
+            run_stage(Reinforcement, settings, stage, Runtime(0, CPU, torch.float32))
             return stage
 
     whole = run(tmp_path / "whole")
@@ -148,7 +150,7 @@ def test_a_teacher_scores_what_was_sampled(base: Base) -> None:
         {key: SETTINGS[key] for key in SETTINGS if key != "evaluation"}
         | {"model": str(base("deepseek_v3")), "teacher": str(base("deepseek_v3")), "kind": "distill"}
     )
-    metrics, rollouts = Distillation(settings, 0, CPU, torch.float32).step(0)
+    metrics, rollouts, _ = Distillation(settings, Runtime(0, CPU, torch.float32)).step(0)
     records = [record for row in rollouts for record in row["completions"]]
     assert any("earlier" in record for record in records) and metrics["kl"] == pytest.approx(0, abs=1e-4)
     for record in records:
@@ -233,7 +235,7 @@ def test_what_was_kept_can_be_learned(base: Base, tmp_path: Path) -> None:
             }
         )  # fmt: skip
         try:
-            curate(settings, stage, seed=0, device=CPU, dtype=torch.float32)
+            run_stage(RejectionSampling, settings, stage, Runtime(0, CPU, torch.float32))
         except UserError as error:  # a random network may keep no form at all
             assert "none of" in str(error)
         rows = [each for row in stage.rollouts.rows() for each in row["completions"]]
@@ -244,5 +246,5 @@ def test_what_was_kept_can_be_learned(base: Base, tmp_path: Path) -> None:
             {"model": str(base("deepseek_v3")), "data": [str(data)], "row_length": 256}
         )
         tuned = RunDirectory(tmp_path).stage("tuned")
-        finetune(learning, tuned, seed=0, device=CPU, dtype=torch.float32)
+        run_stage(Finetuning, learning, tuned, Runtime(0, CPU, torch.float32))
         assert (tuned.result or {})["examples"] == 1

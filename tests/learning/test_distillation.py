@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from policy_cases import CPU, Recorder, assert_same, logprob, untimed
 from pydantic import ValidationError
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.learning.distillation import Distillation, DistillationSettings, distill
+from longjing.learning.distillation import Distillation, DistillationSettings
+from longjing.learning.loop import run_stage
 from longjing.learning.objectives import reverse_kl
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model
@@ -41,7 +43,7 @@ def settings_of(
 @pytest.fixture
 def make(base: Callable[[str], Path]) -> Make:
     return lambda *families, **changes: Distillation(
-        settings_of(base, *families, **changes), 0, CPU, torch.float32
+        settings_of(base, *families, **changes), Runtime(0, CPU, torch.float32)
     )
 
 
@@ -78,7 +80,7 @@ def test_the_gradient_is_that_of_the_formula(
     learner = make(*families, temperature=temperature, max_grad_norm=1e9, micro_tokens=200, estimate=estimate)
     student, teacher = map(load_model, map(base, families))
     learner.optimizers = recorder = Recorder(learner.model)  # type: ignore[assignment]
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     total, kl = torch.zeros((), dtype=torch.float64), 0.0
     tokens = sum(len(record["tokens"]) for row in rollouts for record in row["completions"])
     for row in rollouts:
@@ -110,7 +112,7 @@ def test_the_gradient_is_that_of_the_formula(
 
 
 def test_a_student_that_is_its_teacher_stays_where_it_is(make: Make) -> None:
-    metrics, _ = make("deepseek_v3", "deepseek_v3").step(0)
+    metrics, *_ = make("deepseek_v3", "deepseek_v3").step(0)
     assert abs(metrics["kl"]) < 1e-5 and metrics["grad_norm"] < 1e-4
 
 
@@ -130,7 +132,7 @@ def test_the_student_comes_closer_to_its_teacher(
 def test_every_completion_teaches_whatever_the_task_says_of_it(make: Make) -> None:
     """The wrong, the unjudged and the cut off too; no group is dropped, none refilled."""
     learner = make(task={"name": "letters", "unreadable": "abcxyz", "wanted": ""})
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     records = [(row, record) for row in rollouts for record in row["completions"]]
     assert metrics["unjudged"] > 0 and 0 < metrics["truncated"] < 1 and metrics["accuracy"] == 0
     trained = sum(len(prompt_of(learner, row)) + len(record["tokens"]) for row, record in records)
@@ -144,7 +146,7 @@ def test_minibatches_are_optimiser_steps_of_whole_groups(make: Make) -> None:
     steps = []
     step = learner.optimizers.step
     learner.optimizers.step = lambda factor: (steps.append(factor), step(factor))[1]  # type: ignore[method-assign, func-returns-value]
-    metrics, _ = learner.step(0)
+    metrics, *_ = learner.step(0)
     assert len(steps) == 3 and abs(metrics["ratio"] - 1) > 1e-4 and metrics["logprob_difference"] < 1e-5
 
 
@@ -156,7 +158,7 @@ def test_another_tokenizer_is_refused(base: Callable[[str], Path], tmp_path: Pat
     Tokenizer.train(["Some other words, other words, other merges."] * 3, 290).save(tmp_path)
     settings = settings_of(base).model_copy(update={"teacher": str(tmp_path)})
     with pytest.raises(UserError, match="different tokenizers.*finetune"):
-        Distillation(settings, 0, CPU, torch.float32)
+        Distillation(settings, Runtime(0, CPU, torch.float32))
 
 
 def test_the_same_tokenizer_in_other_files_is_not(base: Callable[[str], Path], tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_the_same_tokenizer_in_other_files_is_not(base: Callable[[str], Path], t
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"truncation": None}), "utf-8")
     settings = settings_of(base).model_copy(update={"teacher": str(tmp_path)})
-    assert Distillation(settings, 0, CPU, torch.float32).settings.teacher == str(tmp_path)
+    assert Distillation(settings, Runtime(0, CPU, torch.float32)).settings.teacher == str(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_resumed_equals_uninterrupted(
     def run(name: str) -> Any:
         (tmp_path / name).mkdir(exist_ok=True)
         stage = RunDirectory(tmp_path / name).stage("distilled")
-        distill(settings, stage, seed=0, device=CPU, dtype=torch.float32)
+        run_stage(Distillation, settings, stage, Runtime(0, CPU, torch.float32))
         return stage
 
     whole = run("whole")

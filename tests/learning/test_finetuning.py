@@ -14,18 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
-from longjing.learning import finetuning
+from longjing.learning import pretraining
 from longjing.learning.conversations import encode_conversation, read_conversations
 from longjing.learning.finetuning import (
     Finetuning,
     FinetuningSettings,
     ending_at,
-    finetune,
     plan,
     rate_factor,
 )
+from longjing.learning.loop import run_stage
 from longjing.learning.packing import Example, collate
 from longjing.learning.pretraining import losses
 from longjing.model.config import ModelConfig
@@ -73,7 +74,7 @@ def stage_in(path: Path) -> StageDirectory:
 
 
 def run(stage: StageDirectory, settings: FinetuningSettings, seed: int = 0) -> None:
-    finetune(settings, stage, seed=seed, device=CPU, dtype=torch.float32)
+    run_stage(Finetuning, settings, stage, Runtime(seed, CPU, torch.float32))
 
 
 def logged(stage: StageDirectory) -> list[dict[str, Any]]:
@@ -133,8 +134,8 @@ def test_the_rate_rises_and_then_follows_a_cosine_to_its_end() -> None:
 def test_the_loss_is_that_of_the_assistants_tokens(base: Base, family: str, tmp_path: Path) -> None:
     """Written down once more, one conversation at a time, without packing, masks or padding."""
     data = write(tmp_path / "data.jsonl")
-    learner = Finetuning(settings_of(base, data, family, rows=8), 0, CPU, torch.float32)
-    assert len(learner.steps) == 2  # an epoch is one step
+    learner = Finetuning(settings_of(base, data, family, rows=8), Runtime(0, CPU, torch.float32))
+    assert learner.steps == 2  # an epoch is one step
     model, ids = load_model(base(family)), Tokenizer.from_directory(base(family))
     near, far = [], []
     for one in read_conversations(data):
@@ -154,7 +155,7 @@ def test_the_loss_is_that_of_the_assistants_tokens(base: Base, family: str, tmp_
                 )
                 further = model.head(ahead)[0].log_softmax(-1)
                 far += [further[len(prompt) + i - 2, token].item() for i, token in enumerate(completion)]
-    metrics = learner.step(0)
+    metrics = learner.step(0).metrics
     assert metrics["loss"] == pytest.approx(-sum(near) / len(near), abs=1e-5)
     assert metrics["mtp_loss"] == pytest.approx(-sum(far) / len(far) if far else 0.0, abs=1e-5)
     assert metrics["learned"] == pytest.approx(len(near) / metrics["tokens"])
@@ -221,14 +222,14 @@ def test_resumed_equals_uninterrupted(
     whole, stage = stage_in(tmp_path / "whole"), stage_in(tmp_path / "broken")
     run(whole, settings)
     assert len(whole.metrics.rows()) >= 6
-    read, calls = finetuning.losses, count()
+    read, calls = pretraining.losses, count()
 
     def breaks_off(*arguments: Any) -> Any:
         if next(calls) == broken:
             raise KeyboardInterrupt
         return read(*arguments)
 
-    monkeypatch.setattr(finetuning, "losses", breaks_off)
+    monkeypatch.setattr(pretraining, "losses", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         run(stage, settings)
     assert len(stage.metrics.rows()) == broken and stage.result is None
@@ -349,7 +350,7 @@ def test_bfloat16_computes_in_autocast_and_keeps_float32_weights(
     base: Base, data: str, tmp_path: Path
 ) -> None:
     stage = stage_in(tmp_path / "run")
-    finetune(settings_of(base, data), stage, seed=0, device=CPU, dtype=torch.bfloat16)
+    run_stage(Finetuning, settings_of(base, data), stage, Runtime(0, CPU, torch.bfloat16))
     assert {parameter.dtype for parameter in load_model(stage.model_path).parameters()} == {torch.float32}
     assert all(0 < row["loss"] < 8 and math.isfinite(row["grad_norm"]) for row in stage.metrics.rows())
 
@@ -366,7 +367,7 @@ def test_the_weights_add_the_losses_and_the_gradient_is_clipped(
 
     monkeypatch.setattr(torch.autograd, "backward", noted)
     settings = settings_of(base, data, mtp_weight=0.5, balance_weight=0.01, max_grad_norm=0.25)
-    learner = Finetuning(settings, 0, CPU, torch.float32)
+    learner = Finetuning(settings, Runtime(0, CPU, torch.float32))
 
     class Recorder:
         def step(self, factor: float) -> None:
@@ -374,23 +375,23 @@ def test_the_weights_add_the_losses_and_the_gradient_is_clipped(
             norms.append(torch.stack(gradients).norm().item())
 
     learner.optimizers = Recorder()  # type: ignore[assignment]
-    metrics = learner.step(0)
+    metrics = learner.step(0).metrics
     expected = metrics["loss"] + 0.5 * metrics["mtp_loss"] + 0.01 * metrics["balance_loss"]
     assert totals == [pytest.approx(expected, rel=1e-6)]
     assert metrics["grad_norm"] > 0.25 and norms == [pytest.approx(0.25, rel=1e-4)]
 
 
 def test_flops_are_those_of_each_example(base: Base, data: str) -> None:
-    learner = Finetuning(settings_of(base, data), 0, CPU, torch.float32)
-    sizes = [learner.lengths[number] for row in learner.steps[0] for number in row]
+    learner = Finetuning(settings_of(base, data), Runtime(0, CPU, torch.float32))
+    sizes = [learner.lengths[number] for row in learner.plan[0] for number in row]
     expected = sum(size * flops.training(learner.model.config, size, mtp=True) for size in sizes)
-    assert len(set(sizes)) > 1 and learner.step(0)["flops"] == pytest.approx(expected)
+    assert len(set(sizes)) > 1 and learner.step(0).metrics["flops"] == pytest.approx(expected)
 
 
 def test_balancing_is_off_unless_asked_for(base: Base, data: str, tmp_path: Path) -> None:
     for speed in (0.0, 0.01):
-        learner = Finetuning(settings_of(base, data, balance_speed=speed), 0, CPU, torch.float32)
-        metrics = learner.step(0)
+        learner = Finetuning(settings_of(base, data, balance_speed=speed), Runtime(0, CPU, torch.float32))
+        metrics = learner.step(0).metrics
         assert metrics["load_max"] > 1
         moved = max(router.e_score_correction_bias.abs().max().item() for router in learner.model.routers())
         assert moved == pytest.approx(speed)
@@ -408,7 +409,7 @@ def test_a_stage_broken_off_at_its_very_end_only_writes_its_model_again(
             run(stage, settings)
     logs = [stage.metrics.rows(), stage.evaluations.rows()]
     weights = (stage.model_path / "model.safetensors").read_bytes()
-    monkeypatch.setattr(finetuning, "losses", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(pretraining, "losses", lambda *arguments: 1 / 0)
     run(stage, settings)
     assert stage.result is not None and [stage.metrics.rows(), stage.evaluations.rows()] == logs
     assert (stage.model_path / "model.safetensors").read_bytes() == weights

@@ -11,10 +11,12 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning import pretraining
+from longjing.learning.loop import run_stage
 from longjing.learning.packing import Packed
-from longjing.learning.pretraining import PretrainingSettings, batch, losses, pretrain, rate_factor
+from longjing.learning.pretraining import Pretraining, PretrainingSettings, batch, losses, rate_factor
 from longjing.model.store.checkpoint import load_model
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.text.tokenizer import Tokenizer
@@ -34,7 +36,7 @@ def stage_in(path: Path) -> StageDirectory:
 
 def run(stage: StageDirectory, seed: int = 0, **changes: Any) -> None:
     settings = PretrainingSettings.model_validate(SETTINGS | changes)
-    pretrain(settings, stage, seed=seed, device=torch.device("cpu"), dtype=torch.float32)
+    run_stage(Pretraining, settings, stage, Runtime(seed, torch.device("cpu"), torch.float32))
 
 
 def logged(stage: StageDirectory) -> list[dict[str, Any]]:
@@ -204,7 +206,7 @@ def test_the_losses_are_weighed_as_the_settings_say(tmp_path: Path, monkeypatch:
 def test_bfloat16_computes_in_autocast_and_keeps_float32_weights(tmp_path: Path) -> None:
     stage = stage_in(tmp_path)
     settings = PretrainingSettings.model_validate(SETTINGS | {"steps": 2})
-    pretrain(settings, stage, seed=0, device=torch.device("cpu"), dtype=torch.bfloat16)
+    run_stage(Pretraining, settings, stage, Runtime(0, torch.device("cpu"), torch.bfloat16))
     assert {tensor.dtype for tensor in load_file(stage.model_path / "model.safetensors").values()} == {
         torch.float32
     }

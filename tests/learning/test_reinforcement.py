@@ -12,12 +12,14 @@ from policy_cases import CPU, Recorder, assert_same, logprob, untimed
 from pydantic import ValidationError
 from torch import Tensor
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.request import Generation, Request, Sampling
-from longjing.learning import policy, reinforcement
+from longjing.learning import loop, policy, reinforcement
+from longjing.learning.loop import run_stage
 from longjing.learning.objectives import PRESETS
 from longjing.learning.policy import Clock
-from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings, reinforce
+from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, pad
 from longjing.problems import registry
 from longjing.runs import RunDirectory
@@ -43,7 +45,7 @@ def make(base: Callable[[str], Path]) -> Make:
     def learner(
         family: str = "deepseek_v3", dtype: torch.dtype = torch.float32, **changes: Any
     ) -> Reinforcement:
-        return Reinforcement(settings_of(base, family, **changes), 0, CPU, dtype)
+        return Reinforcement(settings_of(base, family, **changes), Runtime(0, CPU, dtype))
 
     return learner
 
@@ -76,7 +78,7 @@ def test_the_gradient_is_that_of_the_formula(
     recorder = Recorder(learner.model)
     learner.optimizers = recorder  # type: ignore[assignment]
     learner.settings = learner.settings.model_copy(update={"max_grad_norm": 1e9})
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     assert metrics["unjudged"] > 0 and metrics["length_max"] > metrics["length_mean"]
     kept = []
     for group in rollouts:
@@ -121,7 +123,7 @@ def test_a_large_gradient_is_clipped(make: Make) -> None:
     """To the norm that the settings allow, all microbatches together; the norm before that is logged."""
     learner = make(max_grad_norm=1e-3, micro_tokens=1)
     learner.optimizers = recorder = Recorder(learner.model)  # type: ignore[assignment]
-    metrics, _ = learner.step(0)
+    metrics, *_ = learner.step(0)
     clipped = torch.stack([gradient.norm() for gradient in recorder.gradients[0].values()]).norm()
     assert clipped.item() == pytest.approx(1e-3, rel=1e-2) and metrics["grad_norm"] > 1e-2
 
@@ -136,12 +138,12 @@ def test_engine_and_trainer_agree_at_every_step(make: Make, family: str, tempera
     learner = make(family, temperature=temperature, learning_rate=1e-2, minibatches=2)
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     for step in range(3):
-        metrics, _ = learner.step(step)
+        metrics, *_ = learner.step(step)
         assert metrics["logprob_difference"] < 1e-5
     moved = [name for name, p in learner.model.named_parameters() if (p - before[name]).abs().max() > 1e-3]
     assert len(moved) > len(before) / 2
     learner.optimizers = Recorder(learner.model)  # type: ignore[assignment]
-    _, rollouts = learner.step(3)
+    _, rollouts, _ = learner.step(3)
     with torch.no_grad():
         for group in rollouts:
             prompt = learner.tokenizer.encode_chat([{"role": "user", "content": group["prompt"]}])
@@ -186,14 +188,14 @@ def test_experts_are_replayed(make: Make) -> None:
 
 @pytest.mark.parametrize("algorithm", ["grpo", "gspo"])
 def test_on_policy_with_sequence_means_the_loss_is_zero(make: Make, algorithm: str) -> None:
-    metrics, _ = make(algorithm=algorithm).step(0)
+    metrics, *_ = make(algorithm=algorithm).step(0)
     assert metrics["grad_norm"] > 1e-3 and abs(metrics["loss"]) < 1e-6
     assert metrics["kl"] == pytest.approx(0, abs=1e-8) and metrics["clip_share"] == 0
 
 
 def test_bfloat16_samples_with_a_copy_that_is_renewed(make: Make) -> None:
     learner = make(dtype=torch.bfloat16, learning_rate=1e-2)
-    metrics, _ = learner.step(0)
+    metrics, *_ = learner.step(0)
     assert metrics["logprob_difference"] < 0.2
     weights = dict(learner.generator.model.named_parameters())
     for name, parameter in learner.model.named_parameters():
@@ -205,14 +207,14 @@ def test_bfloat16_samples_with_a_copy_that_is_renewed(make: Make) -> None:
 def test_rollouts_do_not_depend_on_what_the_engine_did_before(make: Make, family: str) -> None:
     """Bit by bit: a resumed process has a fresh engine, and must sample what the old one would have."""
     fresh, used = make(family), make(family)
-    used.evaluate(0, "test")
+    list(used.evaluate(-1))
     used.generator.generate(
         [
             Request([5] * (1 + 7 * number % 53), Sampling(max_tokens=1 + 11 * number % 47, seed=number))
             for number in range(40)
         ]
     )
-    (_, one), (_, other) = fresh.step(2), used.step(2)
+    (_, one, _), (_, other, _) = fresh.step(2), used.step(2)
     assert one == other
     for (name, got), wanted in zip(used.model.named_parameters(), fresh.model.parameters(), strict=True):
         assert torch.equal(got, wanted), name
@@ -248,10 +250,10 @@ def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make
 def test_groups_without_signal_are_refilled(make: Make) -> None:
     """As often as the settings allow, and never more groups teach than a step has prompts."""
     changes: dict[str, Any] = {"prompts_per_step": 6, "group_size": 2}
-    without, rollouts = make(**changes).step(0)
+    without, rollouts, _ = make(**changes).step(0)
     assert without["refills"] == 0 and len(rollouts) == 6 and without["groups_without_signal"] > 0
     learner = make(refills=9, **changes)
-    metrics, more = learner.step(0)
+    metrics, more, _ = learner.step(0)
     assert more[:6] == [
         row | {"completions": got["completions"]} for row, got in zip(rollouts, more[:6], strict=True)
     ]
@@ -273,7 +275,7 @@ def test_a_step_in_which_nothing_teaches_changes_nothing(make: Make) -> None:
         task={"name": "letters", "wanted": ""}, rewards={"accuracy": 1.0}, refills=1, minibatches=2
     )
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     assert metrics["groups_without_signal"] == metrics["groups_all_wrong"] == 1 and metrics["refills"] == 4
     assert metrics["reward"] == metrics["accuracy"] == metrics["grad_norm"] == metrics["tokens_trained"] == 0
     assert len(rollouts) == 8 and "loss" not in metrics
@@ -284,7 +286,7 @@ def test_a_step_in_which_nothing_teaches_changes_nothing(make: Make) -> None:
 def test_the_unjudged_are_counted_and_left_out(make: Make) -> None:
     """Neither reward, advantage nor the reward's parts know of them, and nothing is trained on them."""
     learner = make(task={"name": "letters", "unreadable": "abcxyz"}, prompts_per_step=6)
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     records = [record for row in rollouts for record in row["completions"]]
     judged = [record for record in records if record["outcome"] != "unjudged"]
     assert all(record["prefilled"] for record in records), "as the template has it"
@@ -295,7 +297,7 @@ def test_the_unjudged_are_counted_and_left_out(make: Make) -> None:
         assert metrics[f"reward_{part}"] == pytest.approx(mean)
     assert metrics["accuracy"] == metrics["reward_accuracy"]
     assert metrics["reward"] == pytest.approx(sum(record["reward"] for record in judged) / len(judged))
-    nothing, _ = make(task={"name": "letters", "unreadable": "".join(map(chr, range(0x250)))}).step(0)
+    nothing, *_ = make(task={"name": "letters", "unreadable": "".join(map(chr, range(0x250)))}).step(0)
     assert nothing["unjudged"] > 20 and nothing["groups_without_signal"] == 1
 
 
@@ -343,7 +345,7 @@ def test_minibatches_are_optimiser_steps_of_whole_groups(make: Make) -> None:
     steps = []
     step = learner.optimizers.step
     learner.optimizers.step = lambda factor: (steps.append(factor), step(factor))[1]  # type: ignore[method-assign, func-returns-value]
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     teaching = sum(any(record["advantage"] for record in row["completions"]) for row in rollouts)
     assert len(steps) == min(4, teaching) == 4
     assert metrics["clip_share"] > 0.1 and abs(metrics["ratio"] - 1) > 1e-4
@@ -369,7 +371,7 @@ def test_only_the_mixture_of_sampled_tokens_moves(make: Make) -> None:
 
 
 def test_a_step_logs_what_happened(make: Make) -> None:
-    metrics, rollouts = make().step(0)
+    metrics, rollouts, _ = make().step(0)
     records = [record for row in rollouts for record in row["completions"]]
     lengths = [len(record["tokens"]) for record in records]
     assert metrics["length_mean"] == pytest.approx(sum(lengths) / len(lengths))
@@ -434,7 +436,7 @@ def test_it_learns_with_muon_too(make: Make) -> None:
 def run(path: Path, settings: ReinforcementSettings) -> Any:
     path.mkdir(exist_ok=True)
     stage = RunDirectory(path).stage("zero")
-    reinforce(settings, stage, seed=0, device=CPU, dtype=torch.float32)
+    run_stage(Reinforcement, settings, stage, Runtime(0, CPU, torch.float32))
     return stage
 
 
@@ -448,7 +450,7 @@ def test_a_stage_measures_before_between_and_after_once_each(
     def killed(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(policy, "save_model", killed)
+    monkeypatch.setattr(loop, "save_model", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, settings)
     monkeypatch.undo()

@@ -16,17 +16,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from longjing import tasks
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.generator import Capabilities
 from longjing.generation.request import Generation, Request
 from longjing.learning import rejection_sampling as curation
 from longjing.learning.conversations import read_conversations
-from longjing.learning.finetuning import FinetuningSettings, finetune
+from longjing.learning.finetuning import Finetuning, FinetuningSettings
+from longjing.learning.loop import run_stage
 from longjing.learning.rejection_sampling import (
     REASONS,
     KeepSettings,
+    RejectionSampling,
     RejectionSamplingSettings,
-    curate,
     draw,
     filter_samples,
 )
@@ -58,7 +60,7 @@ def settings_of(base: Base, **changes: Any) -> RejectionSamplingSettings:
 
 
 def run(stage: StageDirectory, settings: RejectionSamplingSettings, seed: int = 0) -> None:
-    curate(settings, stage, seed=seed, device=CPU, dtype=torch.float32)
+    run_stage(RejectionSampling, settings, stage, Runtime(seed, CPU, torch.float32))
 
 
 # A model that writes one of these, whatever it is asked
@@ -267,7 +269,7 @@ def test_what_was_kept_can_be_learned(base: Base, spoken: Spoken, tmp_path: Path
         rows=4,
         learning_rate=0.01,
     )
-    finetune(settings, taught, seed=0, device=CPU, dtype=torch.float32)
+    run_stage(Finetuning, settings, taught, Runtime(0, CPU, torch.float32))
     assert taught.result is not None and taught.result["conversations"] == len(stage.data.rows())
     assert taught.result["too_long"] == 0
 

@@ -13,20 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning import loop
 from longjing.learning import reward_modeling as preference
+from longjing.learning.loop import run_stage
 from longjing.learning.reward_modeling import (
     Data,
     Example,
-    PreferenceReward,
+    RewardModeling,
     RewardModelingSettings,
     batch,
     load_data,
     measure,
     microbatches,
     steps_per_epoch,
-    train_reward_model,
 )
+from longjing.learning.reward_models import PreferenceReward
 from longjing.model.reward import RewardModel
 from longjing.model.store.checkpoint import load_reward_model
 from longjing.runs import RunDirectory, StageDirectory
@@ -79,7 +82,7 @@ def stage_in(path: Path) -> StageDirectory:
 
 
 def run(stage: StageDirectory, options: RewardModelingSettings, seed: int = 0) -> None:
-    train_reward_model(options, stage, seed=seed, device=torch.device("cpu"), dtype=torch.float32)
+    run_stage(RewardModeling, options, stage, Runtime(seed, torch.device("cpu"), torch.float32))
 
 
 def logged(stage: StageDirectory) -> list[dict[str, Any]]:
@@ -135,7 +138,7 @@ def test_generated_data_go_through_the_whole_stage(data: str, base: Base, tmp_pa
 def test_bfloat16_computes_in_autocast_and_keeps_float32_weights(base: Base, tmp_path: Path) -> None:
     stage = stage_in(tmp_path)
     options = settings(base("deepseek_v3"), write(tmp_path / "pairs.jsonl", pairs(120)), epochs=4)
-    train_reward_model(options, stage, seed=0, device=torch.device("cpu"), dtype=torch.bfloat16)
+    run_stage(RewardModeling, options, stage, Runtime(0, torch.device("cpu"), torch.bfloat16))
     assert {tensor.dtype for tensor in load_reward_model(stage.model_path).parameters()} == {torch.float32}
     assert stage.result is not None and stage.result["accuracy"] > 0.9
 
@@ -171,11 +174,11 @@ def test_a_stage_killed_before_its_end_ends_without_measuring_again(
 ) -> None:
     options = settings(base("llama"), write(tmp_path / "pairs.jsonl", pairs(40)))
     stage = stage_in(tmp_path)
-    save = preference.save_model
-    monkeypatch.setattr(preference, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    save = loop.save_model
+    monkeypatch.setattr(loop, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(stage, options)
-    monkeypatch.setattr(preference, "save_model", save)
+    monkeypatch.setattr(loop, "save_model", save)
     monkeypatch.setattr(preference, "measure", None)
     run(stage, options)
     assert stage.result is not None and len(stage.evaluations.rows()) == 1
@@ -208,7 +211,9 @@ def test_what_a_measurement_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preference, "losses_and_margins", given_margins)
     data = Data("mine", "answer", [], examples, {})
     model = RewardModel.from_decoder(tiny.network("llama"), None)
-    found = measure(model, data, settings(Path("any"), "a.jsonl"), 0, torch.float32)
+    found = measure(
+        model, data, settings(Path("any"), "a.jsonl"), Runtime(0, torch.device("cpu"), torch.float32)
+    )
     assert found["problems"] == 4 and found["accuracy"] == pytest.approx((0.5 + 1 + 1 + 0.5) / 4)
     assert found["by_kind"] == pytest.approx({"even": 0.5, "long": 2 / 3, "short": 1.0})
     assert found["longer_better"] == 3 / 4

@@ -15,10 +15,12 @@ from policy_cases import CPU, untimed
 from pydantic import ValidationError
 
 from longjing import tasks
+from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
 from longjing.learning import reinforcement
+from longjing.learning.loop import run_stage
 from longjing.learning.policy import Clock
-from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings, reinforce
+from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, judge_group, language_reward, rate_group
 from longjing.model.reward import RewardModel
 from longjing.model.store.checkpoint import load_model, save_model
@@ -41,7 +43,7 @@ def settings_of(base: Callable[[str], Path], **changes: Any) -> ReinforcementSet
 
 @pytest.fixture
 def make(base: Callable[[str], Path]) -> Make:
-    return lambda **changes: Reinforcement(settings_of(base, **changes), 0, CPU, torch.float32)
+    return lambda **changes: Reinforcement(settings_of(base, **changes), Runtime(0, CPU, torch.float32))
 
 
 # The language reward
@@ -82,7 +84,7 @@ def test_the_language_reward_does_not_pay_for_length(words: str, times: int) -> 
 
 
 def test_the_share_is_added_and_logged(make: Make) -> None:
-    metrics, rollouts = make(rewards=RULES).step(0)
+    metrics, rollouts, _ = make(rewards=RULES).step(0)
     records = [record for row in rollouts for record in row["completions"]]
     for record in records:
         parts = record["rewards"]
@@ -90,7 +92,7 @@ def test_the_share_is_added_and_logged(make: Make) -> None:
     shares = [record["rewards"]["language"] for record in records]
     assert metrics["language"] == metrics["reward_language"] == pytest.approx(sum(shares) / len(shares))
     assert len(set(shares)) > 1
-    without, others = make().step(0)
+    without, others, _ = make().step(0)
     assert without["language"] == metrics["language"] and "reward_language" not in without
     assert [r["rewards"] for row in others for r in row["completions"]] == [r["rewards"] for r in records]
 
@@ -113,18 +115,18 @@ def test_the_language_reward_lowers_mixing(make: Make, monkeypatch: pytest.Monke
 def test_a_clip_of_ten_leaves_the_low_side_open_and_clips_next_to_nothing(make: Make) -> None:
     """As published for the first stage: ratios may go from 0 to 11."""
     changes = {"minibatches": 4, "learning_rate": 5e-2}
-    tight, _ = make(**changes).step(0)
-    loose, _ = make(**changes, clip_low=10, clip_high=10).step(0)
+    tight, *_ = make(**changes).step(0)
+    loose, *_ = make(**changes, clip_low=10, clip_high=10).step(0)
     assert loose["clip_share"] < 0.01 < 0.1 < tight["clip_share"]
 
 
 def test_a_mixture_is_a_task_like_any_other(make: Make) -> None:
     parts = [{"name": "letters"}, {"name": "countdown", "difficulty": 1}]
     learner = make(task={"name": "mixture", "parts": parts})
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     letters = [row for row in rollouts if row["prompt"].startswith("Write ")]
     assert 0 < len(letters) < len(rollouts) and metrics["grad_norm"] > 0
-    assert learner.evaluate(0, "test")["task"] == "mixture"
+    assert next(learner.evaluate(-1))["task"] == "mixture"
 
 
 # Reward models
@@ -158,13 +160,13 @@ def test_reward_models_and_general_prompts_join_late(make: Make) -> None:
     }  # fmt: skip
     plain = make(rewards=RULES)
     for step in (0, 1):
-        metrics, rollouts = learner.step(step)
-        expected, same = plain.step(step)
+        metrics, rollouts, _ = learner.step(step)
+        expected, same, _ = plain.step(step)
         assert rollouts == same and metrics.keys() == expected.keys()
         assert metrics["flops"] == expected["flops"]
     general = 0
     for step in (2, 3):
-        metrics, rollouts = learner.step(step)
+        metrics, rollouts, _ = learner.step(step)
         own = {"reward_helpfulness", "reward_safety"}
         assert own <= metrics.keys() and metrics.keys() - own <= expected.keys()
         for row in rollouts:
@@ -186,12 +188,12 @@ def test_reward_models_and_general_prompts_join_late(make: Make) -> None:
 @pytest.mark.usefixtures("raters")
 def test_accuracy_is_that_of_the_problems_that_have_an_answer(make: Make) -> None:
     learner = make(preference=PREFERENCE | {"from_share": 0.0})
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     checked = [r for row in rollouts for r in row["completions"] if "accuracy" in r["rewards"]]
     share = sum(record["outcome"] == "correct" for record in checked) / len(checked)
     assert metrics["accuracy"] == metrics["reward_accuracy"] == pytest.approx(share)
     only = make(preference=PREFERENCE | {"from_share": 0.0, "general_share": 1.0})
-    metrics, rollouts = only.step(0)
+    metrics, rollouts, _ = only.step(0)
     assert not {"accuracy", "reward_accuracy"} & metrics.keys() and metrics["reward_helpfulness"] >= 0
 
 
@@ -199,7 +201,7 @@ def test_accuracy_is_that_of_the_problems_that_have_an_answer(make: Make) -> Non
 def test_all_prompts_are_scored_if_asked_for(make: Make) -> None:
     changes = PREFERENCE | {"from_share": 0.0, "general_share": 0.0, "rates": "all", "safety": None}
     learner = make(preference=changes)
-    metrics, rollouts = learner.step(0)
+    metrics, rollouts, _ = learner.step(0)
     assert all(row["prompt"].startswith("Write ") for row in rollouts)
     assert all("helpfulness" in r["rewards"] for row in rollouts for r in row["completions"])
     assert "reward_safety" not in metrics
@@ -235,7 +237,7 @@ def test_a_real_reward_model_scores(base: Callable[[str], Path], make: Make, tmp
         for name in ("helpfulness", "safety"):
             scores = [verdict.rewards[name] for verdict in group.verdicts]
             assert [0 < score < 1 for score in scores] == whole
-    metrics, _ = learner.step(0)
+    metrics, *_ = learner.step(0)
     assert 0 <= metrics["reward_safety"] < 1 and metrics["grad_norm"] > 0
 
 
@@ -249,7 +251,7 @@ def test_a_stage_with_reward_models_is_resumed_exactly(
     def run(name: str) -> Any:
         (tmp_path / name).mkdir(exist_ok=True)
         stage = RunDirectory(tmp_path / name).stage("second")
-        reinforce(settings, stage, seed=0, device=CPU, dtype=torch.float32)
+        run_stage(Reinforcement, settings, stage, Runtime(0, CPU, torch.float32))
         return stage
 
     whole = run("whole")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.recipe.checkpoints import measure
 from longjing.recipe.schema import MeasureSettings
@@ -22,8 +23,7 @@ def rows(
     settings = MeasureSettings(tasks=tasks, problems=3, samples=2, max_tokens=12, temperature=1.0)
     said: list[str] = []
     measure(
-        settings, run, checkpoint, model,
-        step=0, seed=1, device=torch.device("cpu"), dtype=torch.float32, say=said.append,
+        settings, run, checkpoint, model, Runtime(1, torch.device("cpu"), torch.float32), step=0, say=said.append,
         watcher=lambda done, number, tokens: None,
     )  # fmt: skip
     return run.checkpoints.rows(), said

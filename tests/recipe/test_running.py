@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 from run_cases import evaluation_row, pretraining_row, reinforcement_row
 
+from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.files import digest
 from longjing.model.store.checkpoint import resolve
@@ -49,10 +50,10 @@ class Stages:
     def __init__(self) -> None:
         self.steps: list[tuple[str, int]] = []
         self.breaks: tuple[str, int, BaseException] | None = None
-        self.started: list[tuple[Any, dict[str, Any]]] = []
+        self.started: list[tuple[Any, Runtime]] = []
 
-    def _run(self, settings: Any, stage: StageDirectory, row: Any, **given: Any) -> None:
-        self.started.append((settings, given))
+    def _run(self, settings: Any, stage: StageDirectory, row: Any, runtime: Runtime) -> None:
+        self.started.append((settings, runtime))
         state = stage.load_state()
         for step in range(state[1]["step"] + 1 if state else 0, settings.steps):
             stage.metrics.append(row(step))
@@ -64,19 +65,18 @@ class Stages:
             (path / "config.json").write_text("{}")
         stage.finish({})
 
-    def pretrain(self, settings: Any, stage: StageDirectory, **given: Any) -> None:
-        self._run(settings, stage, pretraining_row, **given)
-
-    def reinforce(self, settings: Any, stage: StageDirectory, **given: Any) -> None:
-        self._run(settings, stage, reinforcement_row, **given)
-        stage.evaluations.append(evaluation_row(settings.steps - 1, "test", 0.5))
+    def run_stage(self, make: Any, settings: Any, stage: StageDirectory, runtime: Runtime) -> None:
+        if settings.kind == "pretrain":
+            self._run(settings, stage, pretraining_row, runtime)
+        else:
+            self._run(settings, stage, reinforcement_row, runtime)
+            stage.evaluations.append(evaluation_row(settings.steps - 1, "test", 0.5))
 
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
     fakes = Stages()
-    monkeypatch.setitem(running.LOOPS, "pretrain", fakes.pretrain)
-    monkeypatch.setitem(running.LOOPS, "reinforce", fakes.reinforce)
+    monkeypatch.setattr(running, "run_stage", fakes.run_stage)
     return fakes
 
 
@@ -98,8 +98,8 @@ def start(recipe: Recipe, out: Path) -> str:
 def test_stages_run_in_order_and_end_in_a_report(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
     start(recipe, tmp_path / "run")
     assert stages.steps == ALL
-    (_, given), (settings, _) = stages.started
-    assert given == {"seed": 5, "device": torch.device("cpu"), "dtype": torch.float32}
+    (_, runtime), (settings, _) = stages.started
+    assert runtime == Runtime(5, torch.device("cpu"), torch.float32)
     assert Path(settings.model) == tmp_path / "run" / "read" / "model"
     assert (tmp_path / "run" / "report.html").exists()
     assert load(tmp_path / "run" / "recipe.yaml").here() == recipe.here()
@@ -172,13 +172,12 @@ def test_a_directory_stands_for_its_data(
 ) -> None:
     given: list[Any] = []
 
-    def learn(settings: Any, stage: StageDirectory, **_: Any) -> None:
+    def learn(make: Any, settings: Any, stage: StageDirectory, runtime: Runtime) -> None:
         given.append(settings.data)
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    for kind in ("finetune", "reward-model"):
-        monkeypatch.setitem(running.LOOPS, kind, learn)
+    monkeypatch.setattr(running, "run_stage", learn)
     (tmp_path / "data.yaml").write_text(DATA)
     for name in ("draw", "pairs.jsonl"):  # nothing there, and a directory without data
         with pytest.raises(UserError, match=r"(?s)no such file: draw.* --set tune\.data\.0=PATH"):
@@ -231,7 +230,14 @@ def test_a_stage_that_is_deleted_begins_again_with_other_settings(
     stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(
-        settings: Any, run: RunDirectory, checkpoint: str, model: Path, *, step: int, **_: Any
+        settings: Any,
+        run: RunDirectory,
+        checkpoint: str,
+        model: Path,
+        runtime: Runtime,
+        *,
+        step: int,
+        **_: Any,
     ) -> None:
         rows = run.checkpoints.rows()
         if checkpoint not in [row["checkpoint"] for row in rows]:
@@ -325,7 +331,14 @@ def test_what_was_measured_of_a_model_that_no_stage_takes_any_more_is_forgotten(
     run, measured = RunDirectory("run"), list[tuple[str, str]]()
 
     def measure(
-        settings: Any, run: RunDirectory, checkpoint: str, model: Path, *, step: int, **_: Any
+        settings: Any,
+        run: RunDirectory,
+        checkpoint: str,
+        model: Path,
+        runtime: Runtime,
+        *,
+        step: int,
+        **_: Any,
     ) -> None:
         if checkpoint not in [row["checkpoint"] for row in run.checkpoints.rows()]:
             measured.append((checkpoint, digest(model)))
@@ -414,8 +427,10 @@ def test_checkpoints_are_measured_where_the_recipe_asks(
 ) -> None:
     measured: list[tuple[Any, ...]] = []
 
-    def measure(settings: Any, run: Any, checkpoint: str, model: Path, *, step: int, **given: Any) -> None:
-        measured.append((checkpoint, model, step, given["seed"]))
+    def measure(
+        settings: Any, run: Any, checkpoint: str, model: Path, runtime: Runtime, *, step: int, **given: Any
+    ) -> None:
+        measured.append((checkpoint, model, step, runtime.seed))
 
     monkeypatch.setattr(running, "measure", measure)
     wanted = "measure: {tasks: {countdown: {}}}\nstages:"
@@ -442,7 +457,7 @@ def test_a_run_that_is_stopped_after_a_stage_goes_on_with_what_follows_it(
     )
     recipe, run, measured = load(tmp_path / "small.yaml"), RunDirectory(tmp_path / "run"), []
 
-    def measure(settings: Any, run: Any, checkpoint: str, model: Path, **given: Any) -> None:
+    def measure(settings: Any, run: Any, checkpoint: str, model: Path, *given: Any, **more: Any) -> None:
         measured.append(checkpoint)
         if len(measured) == 1:
             raise KeyboardInterrupt

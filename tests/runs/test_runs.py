@@ -286,9 +286,9 @@ def test_a_watcher_hears_every_row(tmp_path: Path) -> None:
     watcher = Watcher()
     stage = RunDirectory(tmp_path).stage("read", watcher)
     stage.load_state()
-    stage.status("reading")
-    stage.sampled(1, 2, 30)
-    stage.updated(2, 2)
+    stage.watcher.status("reading")
+    stage.watcher.sampled(1, 2, 30)
+    stage.watcher.updated(2, 2)
     stage.metrics.append({"step": 1})
     stage.evaluations.append({"step": 2})
     assert watcher.heard == ["reading", (1, 2, 30), (2, 2), {"step": 1}, {"step": 2}]

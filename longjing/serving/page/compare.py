@@ -9,10 +9,11 @@ import gradio as gr
 
 from longjing.errors import UserError
 from longjing.evaluation.statistics import wilson
+from longjing.openai_client import Endpoint
 from longjing.serving.page.chat import EXAMPLES, FORMULAS, shown
 from longjing.serving.page.markup import plain
 from longjing.serving.page.models import Choices, Seat
-from longjing.serving.page.speaking import ChatOptions, Endpoint, Local, Reply, stream_reply
+from longjing.serving.page.speaking import ChatOptions, Local, Reply, stream_reply
 from longjing.serving.service import Service
 
 ELSEWHERE = "another server ..."

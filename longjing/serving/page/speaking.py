@@ -4,16 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import ValidationError
 
 from longjing.errors import UserError
+from longjing.openai_client import Endpoint, stream
 from longjing.serving.chat import usage
 from longjing.serving.errors import Busy, Closed, Refused
 from longjing.serving.messages import ChatMessage
 from longjing.serving.page.models import Choices, Seat
-from longjing.serving.remote import ask
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.worker import ResponseDelta
 
@@ -36,15 +35,6 @@ class Local:
 
     name: str
     seat: Seat
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A model elsewhere."""
-
-    base_url: str
-    model: str
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,9 +97,9 @@ async def _here(
 
 async def _elsewhere(who: Endpoint, messages: Sequence[Message], wish: ChatOptions) -> AsyncIterator[Reply]:
     growing = _Growing()
-    fields: dict[str, Any] = {"temperature": wish.temperature}
-    async for piece in ask(who.base_url, who.model, who.key, messages, fields):
-        if growing.add(piece):
+    fields = {"messages": list(messages), "temperature": wish.temperature}
+    async for delta in stream(who, fields):
+        if growing.add(ResponseDelta(delta.reasoning, delta.answer, finish_reason=delta.finish_reason)):
             yield growing.reply
 
 

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.evaluation import Endpoint, EvalConfig, Evaluation, Price, chat_completions, measure
-from longjing.evaluation.answer_log import AnswerLog
+from longjing.evaluation import EndpointClient, EvalConfig, Evaluation, Price, measure
+from longjing.evaluation.answer_log import AnswerLog, Reply
+from longjing.openai_client import read_completion, seconds_until
 from longjing.problems import Completion, Problem
 
 PROCEDURE = EvalConfig(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
@@ -37,14 +38,14 @@ def right(request: dict[str, Any], attempt: int = 1) -> Response:
 def evaluated(
     fake: FakeEndpoint, answers: Path, procedure: EvalConfig = PROCEDURE, **options: Any
 ) -> Evaluation:
-    endpoint = Endpoint(fake.base_url, "m", answers, **{"pause": 0.001, "timeout": 5.0} | options)
+    endpoint = EndpointClient(fake.base_url, "m", answers, **{"pause": 0.001, "timeout": 5.0} | options)
     return measure(endpoint, Doubles(), procedure)
 
 
 def test_an_endpoint_is_measured_like_any_model(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     with FakeEndpoint(right) as fake:
-        endpoint = Endpoint(fake.base_url + "/", "m", tmp_path / "deep" / "a.jsonl", key="secret")
+        endpoint = EndpointClient(fake.base_url + "/", "m", tmp_path / "deep" / "a.jsonl", key="secret")
         price = Price(read=1.0, written=2.0)
         evaluation = measure(
             endpoint, Doubles(), PROCEDURE, price=price, on_progress=lambda *at: seen.append(at)
@@ -178,7 +179,7 @@ def test_an_error_of_the_caller_stops_the_asking(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with FakeEndpoint(right) as fake:
-        endpoint = Endpoint(fake.base_url, "m", tmp_path / "a.jsonl", concurrency=1)
+        endpoint = EndpointClient(fake.base_url, "m", tmp_path / "a.jsonl", concurrency=1)
         with pytest.raises(KeyboardInterrupt):
             measure(endpoint, Doubles(), PROCEDURE, on_progress=stop)
         time.sleep(0.1)
@@ -263,7 +264,7 @@ def test_a_reply_is_taken_apart_however_the_server_puts_it(
     tmp_path: Path, response: Response, expected: tuple[str, str, bool, bool, int]
 ) -> None:
     with FakeEndpoint(lambda request, attempt: response) as fake:
-        endpoint = Endpoint(fake.base_url, "m", tmp_path / "a.jsonl")
+        endpoint = EndpointClient(fake.base_url, "m", tmp_path / "a.jsonl")
         evaluation = measure(endpoint, Doubles(), EvalConfig(1, 1))
         reply = next(iter(AnswerLog(tmp_path / "a.jsonl", fake.base_url).replies.values()))
     answer = reply.answer()
@@ -288,7 +289,7 @@ def test_only_what_was_cut_off_counts_as_cut_off(
 
     cut = reason in ("length", "MAX_TOKENS", "content_filter")
     with FakeEndpoint(respond) as fake:
-        endpoint = Endpoint(fake.base_url, "m", tmp_path / "a.jsonl")
+        endpoint = EndpointClient(fake.base_url, "m", tmp_path / "a.jsonl")
         for _ in range(2):
             evaluation = measure(endpoint, Doubles(), PROCEDURE)
             assert (evaluation.truncated, evaluation.pass_at_1) == ((1, 0) if cut else (0, 1))
@@ -310,8 +311,8 @@ JSON = st.recursive(
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_whatever_a_server_says_is_a_reply_a_passing_trouble_or_refused(said: bytes) -> None:
     try:
-        reply = chat_completions.read(said)
-    except (chat_completions.PassingTroubleError, UserError):
+        reply = Reply.of(read_completion(said))
+    except UserError:
         return
     assert reply.answer().length == reply.tokens
 
@@ -358,14 +359,14 @@ def test_a_reply_of_an_unknown_form_says_where_it_is_unknown(tmp_path: Path, con
 
 @given(st.floats(0, 3600) | st.integers(0, 3600), st.sampled_from([False, True]))
 def test_a_server_says_in_seconds_or_as_a_date_how_long_to_wait(seconds: float, usegmt: bool) -> None:
-    assert chat_completions.seconds_until(str(seconds)) == pytest.approx(seconds)
+    assert seconds_until(str(seconds)) == pytest.approx(seconds)
     at = formatdate(time.time() + seconds, usegmt=usegmt)
-    assert chat_completions.seconds_until(at) == pytest.approx(seconds, abs=2)
+    assert seconds_until(at) == pytest.approx(seconds, abs=2)
 
 
 @given(st.text() | st.sampled_from(["nan", "inf", "-1", "1e400", "Wed, 21 Oct 99999 07:28:00 GMT", "7200"]))
 def test_no_server_makes_anybody_wait_longer_than_an_hour(said: str) -> None:
-    assert 0 <= chat_completions.seconds_until(said) <= 3600
+    assert 0 <= seconds_until(said) <= 3600
 
 
 def test_a_short_time_out_does_not_cut_the_wait_that_a_server_asks_for(tmp_path: Path) -> None:
@@ -389,7 +390,7 @@ def test_a_short_time_out_does_not_cut_the_wait_that_a_server_asks_for(tmp_path:
 )  # fmt: skip
 def test_no_field_may_belie_the_result(tmp_path: Path, field: dict[str, Any], instead: str) -> None:
     with pytest.raises(UserError, match=f"--request {next(iter(field))} .*{instead}"):
-        Endpoint("http://x/v1", "m", tmp_path / "a.jsonl", fields=field)
+        EndpointClient("http://x/v1", "m", tmp_path / "a.jsonl", fields=field)
 
 
 def test_the_result_says_what_was_left_to_the_server(tmp_path: Path) -> None:
@@ -440,19 +441,19 @@ def test_what_cannot_be_an_endpoint_is_refused(
     tmp_path: Path, base_url: str, options: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError):
-        Endpoint(base_url, "m", tmp_path / "a.jsonl", **options)
+        EndpointClient(base_url, "m", tmp_path / "a.jsonl", **options)
 
 
 def test_a_key_in_the_address_is_refused_and_not_shown(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
-        Endpoint("http://me:hidden@x/v1", "m", tmp_path / "a.jsonl")
+        EndpointClient("http://me:hidden@x/v1", "m", tmp_path / "a.jsonl")
     assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["secret\n", "sec\rret", "sécret", "secret龙", "secret\0"])
 def test_a_key_that_no_header_holds_is_refused_and_not_shown(tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
-        Endpoint("http://x/v1", "m", tmp_path / "a.jsonl", key=key)
+        EndpointClient("http://x/v1", "m", tmp_path / "a.jsonl", key=key)
     assert "sec" not in str(caught.value).replace("second", "")
 
 
@@ -499,7 +500,7 @@ def test_an_endpoint_is_talked_to_turn_by_turn(tmp_path: Path) -> None:
         return completion(content, reasoning_content=f"{n}+{n}", reasoning_tokens=4)
 
     with FakeEndpoint(respond) as fake:
-        endpoint = Endpoint(fake.base_url, "m", tmp_path / "a.jsonl", pause=0.001)
+        endpoint = EndpointClient(fake.base_url, "m", tmp_path / "a.jsonl", pause=0.001)
         evaluation = measure(endpoint, Insisting(), PROCEDURE)
         again = measure(endpoint, Insisting(), PROCEDURE)
     assert len(fake.requests) == 3 * 12 and again.records == evaluation.records
@@ -515,6 +516,6 @@ def test_an_endpoint_is_talked_to_turn_by_turn(tmp_path: Path) -> None:
         "Sure of guess 0?", "Sure of guess 1?",
     ]  # fmt: skip
     with FakeEndpoint(respond) as fake:
-        endpoint = Endpoint(fake.base_url, "m", tmp_path / "b.jsonl")
+        endpoint = EndpointClient(fake.base_url, "m", tmp_path / "b.jsonl")
         short = measure(endpoint, Insisting(), replace(PROCEDURE, max_tokens=10))
     assert short.truncated == 1.0 and short.pass_at_1 == 0.0

@@ -1,21 +1,14 @@
 """A model behind an OpenAI-compatible API: asked many questions at once, patiently, and each only once.
 
 Every reply is written down as it comes (`AnswerLog`), so that an interrupted evaluation goes on where it was and
-nothing is paid for twice. A question is asked again where that can help: after time-outs, broken connections
-and the statuses in `_PASSING`, with pauses that double (or as long as the server asks for). What can't pass by
-itself ends the work: replies under way are still written down, then a UserError says what to do.
+nothing is paid for twice. A question is asked again where that can help (`openai_client.with_retries`). What can't pass
+by itself ends the work: replies under way are still written down, then a UserError says what to do.
 """
 
-import http.client
-import json
 import logging
-import random
 import threading
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from email.message import Message
-from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -24,15 +17,14 @@ from urllib.parse import urlsplit
 
 from longjing.errors import UserError
 from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
-from longjing.evaluation.chat_completions import PassingTroubleError, excerpt, read, seconds_until
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
 from longjing.generation.request import Sampling
+from longjing.openai_client import Endpoint, EndpointError, complete, with_retries
 from longjing.problems import Completion, ModelTurn
-from longjing.text.template import Message as Chat
+from longjing.text.template import Message
 
 _log = logging.getLogger(__name__)
 
-_PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST = 1_000_000  # seconds; sockets count some 2,000,000
 # Fields of which the result speaks, and what to do instead. Of `_SAMPLING` one may be left out, since some services
 # know no such field.
@@ -44,8 +36,8 @@ _OTHERS = {
 }  # fmt: skip
 
 
-class Endpoint:
-    """A respondent that asks `model` at `base_url` (which usually ends in `/v1`).
+class EndpointClient:
+    """A `ModelClient` that asks `model` at `base_url` (which usually ends in `/v1`).
 
     `answers`: the file in which replies are kept. `key`: sent as the bearer token. `concurrency`: requests
     under way at once. `timeout`: seconds of silence after which a request counts as lost. `retries`: further
@@ -67,10 +59,10 @@ class Endpoint:
         pause: float = 1.0,
         fields: Mapping[str, Any] | None = None,
     ) -> None:
-        self.base_url, self.model, self.answers = base_url.rstrip("/"), model, answers
+        self.base_url, self.answers = base_url.rstrip("/"), answers
         self.concurrency, self.timeout, self.retries, self.pause = concurrency, timeout, retries, pause
-        self._key, self._fields = key, dict(fields or {})
-        self._told = set[str]()
+        self._endpoint, self._fields = Endpoint(self.base_url, model, key or ""), dict(fields or {})
+        self._warned_of = set[str]()
         for name, value in self._fields.items():
             if name in _OTHERS or (name in _SAMPLING and value is not None):
                 leave = f", or leave it out: {name}=null" if name in _SAMPLING else ""
@@ -99,24 +91,23 @@ class Endpoint:
             raise UserError(
                 f"the time-out is {timeout} seconds; it must be above 0, and at most {_LONGEST:,}"
             )
-        self._opener = urllib.request.build_opener(_AsItIs)
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
         """See `ModelClient`. Asks only what the file of answers doesn't hold yet.
 
         Conversations go turn by turn: when all have had one, those that were answered go on.
         """
-        groups = [[_Conversation(question, each) for each in question.samplings] for question in questions]
-        speaking = [conversation for group in groups for conversation in group]
-        total, tokens, before = len(speaking), 0, 0.0
+        groups = [[_Dialogue(question, each) for each in question.samplings] for question in questions]
+        open_dialogues = [dialogue for group in groups for dialogue in group]
+        total, tokens, before = len(open_dialogues), 0, 0.0
         with AnswerLog.opened(self.answers, self.base_url) as log:
             last = perf_counter()
-            while speaking:
-                asks = [self._ask(conversation.messages, conversation.sampling) for conversation in speaking]
-                known = [ask.key for ask in asks if ask.key in log.replies]
+            while open_dialogues:
+                asks = [self._ask(dialogue.messages, dialogue.sampling) for dialogue in open_dialogues]
+                logged = [ask.key for ask in asks if ask.key in log.replies]
                 missing = [ask for ask in asks if ask.key not in log.replies]
-                tokens += sum(log.replies[key].tokens for key in known)
-                before += sum(log.seconds[key] for key in known)
+                tokens += sum(log.replies[key].tokens for key in logged)
+                before += sum(log.seconds[key] for key in logged)
                 finished = total - len(missing)
                 for done, (ask, reply) in enumerate(self._replies(missing), finished + 1):
                     now = perf_counter()
@@ -125,39 +116,41 @@ class Endpoint:
                     tokens += reply.tokens
                     if on_progress is not None:
                         on_progress(done, tokens)
-                pairs = zip(speaking, asks, strict=True)
-                self._tell_of({log.replies[ask.key].finish_reason for ask in asks})
-                speaking = [each for each, ask in pairs if each.goes_on(log.replies[ask.key])]
+                self._warn_of_unknown({log.replies[ask.key].finish_reason for ask in asks})
+                pairs = zip(open_dialogues, asks, strict=True)
+                open_dialogues = [
+                    dialogue for dialogue, ask in pairs if dialogue.goes_on(log.replies[ask.key])
+                ]
         return Answers(
-            [[conversation.answer() for conversation in group] for group in groups],
+            [[dialogue.answer() for dialogue in group] for group in groups],
             sum(reply.prompt_tokens for group in groups for each in group for reply in each.replies),
             seconds_before=before,
-            sampling=self._otherwise(),
+            sampling=self._changed_sampling(),
         )
 
-    def _otherwise(self) -> dict[str, Any]:
+    def _changed_sampling(self) -> dict[str, Any]:
         """What `fields` have left to the server, or in `max_completion_tokens` put in another word."""
         left: dict[str, Any] = {name: None for name in _SAMPLING if name in self._fields}
         if "max_tokens" in left:
             left["max_tokens"] = self._fields.get("max_completion_tokens")
         return left
 
-    def _tell_of(self, finish_reasons: set[str]) -> None:
+    def _warn_of_unknown(self, finish_reasons: set[str]) -> None:
         """Say once of each finish reason that isn't known how its replies are counted."""
-        for reason in sorted(finish_reasons - self._told):
+        for reason in sorted(finish_reasons - self._warned_of):
             if not is_known(reason):
                 _log.warning(
                     "%s ends replies with the finish reason %r, which isn't known here; they count as ended, not as cut"
                     " off: look in %s whether that is so",
                     self.base_url, reason, self.answers,
                 )  # fmt: skip
-        self._told |= finish_reasons
+        self._warned_of |= finish_reasons
 
-    def _ask(self, messages: Sequence[Chat], sampling: Sampling) -> Ask:
+    def _ask(self, messages: Sequence[Message], sampling: Sampling) -> Ask:
         if sampling.top_k or sampling.min_p:
             raise UserError("an OpenAI-compatible endpoint knows no top_k and no min_p: leave them off")
         fields = {
-            "model": self.model,
+            "model": self._endpoint.model,
             "messages": [dict(message) for message in messages],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -210,51 +203,34 @@ class Endpoint:
 
     def _reply(self, ask: Ask, stop: threading.Event) -> Reply:
         """One reply, after as many attempts as are allowed."""
-        for attempt in count(1):
-            try:
-                return read(self._post(ask.request))
-            except PassingTroubleError as trouble:
-                if attempt > self.retries or stop.is_set():
-                    raise UserError(
-                        f"{self.base_url} gave no answer in {attempt} attempts: {trouble}. "
-                        f"What was answered is kept in {self.answers}: the same command goes on"
-                    ) from trouble
-                pause = self.pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
-                stop.wait(max(min(pause, self.timeout), trouble.seconds))
-        raise AssertionError("unreachable")
 
-    def _post(self, fields: Mapping[str, Any]) -> bytes:
-        headers = {"Content-Type": "application/json", "User-Agent": "longjing"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        url = f"{self.base_url}/chat/completions"
-        request = urllib.request.Request(url, json.dumps(fields).encode(), headers)
+        def attempt() -> Reply:
+            return Reply.of(complete(self._endpoint, ask.request, self.timeout))
+
         try:
-            with self._opener.open(request, timeout=self.timeout) as response:
-                status, said, answer = response.status, response.headers, response.read()
-        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
-            raise PassingTroubleError(str(getattr(error, "reason", error)) or repr(error)) from error
-        if status != 200:
-            raise self._refusal(status, said, excerpt(answer))
-        return answer
+            return with_retries(attempt, self.retries + 1, self.pause, self.timeout, stop=stop)
+        except EndpointError as error:
+            if error.transient:
+                raise UserError(
+                    f"{self.base_url} gave no answer in {error.attempts} attempts: {error}. "
+                    f"What was answered is kept in {self.answers}: the same command goes on"
+                ) from error
+            raise UserError(f"{self.base_url} refuses with {error} ({self._mend(error)})") from error
 
-    def _refusal(self, status: int, headers: Message, said: str) -> Exception:
-        """What an HTTP status other than success means."""
-        if status in _PASSING:
-            wait = seconds_until(headers.get("Retry-After", ""))
-            return PassingTroubleError(f"status {status}: {said}", wait)
-        mend = {
+    def _mend(self, error: EndpointError) -> str:
+        """What to do about an HTTP status that doesn't pass by itself."""
+        status = error.status or 0
+        if 300 <= status < 400:
+            return f"it redirects to {error.location}: give that address"
+        return {
             401: "the key in OPENAI_API_KEY is missing or wrong",
             403: "the key in OPENAI_API_KEY may not do this",
-            404: f"is the address right (it usually ends in /v1), and is there a model {self.model!r}?",
+            404: f"is the address right (it usually ends in /v1), and is there a model {self._endpoint.model!r}?",
         }.get(status, "see what it says; --request changes or leaves out a field")
-        if 300 <= status < 400:
-            mend = f"it redirects to {headers.get('Location')}: give that address"
-        return UserError(f"{self.base_url} refuses with status {status}: {said} ({mend})")
 
 
-class _Conversation:
-    """A question and one of its samplings, with what was said so far. The model is sent its own answers without the
+class _Dialogue:
+    """A question and one of its samplings, with the turns so far. The model is sent its own answers without the
     reasoning, as such APIs want it."""
 
     def __init__(self, question: Question, sampling: Sampling) -> None:
@@ -286,15 +262,6 @@ class _Conversation:
             sum(reply.tokens for reply in self.replies),
             sum(reply.reasoning_tokens for reply in self.replies),
         )
-
-
-class _AsItIs(urllib.request.HTTPErrorProcessor):
-    """Any status is a response. No redirect is followed: that would hand the key to whoever it leads to."""
-
-    def http_response(self, request: urllib.request.Request, response: Any) -> Any:
-        return response
-
-    https_response = http_response
 
 
 def _is_address(url: str) -> bool:

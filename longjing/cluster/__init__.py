@@ -1,0 +1,1 @@
+"""Where a process computes, and beside how many others."""

@@ -1,0 +1,172 @@
+"""The one training loop: `run_stage` brings any stage to its end, from wherever it stands.
+
+What all stages have in common is here: load the last state, reserve the disk, restore, take the steps, add up what
+they cost, log, measure, save, export, finish; in an order in which a kill at any moment costs nothing. What is a
+stage's own is a `Trainer`, one class for each kind of stage, in the file that bears the kind's name.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from longjing.cluster.runtime import Runtime
+from longjing.errors import UserError
+from longjing.learning.optimizers import Optimizers
+from longjing.learning.state import disk_bytes, gather, restore
+from longjing.model.decoder import Decoder
+from longjing.model.store.checkpoint import save_model
+from longjing.runs import StageDirectory, Watcher
+from longjing.runs.jsonl import Row
+from longjing.text.tokenizer import Tokenizer
+
+SILENT = Watcher()
+
+
+class Step(NamedTuple):
+    """What one step came to: its metrics, and what it has for the logs of rollouts and of data."""
+
+    metrics: dict[str, Any]
+    rollouts: Sequence[Row] = ()
+    data: Sequence[Row] = ()
+
+
+class Trainer(ABC):
+    """What a kind of stage does in a step, and what `run_stage` needs to know for all the rest.
+
+    A step is a pure function of the seed, its number, and of what `tensors` and `restore` carry over a kill.
+    """
+
+    preparing: ClassVar[str] = ""  # what it is busy with while it is made, in a few words
+    totals: ClassVar[Sequence[str]] = ("tokens", "flops")  # metrics that are added up over the steps
+    logs_totals: ClassVar[bool] = True  # whether the log has the sums so far, or what each step added
+    exports: ClassVar[bool] = True  # whether it makes a model
+
+    runtime: Runtime
+    watcher: Watcher
+    steps: int
+    save_every: int = 1
+    facts: Mapping[
+        str, Any
+    ] = {}  # what there is to say of what was read; `data` mustn't change while the stage goes on
+
+    @abstractmethod
+    def __init__(self, settings: Any, runtime: Runtime, watcher: Watcher = SILENT) -> None:
+        """Read what the stage begins with; `watcher` looks on. Raises UserError for what can't be used."""
+
+    @abstractmethod
+    def step(self, step: int) -> Step:
+        """Take the step number `step`. Raises UserError if learning diverges."""
+
+    def evaluate(self, step: int) -> Iterator[Row]:
+        """The measurements that are due after this step, for the log; step -1 is before the first."""
+        yield from ()
+
+    def disk_bytes(self) -> int:
+        """What the stage may need on the disk."""
+        return 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that must survive a kill, not copied."""
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
+        """Go on from a saved state: the inverse of `tensors`, and the totals so far."""
+        return
+
+    def export(self, directory: Path) -> None:
+        """Write the finished model into an empty directory."""
+        return
+
+    def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
+        """What the result says beside the totals and the facts. Raises UserError if the stage came to nothing."""
+        return {}
+
+
+class ModelTrainer(Trainer):
+    """A trainer of a model: its state are the weights, the optimisers' state and, if there is one, the reference."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    optimizers: Optimizers
+    reference: Decoder | None = None  # from which the objective measures the divergence
+
+    def disk_bytes(self) -> int:
+        return disk_bytes(self.model, self.reference)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return gather(self.model, self.optimizers, self.reference)
+
+    def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
+        restore(tensors, self.model, self.optimizers, self.reference)
+
+    def export(self, directory: Path) -> None:
+        save_model(self.model, directory)
+        self.tokenizer.save(directory)
+
+
+def run_stage(
+    make: Callable[[Any, Runtime, Watcher], Trainer], settings: Any, stage: StageDirectory, runtime: Runtime
+) -> None:
+    """Run the stage to its end, from wherever it stands. `make`: the class of its trainer.
+
+    Raises UserError for what the trainer refuses, if the disk is too small or refuses, and for data that changed since
+    the stage began.
+    """
+    saved = stage.load_state()
+    if preparing := getattr(make, "preparing", ""):
+        stage.watcher.status(preparing)
+    trainer = make(settings, runtime, stage.watcher)
+    stage.run.reserve(trainer.disk_bytes())
+    totals: dict[str, Any] = {"step": -1, "time": 0.0, **dict.fromkeys(trainer.totals, 0), **trainer.facts}
+    if saved is None:
+        _evaluate(trainer, stage, -1)
+    else:
+        tensors, before = saved
+        if before.get("data") != totals.get("data"):
+            raise UserError(
+                f"the data of the stage {stage.name} changed since it began ({', '.join(settings.data)}); put the old "
+                f"files back, or delete {stage.path} to begin it again"
+            )
+        totals |= before
+        trainer.restore(tensors, totals)
+    for step in range(totals["step"] + 1, trainer.steps):
+        began = time.perf_counter()
+        metrics, rollouts, data = trainer.step(step)
+        seconds = time.perf_counter() - began
+        _add(totals, trainer, step, metrics, seconds)
+        row = {"step": step, "steps": trainer.steps, **metrics, "time": totals["time"]}
+        if trainer.logs_totals:
+            row |= {name: totals[name] for name in trainer.totals}
+        if "tokens" in metrics:
+            row["tokens_per_second"] = metrics["tokens"] / seconds
+        for rollout in rollouts:
+            stage.rollouts.append({"step": step, **rollout})
+        for one in data:
+            stage.data.append({"step": step, **one})
+        stage.metrics.append(row)
+        _evaluate(trainer, stage, step)  # before the state is saved: what was measured isn't measured again
+        if step + 1 == trainer.steps or (step + 1) % trainer.save_every == 0:
+            stage.save_state(step, trainer.tensors(), totals)
+    summary = trainer.summary(totals, stage.evaluations.rows())
+    if trainer.exports:
+        with stage.model_directory() as directory:
+            trainer.export(directory)
+    stage.finish({**totals, "steps": trainer.steps, **summary})
+
+
+def _add(
+    totals: dict[str, Any], trainer: Trainer, step: int, metrics: Mapping[str, Any], seconds: float
+) -> None:
+    totals["step"] = step
+    totals["time"] += seconds
+    for name in trainer.totals:
+        totals[name] += metrics[name]
+
+
+def _evaluate(trainer: Trainer, stage: StageDirectory, step: int) -> None:
+    for row in trainer.evaluate(step):
+        stage.evaluations.append({"step": step, **row})
