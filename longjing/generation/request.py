@@ -21,7 +21,7 @@ class Sampling:
     counts the end token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own,
     modulo 2^64. `presence_penalty` is taken off the logit of every token that the completion has, and
     `frequency_penalty` off it for each time that it has it; `logit_bias` is added to the logits of single tokens:
-    all of them before the temperature. `top_logprobs`: how many of the likeliest tokens to note at each place.
+    all of them before the temperature. `top_logprobs`: how many of the likeliest tokens to note at each position.
     """
 
     temperature: float = 1.0
@@ -98,7 +98,7 @@ class Generation:
 
     `tokens` holds the end token, or what completed the stop string, if that was sampled; `text` is without.
     `logprobs`: of each token under softmax(logits / temperature) in float32, the distribution it was drawn
-    from if no filter and no logits processor was on; of a greedy token, at temperature 1. `top`: at each place the
+    from if no filter and no logits processor was on; of a greedy token, at temperature 1. `top`: at each position the
     likeliest tokens under the same distribution with their log-probabilities, as many as asked for. `routes`
     int16 `[len(prompt) + len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token
     that was read, if the engine records. `reused`: tokens of the prompt that an earlier request had read.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
-from longjing.generation.native.prefix_cache import BLOCK, PrefixStore
+from longjing.generation.native.prefix_cache import BLOCK, PrefixCache
 
 TEXTS = st.lists(st.integers(3, 6), min_size=1, max_size=70)
 
@@ -81,11 +81,11 @@ def test_recording_engines_keep_nothing():
 
 @given(st.lists(TEXTS, max_size=12), TEXTS, st.integers(0, 200))
 def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
-    store, kept = PrefixStore(4 * capacity), []
+    store, kept = PrefixCache(4 * capacity), []
     for text in texts:
-        store.keep(text, lambda text=text: [torch.tensor(text, dtype=torch.float32)[:, None]])
+        store.insert(text, lambda text=text: [torch.tensor(text, dtype=torch.float32)[:, None]])
         kept.append(text)
-    length, entries = store.find(prompt)
+    length, entries = store.match(prompt)
     assert store.bytes <= 4 * capacity
     if length:
         assert length >= BLOCK and entries[0][:length, 0].tolist() == prompt[:length]
@@ -99,12 +99,12 @@ def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
 def test_what_two_texts_share_is_found_to_the_token(shared):
     """Blocks find the entry; where the texts part within a block, the tokens decide."""
     kept, other = list(range(100, 160)), list(range(500, 570))
-    store = PrefixStore(10**6)
-    store.keep(kept, lambda: [torch.tensor(kept, dtype=torch.float32)[:, None]])
-    length, entries = store.find(kept[:shared] + other[shared:])
+    store = PrefixCache(10**6)
+    store.insert(kept, lambda: [torch.tensor(kept, dtype=torch.float32)[:, None]])
+    length, entries = store.match(kept[:shared] + other[shared:])
     assert length == (shared if shared >= BLOCK else 0)
     assert [layer[:, 0].tolist() for layer in entries] == ([kept] if length else [])
-    assert store.find(kept[:shared])[0] == length  # a prompt that ends there
+    assert store.match(kept[:shared])[0] == length  # a prompt that ends there
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

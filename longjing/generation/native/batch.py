@@ -1,6 +1,6 @@
 """The running sequences as tensors, which stay on the device from step to step."""
 
-from collections.abc import Sequence as Items
+from collections import abc
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ class Batch:
     each row and its list of tokens, which grows; None if no row has any.
     """
 
-    sequences: Items[Sequence]
+    sequences: abc.Sequence[Sequence]
     sampler: Sampler
     rows: Tensor
     pending: Tensor
@@ -30,7 +30,7 @@ class Batch:
     processors: list[tuple[list[LogitsProcessor], list[int]]] | None
 
     @classmethod
-    def of(cls, sequences: Items[Sequence], device: torch.device) -> "Batch":
+    def of(cls, sequences: abc.Sequence[Sequence], device: torch.device) -> "Batch":
         """Of the sequences in rows 0 to n-1."""
 
         def column(values: list[int]) -> Tensor:

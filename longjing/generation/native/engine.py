@@ -1,8 +1,8 @@
 """The native engine: continuous batching over one rectangle of memory."""
 
 import time
+from collections import abc
 from collections.abc import Callable, Collection, Iterator
-from collections.abc import Sequence as Items
 from itertools import count
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 
 from longjing.generation.generator import Capabilities, Follow
 from longjing.generation.native.checks import check_request, check_settings, end_tokens_of
-from longjing.generation.native.prefix_cache import PrefixStore
+from longjing.generation.native.prefix_cache import PrefixCache
 from longjing.generation.native.runner import ModelRunner
 from longjing.generation.native.scheduler import Scheduler
 from longjing.generation.native.sequence import Sequence
@@ -57,7 +57,7 @@ class Engine:
         self.end_tokens = end_tokens_of(model.config) if end_tokens is None else frozenset(end_tokens)
         self._runner = ModelRunner(model, dtype, cache_bytes, drafts, record_routes, batch_invariant)
         self.model = self._runner.model
-        self.prefixes = PrefixStore(prefix_bytes)
+        self.prefixes = PrefixCache(prefix_bytes)
         self._scheduler = Scheduler(self._runner.cache, max_batch, self.prefixes, self.stats)
         self._decoding: ModelRunner | Drafter = self._runner
         if drafts:
@@ -71,7 +71,7 @@ class Engine:
 
     def generate(
         self,
-        requests: Items[Request],
+        requests: abc.Sequence[Request],
         on_step: Callable[[int, int], None] | None = None,
         follow: Follow | None = None,
     ) -> list[Generation]:

@@ -1,8 +1,8 @@
 """Runs the model over the cache: one forward pass, for reading prompts, for decoding, and for drafting."""
 
 import copy
+from collections import abc
 from collections.abc import Iterator
-from collections.abc import Sequence as Items
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from longjing.generation.native.batch import Batch
-from longjing.generation.native.cache import RectangleCache
 from longjing.generation.native.graphs import Graphs
+from longjing.generation.native.kv_cache import KVCache
 from longjing.generation.native.sampling import StepOutput
 from longjing.generation.native.sequence import Sequence
 from longjing.model.decoder import Decoder
@@ -50,7 +50,7 @@ class ModelRunner:
         self.device = weight.device
         self._drafts = drafts
         self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
-        self.cache = RectangleCache.for_model(
+        self.cache = KVCache.for_model(
             model.config, cache_bytes, weight.dtype, weight.device, drafts, record_routes
         )
         # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
@@ -93,12 +93,12 @@ class ModelRunner:
         experts can be prescribed by `replay` `[rows, length, mixture layers, experts per token]`.
         """
         if longest is None:
-            self.cache.at_start(first_row)
+            self.cache.target_prompts(first_row)
             context = self.model.context(
                 columns, cache=self.cache, replay=replay, batch_invariant=self._batch_invariant
             )
         else:
-            self.cache.at(columns, longest, first_row)
+            self.cache.target_columns(columns, longest, first_row)
             context = self.context(columns, longest)
         hidden = self.model.hidden(tokens, context)
         self.cache.store_routes(context.routes)
@@ -114,7 +114,7 @@ class ModelRunner:
             columns, mask[:, None], self.cache, reads_cache=True, batch_invariant=self._batch_invariant
         )
 
-    def read(self, sequences: Items[Sequence], first_row: int) -> int:
+    def read(self, sequences: abc.Sequence[Sequence], first_row: int) -> int:
         """Store the tokens of sequences, but for the pending ones, in the rows from `first_row` on; returns how many
         were read. The first `cached` columns of each are there.
 
@@ -136,7 +136,7 @@ class ModelRunner:
             self._read_ahead(text[:, 1:], hidden, context)
         return sum(sequence.stored - sequence.cached for sequence in sequences)
 
-    def _read_on(self, sequences: Items[Sequence], text: Tensor, unread: int, first_row: int) -> None:
+    def _read_on(self, sequences: abc.Sequence[Sequence], text: Tensor, unread: int, first_row: int) -> None:
         """As `read`, behind what is cached, in parts of a few columns.
 
         Who has less to read than others reads its last token again and again, which changes nothing.

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from functools import partial
 
 from longjing.generation.native.batch import Batch
-from longjing.generation.native.cache import RectangleCache
-from longjing.generation.native.prefix_cache import PrefixStore
+from longjing.generation.native.kv_cache import KVCache
+from longjing.generation.native.prefix_cache import PrefixCache
 from longjing.generation.native.sampling import StepOutput
 from longjing.generation.native.sequence import Sequence
 from longjing.generation.native.statistics import EngineStatistics
@@ -24,7 +24,7 @@ class Scheduler:
     """
 
     def __init__(
-        self, cache: RectangleCache, max_batch: int, prefixes: PrefixStore, stats: EngineStatistics
+        self, cache: KVCache, max_batch: int, prefixes: PrefixCache, stats: EngineStatistics
     ) -> None:
         self._cache, self._max_batch, self._prefixes, self._stats = cache, max_batch, prefixes, stats
         self.waiting: deque[Sequence] = deque()
@@ -80,7 +80,7 @@ class Scheduler:
                 copied.append(sequence)
             else:
                 prompts.add(sequence.prompt)
-                length, sequence.entries = self._prefixes.find(sequence.prompt)
+                length, sequence.entries = self._prefixes.match(sequence.prompt)
                 # The prediction module's last entry is of the token that follows, and that may be another.
                 sequence.cached = min(length - 1, sequence.stored) if length else 0
                 (restored if length else fresh).append(sequence)
@@ -98,7 +98,7 @@ class Scheduler:
         sources, targets = [], []
         for row, sequence in enumerate(group, first):
             if sequence.entries:
-                self._cache.put(row, sequence.cached, sequence.entries)
+                self._cache.insert(row, sequence.cached, sequence.entries)
                 sequence.reused, sequence.entries = sequence.cached, []
                 self._stats.tokens_reused += sequence.cached
             elif sequence.cached:
@@ -171,11 +171,11 @@ class Scheduler:
         sequence = self.running[row]
         sequence.finish(reason, self._cache.routes(row, sequence.stored))
         if sequence.retain:
-            sequence.entries = self._cache.take(row, sequence.stored)
+            sequence.entries = self._cache.extract(row, sequence.stored)
         kept = min(sequence.request.keep, sequence.stored)
         if kept:
             text = [*sequence.prompt, *sequence.tokens]
-            self._prefixes.keep(text[:kept], partial(self._cache.take, row, kept))
+            self._prefixes.insert(text[:kept], partial(self._cache.extract, row, kept))
 
     def cancel(self, id: int) -> Generation | None:
         """End a request that waits or runs, and free its memory; returns what it had, or None if there is no such."""

@@ -1,6 +1,6 @@
 """One request on its way: its tokens so far, its text, its place in the cache, and its end."""
 
-from collections.abc import Sequence as Items
+from collections import abc
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -23,9 +23,8 @@ class Sequence:
     tokenizer: Tokenizer | None
     end_tokens: frozenset[int]
     streams: bool  # whether its text is wanted as it comes
-    retain: bool = (
-        False  # at the end, keep what the cache has of it in `entries`, for a request that follows it
-    )
+    # At the end, keep what the cache has of it in `entries`, for a request that follows it.
+    retain: bool = False
 
     prompt: tuple[int, ...] = field(init=False)
     processors: list[LogitsProcessor] = field(init=False)
@@ -70,7 +69,10 @@ class Sequence:
         self.drafted, self.gap = self.stored, (0, 0)
 
     def extend(
-        self, tokens: Items[int], logprobs: Items[float], top: Items[list[tuple[int, float]]] | None
+        self,
+        tokens: abc.Sequence[int],
+        logprobs: abc.Sequence[float],
+        top: abc.Sequence[list[tuple[int, float]]] | None,
     ) -> FinishReason | None:
         """Take in what was sampled, up to the token that ends the request; returns why it has ended, if it has."""
         sampling = self.request.sampling

@@ -1,4 +1,4 @@
-"""The cache: a rectangle of contiguous rows, one row per running sequence."""
+"""The KV cache: a rectangle of contiguous rows, one row per running sequence."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from longjing.errors import UserError
 from longjing.model.config import ModelConfig
 
 
-class RectangleCache:
+class KVCache:
     """Memory for `area` tokens in every layer, cut into rows of equal length.
 
     Rows, not pages: attention reads a row as it lies, where gathering pages would cost three times the
     traffic. The area is fixed; `fit` cuts it anew, into more and shorter rows or fewer and longer ones.
-    Rows in use are 0 to n-1. Whoever runs the model says beforehand where the next entries go: `at_start`
-    (a prompt, whole rows) or `at` (a few columns of each row, when decoding).
+    Rows in use are 0 to n-1. Whoever runs the model says beforehand where the next entries go: `target_prompts`
+    (whole rows, from the first column on) or `target_columns` (a few columns of each row, when decoding).
 
     A further layer of int16 keeps the experts that each token took: `routes` are (mixture layers, experts per
-    token), or nought for none.
+    token), or zeros for none.
     """
 
     def __init__(
@@ -30,12 +30,16 @@ class RectangleCache:
         routes: tuple[int, int],
     ) -> None:
         self.area, self.device, self._route_shape = area, device, routes
-        kinds = [(width, dtype) for width in widths] + [(routes[0] * routes[1], torch.int16)]
-        self._flat = [torch.empty(area * width, dtype=kind, device=device) for width, kind in kinds]
-        self._width = [width for width, _ in kinds]
-        self._clean = 0
+        # The last is the layer of the routes.
+        self._widths = [*widths, routes[0] * routes[1]]
+        dtypes = [dtype] * len(widths) + [torch.int16]
+        self._flat = [
+            torch.empty(area * width, dtype=each, device=device)
+            for width, each in zip(self._widths, dtypes, strict=True)
+        ]
+        self._zeroed = 0  # tokens' worth of memory that was laid out before
         self._target: tuple[Tensor, Tensor] | None = None
-        self._cut(rows=1, columns=1)
+        self._lay_out(rows=1, columns=1)
 
     @classmethod
     def for_model(
@@ -46,7 +50,7 @@ class RectangleCache:
         device: torch.device,
         drafts: bool,
         record_routes: bool,
-    ) -> "RectangleCache":
+    ) -> "KVCache":
         """As many tokens as `size` bytes hold of a model with weights of `dtype`. `drafts`: one layer more, for the
         prediction module. Raises UserError if that is less than two."""
         layers = config.num_hidden_layers + drafts
@@ -63,18 +67,18 @@ class RectangleCache:
             )
         return cls(area, [config.cache_width] * layers, kept, device, routes)
 
-    def _cut(self, rows: int, columns: int) -> None:
+    def _lay_out(self, rows: int, columns: int) -> None:
         """Lay the rectangle out.
 
-        What it covers for the first time is zeroed: attention multiplies what it masks by nought, and nought
+        What it covers for the first time is zeroed: attention multiplies what it masks by zero, and zero
         times NaN is NaN. The rest stays untouched, and so costs no memory yet.
         """
         self.rows, self.columns = rows, columns
         size, self._views = rows * columns, []
-        for flat, width in zip(self._flat, self._width, strict=True):
-            flat[self._clean * width : size * width].zero_()
+        for flat, width in zip(self._flat, self._widths, strict=True):
+            flat[self._zeroed * width : size * width].zero_()
             self._views.append(flat[: size * width].view(rows, columns, width))
-        self._clean = max(self._clean, size)
+        self._zeroed = max(self._zeroed, size)
 
     def fit(self, rows: int, columns: int, used: int, longest: int) -> None:
         """Make room for `rows` times `columns`, which must not exceed the area.
@@ -85,10 +89,10 @@ class RectangleCache:
         if rows <= self.rows and columns <= self.columns:
             return
         wider = max(columns + 64, columns * 5 // 4) if columns > self.columns else self.columns
-        before, was = self._views, self.columns
-        self._cut(rows, min(wider, self.area // rows))
-        if self.columns != was:
-            for old, new in zip(before, self._views, strict=True):
+        old_views, old_columns = self._views, self.columns
+        self._lay_out(rows, min(wider, self.area // rows))
+        if self.columns != old_columns:
+            for old, new in zip(old_views, self._views, strict=True):
                 new[:used, :longest] = old[:used, :longest].clone()
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], longest: int) -> None:
@@ -96,26 +100,26 @@ class RectangleCache:
         for view in self._views:
             view[targets, :longest] = view[sources, :longest]
 
-    def take(self, row: int, length: int) -> list[Tensor]:
+    def extract(self, row: int, length: int) -> list[Tensor]:
         """A copy of the first `length` columns of a row, `[length, width]` of every layer."""
         return [view[row, :length].clone() for view in self._views]
 
-    def put(self, row: int, length: int, entries: Sequence[Tensor]) -> None:
-        """Store the first `length` of entries that were taken."""
-        for view, taken in zip(self._views, entries, strict=True):
-            view[row, :length] = taken[:length]
+    def insert(self, row: int, length: int, entries: Sequence[Tensor]) -> None:
+        """Store the first `length` of entries that were extracted."""
+        for view, layer in zip(self._views, entries, strict=True):
+            view[row, :length] = layer[:length]
 
-    def at_start(self, first_row: int) -> None:
+    def target_prompts(self, first_row: int) -> None:
         """The next entries are those of whole prompts, for consecutive rows from `first_row` on."""
         self._first_row, self._target = first_row, None
 
-    def at(self, columns: Tensor, longest: int, first_row: int = 0) -> None:
-        """The next entries go to `columns` `[n, length]` of the rows from `first_row` on; `longest` come back."""
+    def target_columns(self, columns: Tensor, longest: int, first_row: int = 0) -> None:
+        """The next entries go to `columns` `[n, length]` of rows from `first_row` on; `update` returns `longest`."""
         rows = torch.arange(first_row, first_row + len(columns), device=columns.device)[:, None]
         self._first_row, self._target, self._longest = first_row, (rows, columns), longest
 
     def update(self, layer: int, entries: Tensor) -> Tensor:
-        """Store `entries` `[batch, length, width]` where told; return the rows' `[batch, longest, width]`."""
+        """Store `entries` `[batch, length, width]` in the target; return the rows' `[batch, longest, width]`."""
         view = self._views[layer]
         rows = view[self._first_row : self._first_row + len(entries)]
         if self._target is None:
@@ -125,12 +129,12 @@ class RectangleCache:
 
     def store_routes(self, routes: Sequence[Tensor]) -> None:
         """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, if they are kept."""
-        if self._width[-1]:
+        if self._widths[-1]:
             self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
 
     def routes(self, row: int, length: int) -> Tensor | None:
         """The experts taken in a row, `[length, mixture layers, experts per token]`; or None."""
-        if not self._width[-1]:
+        if not self._widths[-1]:
             return None
         with torch.inference_mode(False):  # an inference tensor could not index in the trainer
             return self._views[-1][row, :length].clone().view(length, *self._route_shape)
