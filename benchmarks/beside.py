@@ -17,7 +17,7 @@ from asking import ask, engine_of, figures, parser, user
 from common import measure_machine, report
 
 from longjing import tasks
-from longjing.evaluation.statistics import pass_at_1
+from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.problems import Completion, Problem, Task, boxed
 from longjing.toys import EVERYDAY
 from longjing.toys.corpus import limits

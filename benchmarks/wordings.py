@@ -17,7 +17,8 @@ from asking import ask, engine_of, figures, parser, user
 from common import measure_machine, report
 
 from longjing import tasks
-from longjing.evaluation.statistics import paired_difference, pass_at_1
+from longjing.evaluation.bootstrap import paired_difference
+from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.generation.native import Engine
 from longjing.problems import Problem, Task
 from longjing.toys import EVERYDAY

@@ -23,7 +23,7 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.evaluation.statistics import pass_at_1
+from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.objectives import pairwise_loss, pointwise_loss
