@@ -21,7 +21,8 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.policy import earlier_turns
@@ -230,11 +231,12 @@ class RejectionSampling(Trainer):
         path = resolve(settings.model)
         self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, runtime.device)
         self.problems = draw(settings.tasks, settings.problems, self.seed)
-        self.engine = Engine(
+        self.generator: Generator = make_generator(
             self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
             max_batch=settings.max_batch, dtype=runtime.dtype,
         )  # fmt: skip
-        self.engine.watcher = watcher.sampled
+        self.generator.watcher = watcher.sampled
+        self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")
         self._kept = self._others = 0  # rows of the data so far: its own, and others
 
     def step(self, step: int) -> Step:
@@ -275,7 +277,7 @@ class RejectionSampling(Trainer):
         chunk = self.problems[step * many : (step + 1) * many]
         sampling = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
         sampled = sample_groups(
-            self.engine, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
+            self.generator, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
         )
         return [judge_group(*pair, dialogues) for pair, dialogues in zip(chunk, sampled, strict=True)]
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.generation.generator import Capabilities
 from longjing.generation.request import Generation, Request
 from longjing.learning import rejection_sampling as curation
 from longjing.learning.conversations import read_conversations
@@ -95,6 +96,8 @@ def say(kind: str, problem: Problem, random: Random) -> str:
 class Speaker:
     """In place of the engine: answers with a kind of text that the request's seed decides."""
 
+    capabilities = Capabilities(routes=False, logits_processors=False, seeds=True, exact_logprobs=False)
+
     def __init__(self, tokenizer: Tokenizer, problems: Sequence[Problem]) -> None:
         self.tokenizer = tokenizer
         self.known = {self._prompt(problem.prompt): problem for problem in problems}
@@ -126,7 +129,7 @@ def spoken(base: Base, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[S
         settings = settings_of(base, **changes)
         problems = [problem for _, problem in draw(settings.tasks, settings.problems, seed)]
         speaker = Speaker(Tokenizer.from_directory(base("deepseek_v3")), problems)
-        monkeypatch.setattr(curation, "Engine", lambda *arguments, **options: speaker)
+        monkeypatch.setattr(curation, "make_generator", lambda *arguments, **options: speaker)
         stage = stage_in(path)
         run(stage, settings, seed)
         return stage, speaker
