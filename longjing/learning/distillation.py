@@ -42,9 +42,10 @@ from longjing.learning.policy import (
     scatter,
 )
 from longjing.learning.rollouts import Padded
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
+from longjing.runs.resolve import resolve
 
 
 class DistillationSettings(PolicySettings):

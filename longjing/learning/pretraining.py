@@ -22,9 +22,9 @@ from longjing.learning.packing import Packed, ahead, pack
 from longjing.learning.settings import UpdateSettings
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import resolve
 from longjing.planning import flops
 from longjing.runs import Watcher
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
 from longjing.toys.corpus.document import Document

@@ -27,12 +27,13 @@ from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.policy import earlier_turns
 from longjing.learning.rollouts import Group, judge_group, sample_groups
 from longjing.learning.settings import EngineSettings, Settings, TaskSettings
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.problems import Problem, Task, boxed
 from longjing.problems.language import share
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.corpus import FREE, UNASKED
 from longjing.toys.paraphrase import TYPED, as_typed

@@ -30,11 +30,12 @@ from longjing.learning.objectives import pairwise_loss, pointwise_loss
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
 from longjing.learning.settings import UpdateSettings
-from longjing.model.reward import RewardModel
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.reward_model import RewardModel
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.corpus.preferences import GeneratedSettings
 

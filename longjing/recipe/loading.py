@@ -9,10 +9,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
-from longjing.model.store.checkpoint import shipped
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import KINDS, MODEL, one, references
 from longjing.recipe.yaml_document import RecipeDocument, parse_value
+from longjing.runs.resolve import shipped
 from longjing.validation import did_you_mean, did_you_mean_or_known, reason
 
 _RECIPES = Path(str(resources.files("longjing.recipe") / "recipes"))

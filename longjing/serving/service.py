@@ -11,9 +11,9 @@ import longjing
 from longjing.chat.reasoning_controller import ReasoningController, room_to_think
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling, sample_seed
-from longjing.model.store.checkpoint import shipped
 from longjing.planning import flops
 from longjing.planning.bill import Prices
+from longjing.runs.resolve import shipped
 from longjing.serving.continuing import opened
 from longjing.serving.errors import Refused
 from longjing.serving.grammar import Grammar, Grammars

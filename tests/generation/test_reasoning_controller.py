@@ -10,7 +10,7 @@ from longjing.chat.reasoning_controller import ReasoningController, room_to_thin
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import resolve
+from longjing.runs.resolve import resolve
 from longjing.text.reasoning import parse
 from longjing.text.tokenizer import Tokenizer
 

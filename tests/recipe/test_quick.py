@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from longjing.errors import UserError
 from longjing.files import digest
 from longjing.learning.conversations import read_conversations
-from longjing.model.store.checkpoint import load_model, load_reward_model, resolve
+from longjing.model.store.checkpoint import load_model, load_reward_model
 from longjing.recipe.card import about
 from longjing.recipe.exporting import export_model
 from longjing.recipe.gates import numbers
@@ -23,6 +23,7 @@ from longjing.recipe.running import run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, makes
 from longjing.runs import RunDirectory
+from longjing.runs.resolve import resolve
 from longjing.toys.corpus import FREE
 
 
