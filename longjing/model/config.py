@@ -5,17 +5,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from longjing.errors import UserError
-
-ARCHITECTURES = {
-    "deepseek_v3": "DeepseekV3ForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "llama": "LlamaForCausalLM",
-}
+from longjing.model.families import family_of
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One decoder's shape. Fields a family doesn't use keep their defaults and are not written to its files."""
+    """One decoder's shape: latent attention if `kv_lora_rank` isn't 0, else grouped-query; a mixture of experts if
+    `n_routed_experts` isn't 0, else dense. The family (`model_type`) only says how it is read and written; what it
+    hasn't got can be made and trained, but not written (`check_family`)."""
 
     model_type: str
     vocab_size: int
@@ -60,18 +57,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.head_dim and not self.is_latent:
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        if self.is_latent and not self.n_routed_experts:
+        if not self.n_routed_experts:
             # transformers and vLLM ask only this number whether a layer is dense.
             layers = self.num_hidden_layers + self.num_nextn_predict_layers
             object.__setattr__(self, "first_k_dense_replace", layers)
+        family_of(self.model_type)  # refuses one that isn't known
         problem = self._problem()
         if problem:
             raise UserError(f"config.json: {problem}")
 
     def _problem(self) -> str | None:
-        if self.model_type not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            return f"model_type {self.model_type!r} is not supported; known: {known}"
         if self.num_attention_heads % self.num_key_value_heads:
             return (
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of "
@@ -79,8 +74,6 @@ class ModelConfig:
             )
         if self.rotary_dim % 2:
             return f"the rotary dimension {self.rotary_dim} must be even"
-        if not self.is_latent:
-            return None
         if self.scoring_func not in ("sigmoid", "softmax"):
             return f"scoring_func {self.scoring_func!r} is not supported; known: sigmoid, softmax"
         if self.n_routed_experts:
@@ -97,8 +90,9 @@ class ModelConfig:
 
     @property
     def is_latent(self) -> bool:
-        """Whether attention keeps latents (DeepSeek-V3) rather than keys and values per head."""
-        return self.model_type == "deepseek_v3"
+        """Whether attention keeps latents (DeepSeek-V3) rather than keys and values per head. Independent of
+        `has_experts`."""
+        return self.kv_lora_rank > 0
 
     @property
     def rotary_dim(self) -> int:
@@ -131,32 +125,17 @@ class ModelConfig:
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """Read a Hugging Face `config.json`, of transformers 4 (`rope_scaling`) or 5 (`rope_parameters`).
 
-        Raises UserError for an architecture or a setting that this network can't honour.
+        Raises UserError for an architecture or a setting that this network can't honour, or that its family hasn't got.
         """
+        config = cls._read(values)
+        config.check_family()
+        return config
+
+    @classmethod
+    def _read(cls, values: dict[str, Any]) -> "ModelConfig":
         values = {name: value for name, value in values.items() if value is not None}
-        family = values.get("model_type")
-        if family not in ARCHITECTURES:
-            raise UserError(
-                f"config.json: model_type {family!r} is not supported; known: {', '.join(ARCHITECTURES)}"
-            )
-        for name, only in _ONLY.items():
-            if values.get(name, only) != only:
-                raise UserError(f"config.json: {name} = {values[name]!r} is not supported, only {only!r}")
-        if family == "qwen2":
-            values["attention_bias"] = True
-        elif family == "llama":
-            values.setdefault("output_bias", values.get("attention_bias", False))
-        elif family == "deepseek_v3":
-            values.setdefault("output_bias", values.get("attention_bias", False))
-            values.pop("head_dim", None)
-        values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
-        values["rope"] = _read_rope(values)
-        if isinstance(values.get("eos_token_id"), list):
-            values["eos_token_id"] = tuple(values["eos_token_id"])
-        known = {entry.name for entry in fields(cls)}
-        missing = [
-            entry.name for entry in fields(cls) if entry.name in _REQUIRED and entry.name not in values
-        ]
+        values = family_of(values.get("model_type")).read(values)
+        missing = [name for name in _REQUIRED if name not in values]
         if missing:
             raise UserError(f"config.json: {', '.join(missing)} is missing")
         for entry in fields(cls):
@@ -164,67 +143,29 @@ class ModelConfig:
             for kind, accepted in ((int, int), (float, (int, float)), (bool, bool)):
                 if entry.type is kind and (not isinstance(value, accepted) or (kind is int and value < 0)):
                     raise UserError(f"config.json: {entry.name} = {value!r} is not a valid {kind.__name__}")
+        known = {entry.name for entry in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
     def to_dict(self) -> dict[str, Any]:
         """The `config.json` that `transformers` and vLLM read."""
-        values: dict[str, Any] = {
-            "architectures": [ARCHITECTURES[self.model_type]],
-            "model_type": self.model_type,
-            "hidden_act": "silu",
-            "attention_dropout": 0.0,
-            "use_cache": True,
-        }
-        for entry in fields(self):
-            if entry.name in ("rope", "output_bias"):
-                continue
-            if entry.name in _LATENT_ONLY and not self.is_latent:
-                continue
-            value = getattr(self, entry.name)
-            values[entry.name] = list(value) if isinstance(value, tuple) else value
-        if self.is_latent:
-            del values["head_dim"], values["mlp_bias"]
-            values |= {"topk_method": "noaux_tc", "moe_layer_freq": 1}
-        values["rope_parameters"] = dict(self.rope)
-        values["rope_theta"] = self.rope["rope_theta"]
-        if self.rope["rope_type"] != "default":  # the older spelling, which vLLM and transformers 4 read
-            scaling = {name: value for name, value in self.rope.items() if name != "rope_theta"}
-            values["rope_scaling"] = scaling | {"type": self.rope["rope_type"]}
-        return values
+        return family_of(self.model_type).write(self)
+
+    def check_family(self) -> None:
+        """Raise UserError if the family's `config.json` can't say what this network is: an own kind of network can be
+        made and trained, but not written under the name of another."""
+        again = self._read(self.to_dict())
+        lost = [
+            entry.name for entry in fields(self) if getattr(self, entry.name) != getattr(again, entry.name)
+        ]
+        if lost:
+            settings = ", ".join(f"{name} = {getattr(self, name)!r}" for name in lost)
+            raise UserError(
+                f"config.json: a {self.model_type} can't have {settings}; choose another model_type: deepseek_v3 has "
+                "latent attention and a mixture of experts, glm4_moe grouped-query attention and a mixture, llama and "
+                "qwen2 grouped-query attention and no mixture"
+            )
 
 
-_REQUIRED = {
+_REQUIRED = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-}  # fmt: skip
-_LATENT_ONLY = {
-    "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "rope_interleave",
-    "first_k_dense_replace", "n_routed_experts", "n_shared_experts", "num_experts_per_tok",
-    "moe_intermediate_size", "n_group", "topk_group", "norm_topk_prob", "routed_scaling_factor",
-    "scoring_func", "num_nextn_predict_layers",
-}  # fmt: skip
-# Settings that change the computation and have one supported value.
-_ONLY = {
-    "hidden_act": "silu",
-    "attention_dropout": 0.0,
-    "use_sliding_window": False,
-    "moe_layer_freq": 1,
-    "topk_method": "noaux_tc",
-    "partial_rotary_factor": 1.0,
-}
-
-
-def _read_rope(values: dict[str, Any]) -> dict[str, Any]:
-    """Both spellings of the rotary settings, as one dict with at least `rope_type` and `rope_theta`."""
-    rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
-    rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
-    rope.pop("type", None)
-    rope.setdefault("rope_theta", values.get("rope_theta", 10000.0))
-    if rope.pop("partial_rotary_factor", 1.0) != 1.0:
-        raise UserError("config.json: rotating a part of each head (partial_rotary_factor) is not supported")
-    if rope["rope_type"] in ("yarn", "llama3"):
-        rope.setdefault("original_max_position_embeddings", values.get("max_position_embeddings", 4096))
-    elif rope["rope_type"] not in ("default", "linear"):
-        raise UserError(
-            f"config.json: rope_type {rope['rope_type']!r} is not supported; known: default, linear, yarn, llama3"
-        )
-    return rope
+)  # fmt: skip

@@ -27,6 +27,7 @@ class Decoder(nn.Module):
     """
 
     inverse_frequencies: Tensor
+    head_name = "lm_head"  # what files call it
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -20,6 +20,8 @@ class RewardModel(Decoder):
     with one label. It has no MTP modules, and nothing that its head could be tied to.
     """
 
+    head_name = "score"
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(replace(config, tie_word_embeddings=False, num_nextn_predict_layers=0))
         self.lm_head = Linear(config.hidden_size, 1, bias=False)

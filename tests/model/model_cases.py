@@ -8,8 +8,9 @@ import transformers
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longjing.model.config import ARCHITECTURES, ModelConfig
+from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
+from longjing.model.families import family_of
 from longjing.model.store.checkpoint import save_model
 
 transformers.logging.set_verbosity_error()
@@ -57,6 +58,17 @@ def dense(family: str, **settings: Any) -> dict[str, Any]:
     return {
         "model_type": family, "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": PLAIN,
+    } | settings  # fmt: skip
+
+
+def mixture(**settings: Any) -> dict[str, Any]:
+    """A tiny mixture of experts with grouped-query attention."""
+    return {
+        "model_type": "glm4_moe", "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "first_k_dense_replace": 1, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 3,
+        "moe_intermediate_size": 12, "num_nextn_predict_layers": 1, "partial_rotary_factor": 1.0,
+        "rope_parameters": PLAIN | {"partial_rotary_factor": 1.0},
     } | settings  # fmt: skip
 
 
@@ -110,6 +122,22 @@ def denses(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
+@st.composite
+def mixtures(draw: st.DrawFn) -> dict[str, Any]:
+    groups = draw(st.sampled_from([1, 2, 4]))
+    kept = draw(st.integers(1, groups))
+    return mixture(
+        num_key_value_heads=draw(st.sampled_from([1, 2, 4])),
+        first_k_dense_replace=draw(st.integers(0, 2)),
+        n_group=groups,
+        topk_group=kept,
+        num_experts_per_tok=draw(st.integers(1, kept * 8 // groups)),
+        attention_bias=draw(st.booleans()),
+        tie_word_embeddings=draw(st.booleans()),
+        num_nextn_predict_layers=draw(st.integers(0, 2)),
+    )
+
+
 def network(settings: dict[str, Any], seed: int = 0, bias: float | None = None) -> Decoder:
     """A network whose every tensor matters: logits of the size of one, router biases around `bias`."""
     generator = torch.Generator().manual_seed(seed)
@@ -139,7 +167,7 @@ def batch(model: Decoder, rows: int = 2, length: int = 24, seed: int = 1) -> Ten
 def twin(model: Decoder, directory: Path) -> Any:
     """The same network in `transformers`, through files that it reads without a word of complaint."""
     save_model(model, directory)
-    architecture = getattr(transformers, ARCHITECTURES[model.config.model_type])
+    architecture = getattr(transformers, family_of(model.config.model_type).architecture)
     other, report = architecture.from_pretrained(directory, output_loading_info=True)
     assert not any(report.values()), report
     return other.eval()

@@ -17,6 +17,7 @@ from model_cases import (
     denses,
     difference,
     fresh_twin,
+    mixtures,
     network,
     twin,
 )  # fmt: skip
@@ -31,7 +32,7 @@ from longjing.model.store.checkpoint import load_model
 TOLERANCE = 5e-5  # logits reach 6 and the worst seen is 1.5e-5; the aim is 1e-4
 few = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 fewer = settings(few, max_examples=8)
-anything = st.one_of(deepseeks(), denses())
+anything = st.one_of(deepseeks(), denses(), mixtures())
 
 
 class GrowingCache:

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from longjing.errors import UserError
 from longjing.files import replacing, sync
-from longjing.model.config import ARCHITECTURES, ModelConfig
+from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
+from longjing.model.families import family_of
 from longjing.model.layers.rope import inverse_frequencies
 from longjing.model.reward import RewardModel
 from longjing.model.store.fp8 import block_size, dequantise, scale_shape
@@ -37,7 +38,6 @@ SHIPPED = Path(__file__).parents[2] / "models"
 
 _CONFIG, _WEIGHTS, _MTP = "config.json", "model.safetensors", "mtp.safetensors"
 _INDEX = _WEIGHTS + ".index.json"
-_SKIPPED_LAYER = 61  # by transformers' DeepseekV3ForCausalLM
 _REWARD_MODEL = "reward-model"  # the kind of a recipe's stage
 _SCALE, _BIAS = "_scale_inv", "e_score_correction_bias"
 _SHARDS = "model-*-of-*.safetensors"
@@ -137,7 +137,7 @@ def _load(kind: type[M], path: str | Path, device: str | torch.device, dtype: to
         config = _without_absent_mtp(config, stored)
         with torch.device("meta"):
             model = kind(config)
-        _check(directory, model.config, _on_disk(model), stored, block)
+        _check(directory, model.config, family_of(model.config.model_type).tensors(model), stored, block)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype or torch.float32)
         model.to_empty(device=device)
@@ -147,7 +147,7 @@ def _load(kind: type[M], path: str | Path, device: str | torch.device, dtype: to
         for router in model.routers():
             router.load.zero_()
         if torch.device(device).type != "meta":  # where there is nothing to hold numbers
-            for name, view in _on_disk(model).items():
+            for name, view in family_of(model.config.model_type).tensors(model).items():
                 view.copy_(stored[name].read(stored.get(name + _SCALE), block))
     return model.eval()
 
@@ -161,13 +161,15 @@ def save_model(
     than `max_shard_bytes` are cut into files that an index lists. Router biases stay float32.
     Raises UserError if the directory can't be written.
     """
+    model.config.check_family()
     directory, depth = Path(path), model.config.num_hidden_layers
-    views = _on_disk(model)
+    family = family_of(model.config.model_type)
+    views = family.tensors(model)
     dtypes = {
         name: view.dtype if name.endswith(_BIAS) else dtype or view.dtype for name, view in views.items()
     }
     sizes = {name: view.numel() * dtypes[name].itemsize for name, view in views.items()}
-    apart = [name for name in views if _layer(name) >= depth] if depth != _SKIPPED_LAYER else []
+    apart = [name for name in views if _layer(name) >= depth] if depth not in family.skipped_layers else []
     shards = _split({name: size for name, size in sizes.items() if name not in apart}, max_shard_bytes)
     files = shards | ({_MTP: apart} if apart else {})
     indexed = len(shards) > 1
@@ -188,41 +190,13 @@ def save_model(
         kind = str(dtype or model.embed_tokens.weight.dtype).removeprefix("torch.")
         values = model.config.to_dict() | {"torch_dtype": kind}
         if isinstance(model, RewardModel):
-            family = ARCHITECTURES[model.config.model_type]
-            values["architectures"] = [family.replace("ForCausalLM", "ForSequenceClassification")]
+            values["architectures"] = [
+                family.architecture.replace("ForCausalLM", "ForSequenceClassification")
+            ]
             values["num_labels"] = 1
         _write_json(directory / _CONFIG, values)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory}: the model can't be written: {error}") from error
-
-
-def _on_disk(model: Decoder) -> dict[str, Tensor]:
-    """Every tensor of the model under its name on disk, as a view of the model's memory."""
-    views: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if name.startswith("mtp."):
-            _, depth, part = name.split(".", 2)
-            part = f"shared_head.{part}" if part.startswith("norm.") else part.removeprefix("block.")
-            name = f"model.layers.{model.config.num_hidden_layers + int(depth)}.{part}"
-        elif name != "lm_head.weight":
-            name = f"model.{name}"
-        elif isinstance(model, RewardModel):
-            name = "score.weight"
-        elif model.config.tie_word_embeddings:
-            continue
-        prefix, _, part = name.rpartition(".")
-        if part == "gate_up_proj":
-            for expert, both in enumerate(tensor):
-                gate, up = both.chunk(2)
-                views |= {
-                    f"{prefix}.{expert}.gate_proj.weight": gate,
-                    f"{prefix}.{expert}.up_proj.weight": up,
-                }
-        elif part == "down_proj":
-            views |= {f"{prefix}.{expert}.down_proj.weight": down for expert, down in enumerate(tensor)}
-        else:
-            views[name] = tensor
-    return views
 
 
 def _layer(name: str) -> int:
@@ -352,11 +326,7 @@ def _check(
                 raise UserError(f"{scale.file}: {scale.name} is {found}, not one float for each block")
         elif tensor.dtype not in _FLOATS:
             raise UserError(f"{tensor.file}: {name} is stored as {tensor.dtype}, which is not supported")
-    embedding, head = "model.embed_tokens.weight", "lm_head.weight"
-    copies = {head: embedding} if config.tie_word_embeddings else {}
-    for layer in range(config.num_hidden_layers, config.num_hidden_layers + config.num_nextn_predict_layers):
-        copies[f"model.layers.{layer}.embed_tokens.weight"] = embedding
-        copies[f"model.layers.{layer}.shared_head.head.weight"] = head if head in views else embedding
+    copies = family_of(config.model_type).copies(config)
     for name, tensor in stored.items():
         if name in copies:
             if not torch.equal(tensor.read(), stored[copies[name]].read()):

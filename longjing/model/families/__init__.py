@@ -1,0 +1,24 @@
+"""The kinds of networks that are read and written, one file each.
+
+A family says how its `config.json` stands to a `ModelConfig`, and what its tensors are called on disk. The network
+itself knows no families: its attention is latent or grouped-query, its feed-forward parts are dense or mixtures of
+experts, and the two don't depend on each other.
+"""
+
+from longjing.errors import UserError
+from longjing.model.families.deepseek_v3 import DeepSeekV3
+from longjing.model.families.family import Family
+from longjing.model.families.glm4_moe import Glm4Moe
+from longjing.model.families.llama import Llama
+from longjing.model.families.qwen2 import Qwen2
+
+FAMILIES = {family.model_type: family for family in (DeepSeekV3(), Qwen2(), Llama(), Glm4Moe())}
+
+
+def family_of(model_type: object) -> Family:
+    """The family that a `config.json` names. Raises UserError if it isn't one of ours."""
+    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise UserError(f"config.json: model_type {model_type!r} is not supported; known: {known}")
+    return family
