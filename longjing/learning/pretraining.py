@@ -31,7 +31,7 @@ from longjing.runs import Watcher
 from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
-from longjing.toys.corpus.document import Document
+from longjing.toys.document import Document
 from longjing.validation import did_you_mean, did_you_mean_or_known
 
 
@@ -89,9 +89,9 @@ class PretrainingSettings(ReadingSettings):
     @classmethod
     def _documents(cls, shares: dict[str, float]) -> dict[str, float]:
         for kind, share in shares.items():
-            if kind not in corpus.KINDS:
+            if kind not in corpus.kinds():
                 raise ValueError(
-                    f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.KINDS)}"
+                    f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.kinds())}"
                 )
             if share < 0:
                 raise ValueError(f"the share of `{kind}` is negative")

@@ -23,7 +23,7 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.evaluation.statistics import pass_at_1
+from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
@@ -40,7 +40,7 @@ from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Measured, Metric, Series
 from longjing.text.tokenizer import Tokenizer
-from longjing.toys.corpus.preferences import GeneratedSettings
+from longjing.toys.generated_preferences import GeneratedPreferences
 
 CARD = "reward.json"  # beside the model: what it judges, and how it learned to
 
@@ -50,7 +50,7 @@ class RewardModelingSettings(UpdateSettings):
 
     kind: Literal["reward-model"] = "reward-model"
     model: str = Field("base", description="whose body to start from: a shipped name, a directory, or a run")
-    data: GeneratedSettings | list[str] = Field(
+    data: GeneratedPreferences | list[str] = Field(
         description="files of preference data; or `helpfulness` or `safety`, which are generated"
     )
     judges: Judges | None = Field(
@@ -104,7 +104,7 @@ class Data:
 def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int) -> Data:
     """The stage's data, cut into tokens. Raises UserError for data that can't be read or leave nothing to do."""
     made, hashes, differing = settings.data, list[str](), 0
-    if isinstance(made, GeneratedSettings):
+    if isinstance(made, GeneratedPreferences):
         name: str = made.generated
         preferences = made.make(seed)
     else:
