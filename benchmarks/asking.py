@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import longjing
-from longjing.evaluation.statistics import Interval
+from longjing.evaluation.bootstrap import Interval
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.generation.random import sample_seed
 from longjing.problems import Completion

@@ -18,7 +18,7 @@ import numpy as np
 
 from longjing import tasks
 from longjing.evaluation import Evaluation
-from longjing.evaluation.statistics import pass_at_1
+from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.tasks import Completion
 
 

@@ -1,4 +1,4 @@
-"""One turn of a conversation as the model writes it: its parts, and the rules that see to it that an answer comes."""
+"""One reply as the model writes it: reasoning and answer apart, and the rules that see to it that an answer comes."""
 
 from collections.abc import Collection, Sequence
 from copy import deepcopy
@@ -8,33 +8,33 @@ import torch
 from torch import Tensor
 
 from longjing.chat.repetition import RepetitionDetector
+from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
 from longjing.generation.request import LogitsProcessor
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.stop_strings import Stops
 from longjing.text.tokenizer import Detokenizer, Tokenizer
 
-_LAYOUT = "\n\n"  # between reasoning and answer
-_CLOSING = f"\n</think>{_LAYOUT}"
+_SEPARATOR = "\n\n"  # between reasoning and answer
+_CLOSING = f"\n</think>{_SEPARATOR}"
 _OPENING = "<think>\n"
-_RESERVE = 64  # tokens of a turn that are kept for the answer
 _CLOSERS = ("}", "]", '"')  # what leads out of JSON, the nearest way first
 
 
 class ReasoningController:
-    """Reads one turn's tokens, and is the `LogitsProcessor` that keeps them in order.
+    """Reads one reply's tokens, and is the `LogitsProcessor` that keeps them in order.
 
     The reasoning is closed when its `budget` of tokens is spent (by default all but what the answer needs of
-    `max_tokens`, and never more than that), or when it goes in circles; the text can't end before an answer is
-    written, and an answer that goes in circles is ended, under a grammar as soon as that allows it. `stops` and the
-    guide `answer`, a grammar say, know the answer only; or, with `everywhere`, all that is written, the tags too. Such
-    a grammar alone says then how the text goes on.
+    `max_tokens`, and never more than that), or when it repeats itself; the text can't end before an answer is
+    written, and an answer that repeats itself is ended, under a grammar as soon as that allows it. `stops` and the
+    `grammar`, which is a logits processor too, know the answer only; or, with `everywhere`, all that is written, the
+    tags too. Such a grammar alone says then how the text goes on.
 
     `reasoning` and `answer` are the text so far, as far as it is certain. `reasoned` tells of each token whether it
     belongs to the reasoning, `reasoning_tokens` counts those; the tag that closes it is one of them. `stopped`: a stop
-    string came, so that whoever drives the engine should cancel the request. `exhausted`, `circled` and `ended` say
-    that the reasoning was closed for its budget, or for circles, and that the answer was ended for circles; `failure`
-    why the grammar gave up, which ends it too.
+    string came, so that whoever drives the engine should cancel the request. `exhausted`, `reasoning_repeats` and
+    `answer_repeats` say that the reasoning was closed for its budget, or for repetition, and that the answer was ended
+    for repetition; `failure` why the grammar gave up, which ends it too.
     """
 
     def __init__(
@@ -46,72 +46,79 @@ class ReasoningController:
         *,
         budget: int | None = None,
         stops: Sequence[str] = (),
-        answer: LogitsProcessor | None = None,
+        grammar: LogitsProcessor | None = None,
         everywhere: bool = False,
     ) -> None:
-        self._machine = ReasoningStream.after(tokenizer.decode(prompt))
-        self._cut = deepcopy(self._machine)  # reads what stop strings leave, if they act everywhere
-        self._detokenizer, self._circles, self._stops = (
-            Detokenizer(tokenizer),
-            RepetitionDetector(),
-            Stops(stops),
-        )
+        self._stream = ReasoningStream.after(tokenizer.decode(prompt))
+        self._cut_stream = deepcopy(self._stream)  # reads what stop strings leave, if they act everywhere
+        self._detokenizer, self._stops = Detokenizer(tokenizer), Stops(stops)
+        self._repetition = RepetitionDetector()
         self._ends, self._max_tokens = frozenset(end_tokens), max_tokens
         self._closing = tokenizer.encode(_CLOSING)
         room = room_to_think(max_tokens, len(self._closing))
         self._budget = room if budget is None else min(budget, room)
-        self._answer, self._everywhere = answer, everywhere
-        self._begun: int | None = None  # tokens that came before those which `answer` knows
-        thinks = self._machine.in_reasoning or self._machine.closed
-        # A model whose prompt doesn't open the reasoning might do so; under a grammar it couldn't.
-        opens = not thinks and answer is not None and not everywhere and "think>" in tokenizer.template
-        self._forced = tokenizer.encode(_OPENING) if opens else []
-        # A grammar wouldn't let the model write what it always writes between reasoning and answer.
-        between = answer is not None and (opens or self._machine.in_reasoning)
-        self._layout = tokenizer.encode(_LAYOUT) if between else []
-        closers = map(tokenizer.token_id, _CLOSERS) if answer is not None else ()
-        self._ways_out = [*sorted(self._ends), *(token for token in closers if token is not None)]
+        self._grammar, self._everywhere = grammar, everywhere
+        self._grammar_start: int | None = None  # tokens that came before those which the grammar knows
+        self._forced: list[int] = []  # tokens that come next, whatever the model would write
+        self._separator: list[int] = []  # and those that do once the reasoning is closed
+        thinks = self._stream.in_reasoning or self._stream.closed
+        if grammar is not None and not everywhere and not thinks and "think>" in tokenizer.template:
+            # A model whose prompt doesn't open the reasoning might do so; under a grammar it couldn't.
+            self._forced = tokenizer.encode(_OPENING)
+        if grammar is not None and (self._forced or self._stream.in_reasoning):
+            # Nor would the grammar let it write what it always writes between reasoning and answer.
+            self._separator = tokenizer.encode(_SEPARATOR)
+        closers = map(tokenizer.token_id, _CLOSERS) if grammar is not None else ()
+        self._ways_to_end = [*sorted(self._ends), *(token for token in closers if token is not None)]
         self.reasoning = self.answer = self.failure = ""
         self.reasoned: list[bool] = []
         self.reasoning_tokens = 0
         self._taken = (0, 0)
-        self.exhausted = self.circled = self.ended = False
+        self.exhausted = self.reasoning_repeats = self.answer_repeats = False
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
         """See `LogitsProcessor`."""
         self.read(tokens)
-        if self._everywhere and self._answer is not None:
-            return self._bound(self._answer, tokens, vocabulary)
-        if self._machine.in_reasoning and not self._forced and not (self.exhausted or self.circled):
-            self.circled = self._circles.found
-            self.exhausted = not self.circled and self.reasoning_tokens >= self._budget
-            if self.circled or self.exhausted:
-                self._forced, self._layout, self._circles = list(self._closing), [], RepetitionDetector()
+        if self._everywhere and self._grammar is not None:
+            return self._grammar_bias(self._grammar, tokens, vocabulary)
+        if self._stream.in_reasoning and not self._forced:
+            self._close_reasoning_if_due()
         if self._forced:
             return _only(self._forced.pop(0), vocabulary)
-        if self._machine.in_reasoning:
+        if self._stream.in_reasoning:
             return _without(self._ends, vocabulary)
-        if self._layout:
-            return _only(self._layout.pop(0), vocabulary)
-        if self._answer is not None:
-            if self._begun is None:
-                self._begun = len(tokens)
-            return self._bound(self._answer, tokens[self._begun :], vocabulary)
-        if self._circles.found:
-            self.ended = True
+        if self._separator:
+            return _only(self._separator.pop(0), vocabulary)
+        if self._grammar is not None:
+            if self._grammar_start is None:
+                self._grammar_start = len(tokens)
+            return self._grammar_bias(self._grammar, tokens[self._grammar_start :], vocabulary)
+        if self._repetition.repeats:
+            self.answer_repeats = True
             return self._end(vocabulary)
-        return None if self._machine.answered else _without(self._ends, vocabulary)
+        return None if self._stream.answered else _without(self._ends, vocabulary)
 
-    def _bound(self, answer: LogitsProcessor, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
-        """What the grammar says; once the text goes in circles, the nearest way out of it."""
+    def _close_reasoning_if_due(self) -> None:
+        if self.exhausted or self.reasoning_repeats:
+            return
+        self.reasoning_repeats = self._repetition.repeats
+        self.exhausted = not self.reasoning_repeats and self.reasoning_tokens >= self._budget
+        if self.reasoning_repeats or self.exhausted:
+            self._forced, self._separator = list(self._closing), []
+            self._repetition = RepetitionDetector()
+
+    def _grammar_bias(
+        self, grammar: LogitsProcessor, tokens: Sequence[int], vocabulary: int
+    ) -> Tensor | None:
+        """What the grammar says; once the text repeats itself, the nearest way to its end."""
         try:
-            bias = answer.bias(tokens, vocabulary)
+            bias = grammar.bias(tokens, vocabulary)
         except UserError as problem:
             self.failure = str(problem)
             return self._end(vocabulary)
-        self.ended = self.ended or self._circles.found
-        if self.ended and bias is not None:
-            way = next((token for token in self._ways_out if bias[token].isfinite()), None)
+        self.answer_repeats = self.answer_repeats or self._repetition.repeats
+        if self.answer_repeats and bias is not None:
+            way = next((token for token in self._ways_to_end if bias[token].isfinite()), None)
             return bias if way is None else _only(way, vocabulary)
         return bias
 
@@ -125,14 +132,14 @@ class ReasoningController:
     def extend(self, tokens: Sequence[int]) -> None:
         """Read the completion's next tokens."""
         for token in tokens:
-            was_reasoning = self._machine.in_reasoning
+            was_reasoning = self._stream.in_reasoning
             self.reasoned.append(was_reasoning)
             self.reasoning_tokens += was_reasoning
             if token not in self._ends and not self.stopped:
-                self._circles.add(token)
+                self._repetition.add(token)
                 self._add(self._detokenizer.add(token))
-            if was_reasoning and not self._machine.in_reasoning and not self._forced:
-                self._circles = RepetitionDetector()  # the answer's own
+            if was_reasoning and not self._stream.in_reasoning and not self._forced:
+                self._repetition = RepetitionDetector()  # the answer's own
 
     def finish(self) -> None:
         """No more tokens come."""
@@ -140,18 +147,19 @@ class ReasoningController:
 
     def take(self) -> Delta:
         """What both parts have grown by since this was asked last. White space at their ends is layout, and waits."""
-        thought, said = self._taken
-        self._taken = len(self.reasoning.rstrip()), len(self.answer.rstrip())
-        return Delta(self.reasoning[thought : self._taken[0]], self.answer[said : self._taken[1]])
+        reasoning_start, answer_start = self._taken
+        reasoning_end, answer_end = len(self.reasoning.rstrip()), len(self.answer.rstrip())
+        self._taken = reasoning_end, answer_end
+        return Delta(self.reasoning[reasoning_start:reasoning_end], self.answer[answer_start:answer_end])
 
     def _add(self, text: str, last: bool = False) -> None:
-        def parts(machine: ReasoningStream, text: str) -> Delta:
-            grown, rest = machine.feed(text), machine.finish() if last else Delta()
+        def parts(stream: ReasoningStream, text: str) -> Delta:
+            grown, rest = stream.feed(text), stream.finish() if last else Delta()
             return Delta(grown.reasoning + rest.reasoning, grown.answer + rest.answer)
 
-        grown = parts(self._machine, text)
+        grown = parts(self._stream, text)
         if self._everywhere:
-            grown = parts(self._cut, self._certain(text, last))
+            grown = parts(self._cut_stream, self._certain(text, last))
         self.reasoning += grown.reasoning
         self.answer += grown.answer if self._everywhere else self._certain(grown.answer, last)
 
@@ -169,33 +177,28 @@ class ReasoningController:
 
     @property
     def in_reasoning(self) -> bool:
-        return self._machine.in_reasoning
+        return self._stream.in_reasoning
 
     def notices(self, finish_reason: str) -> list[str]:
-        """What a reader should know of how the turn came to its end, in sentences; usually nothing."""
-        said = []
+        """What a reader should know of how the reply came to its end, in sentences; usually nothing."""
+        sentences = []
         if self.exhausted:
-            said.append(f"The reasoning was closed after its budget of {self._budget} tokens.")
-        if self.circled:
-            said.append("The reasoning went in circles and was closed.")
-        if self.ended:
-            said.append("The answer went in circles and was ended.")
+            sentences.append(f"The reasoning was closed after its budget of {self._budget} tokens.")
+        if self.reasoning_repeats:
+            sentences.append("The reasoning went in circles and was closed.")
+        if self.answer_repeats:
+            sentences.append("The answer went in circles and was ended.")
         if self.failure:
-            said.append(f"The answer was ended, for its grammar failed: {self.failure}")
+            sentences.append(f"The answer was ended, for its grammar failed: {self.failure}")
         if finish_reason == "length":
-            said.append(f"It was cut off after {self._max_tokens} tokens (max_tokens).")
+            sentences.append(f"It was cut off after {self._max_tokens} tokens (max_tokens).")
         if not self.answer.strip():
-            said.append(
+            sentences.append(
                 "The answer is empty: a stop string came first." if self.stopped
-                else "The answer is empty: the reasoning left no room for it." if self._machine.in_reasoning
+                else "The answer is empty: the reasoning left no room for it." if self._stream.in_reasoning
                 else "The answer is empty: nothing but its ending was written."
             )  # fmt: skip
-        return said
-
-
-def room_to_think(max_tokens: int, closing: int = 4) -> int:
-    """Tokens of a turn that reasoning may take: the rest is for closing it, which takes `closing`, and the answer."""
-    return max(0, max_tokens - closing - min(_RESERVE, max_tokens // 2))
+        return sentences
 
 
 @cache

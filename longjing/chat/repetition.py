@@ -8,7 +8,7 @@ _LEAST = 64  # tokens in all: a short one needs more turns, for `0000` and `----
 
 
 class RepetitionDetector:
-    """Watches tokens as they come. `found` once the last of them are one block, at least four times in a row and at
+    """Watches tokens as they come. `repeats` once the last of them are one block, at least four times in a row and at
     least 64 tokens long in all."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class RepetitionDetector:
         self._runs = np.zeros(LONGEST, int)  # for how many tokens now each has been the one `period` before
         periods = np.arange(1, LONGEST + 1)
         self._needed = np.maximum((_TIMES - 1) * periods, _LEAST - periods)
-        self.found = False
+        self.repeats = False
 
     def add(self, token: int) -> None:
         """The next token."""
@@ -25,4 +25,4 @@ class RepetitionDetector:
         self._runs *= self._last[self._newest : self._newest + LONGEST] == token
         self._newest = (self._newest - 1) % LONGEST
         self._last[self._newest] = self._last[self._newest + LONGEST] = token
-        self.found = bool((self._runs >= self._needed).any())
+        self.repeats = bool((self._runs >= self._needed).any())

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from longjing.chat.reasoning_controller import ReasoningController, room_to_think
+from longjing.chat.reasoning_controller import ReasoningController
+from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling, sample_seed
 from longjing.tasks import Completion, Task

@@ -180,9 +180,9 @@ def filter_problems(
 
         longjing data filter big-math.jsonl --by llama8b_solve_rate --at-most 0.5 --out hard.jsonl
     """
-    from longjing.data.difficulty import Band, recorded, sieve
+    from longjing.data.pass_rates import RateBand, filter_by_rate, recorded
 
-    band = Band(at_least, at_most)
+    band = RateBand(at_least, at_most)
     _writable(out, Path(file))
     if (model is None) == (by is None):
         raise UserError("say whose rates: --model MODEL measures them, --by COLUMN takes what the file says")
@@ -205,7 +205,7 @@ def filter_problems(
             dtype,
             base_url,
         )
-    found = sieve(rated, band)
+    found = filter_by_rate(rated, band)
     facts = [
         ("problems", f"{len(rated):,}"), *facts, (f"below {at_least}", f"{found.harder:,}"),
         (f"above {at_most}", f"{found.easier:,}"), ("without a rate", f"{found.unknown:,}"),
@@ -230,8 +230,8 @@ def _measured(
 ) -> tuple[list[tuple[dict[str, Any], float | None]], list[tuple[str, ...]]]:
     """The rows with the model's rates, and what is to be said about them."""
     from longjing import tasks
-    from longjing.data.difficulty import fingerprint, measure
-    from longjing.evaluation import EndpointClient, EvalConfig, Local, ModelClient
+    from longjing.data.pass_rates import measure_pass_rates, weights_digest
+    from longjing.evaluation import EndpointClient, EvalConfig, LocalClient, ModelClient
     from longjing.recipe.loading import parse_settings
     from longjing.tasks import ListedTask
 
@@ -239,23 +239,25 @@ def _measured(
     if not isinstance(task, ListedTask):
         raise UserError(f"{file} has no list of problems to choose from: give a file of them")
     total = len(list(task.placed()))
-    procedure = EvalConfig(total, samples, *drawn)
+    config = EvalConfig(total, samples, *drawn)
     console = Console(stderr=True)
-    respondent: ModelClient
+    client: ModelClient
     if base_url is None:
         engine, tokenizer = load_engine(model, device, dtype, console)
-        respondent, whose = Local(engine, tokenizer), {"weights": fingerprint(engine.model)}
+        client, whose = LocalClient(engine, tokenizer), {"weights": weights_digest(engine.model)}
         at_once = 64
     else:
         if (device, dtype) != ("auto", "float32"):
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
         answers = out.with_name(out.name + ".answers.jsonl")
-        respondent = EndpointClient(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
+        client = EndpointClient(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
         whose = {"name": model, "base_url": base_url}
         at_once = total  # it keeps its answers itself
     rates = out.with_name(out.name + ".rates.jsonl")
     with progress(total * samples) as advance:
-        measured = measure(respondent, task, procedure, whose, rates, at_once=at_once, on_progress=advance)
+        measured = measure_pass_rates(
+            client, task, config, whose, rates, at_once=at_once, on_progress=advance
+        )
     counted = [rate for _, rate in measured]
     total = sum(rate.samples for rate in counted)
     unjudged = total - sum(rate.judged for rate in counted)

@@ -95,36 +95,36 @@ def evaluate(
     from longjing.recipe.loading import parse_settings
 
     console = Console()
-    chosen, procedure = find(task, **parse_settings(settings or []))
-    procedure = procedure.changed(
+    loaded, config = find(task, **parse_settings(settings or []))
+    config = config.changed(
         problems=problems, samples=samples, seed=seed,
         temperature=temperature, top_p=top_p, max_tokens=max_tokens,
     )  # fmt: skip
-    asking: dict[str, Any] = {
+    options: dict[str, Any] = {
         "concurrency": concurrency, "timeout": timeout, "retries": retries,
         "answers": answers, "request": request,
     }  # fmt: skip
-    asking = {name: value for name, value in asking.items() if value is not None}
-    _claim(json)
+    options = {name: value for name, value in options.items() if value is not None}
+    _refuse_unwritable(json)
     if base_url is None:
-        if asking:
-            raise UserError(f"--{next(iter(asking))} is for an endpoint: say which with --base-url")
-        respondent, made_by = _local(model, device, dtype, max_tokens, console)
-        price_hour = _electricity() if price_hour is None else price_hour
+        if options:
+            raise UserError(f"--{next(iter(options))} is for an endpoint: say which with --base-url")
+        client, provenance = _local_client(model, device, dtype, max_tokens, console)
+        price_hour = _price_of_electricity() if price_hour is None else price_hour
     else:
         if (device, dtype) != ("auto", "float32"):
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
-        asking["fields"] = parse_settings(asking.pop("request", []))
-        kept = asking.pop("answers", Path("answers") / f"{model}-{task}.jsonl".replace("/", "-"))
-        respondent = EndpointClient(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **asking)
-        made_by = {"base_url": respondent.base_url, "request": asking["fields"]}
+        options["fields"] = parse_settings(options.pop("request", []))
+        kept = options.pop("answers", Path("answers") / f"{model}-{task}.jsonl".replace("/", "-"))
+        client = EndpointClient(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **options)
+        provenance = {"base_url": client.base_url, "request": options["fields"]}
         say(console, f"{model} at {base_url}; its answers are kept in {kept}", "dim")
     prices = [price_read, price_written, price_hour]
     stated = any(rate is not None for rate in prices)
     price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
-    evaluation = _measured(respondent, chosen, procedure, made_by, model=model, price=price)
+    evaluation = _measure(client, loaded, config, provenance, model=model, price=price)
     show_table(f"{model} on {task}", evaluation.summary_rows(), console)
-    _keep(json, evaluation.to_dict())
+    _write_json(json, evaluation.to_dict())
 
 
 def compare(
@@ -155,7 +155,7 @@ def compare(
     """
     from longjing.evaluation import Comparison, Evaluation, Price
     from longjing.evaluation.benchmarks import find
-    from longjing.evaluation.compare import Asked, require_same
+    from longjing.evaluation.compare import ProblemSet, require_same
     from longjing.model.store.checkpoint import load_model
     from longjing.recipe.loading import parse_settings
     from longjing.runs.resolve import resolve
@@ -168,76 +168,76 @@ def compare(
     models = [side for side in sides if side not in results]
     if models and task is None:
         raise UserError(f"{models[0]} is no result (a .json file); to measure it as a model, give --task")
-    given = [name for name in _given(context) if name != "--json"]
+    given = [name for name in _given_options(context) if name != "--json"]
     if not models and given:
         raise UserError(
             f"all of {', '.join(sides)} are results, so there is nothing to measure: leave out {', '.join(given)}"
         )
-    _claim(json)
-    asked = [Asked.in_result(result) for result in results.values()]
+    _refuse_unwritable(json)
+    problem_sets = [ProblemSet.of_evaluation(result) for result in results.values()]
     if task is not None:
         for model in models:
             directory = resolve(model)  # refused now if it is none, with nothing read yet
             load_model(directory, "meta")
             Tokenizer.from_directory(directory)
-        chosen, procedure = find(task, **parse_settings(settings or []))
-        procedure = procedure.changed(
+        loaded, config = find(task, **parse_settings(settings or []))
+        config = config.changed(
             problems=problems, samples=samples, seed=seed,
             temperature=temperature, top_p=top_p, max_tokens=max_tokens,
         )  # fmt: skip
-        asked.append(Asked.by(chosen, procedure))
-    for other in asked[1:]:
-        require_same(asked[0], other)
+        problem_sets.append(ProblemSet.of_task(loaded, config))
+    for other in problem_sets[1:]:
+        require_same(problem_sets[0], other)
     if task is not None:
-        price = Price(hour=_electricity())
+        price = Price(hour=_price_of_electricity())
         for model in models:
-            respondent, made_by = _local(model, device, dtype, max_tokens, console)
-            results[model] = _measured(respondent, chosen, procedure, made_by, model=model, price=price)
+            client, provenance = _local_client(model, device, dtype, max_tokens, console)
+            results[model] = _measure(client, loaded, config, provenance, model=model, price=price)
     comparison = Comparison.of({side: results[side] for side in sides})
     show_table("measured", comparison.table(), console, header=True)
     show_table("differences", comparison.difference_rows(), console)
-    _keep(json, comparison.to_dict())
+    _write_json(json, comparison.to_dict())
 
 
-def _local(
+def _local_client(
     model: str, device: str, dtype: str, max_tokens: int | None, console: Console
 ) -> tuple[Any, dict[str, Any]]:
-    """The model here as a respondent, its FLOPs counted, and what the provenance says of it. A `max_tokens` that
-    somebody asked for is kept or refused, the procedure's own gives way to the context."""
+    """A client of the model here, whose FLOPs are counted, and what the provenance says of it. A `max_tokens` that
+    somebody asked for is kept or refused; a benchmark's own gives way to the context."""
     from functools import partial
 
-    from longjing.evaluation import Local
+    from longjing.evaluation import LocalClient
     from longjing.files import digest
     from longjing.planning import flops
     from longjing.runs.resolve import resolve
 
     engine, tokenizer = load_engine(model, device, dtype, console)
-    config, weight = engine.model.config, engine.model.embed_tokens.weight
-    count, context = partial(flops.generation, config), config.max_position_embeddings
-    made_by = {
+    network, weight = engine.model.config, engine.model.embed_tokens.weight
+    count, context = partial(flops.generation, network), network.max_position_embeddings
+    provenance = {
         "device": str(weight.device), "dtype": str(weight.dtype).removeprefix("torch."),
         "sha256": digest(resolve(model)),
     }  # fmt: skip
-    return Local(engine, tokenizer, count, context, strict=max_tokens is not None), made_by
+    return LocalClient(engine, tokenizer, count, context, strict=max_tokens is not None), provenance
 
 
-def _measured(respondent: Any, task: Any, procedure: Any, made_by: dict[str, Any], **stated: Any) -> Any:
+def _measure(client: Any, task: Any, config: Any, provenance: dict[str, Any], **stated: Any) -> Any:
     """`evaluation.measure` with a progress bar, and its provenance."""
     from longjing.evaluation import measure
 
-    provenance = {"version": version("longjing"), **made_by}
-    with progress(procedure.problems * procedure.samples) as advance:
-        return measure(respondent, task, procedure, on_progress=advance, provenance=provenance, **stated)
+    provenance = {"version": version("longjing"), **provenance}
+    with progress(config.problems * config.samples) as advance:
+        return measure(client, task, config, on_progress=advance, provenance=provenance, **stated)
 
 
-def _electricity() -> float:
+def _price_of_electricity() -> float:
     """Money per hour of a machine here, as the bill assumes it."""
     from longjing.planning.bill import Prices
 
     return Prices().money(seconds=3600)
 
 
-def _given(context: typer.Context) -> list[str]:
+def _given_options(context: typer.Context) -> list[str]:
     """The options that the command line has."""
     sources = ((option, context.get_parameter_source(option.name or "")) for option in context.command.params)
     return [
@@ -247,7 +247,7 @@ def _given(context: typer.Context) -> list[str]:
     ]
 
 
-def _claim(path: Path | None) -> None:
+def _refuse_unwritable(path: Path | None) -> None:
     """A result that can't be written is refused now rather than after the work; until then there is none."""
     from longjing.files import refuse_unwritable
 
@@ -255,7 +255,7 @@ def _claim(path: Path | None) -> None:
         refuse_unwritable(path)
 
 
-def _keep(path: Path | None, result: Any) -> None:
+def _write_json(path: Path | None, result: Any) -> None:
     from longjing.files import to_json, write_text
 
     if path is not None:

@@ -80,7 +80,7 @@ def serve(
     """
     try:
         from longjing.serving.api import ApiConfig, build
-        from longjing.serving.door import hosts, refuse_key
+        from longjing.serving.middleware import allowed_hosts
         from longjing.serving.server import address, listen, run
         from longjing.serving.service import EngineLimits, Service
 
@@ -93,25 +93,24 @@ def serve(
 
     if api_key is None:
         api_key = os.environ.get("LONGJING_API_KEY")  # Typer takes an empty one for none
-    if api_key is not None:
-        refuse_key(api_key, "--api-key or LONGJING_API_KEY")
     console = Console()
     bound = listen(host, port)
     where = address(bound)
-    names = hosts(bound.getsockname()[0], allow_host or ())
+    names = allowed_hosts(bound.getsockname()[0], allow_host or ())
+    config = ApiConfig(api_key, timeout, max_request_mb << 20, tuple(cors or ()), names)
     local = ip_address(bound.getsockname()[0]).is_loopback
     # By default a core is left to those who bring the work.
     torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
     limits = EngineLimits(max_batch, queue, cache_mb << 20, prefix_mb << 20, threads)
     service = Service(device, dtype, limits)
     for name in models or ["r1"]:
-        served = service.load(name)
+        model = service.load(name)
         announce(
             console,
-            f"{served.name}: {served.parameters / 1e6:.1f} million parameters, context {served.length}",
+            f"{model.name}: {model.parameters / 1e6:.1f} million parameters, context {model.context}",
             "dim",
         )
-    app = build(service, ApiConfig(api_key, timeout, max_request_mb << 20, tuple(cors or ()), names))
+    app = build(service, config)
     if page:
         mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)
     if not (local or api_key):

@@ -25,11 +25,12 @@ _COLUMNS = ("problem", "question", "Question", "prompt")
 
 
 def words(text: str) -> list[str]:
+    """The words of a problem, as they are compared."""
     return _WORD.findall(_plain(text))
 
 
-def whole(text: str) -> str:
-    """All that says something, without spaces, LaTeX's delimiters, and what ends a sentence."""
+def whole_text(text: str) -> str:
+    """All of a problem that says something, without spaces, LaTeX's delimiters, and what ends a sentence."""
     return "".join(_MEANING.findall(_DELIMITER.sub("", _plain(text)))).strip(".,;:?!")
 
 
@@ -58,28 +59,29 @@ class Evaluations:
         self.size = size
         self.counts: dict[str, int] = {}
         self._runs: dict[str, Match] = {}
-        self._wholes: dict[str, Match] = {}
+        self._whole_texts: dict[str, Match] = {}
 
     def add(self, name: str, problems: Iterable[tuple[str, str]]) -> None:
         """An evaluation's problems, each with its place. Raises UserError for one without words."""
         for place, problem in problems:
-            said, text = words(problem), whole(problem)
+            problem_words, text = words(problem), whole_text(problem)
             if not text:
                 raise UserError(f"{name}, {place}: a problem without words; nothing can be compared with it")
             self.counts[name] = self.counts.get(name, 0) + 1
-            if len(said) < self.size:
-                self._wholes.setdefault(text, Match(" ".join(problem.split()), name, place))
-            for run in _runs(said, self.size):
+            if len(problem_words) < self.size:
+                self._whole_texts.setdefault(text, Match(" ".join(problem.split()), name, place))
+            for run in _runs(problem_words, self.size):
                 self._runs.setdefault(run, Match(run, name, place))
 
     def match(self, problem: str) -> Match | None:
         """What the problem shares with an evaluation."""
         shared = (self._runs.get(run) for run in _runs(words(problem), self.size))
-        return next(filter(None, shared), None) or self._wholes.get(whole(problem))
+        return next(filter(None, shared), None) or self._whole_texts.get(whole_text(problem))
 
 
-def _runs(said: Sequence[str], size: int) -> Iterator[str]:
-    return (" ".join(said[start : start + size]) for start in range(len(said) - size + 1))
+def _runs(problem_words: Sequence[str], size: int) -> Iterator[str]:
+    """Every `size` words in a row."""
+    return (" ".join(problem_words[start : start + size]) for start in range(len(problem_words) - size + 1))
 
 
 def load(against: Sequence[str], size: int = SIZE) -> Evaluations:
@@ -87,23 +89,23 @@ def load(against: Sequence[str], size: int = SIZE) -> Evaluations:
 
     Raises UserError, naming the one, for each that can't be had: nothing is passed as clean that wasn't compared.
     """
-    found = Evaluations(size)
-    for given in dict.fromkeys(against):
-        name, named, file = given.partition("=")
+    evaluations = Evaluations(size)
+    for entry in dict.fromkeys(against):
+        name, equals, file = entry.partition("=")
         try:
-            if given in BENCHMARKS:
-                path = source(given, f"or give its file: --against {given}=PATH")
+            if entry in BENCHMARKS:
+                path = source(entry, f"or give its file: --against {entry}=PATH")
             else:
-                path = Path(file if named and not Path(given).exists() else given)
-            found.add(name, _problems(path, name))
+                path = Path(file if equals and not Path(entry).exists() else entry)
+            evaluations.add(name, _problems(path, name))
         except UserError as error:
             raise UserError(
                 f"{error}; nothing was written, for nothing passes that wasn't compared with {name}. --against "
                 f"says what to compare with: {', '.join(BENCHMARKS)}, or files"
             ) from None
-    if not found.counts:
+    if not evaluations.counts:
         raise UserError("there is no evaluation to compare with")
-    return found
+    return evaluations
 
 
 def _problems(path: Path, name: str) -> Iterator[tuple[str, str]]:
@@ -126,13 +128,13 @@ class Split:
 
 def split(path: Path, evaluations: Evaluations) -> Split:
     """The rows of a file by whether an evaluation asks their `prompt` too. Raises UserError for one without."""
-    found = Split([], [])
+    result = Split([], [])
     for place, row in placed_rows(path):
         if not isinstance(prompt := row.get("prompt"), str):
             raise UserError(f"{path}, {place}: no column 'prompt'; there are {', '.join(map(str, row))}")
         match = evaluations.match(prompt)
         if match is None:
-            found.clean.append(row)
+            result.clean.append(row)
         else:
-            found.contaminated.append((place, row, match))
-    return found
+            result.contaminated.append((place, row, match))
+    return result

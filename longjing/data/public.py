@@ -17,7 +17,7 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import REASON
-from longjing.evaluation.sources import snapshot
+from longjing.evaluation.hub import snapshot
 from longjing.problems import boxed
 from longjing.tasks.rows import READERS, Row, streamed_rows
 from longjing.validation import nearest
@@ -95,30 +95,27 @@ def _code(row: Row) -> Row:
     if not pairs:
         raise Unusable("no tests")
     if name is None:
-        asked = row["question"].strip() + PROGRAM
-        found = [{"stdin": _lines(given), "stdout": _lines(wanted)} for given, wanted in pairs]
+        prompt = row["question"].strip() + PROGRAM
+        cases = [{"stdin": _lines(stdin), "stdout": _lines(stdout)} for stdin, stdout in pairs]
     else:
         starter = row["starter_code"].rstrip()
-        asked = (
+        prompt = (
             f"{row['question'].strip()}\n\nThe function is called `{name}`.\n\n{starter}".rstrip() + FUNCTION
         )
-        found = _calls(name, starter, pairs)
-    return {"prompt": asked, "answer": "", "tests": found}
+        cases = _calls(name, starter, pairs)
+    return {"prompt": prompt, "answer": "", "tests": cases}
 
 
 def _calls(name: Any, starter: str, pairs: list[tuple[Any, Any]]) -> list[Row]:
-    if (
-        not isinstance(name, str)
-        or not name.isidentifier()
-        or not all(isinstance(given, list) for given, _ in pairs)
-    ):
+    is_name = isinstance(name, str) and name.isidentifier()
+    if not is_name or not all(isinstance(arguments, list) for arguments, _ in pairs):
         raise Unusable("no tests that can be read")
     if "class " in starter:
         raise Unusable("the function is a method")
     # The sets' own judge takes [x] for x too, so nobody knows which of them is meant.
-    if any(isinstance(wanted, list) and len(wanted) == 1 for _, wanted in pairs):
+    if any(isinstance(returned, list) and len(returned) == 1 for _, returned in pairs):
         raise Unusable("what the function returns is ambiguous")
-    return [{"function": name, "arguments": given, "returns": wanted} for given, wanted in pairs]
+    return [{"function": name, "arguments": arguments, "returns": returned} for arguments, returned in pairs]
 
 
 def _lines(text: Any) -> str:
@@ -170,10 +167,10 @@ PUBLIC = {
 def find(name: str) -> PublicSet:
     """The set of that name, ours or the Hub's. Raises UserError for another."""
     by_repository = {public.repository.casefold(): public for public in PUBLIC.values()}
-    found = PUBLIC.get(name) or by_repository.get(name.casefold())
-    if found is None:
+    public = PUBLIC.get(name) or by_repository.get(name.casefold())
+    if public is None:
         raise UserError(f"no set {name!r}{nearest(name, list(PUBLIC))}; the sets are: {', '.join(PUBLIC)}")
-    return found
+    return public
 
 
 @dataclass
@@ -190,17 +187,17 @@ class Reading:
 
     def rows(self) -> Iterator[Row]:
         """Raises UserError for a file that can't be read, or is of another form."""
-        known: dict[str, str] = {}
+        answers: dict[str, str] = {}  # by the prompts that were met
         for file in self.files:
             for place, row in streamed_rows(file, self.public.columns):
                 self.read += 1
                 try:
                     problem = self._problem(row, f"{file}, {place}")
                     key = " ".join(problem["prompt"].split()).casefold()  # as ListedTask compares them
-                    if key in known:
-                        same = known[key] == problem["answer"]
+                    if key in answers:
+                        same = answers[key] == problem["answer"]
                         raise Unusable("came before" if same else "came before with another answer")
-                    known[key] = problem["answer"]
+                    answers[key] = problem["answer"]
                     yield problem
                 except Unusable as reason:
                     self.left_out[str(reason)] += 1

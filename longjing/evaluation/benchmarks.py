@@ -2,7 +2,7 @@
 
 DeepSeek-R1 (arXiv 2501.12948v2, supplement D.1): at most 32,768 tokens, temperature 0.6, top-p 0.95, and k
 samples of each problem, 64 for AIME and GPQA and 16 for MATH; pass@1 is their mean, cons@64 the majority's
-accuracy. All instructions are in the user's message, none in a system prompt (`examination.py`). GSM8K is not among
+accuracy. All instructions are in the user's message, none in a system prompt (`benchmark_task.py`). GSM8K is not among
 the paper's; it is measured likewise, with the least k that the paper names.
 """
 
@@ -14,7 +14,7 @@ from longjing import tasks
 from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import BenchmarkTask, Choice, Mathematics
 from longjing.evaluation.evaluate import EvalConfig
-from longjing.evaluation.sources import INSTEAD, download
+from longjing.evaluation.hub import INSTEAD, download
 from longjing.files import digest
 from longjing.problems import Task
 from longjing.tasks.rows import read_rows
@@ -33,7 +33,7 @@ class Benchmark:
     revision: str
 
     @property
-    def procedure(self) -> EvalConfig:
+    def config(self) -> EvalConfig:
         return EvalConfig(self.problems, self.samples, temperature=0.6, top_p=0.95, max_tokens=32_768)
 
 
@@ -72,9 +72,9 @@ def find(name: str, **settings: Any) -> tuple[Task, EvalConfig]:
             f"no task or benchmark {name!r}{nearest(name, known)}; there are: {', '.join(known)}; or a task of your "
             "own, problems.jsonl or my_task.py"
         )
-    examination = load(name, **settings)
-    rows = sum(1 for _ in examination.problems("test", 0))  # all, however many a file has
-    return examination, replace(BENCHMARKS[name].procedure, problems=rows)
+    task = load(name, **settings)
+    rows = sum(1 for _ in task.problems("test", 0))  # all, however many a file has
+    return task, replace(BENCHMARKS[name].config, problems=rows)
 
 
 def load(name: str, file: Any = None, **others: Any) -> BenchmarkTask:

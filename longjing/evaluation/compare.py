@@ -5,40 +5,42 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.evaluation import statistics
+from longjing.evaluation.bootstrap import Interval, paired_difference
 from longjing.evaluation.evaluate import EvalConfig, problems_of
 from longjing.evaluation.result import Evaluation
-from longjing.evaluation.statistics import Interval
 from longjing.problems import Task
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked, or will be: in words, the problems' ids, and their right answers ("" where there is none)."""
+class ProblemSet:
+    """Problems that were measured, or will be: in words, by id, and their right answers ("" where there is none)."""
 
-    of: str
+    description: str
     ids: Sequence[str]
     answers: Sequence[str]
 
     @classmethod
-    def in_result(cls, result: Evaluation) -> "Asked":
-        records = result.records
-        of = f"{result.problems} of {result.task} {result.settings}"
-        return cls(of, [record.id for record in records], [record.gold for record in records])
+    def of_evaluation(cls, evaluation: Evaluation) -> "ProblemSet":
+        records = evaluation.records
+        description = f"{evaluation.problems} of {evaluation.task} {evaluation.settings}"
+        return cls(description, [record.id for record in records], [record.gold for record in records])
 
     @classmethod
-    def by(cls, task: Task, procedure: EvalConfig) -> "Asked":
+    def of_task(cls, task: Task, config: EvalConfig) -> "ProblemSet":
         """What a measurement will ask."""
-        problems = problems_of(task, procedure)
-        of = f"{len(problems)} of {task.name} {task.settings}"
-        return cls(of, [problem.id for problem in problems], [problem.answer for problem in problems])
+        problems = problems_of(task, config)
+        description = f"{len(problems)} of {task.name} {task.settings}"
+        return cls(
+            description, [problem.id for problem in problems], [problem.answer for problem in problems]
+        )
 
 
-def require_same(before: Asked, after: Asked) -> None:
-    """Raises UserError unless both ask the same problems, and hold the same answers right."""
+def require_same(before: ProblemSet, after: ProblemSet) -> None:
+    """Raises UserError unless both have the same problems, and hold the same answers right."""
+    both = f"{before.description}; {after.description}"
     if before.ids != after.ids:
         raise UserError(
-            f"the evaluations differ in their problems ({before.of}; {after.of}): "
+            f"the evaluations differ in their problems ({both}): "
             "run both with the same task, settings and number of problems"
         )
     pairs = zip(before.answers, after.answers, strict=True)
@@ -47,24 +49,24 @@ def require_same(before: Asked, after: Asked) -> None:
         one, other = differing[0]
         raise UserError(
             f"the evaluations differ in the right answers to {len(differing)} of their {len(before.ids)} problems "
-            f"({one!r} and {other!r}, for one; {before.of}; {after.of}): run both with the same file or version"
+            f"({one!r} and {other!r}, for one; {both}): run both with the same file or version"
         )
 
 
 def compare(before: Evaluation, after: Evaluation) -> Interval:
-    """How much `after` solves more of the same problems, with a paired 95% interval.
+    """By how much `after` solves more of the same problems, with a paired 95% interval.
 
     Raises UserError if the two didn't answer the same problems.
     """
-    require_same(Asked.in_result(before), Asked.in_result(after))
-    return statistics.paired_difference(before.scores.mean(axis=1), after.scores.mean(axis=1))
+    require_same(ProblemSet.of_evaluation(before), ProblemSet.of_evaluation(after))
+    return paired_difference(before.scores.mean(axis=1), after.scores.mean(axis=1))
 
 
 def compare_majorities(before: Evaluation, after: Evaluation) -> Interval | None:
     """The same for maj@k; None where that says nothing: with other numbers of samples (k), or one of them."""
     if not before.samples == after.samples > 1:
         return None
-    return statistics.paired_difference(before.majorities, after.majorities)
+    return paired_difference(before.majorities, after.majorities)
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,11 @@ class Comparison:
     def difference_rows(self) -> list[tuple[str, str]]:
         """Label and value of each difference, in percentage points."""
         first, k = next((name, each.samples) for name, each in self.evaluations.items())
-        majorities = {f"{name} - {first}, maj@{k}": found for name, found in self.of_majorities.items()}
-        rows = {f"{name} - {first}": found for name, found in self.differences.items()} | majorities
-        return [
-            (
-                label,
-                f"{100 * found.mean:+.1f} points  (95%: {100 * found.low:+.1f} to {100 * found.high:+.1f}; "
-                f"{found.method})",
-            )
-            for label, found in rows.items()
+        rows = [(f"{name} - {first}", _in_points(each)) for name, each in self.differences.items()]
+        rows += [
+            (f"{name} - {first}, maj@{k}", _in_points(each)) for name, each in self.of_majorities.items()
         ]
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """The summaries and the differences, JSON-able."""
@@ -115,3 +112,8 @@ class Comparison:
             "differences": {name: asdict(interval) for name, interval in self.differences.items()},
             "differences_maj_at_k": {name: asdict(interval) for name, interval in self.of_majorities.items()},
         }
+
+
+def _in_points(difference: Interval) -> str:
+    mean, low, high = (100 * value for value in (difference.mean, difference.low, difference.high))
+    return f"{mean:+.1f} points  (95%: {low:+.1f} to {high:+.1f}; {difference.method})"

@@ -8,10 +8,11 @@ from time import perf_counter
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.evaluation.model_client import Answer, CountFlops, Local, ModelClient, Progress, Question
+from longjing.evaluation.model_client import Answer, CountFlops, LocalClient, ModelClient, Progress, Question
 from longjing.evaluation.result import Evaluation, Price, Record
+from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
-from longjing.generation.request import Generator, Sampling
+from longjing.generation.request import Sampling
 from longjing.problems import (
     Completion,
     Problem,
@@ -53,9 +54,9 @@ class EvalConfig:
             )
         self.sampling("", 0)
 
-    def changed(self, **given: Any) -> "EvalConfig":
-        """The same with what is given, where that isn't None."""
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+    def changed(self, **changes: Any) -> "EvalConfig":
+        """The same with those of the changes that aren't None."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def sampling(self, problem: str, sample: int) -> Sampling:
         """Each sample depends only on (seed, problem, sample)."""
@@ -82,16 +83,16 @@ def evaluate(
     flops: CountFlops | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
-    """`measure` for a generator and its tokenizer; `flops` as in `Local`."""
-    procedure = EvalConfig(problems, samples, seed, temperature, top_p, max_tokens)
-    respondent = Local(generator, tokenizer, flops)
-    return measure(respondent, task, procedure, split=split, on_progress=on_progress)
+    """`measure` for a generator and its tokenizer; `flops` as in `LocalClient`."""
+    config = EvalConfig(problems, samples, seed, temperature, top_p, max_tokens)
+    client = LocalClient(generator, tokenizer, flops)
+    return measure(client, task, config, split=split, on_progress=on_progress)
 
 
 def measure(
-    respondent: ModelClient,
+    client: ModelClient,
     task: Task,
-    procedure: EvalConfig,
+    config: EvalConfig,
     *,
     split: Split = "test",
     model: str = "",
@@ -103,27 +104,19 @@ def measure(
 
     The problems don't depend on the seed, so that all models and seeds answer the same; a split that has fewer
     gives what it has. `model`, `price` and `provenance` as in `Evaluation`. `on_progress(finished samples, tokens so
-    far)` is called as the respondent goes. Raises UserError where the split is empty or the respondent gives up.
+    far)` is called as the client goes. Raises UserError where the split is empty or the client gives up.
     """
     started = perf_counter()
-    chosen = problems_of(task, procedure, split)
-    questions = [
-        Question(
-            [{"role": "user", "content": problem.prompt}],
-            [procedure.sampling(problem.id, sample) for sample in range(procedure.samples)],
-            partial(reply_to, task, problem) if max_turns(task) > 1 else None,
-        )
-        for problem in chosen
-    ]
-    answers = respondent.answer(questions, on_progress)
-    sampling = asdict(procedure) | dict(answers.sampling)
+    problems = problems_of(task, config, split)
+    answers = client.answer([question_of(task, problem, config) for problem in problems], on_progress)
+    sampling = asdict(config) | dict(answers.sampling)
     del sampling["problems"], sampling["samples"]
     return Evaluation(
         task=task.name,
         settings=task.settings,
         split=split,
         sampling=sampling,
-        records=[_record(task, *pair) for pair in zip(chosen, answers.groups, strict=True)],
+        records=[_record(task, *pair) for pair in zip(problems, answers.groups, strict=True)],
         seconds=perf_counter() - started + answers.seconds_before,
         flops=answers.flops,
         prompt_tokens=answers.prompt_tokens,
@@ -133,12 +126,21 @@ def measure(
     )
 
 
-def problems_of(task: Task, procedure: EvalConfig, split: Split = "test") -> list[Problem]:
+def problems_of(task: Task, config: EvalConfig, split: Split = "test") -> list[Problem]:
     """The problems that are measured. Raises UserError if there are none."""
-    chosen = list(islice(task.problems(split, 0), procedure.problems))
-    if not chosen:
+    problems = list(islice(task.problems(split, 0), config.problems))
+    if not problems:
         raise UserError(f"task {task.name} has no {split} problems with the settings {task.settings}")
-    return chosen
+    return problems
+
+
+def question_of(task: Task, problem: Problem, config: EvalConfig) -> Question:
+    """How the problem is put to a model: the prompt as the user's message, once for each sample."""
+    return Question(
+        [{"role": "user", "content": problem.prompt}],
+        [config.sampling(problem.id, sample) for sample in range(config.samples)],
+        partial(reply_to, task, problem) if max_turns(task) > 1 else None,
+    )
 
 
 def normalise(answer: str) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from longjing.errors import UserError
-from longjing.generation.dialogue import Spoken, converse
-from longjing.generation.request import Generator, Sampling
-from longjing.problems import Completion
+from longjing.generation.generator import Generator
+from longjing.generation.multi_turn import generate_multi_turn
+from longjing.generation.request import Sampling
+from longjing.problems import Completion, ModelTurn
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 
@@ -59,7 +60,7 @@ class ModelClient(Protocol):
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalClient:
     """A generator with its tokenizer.
 
     `flops` says what a question's answers cost, from the length of the prompt and the lengths of the answers
@@ -75,15 +76,15 @@ class Local:
     strict: bool = False
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        def reply(place: int, turns: Sequence[Spoken]) -> Message | None:
-            said = questions[place].reply
-            return said(Completion.of(turns)) if said else None
+        def reply(index: int, turns: Sequence[ModelTurn]) -> Message | None:
+            reply_to = questions[index].reply
+            return reply_to(Completion.of(turns)) if reply_to else None
 
         groups: list[list[Answer]] = []
-        read, flops = 0, 0
+        prompt_tokens, flops = 0, 0
         openings, sampling = self._within_context(questions)
         replying = any(question.reply for question in questions)
-        for dialogues in converse(
+        for dialogues in generate_multi_turn(
             self.generator, self.tokenizer, openings, reply if replying else None, on_progress
         ):
             group = []
@@ -91,38 +92,41 @@ class Local:
                 completion, generation = Completion.of(dialogue.turns), dialogue.generation
                 reasoning = len(self.tokenizer.encode(completion.all_reasoning))
                 group.append(Answer(generation.text, completion, generation.length, reasoning))
-                read += len(generation.tokens) - generation.length
+                prompt_tokens += len(generation.tokens) - generation.length  # what the task replied
             groups.append(group)
             generations = [dialogue.generation for dialogue in dialogues]
-            read += len(generations[0].prompt)
+            prompt_tokens += len(generations[0].prompt)
             if self.flops is not None:
                 flops += self.flops(len(generations[0].prompt), [len(each.tokens) for each in generations])
-        return Answers(groups, read, None if self.flops is None else flops, sampling=sampling)
+        return Answers(groups, prompt_tokens, None if self.flops is None else flops, sampling=sampling)
 
     def _within_context(self, questions: Sequence[Question]) -> tuple[list[Opening], dict[str, int]]:
         """What is asked with how it is answered, and the shortest bound if the context made one."""
         openings: list[Opening] = [(question.messages, question.samplings) for question in questions]
         if self.context is None:
             return openings, {}
-        prompts = [len(self.tokenizer.encode(self.tokenizer.render(messages))) for messages, _ in openings]
-        longest, asked = max(prompts), max(each.max_tokens for _, group in openings for each in group)
-        least, made_for = self.context - longest, f"the {self.context} tokens that the model was made for"
-        if asked <= least:
+        lengths = [len(self.tokenizer.encode(self.tokenizer.render(messages))) for messages, _ in openings]
+        longest, wanted = max(lengths), max(each.max_tokens for _, group in openings for each in group)
+        room, made_for = self.context - longest, f"the {self.context} tokens that the model was made for"
+        if wanted <= room:
             return openings, {}
-        if least < 1:
+        if room < 1:
             raise UserError(f"a prompt has {longest} tokens, which leaves no answer in {made_for}")
         if self.strict:
             raise UserError(
-                f"{asked} tokens of an answer and {longest} of a prompt are more than {made_for}: "
-                f"give --max-tokens {least} at most"
+                f"{wanted} tokens of an answer and {longest} of a prompt are more than {made_for}: "
+                f"give --max-tokens {room} at most"
             )
         _log.warning(
             "prompt and answer have %s: the longest prompt leaves %d to the answer, not %d",
-            made_for, least, asked,
-        )  # fmt: skip
-        rooms = [self.context - prompt for prompt in prompts]
-        bounded: list[Opening] = [
-            (messages, [replace(each, max_tokens=min(each.max_tokens, room)) for each in group])
-            for (messages, group), room in zip(openings, rooms, strict=True)
-        ]
-        return bounded, {"max_tokens": least, "context": self.context}
+            made_for,
+            room,
+            wanted,
+        )
+        bounded: list[Opening] = []
+        for (messages, samplings), length in zip(openings, lengths, strict=True):
+            most = self.context - length
+            bounded.append(
+                (messages, [replace(each, max_tokens=min(each.max_tokens, most)) for each in samplings])
+            )
+        return bounded, {"max_tokens": room, "context": self.context}

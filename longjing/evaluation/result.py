@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from longjing.errors import UserError
-from longjing.evaluation import statistics
-from longjing.evaluation.statistics import Interval, Scores
+from longjing.evaluation.bootstrap import Interval, Scores, mean_over_problems
+from longjing.evaluation.pass_at_k import majority, pass_at_1, pass_at_k
 from longjing.problems import Outcome
 from longjing.text.reasoning import Parsed, parse
 from longjing.validation import explain_data
@@ -118,7 +118,7 @@ class Evaluation:
     @cached_property
     def accuracy(self) -> Interval:
         """pass@1 with its 95% interval; unjudged samples count as not right."""
-        return statistics.pass_at_1(self.scores)
+        return pass_at_1(self.scores)
 
     @property
     def pass_at_1(self) -> float:
@@ -136,7 +136,7 @@ class Evaluation:
     def pass_at_k_intervals(self) -> dict[int, Interval]:
         """pass@k with its 95% interval, for k = 1, 2, 4, ... up to the number of samples."""
         ks = [2**power for power in range(self.samples.bit_length())]
-        return {k: statistics.pass_at_k(self.scores, k) for k in ks}
+        return {k: pass_at_k(self.scores, k) for k in ks}
 
     @property
     def pass_at_k(self) -> dict[int, float]:
@@ -145,14 +145,14 @@ class Evaluation:
 
     @cached_property
     def majorities(self) -> Scores:
-        """`[problems]`: the accuracy of the majority's answer, ties and abstentions as in `statistics.majority`."""
+        """`[problems]`: the accuracy of the majority's answer, ties and abstentions as in `pass_at_k.majority`."""
         pairs = zip(self.records, self.scores.tolist(), strict=True)
-        return np.array([statistics.majority(record.answers, scores) for record, scores in pairs])
+        return np.array([majority(record.answers, scores) for record, scores in pairs])
 
     @cached_property
     def majority(self) -> Interval:
         """maj@k with its 95% interval, k being the number of samples."""
-        return statistics.of_problems(self.majorities)
+        return mean_over_problems(self.majorities)
 
     @property
     def maj_at_k(self) -> float:
@@ -231,8 +231,8 @@ class Evaluation:
             | {name: _finite(getattr(self, name)) for name in FIGURES}
             | {"interval": self.accuracy.method, "price": self.price and asdict(self.price)}
             | {"pass_at_k": {str(k): _finite(value) for k, value in self.pass_at_k.items()}}
-            | {"maj_at_k_interval": _told(self.majority)}
-            | {"pass_at_k_intervals": {str(k): _told(of) for k, of in self.pass_at_k_intervals.items()}}
+            | {"maj_at_k_interval": _ends(self.majority)}
+            | {"pass_at_k_intervals": {str(k): _ends(of) for k, of in self.pass_at_k_intervals.items()}}
             | ({"provenance": self.provenance} if self.provenance else {})
         )
 
@@ -283,18 +283,15 @@ class Evaluation:
         if "certificate" in values:  # its name in earlier versions
             values = {"provenance": values["certificate"], **values}
         try:
-            found = TypeAdapter(cls).validate_python(values)
+            evaluation = TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
             raise UserError(f"{none}: {explain_data(error)}") from error
-        if (
-            not found.records
-            or not found.samples
-            or {len(each) for each in found._by_sample()} != {found.samples}
-        ):
+        per_sample = evaluation._lists_per_sample()
+        if not evaluation.records or {len(each) for each in per_sample} != {evaluation.samples or None}:
             raise UserError(f"{none}: its problems have no samples, or one has more than another")
-        return found
+        return evaluation
 
-    def _by_sample(self) -> Iterator[Sequence[Any]]:
+    def _lists_per_sample(self) -> Iterator[Sequence[Any]]:
         """Of each problem the lists with one item for each sample."""
         for record in self.records:
             yield from (record.outcomes, record.answers, record.lengths, record.reasoning_lengths)
@@ -311,9 +308,8 @@ class Evaluation:
             raise UserError(f"{path}: {error}") from error
 
 
-def _told(interval: Interval) -> dict[str, Any]:
-    ends = {"low": _finite(interval.low), "high": _finite(interval.high)}
-    return {**ends, "method": interval.method}
+def _ends(interval: Interval) -> dict[str, Any]:
+    return {"low": _finite(interval.low), "high": _finite(interval.high), "method": interval.method}
 
 
 def _finite(value: float | int | None) -> float | int | None:

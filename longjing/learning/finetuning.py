@@ -20,17 +20,26 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.files import digest
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import Example, collate
-from longjing.learning.pretraining import ReadingSettings, train_on
+from longjing.learning.pretraining import (
+    READING_ADVICE,
+    READING_CHARTS,
+    READING_METRICS,
+    ReadingSettings,
+    train_on,
+)
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
+from longjing.learning.stage import DATA, MODEL, StageKind
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.metric import Metric
 from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 
@@ -168,13 +177,13 @@ class Finetuning(ModelTrainer):
         for task in self.settings.evaluation.tasks:
             when = "before" if step < 0 else "after"
             self.watcher.status(f"measuring the model on the test problems of {task.name}, {when}")
-            engine = Engine(
+            generator: Generator = make_generator(
                 self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
                 max_batch=settings.max_batch, dtype=self.runtime.dtype,
             )  # fmt: skip
-            engine.watcher = self.watcher.sampled
+            generator.watcher = self.watcher.sampled
             evaluation = evaluate(
-                engine, self.tokenizer, task.make(), problems=settings.evaluation.problems,
+                generator, self.tokenizer, task.make(), problems=settings.evaluation.problems,
                 samples=settings.evaluation.samples, seed=self.runtime.seed,
                 temperature=settings.evaluation.temperature, max_tokens=settings.evaluation.max_tokens,
                 flops=partial(flops.generation, self.model.config),
@@ -188,3 +197,14 @@ def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
     old = () if known is None else (known,) if isinstance(known, int) else known
     new = (*old, *sorted(ends - {*old}))
     return config if new == old else replace(config, eos_token_id=new[0] if len(new) == 1 else new)
+
+
+STAGE = StageKind(
+    FinetuningSettings,
+    Finetuning,
+    (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "learned", "conversations"))),
+    READING_CHARTS,
+    READING_ADVICE,
+    takes={"model": MODEL, "data": DATA},
+    measured=lambda settings: [task.make().name for task in settings.evaluation.tasks],
+)

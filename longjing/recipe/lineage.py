@@ -18,7 +18,8 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.files import digest, disk_errors
-from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, Reference, makes, references
+from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
+from longjing.recipe.stages import Reference, makes, references
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.runs.resolve import resolve
 

@@ -1,16 +1,20 @@
 """The messages of a chat, as clients send them and send them back."""
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from longjing.serving.bounded import Bounded
+from longjing.chat.errors import InvalidRequest
+from longjing.chat.tool_calls import no_constant
+from longjing.serving.bounded_model import BoundedModel
+from longjing.text import parse
 
 Text = Annotated[str, Field(max_length=10_000_000)]
 
 
-class Misplaced(ValueError):
+class FieldError(ValueError):
     """Something is wrong with one field of an object: with its `field`."""
 
     def __init__(self, field: str, text: str) -> None:
@@ -18,7 +22,7 @@ class Misplaced(ValueError):
         self.field, self.text = field, text
 
 
-class Strict(Bounded):
+class StrictModel(BoundedModel):
     """Unknown names are refused, and numbers are not made of text. Null means not given, whatever the field.
 
     `ignored`: names that clients send and that say nothing to the model.
@@ -46,7 +50,7 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 
 
-class Part(Strict):
+class Part(StrictModel):
     """A piece of a message's content: text, or the assistant's refusal, which is text too."""
 
     ignored = frozenset({"annotations", "cache_control", "id", "logprobs", "provider_specific_fields"})
@@ -59,16 +63,16 @@ class Part(Strict):
     def _has_its_text(self) -> Self:
         own, other = ("refusal", "text") if self.type == "refusal" else ("text", "refusal")
         if getattr(self, own) is None or getattr(self, other) is not None:
-            raise Misplaced(own, f"a part of the type {self.type} has this, and nothing else")
+            raise FieldError(own, f"a part of the type {self.type} has this, and nothing else")
         return self
 
 
-def joined(parts: list[Any]) -> str:
+def join_parts(parts: list[Any]) -> str:
     """Each on lines of its own, as vLLM has it: they are several texts, and clients put no space between them."""
     return "\n".join(part.text if part.text is not None else part.refusal for part in parts)
 
 
-class FunctionCall(Strict):
+class FunctionCall(StrictModel):
     """`arguments`: JSON as the model wrote it, perhaps cut off; some clients send it parsed."""
 
     ignored = frozenset({"parsed_arguments", "provider_specific_fields", "strict"})
@@ -77,7 +81,7 @@ class FunctionCall(Strict):
     arguments: Text | JsonObject = ""
 
 
-class ToolCall(Strict):
+class ToolCallParam(StrictModel):
     ignored = frozenset(
         {"cache_control", "caller", "extra_content", "index", "provider_specific_fields", "status"}
     )
@@ -87,7 +91,7 @@ class ToolCall(Strict):
     function: FunctionCall
 
 
-class ChatMessage(Strict):
+class ChatMessage(StrictModel):
     """A message of the history, which must have something to say.
 
     Its reasoning is accepted under both names, and read only where the message is to be continued. What else an
@@ -105,7 +109,7 @@ class ChatMessage(Strict):
     content: Text | Annotated[list[Part], Field(min_length=1)] | None = None
     refusal: Text | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCallParam] | None = None
     tool_call_id: str | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None
@@ -114,11 +118,11 @@ class ChatMessage(Strict):
     @property
     def text(self) -> str:
         if isinstance(self.content, list):
-            return joined(self.content)
+            return join_parts(self.content)
         return self.refusal or "" if self.content is None else self.content
 
     @property
-    def thought(self) -> str | None:
+    def reasoning_text(self) -> str | None:
         """Its reasoning, if it comes with any."""
         return self.reasoning if self.reasoning_content is None else self.reasoning_content
 
@@ -127,11 +131,49 @@ class ChatMessage(Strict):
         if self.role != "assistant":
             for name in ("tool_calls", "refusal", "prefix"):
                 if getattr(self, name):
-                    raise Misplaced(
+                    raise FieldError(
                         name, f"only a message of the assistant has that, not of the role {self.role}"
                     )
             if self.content is None:
-                raise Misplaced("content", "it is missing; an empty message has an empty text")
-        elif self.content is None and not (self.refusal or self.tool_calls or self.thought):
-            raise Misplaced("content", "it is missing, and the message calls no tool either")
+                raise FieldError("content", "it is missing; an empty message has an empty text")
+        elif self.content is None and not (self.refusal or self.tool_calls or self.reasoning_text):
+            raise FieldError("content", "it is missing, and the message calls no tool either")
         return self
+
+
+def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """As chat templates take them: no reasoning, content as text, `developer` called `system`.
+
+    Raises InvalidRequest for calls that are nested too deeply to be written.
+    """
+    entries: list[dict[str, Any]] = []
+    for number, message in enumerate(messages):
+        text = message.text
+        if message.role == "assistant" and "</think>" in text:
+            text = parse(text, prefilled="<think>" not in text).answer
+        role = "system" if message.role == "developer" else message.role
+        entry: dict[str, Any] = {"role": role, "content": text}
+        if message.tool_calls:
+            entry["tool_calls"] = [_template_call(call, number) for call in message.tool_calls]
+        entries.append(entry)
+    return entries
+
+
+def _template_call(call: ToolCallParam, number: int) -> dict[str, Any]:
+    """As templates take it: the arguments as an object. What is none, cut off for instance, goes as the text that it
+    is."""
+    name, arguments = call.function.name, call.function.arguments
+    try:
+        if isinstance(arguments, str):
+            parsed = json.loads(arguments.strip() or "null", parse_constant=no_constant)
+            if parsed is None:
+                arguments = {}
+            elif isinstance(parsed, dict):
+                arguments = parsed
+        json.dumps(arguments)  # deeper than this the template can't write it
+    except RecursionError as error:
+        text = f"messages: message {number} calls {name!r} with what is nested too deeply"
+        raise InvalidRequest(text, "messages") from error
+    except ValueError:
+        arguments = call.function.arguments
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}

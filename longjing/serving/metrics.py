@@ -1,12 +1,12 @@
 """What the server did and does, for Prometheus."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from longjing.serving.worker import Job
+from longjing.serving.response_stream import Job
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _PER_TOKEN = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
@@ -15,7 +15,7 @@ _PER_TOKEN = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 class Metrics:
     """`gauges` gives, when it is asked, (name, what it is, value by model)."""
 
-    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, dict[str, float]]]]) -> None:
+    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, Mapping[str, float]]]]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(gauges))
 
@@ -37,7 +37,7 @@ class Metrics:
         """Count a completion."""
         self._prompt.labels(model).inc(len(job.request.prompt))
         self._sampled.labels(model).inc(job.count)
-        self._reasoning.labels(model).inc(job.turn.reasoning_tokens if job.turn else 0)
+        self._reasoning.labels(model).inc(job.controller.reasoning_tokens if job.controller else 0)
         if job.ended is not None and job.first is not None:
             self._first.labels(model).observe(job.first - job.submitted)
             self._whole.labels(model).observe(job.ended - job.submitted)
@@ -50,7 +50,7 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, dict[str, float]]]]) -> None:
+    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, Mapping[str, float]]]]) -> None:
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:

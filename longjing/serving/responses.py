@@ -10,12 +10,12 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from longjing.serving.chat import described
-from longjing.serving.items import Items
+from longjing.chat.tool_calls import ToolCall, ToolCallParser, tool_notices
+from longjing.serving.chat_completions import token_logprobs
+from longjing.serving.item_store import ItemStore
+from longjing.serving.response_stream import ResponseDelta, ResponseStream
 from longjing.serving.responses_request import ResponsesRequest
-from longjing.serving.service import Served
-from longjing.serving.tools import Call, CallStream, left_out
-from longjing.serving.worker import ResponseDelta, ResponseStream
+from longjing.serving.served_model import ServedModel
 
 Event = dict[str, Any]
 
@@ -23,196 +23,204 @@ Event = dict[str, Any]
 class ResponsesReply:
     """Writes the reply to one request."""
 
-    def __init__(self, asked: ResponsesRequest, served: Served, kept: Items) -> None:
-        self._asked, self._served, self._kept, self._created = asked, served, kept, time.time()
-        self._id, self._reasoning, self._message = (
-            f"{kind}_{secrets.token_hex(12)}" for kind in ("resp", "rs", "msg")
-        )
+    def __init__(self, request: ResponsesRequest, model: ServedModel, store: ItemStore) -> None:
+        self._request, self._model, self._store, self._created = request, model, store, time.time()
+        self._id, self._reasoning_id, self._message_id = map(_new_id, ("resp", "rs", "msg"))
         self._events = 0
 
-    def whole(self, mailbox: ResponseStream, pieces: Sequence[ResponseDelta]) -> dict[str, Any]:
+    def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
         """All of it, when it is there."""
-        (piece,) = pieces
-        answer = self._calls()
-        said, calls = answer.take(piece)
-        status = _status(piece)
+        (delta,) = deltas
+        parser = self._tool_call_parser()
+        text, calls = parser.take(delta.answer, delta.finish_reason)
+        status = _status(delta)
         output = []
-        if piece.reasoning:
-            output.append(self._reasoning_item(piece.reasoning, "completed" if said or calls else status))
-        if said or not calls:
-            output.append(self._message_item(said, status, piece))
-        return self._response(mailbox, piece, [*output, *map(_call_item, calls)], answer.notices)
+        if delta.reasoning:
+            output.append(self._reasoning_item(delta.reasoning, "completed" if text or calls else status))
+        if text or not calls:
+            output.append(self._message_item(text, status, delta))
+        return self._response(stream, delta, [*output, *map(_call_item, calls)], parser.notices)
 
-    async def events(self, mailbox: ResponseStream) -> AsyncIterator[Event]:
+    async def events(self, stream: ResponseStream) -> AsyncIterator[Event]:
         """It in pieces, each event with its number."""
-        async for event in self._stream(mailbox):
+        async for event in self._stream(stream):
             yield self.numbered(event)
-
-    def _calls(self) -> CallStream:
-        asked = self._asked
-        return CallStream(
-            bool(asked.tools) and asked.tool_choice != "none", asked.parallel_tool_calls is not False
-        )
-
-    @property
-    def _left_out(self) -> list[str]:
-        asked = self._asked
-        return left_out(asked.tools or (), asked.tool_choice, self._served.tokenizer.template)
 
     def numbered(self, event: Event) -> Event:
         """The event with its place in the stream."""
         self._events += 1
         return event | {"sequence_number": self._events - 1}
 
-    async def _stream(self, mailbox: ResponseStream) -> AsyncIterator[Event]:
-        whole, answer, said, calls = ResponseDelta(), self._calls(), "", list[Call]()
-        unsaid = list[Event]()  # tokens that have made no text yet
+    def _tool_call_parser(self) -> ToolCallParser:
+        request = self._request
+        enabled = bool(request.tools) and request.tool_choice != "none"
+        return ToolCallParser(enabled, request.parallel_tool_calls is not False)
+
+    async def _stream(self, stream: ResponseStream) -> AsyncIterator[Event]:
+        whole, text, parser, calls = ResponseDelta(), "", self._tool_call_parser(), list[ToolCall]()
+        pending = list[Event]()  # tokens that have made no text yet
         for kind in ("created", "in_progress"):
-            yield {"type": f"response.{kind}", "response": self._response(mailbox, whole, [])}
-        items = list[Event]()  # in the order of their beginnings; a text before the reasoning is possible
-        thought, message = (_Item(self._reasoning, "reasoning_text"), _Item(self._message, "output_text"))
-
-        def begin(item: _Item, form: Event) -> Iterator[Event]:
-            item.place = len(items)
-            items.append(form)
-            yield {
-                "type": "response.output_item.added",
-                "output_index": item.place,
-                "item": form | {"content": []},
-            }
-            yield {"type": "response.content_part.added", "part": item.part(""), **item.where}
-
-        def end(item: _Item, form: Event) -> Iterator[Event]:
-            (part,) = form["content"]
-            more: Event = {"logprobs": part["logprobs"]} if item is message else {}
-            yield {"type": f"response.{item.kind}.done", "text": part["text"], **more, **item.where}
-            yield {"type": "response.content_part.done", "part": part, **item.where}
-            yield self._done(items, item.place, form)
-
-        async for _, piece in mailbox.pieces():
-            whole += piece
-            new, calls = answer.take(piece)
-            said += new
-            unsaid += self._logprobs(piece)
-            thinking = thought.place >= 0
-            if piece.reasoning:
-                if not thinking:
-                    for event in begin(thought, self._reasoning_item("", "in_progress")):
+            yield {"type": f"response.{kind}", "response": self._response(stream, whole, [])}
+        output = _Output()
+        reasoning = _TextItem(self._reasoning_id, "reasoning_text")
+        message = _TextItem(self._message_id, "output_text")
+        async for _, delta in stream.deltas():
+            whole += delta
+            new, calls = parser.take(delta.answer, delta.finish_reason)
+            text += new
+            pending += self._logprobs(delta)
+            had_begun, ended = reasoning.begun, delta.finish_reason is not None
+            if delta.reasoning:
+                if not had_begun:
+                    for event in output.begin(reasoning, self._reasoning_item("", "in_progress")):
                         yield event
-                yield {"type": "response.reasoning_text.delta", "delta": piece.reasoning, **thought.where}
-            ended = piece.finish_reason is not None
-            # What is said in the very piece in which the reasoning begins may have been said before it.
-            if thought.place >= 0 and not thought.closed and ((new and thinking) or ended):
-                thought.closed = True
-                status = "completed" if said or calls else _status(whole)
-                for event in end(thought, self._reasoning_item(whole.reasoning, status)):
+                yield {"type": "response.reasoning_text.delta", "delta": delta.reasoning, **reasoning.where}
+            # What is said in the very delta in which the reasoning begins may have been said before it.
+            if reasoning.begun and not reasoning.ended and ((new and had_begun) or ended):
+                status = "completed" if text or calls else _status(whole)
+                for event in output.end(reasoning, self._reasoning_item(whole.reasoning, status)):
                     yield event
-            if message.place < 0 and (new or (ended and not calls)):
-                for event in begin(message, self._message_item("", "in_progress")):
+            if not message.begun and (new or (ended and not calls)):
+                for event in output.begin(message, self._message_item("", "in_progress")):
                     yield event
             if new:
                 kind = "response.output_text.delta"
-                yield {"type": kind, "delta": new, "logprobs": unsaid, **message.where}
-                unsaid = []
-        if message.place >= 0:
-            for event in end(message, self._message_item(said, _status(whole), whole)):
+                yield {"type": kind, "delta": new, "logprobs": pending, **message.where}
+                pending = []
+        if message.begun:
+            for event in output.end(message, self._message_item(text, _status(whole), whole)):
                 yield event
         for call in calls:
-            for event in self._called(items, call):
+            for event in output.call(call):
                 yield event
-        response = self._response(mailbox, whole, items, answer.notices)
+        response = self._response(stream, whole, output.items, parser.notices)
         yield {"type": f"response.{response['status']}", "response": response}
 
-    def _called(self, items: list[Event], call: Call) -> Iterator[Event]:
-        form, place = _call_item(call), len(items)
-        items.append(form)
-        where = {"item_id": form["id"], "output_index": place}
-        begun = form | {"arguments": "", "status": "in_progress"}
-        yield {"type": "response.output_item.added", "output_index": place, "item": begun}
-        kind = "response.function_call_arguments"
-        if call.arguments:
-            yield {"type": f"{kind}.delta", "delta": call.arguments, **where}
-        yield {"type": f"{kind}.done", "name": call.name, "arguments": call.arguments, **where}
-        yield self._done(items, place, form)
-
-    def _done(self, items: list[Event], place: int, form: Event) -> Event:
-        items[place] = form
-        return {"type": "response.output_item.done", "output_index": place, "item": form}
-
     def _response(
-        self, mailbox: ResponseStream, piece: ResponseDelta, output: list[Event], notices: Sequence[str] = ()
+        self, stream: ResponseStream, delta: ResponseDelta, output: list[Event], notices: Sequence[str] = ()
     ) -> Event:
         """The response as far as it has come, with what it consists of."""
-        if piece.finish_reason and self._asked.store is not False:
-            self._kept.keep(output)
-        ended, status = piece.finish_reason is not None, _status(piece)
-        job, asked = mailbox.jobs[0], self._asked
+        if delta.finish_reason and self._request.store is not False:
+            self._store.keep(output)
+        ended, status = delta.finish_reason is not None, _status(delta)
+        job, request = stream.jobs[0], self._request
         read, sampled, sampling = len(job.request.prompt), job.count, job.request.sampling
-        choice = asked.tool_choice or "auto"
+        choice = request.tool_choice or "auto"
         return {
-            "id": self._id, "object": "response", "created_at": self._created, "model": self._served.name,
+            "id": self._id, "object": "response", "created_at": self._created, "model": self._model.name,
             "status": status, "output": output, "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-            "instructions": asked.instructions, "metadata": asked.metadata or {},
-            "tools": [tool.model_dump() | {"strict": bool(tool.strict)} for tool in asked.tools or ()],
+            "instructions": request.instructions, "metadata": request.metadata or {},
+            "tools": [tool.model_dump() | {"strict": bool(tool.strict)} for tool in request.tools or ()],
             "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
-            "parallel_tool_calls": asked.parallel_tool_calls is not False,
+            "parallel_tool_calls": request.parallel_tool_calls is not False,
             "temperature": sampling.temperature, "top_p": sampling.top_p, "truncation": "disabled",
-            "max_output_tokens": asked.max_output_tokens, "previous_response_id": None,
-            "store": asked.store is not False, "top_logprobs": asked.top_logprobs or 0,
-            "reasoning": asked.reasoning.model_dump() if asked.reasoning else None,
-            "text": {"format": asked.text.format.model_dump(by_alias=True)} if asked.text and asked.text.format
+            "max_output_tokens": request.max_output_tokens, "previous_response_id": None,
+            "store": request.store is not False, "top_logprobs": request.top_logprobs or 0,
+            "reasoning": request.reasoning.model_dump() if request.reasoning else None,
+            "text": {"format": request.text.format.model_dump(by_alias=True)} if request.text and request.text.format
             else {"format": {"type": "text"}},
             "usage": None if not ended else {
                 "input_tokens": read, "input_tokens_details": {"cached_tokens": job.reused, "cache_write_tokens": 0},
                 "output_tokens": sampled, "total_tokens": read + sampled,
-                "output_tokens_details": {"reasoning_tokens": job.turn.reasoning_tokens if job.turn else 0},
+                "output_tokens_details": {"reasoning_tokens": job.controller.reasoning_tokens if job.controller else 0},
             },
-            "notices": (*piece.notices, *notices, *self._left_out) if ended else (),
+            "notices": (*delta.notices, *notices, *self._tool_notices) if ended else (),
         }  # fmt: skip
+
+    @property
+    def _tool_notices(self) -> list[str]:
+        request = self._request
+        return tool_notices(request.tools or (), request.tool_choice, self._model.tokenizer.template)
 
     def _reasoning_item(self, text: str, status: str) -> Event:
         content = [{"type": "reasoning_text", "text": text}]
         return {
-            "id": self._reasoning, "type": "reasoning", "summary": [], "content": content, "status": status
+            "id": self._reasoning_id, "type": "reasoning", "summary": [], "content": content, "status": status
         }  # fmt: skip
 
-    def _logprobs(self, piece: ResponseDelta) -> list[Event]:
-        ends, tokenizer = self._served.engine.end_tokens, self._served.tokenizer
-        shown = (token for token in piece.tokens if not token.reasoned and token.id not in ends)
-        return [described(token, tokenizer) for token in shown] if self._asked.wants_logprobs else []
+    def _logprobs(self, delta: ResponseDelta) -> list[Event]:
+        ends, tokenizer = self._model.engine.end_tokens, self._model.tokenizer
+        shown = (token for token in delta.tokens if not token.reasoned and token.id not in ends)
+        return [token_logprobs(token, tokenizer) for token in shown] if self._request.wants_logprobs else []
 
-    def _message_item(self, text: str, status: str, piece: ResponseDelta | None = None) -> Event:
-        logprobs = self._logprobs(piece) if piece else []
+    def _message_item(self, text: str, status: str, delta: ResponseDelta | None = None) -> Event:
+        logprobs = self._logprobs(delta) if delta else []
         return {
-            "id": self._message, "type": "message", "role": "assistant", "status": status,
+            "id": self._message_id, "type": "message", "role": "assistant", "status": status,
             "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}],
         }  # fmt: skip
 
 
-class _Item:
-    """One with a text that grows. `place`: its index in the output, once it has begun."""
+class _TextItem:
+    """An item with a text that grows. `index`: its place in the output, -1 before it has begun."""
 
     def __init__(self, id: str, kind: str) -> None:
-        self._id, self.kind, self.place, self.closed = id, kind, -1, False
+        self._id, self.kind, self.index, self.ended = id, kind, -1, False
+
+    @property
+    def begun(self) -> bool:
+        return self.index >= 0
 
     @property
     def where(self) -> Event:
-        return {"item_id": self._id, "output_index": self.place, "content_index": 0}
-
-    def part(self, text: str) -> Event:
-        more: Event = {"annotations": [], "logprobs": []} if self.kind == "output_text" else {}
-        return {"type": self.kind, "text": text, **more}
+        """The fields by which an event names the item."""
+        return {"item_id": self._id, "output_index": self.index, "content_index": 0}
 
 
-def _status(piece: ResponseDelta) -> str:
-    if piece.finish_reason is None:
+class _Output:
+    """The items of a reply in the order of their beginnings (a text before the reasoning is possible), and the events
+    that tell of them."""
+
+    def __init__(self) -> None:
+        self.items: list[Event] = []
+
+    def begin(self, item: _TextItem, form: Event) -> Iterator[Event]:
+        """A text begins. `form`: the item, still empty."""
+        item.index = len(self.items)
+        self.items.append(form)
+        yield _item_event("added", item.index, form | {"content": []})
+        yield {"type": "response.content_part.added", "part": form["content"][0], **item.where}
+
+    def end(self, item: _TextItem, form: Event) -> Iterator[Event]:
+        """A text has come to its end. `form`: the item with all of it."""
+        item.ended = True
+        (part,) = form["content"]
+        logprobs: Event = {"logprobs": part["logprobs"]} if "logprobs" in part else {}
+        yield {"type": f"response.{item.kind}.done", "text": part["text"], **logprobs, **item.where}
+        yield {"type": "response.content_part.done", "part": part, **item.where}
+        self.items[item.index] = form
+        yield _item_event("done", item.index, form)
+
+    def call(self, call: ToolCall) -> Iterator[Event]:
+        """A call of a tool, from its beginning to its end."""
+        form, index = _call_item(call), len(self.items)
+        self.items.append(form)
+        where = {"item_id": form["id"], "output_index": index}
+        yield _item_event("added", index, form | {"arguments": "", "status": "in_progress"})
+        kind = "response.function_call_arguments"
+        if call.arguments:
+            yield {"type": f"{kind}.delta", "delta": call.arguments, **where}
+        yield {"type": f"{kind}.done", "name": call.name, "arguments": call.arguments, **where}
+        yield _item_event("done", index, form)
+
+
+def _item_event(what: str, index: int, item: Event) -> Event:
+    return {"type": f"response.output_item.{what}", "output_index": index, "item": item}
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+def _status(delta: ResponseDelta) -> str:
+    if delta.finish_reason is None:
         return "in_progress"
-    return "incomplete" if piece.finish_reason == "length" else "completed"
+    return "incomplete" if delta.finish_reason == "length" else "completed"
 
 
-def _call_item(call: Call) -> Event:
+def _call_item(call: ToolCall) -> Event:
     return {
-        "id": f"fc_{secrets.token_hex(12)}", "type": "function_call", "call_id": call.id, "name": call.name,
+        "id": _new_id("fc"), "type": "function_call", "call_id": call.id, "name": call.name,
         "arguments": call.arguments, "status": "completed" if call.whole else "incomplete",
     }  # fmt: skip

@@ -6,21 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from longjing.serving.errors import Refused
-from longjing.serving.items import Items
+from longjing.chat.errors import InvalidRequest
+from longjing.chat.thinking_budget import Effort
+from longjing.serving.item_store import ItemStore
 from longjing.serving.messages import (
     ChatMessage,
     FunctionCall,
     JsonObject,
     Part,
-    Strict,
+    StrictModel,
     Text,
-    ToolCall,
-    joined,
+    ToolCallParam,
+    join_parts,
 )
 from longjing.serving.schemas import (
     ChatRequest,
-    Effort,
     Function,
     FunctionName,
     JsonFormat,
@@ -34,7 +34,7 @@ from longjing.serving.schemas import (
 from longjing.validation import reason
 
 
-class Item(Strict):
+class Item(StrictModel):
     """What of an item that is sent back as it came says nothing to the model is dropped."""
 
     ignored = frozenset({
@@ -49,7 +49,7 @@ class ItemPart(Part):
     type: Literal["input_text", "output_text", "text", "refusal"]  # type: ignore[assignment]
 
 
-class Message(Item):
+class MessageItem(Item):
     """A message, given or sent back as it came."""
 
     type: Literal["message"] = "message"
@@ -86,7 +86,7 @@ class CallOutputItem(Item):
     output: Text | Annotated[list[ItemPart], Field(min_length=1)]
 
 
-class ItemReference(Strict):
+class ItemReference(StrictModel):
     """An item of an earlier reply."""
 
     type: Literal["item_reference"]
@@ -100,7 +100,7 @@ def _type(item: Any) -> str:
 
 # The tags are no names, so that no refusal takes them for a part of the path.
 AnyItem = Annotated[
-    Annotated[Message, Tag("(message)")]
+    Annotated[MessageItem, Tag("(message)")]
     | Annotated[ReasoningItem, Tag("(reasoning)")]
     | Annotated[CallItem, Tag("(function_call)")]
     | Annotated[CallOutputItem, Tag("(function_call_output)")]
@@ -119,12 +119,12 @@ class FlatFunction(Function):
     type: Literal["function"]
 
 
-class FlatChoice(Strict):
+class FlatChoice(StrictModel):
     type: Literal["function"]
     name: str
 
 
-class FlatSchema(Strict):
+class FlatSchema(StrictModel):
     """A JSON schema as this endpoint takes it: its fields not one level down."""
 
     type: Literal["json_schema"]
@@ -134,18 +134,18 @@ class FlatSchema(Strict):
     strict: bool | None = None
 
 
-class TextSettings(Strict):
+class TextSettings(StrictModel):
     verbosity: Literal["medium"] | None = None  # as it is without
     format: Annotated[TextFormat | JsonFormat | FlatSchema, Field(discriminator="type")] | None = None
 
 
-class Reasoning(Strict):
+class Reasoning(StrictModel):
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None  # the text is given in full
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
-class ResponsesStreamOptions(Strict):
+class ResponsesStreamOptions(StrictModel):
     include_obfuscation: bool | None = None
 
 
@@ -182,15 +182,15 @@ class ResponsesRequest(SamplingFields):
     def wants_logprobs(self) -> bool:
         return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
 
-    def as_chat(self, kept: Items) -> ChatRequest:
+    def as_chat(self, store: ItemStore) -> ChatRequest:
         """The same as a chat. Raises Refused if it holds no message, for tools that don't fit together, and for a
-        reference to what is not among the `kept`."""
+        reference to what is not in the store."""
         shared = {name: getattr(self, name) for name in SamplingFields.model_fields}
         choice = self.tool_choice
         try:
-            messages = self._messages(kept)
+            messages = self._messages(store)
             if not messages:
-                raise Refused("input: it holds no message", "input")
+                raise InvalidRequest("input: it holds no message", "input")
             return ChatRequest(
                 **shared, messages=messages, max_completion_tokens=self.max_output_tokens,
                 reasoning_effort=self.reasoning.effort if self.reasoning else None,
@@ -203,17 +203,17 @@ class ResponsesRequest(SamplingFields):
             )  # fmt: skip
         except ValidationError as problem:
             text = reason(problem.errors()[0])
-            raise Refused(text, text.partition(":")[0].partition(".")[0]) from problem
+            raise InvalidRequest(text, text.partition(":")[0].partition(".")[0]) from problem
 
-    def _messages(self, kept: Items) -> list[ChatMessage]:
+    def _messages(self, store: ItemStore) -> list[ChatMessage]:
         messages = []
         if self.instructions is not None:
             messages.append(ChatMessage(role="system", content=self.instructions))
         if isinstance(self.input, str):
             return [*messages, ChatMessage(role="user", content=self.input)]
-        for place, item in enumerate(self.input):
+        for index, item in enumerate(self.input):
             if isinstance(item, ItemReference):
-                item = _ITEM.validate_python(kept.find(item.id, place))
+                item = _ITEM.validate_python(store.find(item.id, index))
             _add(messages, item)
         return messages
 
@@ -222,12 +222,12 @@ class ResponsesRequest(SamplingFields):
         """What is refused as a chat is refused by the names of this endpoint."""
         try:
             yield
-        except Refused as problem:
+        except InvalidRequest as problem:
             own = _NAMES.get(problem.parameter or "", problem.parameter)
             text = str(problem)
             if own != problem.parameter:
                 text = text.replace(f"{problem.parameter}:", f"{own}:", 1)
-            raise Refused(text, own, problem.code) from problem
+            raise InvalidRequest(text, own, problem.code) from problem
 
     def _format(self) -> TextFormat | JsonFormat | SchemaFormat | None:
         wanted = self.text.format if self.text else None
@@ -253,10 +253,12 @@ _ITEM: TypeAdapter[Any] = TypeAdapter(AnyItem)
 def _add(messages: list[ChatMessage], item: Any) -> None:
     """One more item; calls belong to the assistant's message before them."""
     match item:
-        case Message():
+        case MessageItem():
             messages.append(ChatMessage(role=item.role, content=_text(item.content)))
         case CallItem():
-            call = ToolCall(id=item.call_id, function=FunctionCall(name=item.name, arguments=item.arguments))
+            call = ToolCallParam(
+                id=item.call_id, function=FunctionCall(name=item.name, arguments=item.arguments)
+            )
             if not messages or messages[-1].role != "assistant":
                 messages.append(ChatMessage(role="assistant", tool_calls=[call]))
             else:
@@ -266,4 +268,4 @@ def _add(messages: list[ChatMessage], item: Any) -> None:
 
 
 def _text(content: str | list[ItemPart]) -> str:
-    return content if isinstance(content, str) else joined(content)
+    return content if isinstance(content, str) else join_parts(content)

@@ -8,28 +8,28 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from longjing.serving.messages import ChatMessage, JsonObject, Strict, Text
+from longjing.chat.thinking_budget import Effort
+from longjing.serving.messages import ChatMessage, JsonObject, StrictModel, Text
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
 
-class JsonSchema(Strict):
+class JsonSchema(StrictModel):
     name: str = "answer"
     description: str | None = None
     schema_: JsonObject = Field(default_factory=dict, alias="schema")
     strict: bool | None = None
 
 
-class TextFormat(Strict):
+class TextFormat(StrictModel):
     type: Literal["text"]
 
 
-class JsonFormat(Strict):
+class JsonFormat(StrictModel):
     type: Literal["json_object"]
 
 
-class SchemaFormat(Strict):
+class SchemaFormat(StrictModel):
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
@@ -37,30 +37,30 @@ class SchemaFormat(Strict):
 ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")]
 
 
-class Function(Strict):
+class Function(StrictModel):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
 
 
-class Tool(Strict):
+class Tool(StrictModel):
     type: Literal["function"]
     function: Function
 
 
-class FunctionName(Strict):
+class FunctionName(StrictModel):
     name: str
 
 
-class NamedTool(Strict):
+class NamedTool(StrictModel):
     """The one tool that is to be called."""
 
     type: Literal["function"]
     function: FunctionName
 
 
-class TemplateSettings(Strict):
+class TemplateSettings(StrictModel):
     """Settings of the chat template, as vLLM and SGLang take them."""
 
     enable_thinking: bool | None = None
@@ -68,7 +68,7 @@ class TemplateSettings(Strict):
     thinking_budget: Annotated[int, Field(ge=0)] | None = None
 
 
-class StreamOptions(Strict):
+class StreamOptions(StrictModel):
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None  # vLLM's: with each piece, and not only at the end
     include_obfuscation: bool | None = None
@@ -80,7 +80,7 @@ def _tempered(temperature: float) -> float:
     return temperature
 
 
-class SamplingFields(Strict):
+class SamplingFields(StrictModel):
     """What all three endpoints know."""
 
     model: Annotated[str, Field(max_length=1000)] | None = None
@@ -125,7 +125,7 @@ class CompletionFields(SamplingFields):
     ] = None
 
     @property
-    def stops(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
@@ -237,21 +237,21 @@ class ChatRequest(CompletionFields):
         )
 
     @property
-    def bound(self) -> bool:
+    def has_grammar(self) -> bool:
         """Whether a grammar binds the reply."""
         return (
             (self.response_format is not None and self.response_format.type != "text")
             or self.tool_choice not in (None, "auto", "none")
-            or any(tool.function.strict for tool in self.offered)
+            or any(tool.function.strict for tool in self.offered_tools)
         )  # fmt: skip
 
     @property
-    def offered(self) -> list[Tool]:
+    def offered_tools(self) -> list[Tool]:
         """The tools that may be called."""
         return self.tools if self.tools and self.tool_choice != "none" else []
 
     @property
-    def longest(self) -> int | None:
+    def reply_tokens(self) -> int | None:
         """Tokens of the reply at most, if the client says so."""
         return self.max_completion_tokens or self.max_tokens
 

@@ -103,12 +103,12 @@ class Server(uvicorn.Server):
         never end by themselves: they aren't waited for."""
 
         async def until_answered() -> None:
-            self._service.refuse()
-            self._service.dismiss()
+            self._service.stop_accepting()
+            self._service.dismiss_waiting()
             deadline = time.monotonic() + self._grace
             while self._app.state.open_requests and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
-            self._service.break_off()
+            self._service.abort()
             while self._app.state.open_requests:
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.2)  # until what was written is on its way
@@ -119,5 +119,5 @@ class Server(uvicorn.Server):
         waiting.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._service.refuse()
+        self._service.stop_accepting()
         super().handle_exit(sig, frame)

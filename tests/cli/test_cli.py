@@ -244,8 +244,8 @@ def test_eval_prints_a_table_and_writes_json(
 ) -> None:
     given: dict[str, Any] = {}
 
-    def measure(respondent: Any, task: Any, procedure: EvalConfig, **options: Any) -> Evaluation:
-        given.update(options, difficulty=task.settings["difficulty"], procedure=procedure)
+    def measure(client: Any, task: Any, config: EvalConfig, **options: Any) -> Evaluation:
+        given.update(options, difficulty=task.settings["difficulty"], config=config)
         options["on_progress"](1, 2)
         return Evaluation("countdown", {}, "test", {"seed": 1}, [RECORD], 3600.0, price=options["price"])
 
@@ -257,7 +257,7 @@ def test_eval_prints_a_table_and_writes_json(
     path = tmp_path / "result.json"
     options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
     assert call(monkeypatch, "eval", "base", "--task", "countdown", *options) == 0
-    assert given["procedure"] == EvalConfig(5, 2, 1, 1.0, 1.0, 512)
+    assert given["config"] == EvalConfig(5, 2, 1, 1.0, 1.0, 512)
     assert given["provenance"] == {
         "version": __version__, "device": "cpu", "dtype": "float32", "sha256": digest(SHIPPED / "base"),
     }  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from longjing.cli import app
-from longjing.data.contamination import SIZE, Evaluations, load, whole, words
+from longjing.data.contamination import SIZE, Evaluations, load, whole_text, words
 from longjing.data.public import INSTRUCTIONS
 from longjing.errors import UserError
 from longjing.evaluation.benchmarks import BENCHMARKS
@@ -55,7 +55,7 @@ def test_thirteen_words_are_found_wherever_and_however_they_stand(
 
 @given(st.text(max_size=200))
 def test_a_problem_matches_itself_and_any_text_can_be_compared(text: str) -> None:
-    if whole(text):
+    if whole_text(text):
         assert compared(text, size=SIZE).match(text) is not None
     else:
         with pytest.raises(UserError, match="without words"):

@@ -63,8 +63,8 @@ def test_mathematics_is_read_as_published_and_judged(tmp_path: Path, name: str) 
     pytest.importorskip("math_verify")
     row = MATHEMATICS[name]
     path = write(tmp_path / f"x{Path(BENCHMARKS[name].file).suffix}", [row, row | {"answer": "7"}])
-    task, procedure = find(name, file=str(path))
-    assert procedure == replace(BENCHMARKS[name].procedure, problems=2), "all that the file has"
+    task, config = find(name, file=str(path))
+    assert config == replace(BENCHMARKS[name].config, problems=2), "all that the file has"
     assert task.settings == {"source": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
     problem, second = task.problems("test", 3)
     question = row.get("question") or row["problem"]
@@ -87,8 +87,8 @@ def test_mathematics_is_read_as_published_and_judged(tmp_path: Path, name: str) 
 def test_a_file_is_measured_whole(tmp_path: Path, rows: int) -> None:
     row = MATHEMATICS["aime-2024"]
     path = write(tmp_path / "x.jsonl", [row | {"problem": f"How far is {n}?"} for n in range(rows)])
-    task, procedure = find("aime-2024", file=str(path))
-    assert measure(Says("no box"), task, procedure.changed(samples=1)).problems == procedure.problems == rows
+    task, config = find("aime-2024", file=str(path))
+    assert measure(Says("no box"), task, config.changed(samples=1)).problems == config.problems == rows
 
 
 def test_what_the_paper_measures_is_written_down() -> None:
@@ -96,15 +96,15 @@ def test_what_the_paper_measures_is_written_down() -> None:
     problems = {"aime-2024": 30, "aime-2025": 30, "math-500": 500, "gpqa-diamond": 198, "gsm8k": 1319}
     for name, benchmark in BENCHMARKS.items():
         expected = EvalConfig(problems[name], samples[name], 0, 0.6, 0.95, 32768)
-        assert benchmark.procedure == expected
+        assert benchmark.config == expected
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
 def test_multiple_choice_is_read_as_published_and_judged(tmp_path: Path, suffix: str) -> None:
     rows = [CHOICES, *(CHOICES | {"Question": f"Which {n}?"} for n in range(40))]
     path = write(tmp_path / f"x{suffix}", rows)
-    task, procedure = find("gpqa-diamond", file=str(path))
-    assert procedure.problems == 41
+    task, config = find("gpqa-diamond", file=str(path))
+    assert config.problems == 41
     problems = list(task.problems("test", 0))
     assert {problem.answer for problem in problems} == set("ABCD"), "the right one is anywhere"
     for problem in problems:
@@ -219,9 +219,9 @@ def test_an_unknown_name_or_setting_is_refused(name: str, settings: dict[str, An
 
 
 def test_a_task_is_found_beside_the_benchmarks() -> None:
-    task, procedure = find("countdown", difficulty=3)
+    task, config = find("countdown", difficulty=3)
     assert (task.name, task.settings["difficulty"]) == ("countdown", 3)
-    assert procedure == EvalConfig(200, 4, 0, 1.0, 1.0, 512)
+    assert config == EvalConfig(200, 4, 0, 1.0, 1.0, 512)
 
 
 def test_the_hub_is_asked_for_the_very_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

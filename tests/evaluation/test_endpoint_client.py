@@ -22,7 +22,7 @@ from longjing.evaluation.answer_log import AnswerLog, Reply
 from longjing.openai_client import read_completion, seconds_until
 from longjing.problems import Completion, Problem
 
-PROCEDURE = EvalConfig(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
+CONFIG = EvalConfig(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, max_tokens=99)
 Respond = Callable[[dict[str, Any], int], Response]
 
 
@@ -36,7 +36,7 @@ def right(request: dict[str, Any], attempt: int = 1) -> Response:
 
 
 def evaluated(
-    fake: FakeEndpoint, answers: Path, procedure: EvalConfig = PROCEDURE, **options: Any
+    fake: FakeEndpoint, answers: Path, procedure: EvalConfig = CONFIG, **options: Any
 ) -> Evaluation:
     endpoint = EndpointClient(fake.base_url, "m", answers, **{"pause": 0.001, "timeout": 5.0} | options)
     return measure(endpoint, Doubles(), procedure)
@@ -48,7 +48,7 @@ def test_an_endpoint_is_measured_like_any_model(tmp_path: Path) -> None:
         endpoint = EndpointClient(fake.base_url + "/", "m", tmp_path / "deep" / "a.jsonl", key="secret")
         price = Price(read=1.0, written=2.0)
         evaluation = measure(
-            endpoint, Doubles(), PROCEDURE, price=price, on_progress=lambda *at: seen.append(at)
+            endpoint, Doubles(), CONFIG, price=price, on_progress=lambda *at: seen.append(at)
         )
     assert (evaluation.pass_at_1, evaluation.maj_at_k, evaluation.well_formed) == (1.0, 1.0, 1.0)
     assert (evaluation.tokens, evaluation.prompt_tokens, evaluation.flops) == (120, 84, None)
@@ -83,7 +83,7 @@ TROUBLES = [
 @pytest.mark.parametrize("trouble", TROUBLES, ids=range(len(TROUBLES)))
 def test_what_passes_is_tried_again(tmp_path: Path, trouble: Response) -> None:
     with FakeEndpoint(lambda request, attempt: trouble if attempt < 3 else right(request)) as fake:
-        evaluation = evaluated(fake, tmp_path / "a.jsonl", replace(PROCEDURE, problems=1))
+        evaluation = evaluated(fake, tmp_path / "a.jsonl", replace(CONFIG, problems=1))
     assert evaluation.pass_at_1 == 1.0
     assert len(fake.requests) == 3 * 3
 
@@ -181,7 +181,7 @@ def test_an_error_of_the_caller_stops_the_asking(tmp_path: Path) -> None:
     with FakeEndpoint(right) as fake:
         endpoint = EndpointClient(fake.base_url, "m", tmp_path / "a.jsonl", concurrency=1)
         with pytest.raises(KeyboardInterrupt):
-            measure(endpoint, Doubles(), PROCEDURE, on_progress=stop)
+            measure(endpoint, Doubles(), CONFIG, on_progress=stop)
         time.sleep(0.1)
         assert len(fake.requests) < 12
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 1
@@ -221,9 +221,9 @@ def test_other_settings_ask_anew_in_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with FakeEndpoint(right) as fake, FakeEndpoint(right) as other:
         evaluated(fake, path)
-        assert len(evaluated(fake, path, replace(PROCEDURE, samples=5)).records[0].outcomes) == 5
+        assert len(evaluated(fake, path, replace(CONFIG, samples=5)).records[0].outcomes) == 5
         assert len(fake.requests) == 20, "two more samples of each"
-        evaluated(fake, path, replace(PROCEDURE, temperature=0.7))
+        evaluated(fake, path, replace(CONFIG, temperature=0.7))
         evaluated(fake, path, fields={"reasoning_effort": "high"})
         assert len(fake.requests) == 44
         evaluated(other, path)
@@ -291,7 +291,7 @@ def test_only_what_was_cut_off_counts_as_cut_off(
     with FakeEndpoint(respond) as fake:
         endpoint = EndpointClient(fake.base_url, "m", tmp_path / "a.jsonl")
         for _ in range(2):
-            evaluation = measure(endpoint, Doubles(), PROCEDURE)
+            evaluation = measure(endpoint, Doubles(), CONFIG)
             assert (evaluation.truncated, evaluation.pass_at_1) == ((1, 0) if cut else (0, 1))
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == (reason in (None, "finished"))
@@ -501,8 +501,8 @@ def test_an_endpoint_is_talked_to_turn_by_turn(tmp_path: Path) -> None:
 
     with FakeEndpoint(respond) as fake:
         endpoint = EndpointClient(fake.base_url, "m", tmp_path / "a.jsonl", pause=0.001)
-        evaluation = measure(endpoint, Insisting(), PROCEDURE)
-        again = measure(endpoint, Insisting(), PROCEDURE)
+        evaluation = measure(endpoint, Insisting(), CONFIG)
+        again = measure(endpoint, Insisting(), CONFIG)
     assert len(fake.requests) == 3 * 12 and again.records == evaluation.records
     last = max(fake.requests, key=lambda request: len(request["messages"]))
     assert [message["role"] for message in last["messages"]] == ["user", "assistant"] * 2 + ["user"]
@@ -517,5 +517,5 @@ def test_an_endpoint_is_talked_to_turn_by_turn(tmp_path: Path) -> None:
     ]  # fmt: skip
     with FakeEndpoint(respond) as fake:
         endpoint = EndpointClient(fake.base_url, "m", tmp_path / "b.jsonl")
-        short = measure(endpoint, Insisting(), replace(PROCEDURE, max_tokens=10))
+        short = measure(endpoint, Insisting(), replace(CONFIG, max_tokens=10))
     assert short.truncated == 1.0 and short.pass_at_1 == 0.0

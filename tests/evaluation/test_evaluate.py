@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.evaluation import EvalConfig, Evaluation, Local, Price, compare, evaluate, measure, normalise
+from longjing.evaluation import (
+    EvalConfig,
+    Evaluation,
+    LocalClient,
+    Price,
+    compare,
+    evaluate,
+    measure,
+    normalise,
+)
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation
 from longjing.model.config import ModelConfig
@@ -165,13 +174,13 @@ def test_a_task_may_know_better_which_answers_say_the_same():
 
 
 def test_measure_is_evaluate_with_a_respondent_and_a_procedure():
-    generator, procedure = Scripted(lambda n, sample: (good(n), "stop")), EvalConfig(3, 2, 5, 0.5, 0.9, 40)
-    measured = measure(Local(generator, Letters()), Doubles(), procedure, model="m")
+    generator, config = Scripted(lambda n, sample: (good(n), "stop")), EvalConfig(3, 2, 5, 0.5, 0.9, 40)
+    measured = measure(LocalClient(generator, Letters()), Doubles(), config, model="m")
     settings = {"problems": 3, "samples": 2, "seed": 5, "temperature": 0.5, "top_p": 0.9, "max_tokens": 40}
     evaluated = evaluate(generator, Letters(), Doubles(), **settings)
     assert replace(measured, seconds=0, model="") == replace(evaluated, seconds=0)
     assert measured.model == "m"
-    assert procedure.changed(samples=None, seed=7) == EvalConfig(3, 2, 7, 0.5, 0.9, 40)
+    assert config.changed(samples=None, seed=7) == EvalConfig(3, 2, 7, 0.5, 0.9, 40)
 
 
 def test_a_hopeless_model_has_figures_too_and_they_are_json():
@@ -328,26 +337,26 @@ def test_prompt_and_answer_stay_within_the_context(context: int, asked: int):
             self.bounds = {tuple(each.prompt): each.sampling.max_tokens for each in requests}
             return super().generate(requests, on_step)
 
-    generator, procedure = Counted(lambda n, sample: (good(n), "stop")), EvalConfig(8, 2, max_tokens=asked)
+    generator, config = Counted(lambda n, sample: (good(n), "stop")), EvalConfig(8, 2, max_tokens=asked)
     prompts = [len(Letters().encode_chat([{"content": f"Double {n}!"}])) for n in range(8)]
     least = context - max(prompts)
     if least < 1:
         with pytest.raises(UserError, match=f"a prompt has {max(prompts)} tokens.*the {context} tokens"):
-            measure(Local(generator, Letters(), context=context), Doubles(), procedure)
+            measure(LocalClient(generator, Letters(), context=context), Doubles(), config)
         return
-    evaluation = measure(Local(generator, Letters(), context=context), Doubles(), procedure)
+    evaluation = measure(LocalClient(generator, Letters(), context=context), Doubles(), config)
     assert set(generator.bounds.values()) == {min(asked, context - prompt) for prompt in prompts}
     if asked <= least:
         assert evaluation.sampling["max_tokens"] == asked and "context" not in evaluation.sampling
-        measure(Local(generator, Letters(), context=context, strict=True), Doubles(), procedure)
+        measure(LocalClient(generator, Letters(), context=context, strict=True), Doubles(), config)
         return
     assert (evaluation.sampling["max_tokens"], evaluation.sampling["context"]) == (least, context)
     with pytest.raises(UserError, match=f"--max-tokens {least} at most"):
-        measure(Local(generator, Letters(), context=context, strict=True), Doubles(), procedure)
+        measure(LocalClient(generator, Letters(), context=context, strict=True), Doubles(), config)
 
 
 def test_a_bound_that_the_context_makes_is_told_of_once(caplog):
-    local = Local(Scripted(lambda n, sample: (good(n), "stop")), Letters(), context=60)
+    local = LocalClient(Scripted(lambda n, sample: (good(n), "stop")), Letters(), context=60)
     measure(local, Doubles(), EvalConfig(8, 4, max_tokens=500))
     (told,) = caplog.messages
     assert "the 60 tokens" in told and "not 500" in told

@@ -16,9 +16,10 @@ import tiny
 from fastapi import FastAPI
 
 from longjing.serving.api import ApiConfig, build
-from longjing.serving.door import hosts
+from longjing.serving.middleware import allowed_hosts
+from longjing.serving.served_model import ServedModel
 from longjing.serving.server import Server, address, listen, run
-from longjing.serving.service import EngineLimits, Served, Service
+from longjing.serving.service import EngineLimits, Service
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class Running:
     service: Service
 
     @property
-    def served(self) -> Served:
+    def served(self) -> ServedModel:
         """The default model."""
         return next(iter(self.service.models.values()))
 
 
 # Whatever is said of requests, sizes and clients holds with the page on and off.
-BOTH = {"test_fuzz", "test_limits", "test_chaos", "test_door"}
+BOTH = {"test_fuzz", "test_limits", "test_chaos", "test_middleware"}
 page_is_on = False
 
 
@@ -66,25 +67,25 @@ def with_page(request: pytest.FixtureRequest) -> Iterator[bool]:
     page_is_on = False
 
 
-def application(service: Service, rules: ApiConfig | None = None, bound: str = "127.0.0.1") -> FastAPI:
+def application(service: Service, config: ApiConfig | None = None, bound: str = "127.0.0.1") -> FastAPI:
     """What `longjing serve` serves on `bound`."""
-    rules = rules or ApiConfig()
-    app = build(service, replace(rules, hosts=hosts(bound, rules.hosts or ())))
+    config = config or ApiConfig()
+    app = build(service, replace(config, hosts=allowed_hosts(bound, config.hosts or ())))
     if page_is_on:
         from longjing.serving.page import mount  # which takes a second to import
 
-        mount(app, service, Path(tempfile.gettempdir(), "longjing-no-runs"), key=rules.key, endpoints=False)
+        mount(app, service, Path(tempfile.gettempdir(), "longjing-no-runs"), key=config.key, endpoints=False)
     return app
 
 
 @contextmanager
 def serving(
-    service: Service, rules: ApiConfig | None = None, app: FastAPI | None = None
+    service: Service, config: ApiConfig | None = None, app: FastAPI | None = None
 ) -> Iterator[Running]:
     """Serve in a thread, for as long as the block runs."""
     bound = listen("127.0.0.1", 0)
     up: SimpleQueue[Server] = SimpleQueue()
-    app = app or application(service, rules)
+    app = app or application(service, config)
     thread = threading.Thread(target=run, args=(app, service, bound, 1, up.put), daemon=True)
     thread.start()
     server = up.get(timeout=30)

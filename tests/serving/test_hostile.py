@@ -16,8 +16,8 @@ from hostile import IMPOSSIBLE, LINKS, chain, record, requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longjing.chat.grammar import GrammarCompiler
 from longjing.errors import UserError
-from longjing.serving.grammar import Grammars
 from longjing.serving.service import EngineLimits
 from longjing.text.tokenizer import Tokenizer, TooLong
 
@@ -55,7 +55,7 @@ def url():
 @pytest.fixture(scope="module")
 def grammars():
     tokenizer = Tokenizer.train(["x"] * 2, 290)
-    return Grammars(tokenizer, tokenizer.vocab_size, [tokenizer.eos_id])
+    return GrammarCompiler(tokenizer, tokenizer.vocab_size, [tokenizer.eos_id])
 
 
 def chat(url: str, schema: object, **fields: object) -> httpx.Response:
@@ -110,7 +110,7 @@ def test_a_grammar_that_fails_in_the_middle_is_an_error_of_that_request(tiny_ser
     def fail(self, tokens, vocabulary):
         raise UserError("it leaves no way to go on")
 
-    monkeypatch.setattr("longjing.serving.grammar.Grammar.bias", fail)
+    monkeypatch.setattr("longjing.chat.grammar.Grammar.bias", fail)
     reply = chat(tiny_server.url, {"type": "integer"}, max_tokens=100)
     assert reply.status_code == 400 and "no way to go on" in reply.json()["error"]["message"]
     assert reply.json()["error"]["param"] == "response_format"

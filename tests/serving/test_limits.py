@@ -100,7 +100,7 @@ def test_other_pages(allowed):
 
 def test_the_context_is_what_the_cache_can_hold():
     with serving(small(EngineLimits(rows=2, cache_bytes=50_000))) as running:
-        length = running.served.length
+        length = running.served.context
         assert length == running.served.engine.capacity < 512
         assert httpx.get(f"{running.url}/v1/models").json()["data"][0]["max_model_len"] == length
         url, prompt = f"{running.url}/v1/completions", [5] * 10

@@ -16,9 +16,10 @@ from test_runs_page import completion, metrics, rollout, stage_of
 
 from longjing.serving.api import ApiConfig, build
 from longjing.serving.page import mount
-from longjing.serving.page.chat import said, shown
-from longjing.serving.page.speaking import Reply
-from longjing.serving.service import EngineLimits, Served, Service
+from longjing.serving.page.chat import chat_messages, reply_messages
+from longjing.serving.page.reply_stream import Reply
+from longjing.serving.served_model import ServedModel
+from longjing.serving.service import EngineLimits, Service
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 if CHROMIUM is None and os.environ.get("LONGJING_REQUIRE_CHROMIUM"):
@@ -131,7 +132,9 @@ def page(browser, where, monkeypatch):
 
     The model draws the same each time: what is tried is the page.
     """
-    monkeypatch.setattr(Served, "_seeds", lambda self, seed, n, prompt=0: list(range(7, 7 + (n or 1))))
+    monkeypatch.setattr(
+        ServedModel, "_seeds", lambda self, request, prompt=0: list(range(7, 7 + (request.n or 1)))
+    )
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     page = context.new_page()
     elsewhere, failed = [], []
@@ -272,12 +275,12 @@ def test_a_browser_that_leaves_frees_what_was_loaded_for_it(page, server):
     page.get_by_placeholder("Ask both").press("Enter")
     page.wait_for_timeout(300)
     page.get_by_text("Thought", exact=True).nth(1).wait_for()  # of longjing-base, which isn't served
-    assert len(server.service._lent) == 1 and list(server.service.models) == ["longjing-r1"]
+    assert len(server.service._private) == 1 and list(server.service.models) == ["longjing-r1"]
     page.goto("about:blank")
     deadline = time.monotonic() + 20
-    while server.service._lent and time.monotonic() < deadline:
+    while server.service._private and time.monotonic() < deadline:
         page.wait_for_timeout(100)
-    assert not server.service._lent
+    assert not server.service._private
 
 
 @browser_tests
@@ -345,10 +348,12 @@ def test_no_call_of_a_function_names_a_file(server):
 def test_the_model_hears_questions_and_answers_only():
     history = [
         {"role": "user", "content": "3*5?"},
-        *shown(Reply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"),
+        *reply_messages(
+            Reply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"
+        ),
         {"role": "user", "content": [{"type": "text", "text": "and 4*4?"}]},
     ]
-    assert said(history) == [
+    assert chat_messages(history) == [
         {"role": "user", "content": "3*5?"},
         {"role": "assistant", "content": "It is \\boxed{15}, and 3*5<16."},
         {"role": "user", "content": "and 4*4?"},

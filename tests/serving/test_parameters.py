@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from longjing.serving.grammar import Grammars
+from longjing.chat.grammar import GrammarCompiler
 from longjing.serving.schemas import ChatRequest
 
 ASKED = [{"role": "user", "content": "What is 34+57?"}]
@@ -123,17 +123,17 @@ def test_a_schema_binds_the_answer(chat, form, thinking):
 
 def test_what_many_replies_share_is_made_once(r1_server, monkeypatch):
     encoded, compiled, served = [], [], r1_server.served
-    encode, json_of = type(served.tokenizer)._encoding, Grammars.json
+    encode, json_of = type(served.tokenizer)._encoding, GrammarCompiler.json
     monkeypatch.setattr(
         type(served.tokenizer),
         "_encoding",
         lambda self, text, most: encoded.append(text) or encode(self, text, most),
     )
     monkeypatch.setattr(
-        Grammars, "json", lambda self, schema: compiled.append(schema) or json_of(self, schema)
+        GrammarCompiler, "json", lambda self, schema: compiled.append(schema) or json_of(self, schema)
     )
     jobs = served.chat(ChatRequest(messages=ASKED, n=5, response_format={"type": "json_object"}))
-    assert len(jobs) == 5 and len({id(job.turn._answer) for job in jobs}) == 5 and len(compiled) == 1
+    assert len(jobs) == 5 and len({id(job.controller._grammar) for job in jobs}) == 5 and len(compiled) == 1
     assert sum("34+57" in text for text in encoded) == 1
     assert jobs[0].request.keep == len(served.tokenizer.encode_chat(ASKED, add_generation_prompt=False))
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.generation.native import Chunk, Event, Request
-from longjing.serving.chat import ChatReply
+from longjing.serving.chat_completions import ChatReply
 from longjing.serving.completions import CompletionReply
-from longjing.serving.items import Items
+from longjing.serving.item_store import ItemStore
+from longjing.serving.response_stream import Job, ResponseDelta, ResponseStream
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
-from longjing.serving.worker import Job, ResponseDelta, ResponseStream
 
 TOKENIZER = tiny.tokenizer()
 ASKED: Any = [{"role": "user", "content": "?"}]
@@ -74,21 +74,21 @@ def told(reply: Any, job: Job, made: list[ResponseDelta], late: int) -> tuple[di
     """The whole reply, and its stream to a reader who is late for some pieces."""
 
     async def main() -> list[Any]:
-        mailbox = ResponseStream([job])
+        stream = ResponseStream([job])
         for piece in made[:late]:
-            mailbox.deliver(job, piece)
+            stream.deliver(job, piece)
 
         async def rest() -> None:
             for piece in made[late:]:
                 await asyncio.sleep(0)
-                mailbox.deliver(job, piece)
+                stream.deliver(job, piece)
 
         writing = asyncio.ensure_future(rest())
-        events = [event async for event in reply.events(mailbox)]
+        events = [event async for event in reply.events(stream)]
         await writing
         return events
 
-    return reply.whole(ResponseStream([job]), [sum(made[1:], made[0])]), asyncio.run(main())
+    return reply.complete(ResponseStream([job]), [sum(made[1:], made[0])]), asyncio.run(main())
 
 
 @given(TEXTS, st.lists(st.integers(0, 60)), WAYS, st.booleans(), st.integers(0, 3))
@@ -120,7 +120,7 @@ def test_chats(text, cuts, way, tools, late):
 @given(TEXTS, st.lists(st.integers(0, 60)), WAYS, st.booleans(), st.integers(0, 3))
 def test_responses(text, cuts, way, tools, late):
     asked = ResponsesRequest(input="?", tools=TOOLS if tools else None)
-    whole, events = told(ResponsesReply(asked, SERVED, Items()), *pieces(text, cuts, way), late)
+    whole, events = told(ResponsesReply(asked, SERVED, ItemStore()), *pieces(text, cuts, way), late)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     final, items, texts = events[-1]["response"], {}, {}
     for event in events:
@@ -179,7 +179,7 @@ def test_where_tokens_begin_that_are_pieces_of_characters(text, offsets):
         Event(0, Chunk(text, tokens, "length", [-1.0] * len(tokens), [[(tokens[0], -1.0)]] * len(tokens)))
     )
     asked = CompletionRequest(prompt="?", logprobs=1)
-    (choice,) = CompletionReply(asked, SERVED).whole(ResponseStream([job]), [piece])["choices"]
+    (choice,) = CompletionReply(asked, SERVED).complete(ResponseStream([job]), [piece])["choices"]
     assert choice["logprobs"]["text_offset"] == offsets
     assert [name.startswith("bytes:\\x") for name in choice["logprobs"]["tokens"]] == [
         byte > 127 for byte in text.encode()

@@ -15,10 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.runs import RunDirectory, StageDirectory
-from longjing.serving.page.groups import card, earlier, group, groups_of, label, telling
-from longjing.serving.page.pieces import Token, parts, shortened
+from longjing.serving.page.rollout_groups import (
+    card_view,
+    earlier_row,
+    group_view,
+    label,
+    most_telling,
+    rows_of_step,
+)
 from longjing.serving.page.runs import Runs
 from longjing.serving.page.runs_tab import _page
+from longjing.serving.page.tokens import Token, shorten, token_parts
 from longjing.text.reasoning import parse
 
 Row = dict[str, Any]
@@ -239,7 +246,7 @@ def test_the_tokens_of_a_completion_are_its_text(text: str, closed: bool) -> Non
     text = tiny.tokenizer().decode(
         tiny.tokenizer().encode(f"{text}</think>等{text}" if closed else text), True
     )
-    reasoning, answer = parts(completion(text), tiny.tokenizer())
+    reasoning, answer = token_parts(completion(text), tiny.tokenizer())
     parsed = parse(text)
     for tokens, part in ((reasoning, parsed.reasoning), (answer, parsed.answer)):
         assert "".join(token.text for token in tokens if not token.mark).rstrip() == part
@@ -251,12 +258,12 @@ def test_log_probabilities_stay_with_their_tokens() -> None:
     ids = tiny.tokenizer().encode("1+等</think>2")
     logprobs = [-float(place + 1) for place in range(len(ids))]
     row = completion("1+等</think>2", tokens=ids, logprobs=logprobs)
-    reasoning, answer = parts(row, tiny.tokenizer())
+    reasoning, answer = token_parts(row, tiny.tokenizer())
     assert [token.text for token in reasoning] == ["1", "+", "等", "</think>"]
     assert sum(token.logprob or 0 for token in reasoning + answer) == sum(logprobs)
     assert (answer[0].text, answer[0].logprob) == ("2", logprobs[-1])
     taught = row | {"teacher_logprobs": [value + 0.25 for value in logprobs], "advantage": None}
-    assert {token.advantage for part in parts(taught, tiny.tokenizer()) for token in part} == {0.25}
+    assert {token.advantage for part in token_parts(taught, tiny.tokenizer()) for token in part} == {0.25}
 
 
 @pytest.mark.parametrize(
@@ -264,9 +271,9 @@ def test_log_probabilities_stay_with_their_tokens() -> None:
 )
 def test_text_stands_in_where_the_tokens_do_not_say_it(change: Row) -> None:
     row = completion("so</think>2") | change
-    reasoning, answer = parts(row, tiny.tokenizer())
+    reasoning, answer = token_parts(row, tiny.tokenizer())
     assert all(token.logprob is None for token in reasoning + answer)
-    assert parts(completion("so</think>2"), None)[1] == [Token("2", advantage=-0.5)]
+    assert token_parts(completion("so</think>2"), None)[1] == [Token("2", advantage=-0.5)]
 
 
 def test_what_the_task_said_is_told_apart() -> None:
@@ -284,7 +291,7 @@ def test_what_the_task_said_is_told_apart() -> None:
         ],
         "given": [[len(ids), len(ids) + len(said)]],
     }
-    shown = card(row, tiny.tokenizer(), 100)
+    shown = card_view(row, tiny.tokenizer(), 100)
     assert ("tokens", str(len(ids) + len(more))) in shown.facts
     assert [turn.reply for turn in shown.turns] == ["<b>= 2", ""]
     texts = [
@@ -295,10 +302,10 @@ def test_what_the_task_said_is_told_apart() -> None:
     assert texts == ["1+1", "call", "so", "2"]
     every = [token for turn in shown.turns for token in turn.reasoning + turn.answer]
     assert all(token.logprob is not None for token in every)
-    shown_group = group(rollout(1, "p", "What is 1+1?", row), tiny.tokenizer())
+    shown_group = group_view(rollout(1, "p", "What is 1+1?", row), tiny.tokenizer())
     html = str(_page.cards(shown_group, False))
     assert '<div class="reply"' in html and "&lt;b&gt;= 2</div>" in html
-    other = card(row | {"tokens": [9]}, tiny.tokenizer(), 100)
+    other = card_view(row | {"tokens": [9]}, tiny.tokenizer(), 100)
     assert [turn.reply for turn in other.turns] == ["<b>= 2", ""], "where the tokens don't say it"
 
 
@@ -316,11 +323,11 @@ def test_colours_say_how_much() -> None:
 
 def test_what_is_too_long_is_cut_in_the_middle() -> None:
     tokens = [Token(str(number), -1.0) for number in range(1000)]
-    short = shortened(tokens, 100)
+    short = shorten(tokens, 100)
     assert (short[:50], short[51:]) == (tokens[:50], tokens[-50:]) and "900 tokens" in short[50].text
-    (first, cut, last) = shortened([Token("x" * 10_000)], 100)
+    (first, cut, last) = shorten([Token("x" * 10_000)], 100)
     assert len(first.text + last.text) == 600 and "9,400 characters" in cut.text and cut.mark
-    assert shortened(tokens[:100], 100) == tokens[:100]
+    assert shorten(tokens[:100], 100) == tokens[:100]
 
 
 def test_before_is_the_same_problem_or_the_one_most_alike(tmp_path: Path) -> None:
@@ -332,20 +339,20 @@ def test_before_is_the_same_problem_or_the_one_most_alike(tmp_path: Path) -> Non
     assert seen is not None
 
     def before(step: int, place: int) -> tuple[int, str]:
-        row = earlier(seen, groups_of(seen, step)[place])
+        row = earlier_row(seen, rows_of_step(seen, step)[place])
         assert row is not None
         return row["step"], row["problem"]
 
     assert before(8, 0) == (0, "a0")  # of the first step, and of the same kind
     assert before(8, 1) == (2, "b2")  # the same problem
-    assert earlier(seen, groups_of(seen, 0)[0]) is None
+    assert earlier_row(seen, rows_of_step(seen, 0)[0]) is None
 
 
 def test_the_first_problem_shown_tells_something(tmp_path: Path) -> None:
     rows = [rollout(0), rollout(0, "q", "Q?", completion("a"), completion("b", "correct"))]
-    assert telling(rows) == 1 and telling(rows[:1]) == telling([]) == 0
+    assert most_telling(rows) == 1 and most_telling(rows[:1]) == most_telling([]) == 0
     assert label(1, rows[1]) == "2 · 1 of 2 · Q?"
-    assert group(rows[1], None).summary == "1 of 2 right · mean reward 1.00 · mean length 2"
+    assert group_view(rows[1], None).summary == "1 of 2 right · mean reward 1.00 · mean length 2"
 
 
 def test_the_tokenizer_is_the_models_wherever_it_lies(tmp_path: Path, base: Callable[[str], Path]) -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from longjing.serving.grammar import Grammars
+from longjing.chat.grammar import GrammarCompiler
+from longjing.chat.tool_calls import OPEN, ToolCall, ToolCallParser, knows_tools
 from longjing.serving.service import EngineLimits, Service
-from longjing.serving.tools import OPEN, Call, CallStream, knows_tools
 from longjing.text.tokenizer import Tokenizer
 
 TEMPLATE = (
@@ -54,9 +54,9 @@ def test_tools_and_their_results_reach_the_template(url):
     assert tokens_of(url, tools=[TOOL], messages=[*ASKED, *said]) > tokens_of(url, tools=[TOOL])
 
 
-def take_calls(text: str, cuts: list[int] | None = None) -> tuple[str, list[Call]]:
+def take_calls(text: str, cuts: list[int] | None = None) -> tuple[str, list[ToolCall]]:
     """What is said and called when it comes in pieces."""
-    places, stream = [0, *(cuts or []), len(text)], CallStream()
+    places, stream = [0, *(cuts or []), len(text)], ToolCallParser()
     said = "".join(stream.feed(text[start:end]) for start, end in pairwise(places))
     rest, calls = stream.finish()
     return said + rest, calls
@@ -94,9 +94,9 @@ def test_what_is_no_call_is_told_as_text(written, closed):
     assert said == f"So \n\n{text}" and [call.name for call in calls] == ["f"]
 
 
-def take_cut(text: str) -> tuple[str, list[Call], list[str]]:
+def take_cut(text: str) -> tuple[str, list[ToolCall], list[str]]:
     """What is said, called and noted when `max_tokens` cuts the text off there."""
-    stream = CallStream()
+    stream = ToolCallParser()
     said = stream.feed(text)
     rest, calls = stream.finish(cut=True)
     return said + rest, calls, stream.notices
@@ -146,7 +146,7 @@ def test_a_reply_that_is_cut_off_within_a_call_says_so(url):
     st.data(),
 )
 def test_text_is_held_back_only_where_a_call_may_begin(text, data):
-    stream, shown = CallStream(), ""
+    stream, shown = ToolCallParser(), ""
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))) | {0, len(text)})
     for start, end in zip(cuts, cuts[1:], strict=False):
         shown += stream.feed(text[start:end])
@@ -204,7 +204,7 @@ def test_a_strict_tool_is_bound_wherever_it_is_called(special):
         tokenizer._backend.add_tokens(
             [AddedToken(OPEN, special=False), AddedToken("</tool_call>", special=False)]
         )
-    grammars = Grammars(tokenizer, tokenizer.vocab_size, [tokenizer.eos_id])
+    grammars = GrammarCompiler(tokenizer, tokenizer.vocab_size, [tokenizer.eos_id])
     made = grammars.calls(
         {"add": STRICT["function"]["parameters"], "any": {"type": "object"}}, None, False, True
     )

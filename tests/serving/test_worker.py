@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.generation.native import Chunk, Engine, Event, Request, Sampling
-from longjing.serving.errors import Busy, Closed
-from longjing.serving.worker import Job, ResponseStream, Worker
+from longjing.serving.errors import QueueFull, ServiceClosed
+from longjing.serving.response_stream import Job, ResponseStream
+from longjing.serving.worker import EngineWorker
 
 MODEL = tiny.network("deepseek_v3")
 ACTIONS = st.lists(
@@ -23,7 +24,7 @@ ACTIONS = st.lists(
 def test_all_come_to_an_end(actions):
     ended = []
     engine = Engine(MODEL, tiny.tokenizer(), max_batch=3, end_tokens=())
-    worker = Worker(engine, queue=4, on_end=ended.append)
+    worker = EngineWorker(engine, queue=4, on_end=ended.append)
 
     async def main() -> int:
         asked, busy = [], 0
@@ -32,16 +33,16 @@ def test_all_come_to_an_end(actions):
                 jobs = [Job(Request([5, 6 + which], Sampling(max_tokens=length, seed=which)), None)]
                 try:
                     asked.append((jobs, worker.submit(jobs), length))
-                except Busy as problem:
+                except QueueFull as problem:
                     busy += 1
                     assert problem.retry_after >= 1
             elif action == "cancel" and asked:
                 worker.cancel(asked[which % len(asked)][0])
             else:
                 await asyncio.sleep(0.002)
-        for jobs, mailbox, length in asked:
+        for jobs, stream, length in asked:
             if jobs[0].ended is None or jobs[0].count == length:
-                reading = asyncio.ensure_future(mailbox.whole())
+                reading = asyncio.ensure_future(stream.collect())
                 done, _ = await asyncio.wait({reading}, timeout=0.5)
                 if done:
                     assert len(reading.result()[0].tokens) == length
@@ -57,7 +58,7 @@ def test_all_come_to_an_end(actions):
     async def too_late() -> None:
         worker.submit([Job(Request([5], Sampling()), None)])
 
-    with pytest.raises(Closed):
+    with pytest.raises(ServiceClosed):
         asyncio.run(too_late())
 
 
@@ -66,14 +67,16 @@ def test_a_stop_string_that_the_last_token_completes():
     prompt = tokenizer.encode_chat([{"role": "user", "content": "?"}], thinking=False)
     for text, stop, left in (("a<", "<", "a"), ("abc", "bc", "a"), ("a</th", "</th", "a")):
         tokens = tokenizer.encode(text)
-        turn = ReasoningController(tokenizer, prompt, len(tokens), [tokenizer.eos_id], stops=(stop,))
-        piece = Job(Request(prompt), turn).take(Event(0, Chunk("", tokens, "length", [0.0] * len(tokens))))
+        controller = ReasoningController(tokenizer, prompt, len(tokens), [tokenizer.eos_id], stops=(stop,))
+        piece = Job(Request(prompt), controller).take(
+            Event(0, Chunk("", tokens, "length", [0.0] * len(tokens)))
+        )
         assert (piece.answer, piece.finish_reason, piece.notices) == (left, "stop", ())
 
 
 def test_who_waits_is_sent_away_and_what_runs_goes_on():
     engine = Engine(MODEL, tiny.tokenizer(), max_batch=2, end_tokens=())
-    worker = Worker(engine, queue=8)
+    worker = EngineWorker(engine, queue=8)
 
     async def main() -> list[str]:
         def ask(count: int) -> ResponseStream:
@@ -85,20 +88,20 @@ def test_who_waits_is_sent_away_and_what_runs_goes_on():
         while first.jobs[0].first is None:
             await asyncio.sleep(0.001)
         boxes = [first, ask(1), ask(2)]
-        worker.refuse()
-        worker.dismiss()
+        worker.stop_accepting()
+        worker.dismiss_waiting()
         ends = await asyncio.gather(
-            *(asyncio.wait_for(box.whole(), 20) for box in boxes), return_exceptions=True
+            *(asyncio.wait_for(box.collect(), 20) for box in boxes), return_exceptions=True
         )
         return [type(end).__name__ for end in ends]
 
-    assert asyncio.run(main()) == ["list", "Closed", "Closed"] and worker.load == 0
+    assert asyncio.run(main()) == ["list", "ServiceClosed", "ServiceClosed"] and worker.load == 0
     worker.close()
 
 
 def test_who_has_not_begun_is_told_as_well(caplog):
     engine = Engine(MODEL, tiny.tokenizer(), max_batch=1, end_tokens=())
-    worker = Worker(engine, queue=4)
+    worker = EngineWorker(engine, queue=4)
 
     def broken():
         raise RuntimeError("out of luck")
@@ -108,7 +111,7 @@ def test_who_has_not_begun_is_told_as_well(caplog):
         boxes = [worker.submit(one) for one in jobs]
         engine.step = broken
         ends = await asyncio.gather(
-            *(asyncio.wait_for(box.whole(), 20) for box in boxes), return_exceptions=True
+            *(asyncio.wait_for(box.collect(), 20) for box in boxes), return_exceptions=True
         )
         return [type(end).__name__ for end in ends]
 

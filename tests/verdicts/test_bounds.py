@@ -434,7 +434,9 @@ def test_what_the_answer_alone_causes_is_its_own_fault() -> None:
 
 
 def test_the_pass_rate_counts_what_nobody_judged() -> None:
-    from longjing.data.difficulty import Rate
+    from longjing.data.pass_rates import PassRate
 
-    assert Rate(9, 9, 0, 14).share == pytest.approx(9 / 14)
-    assert replace(Rate(0, 0, 0, 4)).share is None, "where nothing was judged nobody knows the model's rate"
+    assert PassRate(9, 9, 0, 14).share == pytest.approx(9 / 14)
+    assert replace(PassRate(0, 0, 0, 4)).share is None, (
+        "where nothing was judged nobody knows the model's rate"
+    )

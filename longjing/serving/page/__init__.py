@@ -9,12 +9,12 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from longjing.serving.http import Headers
+from longjing.serving.middleware import HeadersMiddleware
 from longjing.serving.page.chat import chat_tab
 from longjing.serving.page.compare import compare_tab
 from longjing.serving.page.login import Login
-from longjing.serving.page.markup import plain
-from longjing.serving.page.models import Choices
+from longjing.serving.page.markdown import escape_markdown
+from longjing.serving.page.model_pool import ModelPool
 from longjing.serving.page.routes import attach
 from longjing.serving.page.runs_tab import runs_tab
 from longjing.serving.service import Service
@@ -44,7 +44,7 @@ def mount(
     `endpoints`: whether people may name servers that this one then asks; `watch`: whether it opens at the runs."""
     app.state.gate = None if key is None else Login(key)
     app.add_middleware(
-        Headers,
+        HeadersMiddleware,
         headers={
             "Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -68,17 +68,18 @@ def mount(
 
 def page(service: Service, folder: Path, endpoints: bool, watch: bool = False) -> gr.Blocks:
     """The page itself."""
-    choices = Choices(service, folder)
+    pool = ModelPool(service, folder)
     with gr.Blocks(title="Longjing", fill_height=True, analytics_enabled=False) as blocks:
-        served = next(iter(service.models.values()))
-        what = f"{plain(served.name)}, {served.parameters / 1e6:,.1f} million parameters, thinks before it answers"
-        gr.Markdown(f"# Longjing\n{what}", elem_classes="lj-title")
+        model = next(iter(service.models.values()))
+        size = f"{model.parameters / 1e6:,.1f} million parameters"
+        subtitle = f"{escape_markdown(model.name)}, {size}, thinks before it answers"
+        gr.Markdown(f"# Longjing\n{subtitle}", elem_classes="lj-title")
         with gr.Tabs(selected="runs" if watch else "chat"):
             with gr.Tab("Chat", id="chat"):
-                chat_tab(service, choices)
+                chat_tab(service, pool)
             with gr.Tab("Compare", id="compare"):
-                compare_tab(service, choices, endpoints)
+                compare_tab(service, pool, endpoints)
             with gr.Tab("Runs", id="runs"):
                 runs_tab(folder)
-        blocks.unload(choices.left)
+        blocks.unload(pool.release_session)
     return blocks

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_icon_path
 
-from longjing.serving.page.markup import from_markdown, to_markdown
-from longjing.serving.page.models import Choices, Seat
-from longjing.serving.page.speaking import ChatOptions, Local, Reply, facts, stream_reply
+from longjing.serving.page.markdown import from_markdown, to_markdown
+from longjing.serving.page.model_pool import ModelPool, Seat
+from longjing.serving.page.reply_stream import ChatOptions, LocalModel, Reply, facts, stream_reply
 from longjing.serving.service import Service
 
 FORMULAS: list[dict[str, str | bool]] = [
@@ -31,7 +31,7 @@ _ASK = "Ask, then Enter"
 _WELCOME = "### Ask something whose answer can be checked\nIt thinks before it answers; open the thought to read along."
 
 
-def chat_tab(service: Service, choices: Choices) -> None:
+def chat_tab(service: Service, pool: ModelPool) -> None:
     """Build it inside the caller's tab."""
 
     async def answer(
@@ -40,17 +40,16 @@ def chat_tab(service: Service, choices: Choices) -> None:
         model: str,
         thinking: bool,
         budget: int,
-        warmth: float,
+        temperature: float,
         request: gr.Request,
     ) -> AsyncIterator[list[dict[str, Any]]]:
-        messages = [*said(history), {"role": "user", "content": question}]
-        wish = ChatOptions(thinking, int(budget), float(warmth))
-        async for reply in stream_reply(
-            choices, Local(model, Seat(request.session_hash, "chat")), messages, wish
-        ):
-            yield shown(reply, service.prices.currency)
+        messages = [*chat_messages(history), {"role": "user", "content": question}]
+        options = ChatOptions(thinking, int(budget), float(temperature))
+        seat = Seat(request.session_hash, "chat")
+        async for reply in stream_reply(pool, LocalModel(model, seat), messages, options):
+            yield reply_messages(reply, service.prices.currency)
 
-    names = choices.names()
+    names = pool.names()
     model = gr.Dropdown(
         names, value=names[0], label="Model", info="loaded when it is first asked", render=False
     )
@@ -80,7 +79,7 @@ def chat_tab(service: Service, choices: Choices) -> None:
     )  # fmt: skip
 
     model.focus(
-        lambda: gr.Dropdown(choices.names()), None, model, show_progress="hidden", api_visibility="private"
+        lambda: gr.Dropdown(pool.names()), None, model, show_progress="hidden", api_visibility="private"
     )
     # Gradio takes the placeholder away while a model answers, and doesn't bring it back.
     for event in (interface.saved_conversations.change, interface.textbox.stop):
@@ -95,7 +94,7 @@ def chat_tab(service: Service, choices: Choices) -> None:
     interface.saved_conversations.secret = interface.saved_conversations.storage_key = "longjing-chats"
 
 
-def shown(reply: Reply, currency: str) -> list[dict[str, Any]]:
+def reply_messages(reply: Reply, currency: str) -> list[dict[str, Any]]:
     """A reply as messages: the thought, the answer, and what it took."""
     messages: list[dict[str, Any]] = []
     if reply.reasoning:
@@ -121,9 +120,9 @@ def shown(reply: Reply, currency: str) -> list[dict[str, Any]]:
     return messages
 
 
-def said(history: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """What the model is told of the conversation: questions and answers, no thoughts and no facts."""
-    told: list[dict[str, str]] = []
+def chat_messages(history: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The conversation as the model gets it: questions and answers, no reasoning and no facts."""
+    messages: list[dict[str, str]] = []
     for message in history:
         if (message.get("metadata") or {}).get("title"):
             continue
@@ -132,5 +131,5 @@ def said(history: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
         if message["role"] == "assistant":
             content = from_markdown(content)
-        told.append({"role": message["role"], "content": content})
-    return told
+        messages.append({"role": message["role"], "content": content})
+    return messages

@@ -8,25 +8,25 @@ from typing import Any
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.evaluation.statistics import wilson
+from longjing.evaluation.bootstrap import wilson
 from longjing.openai_client import Endpoint
-from longjing.serving.page.chat import EXAMPLES, FORMULAS, shown
-from longjing.serving.page.markup import plain
-from longjing.serving.page.models import Choices, Seat
-from longjing.serving.page.speaking import ChatOptions, Local, Reply, stream_reply
+from longjing.serving.page.chat import EXAMPLES, FORMULAS, reply_messages
+from longjing.serving.page.markdown import escape_markdown
+from longjing.serving.page.model_pool import ModelPool, Seat
+from longjing.serving.page.reply_stream import ChatOptions, LocalModel, Reply, stream_reply
 from longjing.serving.service import Service
 
-ELSEWHERE = "another server ..."
+OTHER_SERVER = "another server ..."
 _VOTES = ("left", "right", "tie", "neither")
 
 
-def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
+def compare_tab(service: Service, pool: ModelPool, endpoints: bool) -> None:
     """Build it inside the caller's tab. `endpoints`: whether people may name addresses that this server then asks."""
 
-    def known() -> list[str]:
-        return choices.names() + ([ELSEWHERE] if endpoints else [])
+    def model_names() -> list[str]:
+        return pool.names() + ([OTHER_SERVER] if endpoints else [])
 
-    names = known()
+    names = model_names()
     gr.Markdown("One question, two models, side by side; which is which shows after the vote.")
     sides: list[list[gr.components.Component]] = []
     with gr.Row():
@@ -37,7 +37,7 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
                     preset = "longjing-base"
                 model = gr.Dropdown(names, value=preset, label=f"Model {label}")
                 model.focus(
-                    lambda: gr.Dropdown(known()),
+                    lambda: gr.Dropdown(model_names()),
                     None,
                     model,
                     show_progress="hidden",
@@ -48,7 +48,10 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
                     name = gr.Textbox(label="Its model's name")
                     key = gr.Textbox(label="Key", type="password")
                 model.change(
-                    lambda chosen: gr.Group(visible=chosen == ELSEWHERE), model, group, show_progress="hidden"
+                    lambda chosen: gr.Group(visible=chosen == OTHER_SERVER),
+                    model,
+                    group,
+                    show_progress="hidden",
                 )
                 sides.append([model, url, name, key])
     with gr.Row():
@@ -80,35 +83,37 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
     pair = gr.State(None)
 
     async def ask(text: str, request: gr.Request, *chosen: str) -> AsyncIterator[Any]:
-        asked = text.strip()
+        question_text = text.strip()
         half = len(chosen) // 2
         try:
-            if not asked:
+            if not question_text:
                 raise UserError("ask something first")
-            if ELSEWHERE in chosen and not endpoints:
+            if OTHER_SERVER in chosen and not endpoints:
                 raise UserError("other servers are asked on 127.0.0.1 or with a key only")
             seats = [Seat(request.session_hash, side) for side in "AB"]
-            speakers = [_speaker(seats[0], *chosen[:half]), _speaker(seats[1], *chosen[half:])]
+            sides_asked = [_model_of(seats[0], *chosen[:half]), _model_of(seats[1], *chosen[half:])]
         except UserError as problem:
-            raise gr.Error(plain(str(problem)), duration=6, print_exception=False) from None
+            raise gr.Error(escape_markdown(str(problem)), duration=6, print_exception=False) from None
         order = random.sample([0, 1], 2)
-        views_now: list[list[dict[str, Any]]] = [[{"role": "user", "content": asked}] for _ in order]
+        views_now: list[list[dict[str, Any]]] = [[{"role": "user", "content": question_text}] for _ in order]
         off = [gr.Button(interactive=True), *[gr.Button(interactive=False)] * len(votes)]
         on = [gr.Button(interactive=False), *[gr.Button(interactive=True)] * len(votes)]
         yield [*views_now, None, "", *off]
-        said = {"role": "user", "content": asked}
-        replies = [stream_reply(choices, speakers[side][1], [said], ChatOptions()) for side in order]
-        async for place, reply in _both(replies):
-            views_now[place] = [said, *_blind(reply, service.prices.currency)]
+        message = {"role": "user", "content": question_text}
+        replies = [stream_reply(pool, sides_asked[side][1], [message], ChatOptions()) for side in order]
+        async for view, reply in _both(replies):
+            views_now[view] = [message, *_blind(reply, service.prices.currency)]
             yield [*views_now, None, "", *off]
-        asked_of = [speakers[side][0] for side in order]
-        yield [*views_now, asked_of, "", *on]
+        pair_names = [sides_asked[side][0] for side in order]
+        yield [*views_now, pair_names, "", *on]
 
     def vote(number: int, shown_pair: list[str] | None, so_far: dict[str, Any]) -> list[Any]:
         if not shown_pair:
             return [gr.skip()] * 4 + [gr.skip()] * len(votes)
         so_far = count(so_far or {}, shown_pair[0], shown_pair[1], _VOTES[number])
-        text = f"Left was **{plain(shown_pair[0])}**, right was **{plain(shown_pair[1])}**."
+        text = (
+            f"Left was **{escape_markdown(shown_pair[0])}**, right was **{escape_markdown(shown_pair[1])}**."
+        )
         return [text, so_far, tally_table(so_far), None, *[gr.Button(interactive=False)] * len(votes)]
 
     inputs = [question, *sides[0], *sides[1]]
@@ -126,10 +131,10 @@ def compare_tab(service: Service, choices: Choices, endpoints: bool) -> None:
     gr.on([tally.change], tally_table, tally, table, show_progress="hidden", api_visibility="private")
 
 
-def _speaker(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str, Local | Endpoint]:
+def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str, LocalModel | Endpoint]:
     """What it is called, and what `stream_reply` takes."""
-    if model != ELSEWHERE:
-        return model, Local(model, seat)
+    if model != OTHER_SERVER:
+        return model, LocalModel(model, seat)
     if not (url.startswith(("http://", "https://")) and name):
         raise UserError("say the other server's address, like http://localhost:8001/v1, and its model's name")
     return f"{name} at {url}", Endpoint(url, name, key)
@@ -137,17 +142,17 @@ def _speaker(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str
 
 async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int, Reply]]:
     """What either says, as it comes."""
-    coming = {asyncio.ensure_future(anext(reply)): place for place, reply in enumerate(replies)}
+    coming = {asyncio.ensure_future(anext(reply)): number for number, reply in enumerate(replies)}
     try:
         while coming:
             done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                place = coming.pop(task)
+                number = coming.pop(task)
                 try:
-                    yield place, task.result()
+                    yield number, task.result()
                 except StopAsyncIteration:
                     continue
-                coming[asyncio.ensure_future(anext(replies[place]))] = place
+                coming[asyncio.ensure_future(anext(replies[number]))] = number
     finally:
         for task in coming:
             task.cancel()
@@ -158,7 +163,7 @@ async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int,
 
 def _blind(reply: Reply, currency: str) -> list[dict[str, Any]]:
     """Without what would tell who it is: speed and cost."""
-    messages = shown(reply, currency)
+    messages = reply_messages(reply, currency)
     return messages[:-1] if reply.done else messages
 
 
@@ -182,7 +187,7 @@ def tally_table(tally: dict[str, Any]) -> str:
         return ""
     lines = ["| pair | better | ties | share of the first (95%) |", "| --- | --- | --- | --- |"]
     for key, (wins, losses, ties) in tally.items():
-        first, second = map(plain, key.split("\n"))
+        first, second = map(escape_markdown, key.split("\n"))
         decided = wins + losses
         share = "no vote decided yet"
         if decided:

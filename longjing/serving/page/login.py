@@ -8,7 +8,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from longjing.serving.door import header
+from longjing.serving.middleware import header
 
 _FORM = """<!doctype html>
 <html lang="en">
@@ -57,7 +57,7 @@ class Login:
         return secrets.compare_digest(given.encode(), self._token.encode())
 
     def serves(self, scope: Scope) -> bool:
-        asks = scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and not scope["known"]
+        asks = scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and not scope["has_key"]
         return asks or (scope["path"] == "/login" and scope["method"] == "POST")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

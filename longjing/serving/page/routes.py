@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longjing.serving.door import again
-from longjing.serving.http import error
+from longjing.serving.errors import error_response
+from longjing.serving.request_body import replay
 
 _READ = (
     "/", "/theme.css", "/assets/{path:path}", "/static/js/{path:path}",
@@ -47,30 +47,22 @@ class _Anonymous:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = 0
 
-        async def blaming(message: Message) -> None:
+        async def checked_send(message: Message) -> None:
             nonlocal refused
-            if (
-                scope["method"] == "GET"
-                and message["type"] == "http.response.start"
-                and message["status"] >= 400
-            ):
-                refused = message["status"]
+            status = message["status"] if message["type"] == "http.response.start" else 0
+            if scope["method"] == "GET" and status >= 400:
+                refused = status
             if refused:
                 return
-            if (
-                message["type"] == "http.response.start"
-                and message["status"] == 500
-                and scope["path"] in _CALLS
-            ):
+            if status == 500 and scope["path"] in _CALLS:
                 message["status"] = 400
             await send(message)
 
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
-        await self._app({**scope, "headers": headers}, receive, blaming)
+        await self._app({**scope, "headers": headers}, receive, checked_send)
         if refused:
-            await error(refused, f"GET {scope['path'][:200]}: there is no such thing here")(
-                scope, receive, send
-            )
+            response = error_response(refused, f"GET {scope['path'][:200]}: there is no such thing here")
+            await response(scope, receive, send)
 
 
 class _Events:
@@ -102,14 +94,14 @@ class _Called:
         try:
             body = self._checked((await receive()).get("body", b""))
         except (ValueError, RecursionError) as problem:
-            return await error(400, f"this is no call of the page: {problem}")(scope, receive, send)
+            return await error_response(400, f"this is no call of the page: {problem}")(scope, receive, send)
         sent = [
             (name, str(len(body)).encode() if name.lower() == b"content-length" else value)
             for name, value in scope["headers"]
             if name.lower() not in (b"content-type", b"transfer-encoding")
         ]
         sent.append((b"content-type", b"application/json"))
-        return await self._app({**scope, "headers": sent}, again(body, receive), send)
+        return await self._app({**scope, "headers": sent}, replay(body, receive), send)
 
     def _checked(self, body: bytes) -> bytes:
         """The call as Gradio may read it. Raises ValueError."""
@@ -134,15 +126,17 @@ def _is_int(value: Any) -> TypeGuard[int]:
 
 
 def _refuse_files(value: Any) -> None:
+    """Raise ValueError for a name of a file anywhere in what a browser sends, level by level."""
     level, depth = [value], 0
     while level:
         if depth > _DEEPEST:
             raise ValueError("it is nested too deeply")
-        for one in level:
-            if isinstance(one, Mapping) and not _NEVER.isdisjoint(one):
-                raise ValueError("this page takes no files")
-        level = [
-            inner for one in level
-            for inner in (one.values() if isinstance(one, Mapping) else one if isinstance(one, list) else ())
-        ]  # fmt: skip
-        depth += 1
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                if not _NEVER.isdisjoint(item):
+                    raise ValueError("this page takes no files")
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        level, depth = inner, depth + 1

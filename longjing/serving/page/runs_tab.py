@@ -8,14 +8,13 @@ import gradio as gr
 from gradio.context import Context
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from longjing.serving.page.groups import earlier, group, groups_of, label, telling
+from longjing.serving.page.rollout_groups import earlier_row, group_view, label, most_telling, rows_of_step
 from longjing.serving.page.runs import Runs, Stage
 
 _EVERY, _SELDOM = 2.0, 10.0  # seconds between two looks at a stage that is running, and at any other
 _HERE = Path(__file__).parent
 _SCRIPT = (_HERE / "runs.js").read_text("utf-8")
 _LOGPROB, _ADVANTAGE = "log-probability", "advantage"
-_SAMPLING = ("reinforce", "distill", "sample")  # kinds of stages
 
 _page: Any = Environment(
     loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -129,9 +128,10 @@ class _Tab:
         """The rollouts there are; the newest of them if one follows."""
         steps = stage.rollouts.steps
         if not steps:
-            samples = stage.settings["kind"] in _SAMPLING
             text = (
-                "Nothing was sampled yet." if samples else "This stage learns from texts: it samples nothing."
+                "Nothing was sampled yet."
+                if stage.kind.samples
+                else "This stage learns from texts: it samples nothing."
             )
             return {self.controls: gr.update(visible=False), self.rollouts: _page.note(text)}
         first, last = min(steps) + 1, max(steps) + 1
@@ -148,14 +148,14 @@ class _Tab:
     def _group(self, stage: Stage, step: float, place: int | None, colour: str, pair: bool) -> Updates:
         """A group of the logged step that is nearest; `place` None: the first that tells something."""
         steps = stage.rollouts.steps
-        rows = groups_of(stage, min(steps, key=lambda logged: abs(logged + 1 - step))) if steps else []
+        rows = rows_of_step(stage, min(steps, key=lambda logged: abs(logged + 1 - step))) if steps else []
         if not rows:
             return {}  # the log was cut back just now; the next look knows more
-        place = place if place is not None and 0 <= place < len(rows) else telling(rows)
+        place = place if place is not None and 0 <= place < len(rows) else most_telling(rows)
         row, tokenizer = rows[place], stage.tokenizer()
-        before = earlier(stage, row) if pair else None
+        before = earlier_row(stage, row) if pair else None
         shown = _page.rollouts(
-            before and group(before, tokenizer), group(row, tokenizer), colour == _ADVANTAGE
+            before and group_view(before, tokenizer), group_view(row, tokenizer), colour == _ADVANTAGE
         )
         choices = [(label(number, each), number) for number, each in enumerate(rows)]
         return {self.problem: gr.update(choices=choices, value=place), self.rollouts: shown}

@@ -1,0 +1,164 @@
+"""POST /v1/chat/completions: a chat's completions, whole or in pieces, in OpenAI's form.
+
+The reasoning comes apart from the answer, under DeepSeek's name (`reasoning_content`) and vLLM's (`reasoning`).
+`notices` say in sentences what else a reader should know, such as why an answer is empty.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from longjing.chat.tool_calls import ToolCall, ToolCallParser, tool_notices
+from longjing.serving.response_stream import ResponseDelta, ResponseStream, Token
+from longjing.serving.schemas import ChatRequest
+from longjing.serving.served_model import ServedModel
+from longjing.text import Tokenizer
+
+
+def usage(stream: ResponseStream, n: int | None = None) -> dict[str, Any]:
+    """Tokens read and sampled so far. A prompt is counted once, though it has `n` completions."""
+    prompts = stream.jobs[:: n or 1]
+    read, reused = sum(len(job.request.prompt) for job in prompts), sum(job.reused for job in prompts)
+    sampled = sum(job.count for job in stream.jobs)
+    reasoning = sum(job.controller.reasoning_tokens for job in stream.jobs if job.controller)
+    return {
+        "prompt_tokens": read, "completion_tokens": sampled, "total_tokens": read + sampled,
+        "prompt_tokens_details": {"cached_tokens": reused},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }  # fmt: skip
+
+
+def finite(logprob: float) -> float:
+    """As OpenAI writes it: JSON knows no infinity."""
+    return max(logprob, -9999.0)
+
+
+class ChatReply:
+    """Writes the replies to one request."""
+
+    def __init__(self, request: ChatRequest, model: ServedModel) -> None:
+        self._request, self._model = request, model
+        self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+
+    def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
+        """All of it, when it is there."""
+        choices = [self._choice(number, delta) for number, delta in enumerate(deltas)]
+        return self._head("chat.completion") | {"choices": choices, "usage": usage(stream, self._request.n)}
+
+    async def events(self, stream: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
+        """It in pieces: first the roles, at last what is asked for of usage."""
+        for number in range(len(stream.jobs)):
+            yield self._chunk(number, {"role": "assistant", "content": ""}, None)
+        parsers = [self._tool_call_parser() for _ in stream.jobs]
+        async for number, delta in stream.deltas():
+            fields: dict[str, Any] = {}
+            if self._shows_reasoning and delta.reasoning:
+                fields |= _reasoning(delta.reasoning)
+            text, calls = parsers[number].take(delta.answer, delta.finish_reason)
+            if calls:
+                fields["tool_calls"] = _tool_calls(calls, indexed=True)
+            if text:
+                fields["content"] = text
+            logprobs = self._logprobs(delta)
+            used = usage(stream, self._request.n) if self._request.wants_usage_throughout else None
+            if fields or (logprobs and any(logprobs.values())):
+                yield self._chunk(number, fields, None, logprobs, used=used)
+            if delta.finish_reason:
+                notices = (*delta.notices, *parsers[number].notices, *self._tool_notices)
+                yield self._chunk(number, {}, _finish_reason(delta, calls), notices=notices, used=used)
+        if self._request.wants_usage:
+            used = usage(stream, self._request.n)
+            yield self._head("chat.completion.chunk") | {"choices": [], "usage": used}
+        yield "[DONE]"
+
+    @property
+    def _shows_reasoning(self) -> bool:
+        return self._request.include_reasoning is not False
+
+    @property
+    def _tool_notices(self) -> list[str]:
+        request, tokenizer = self._request, self._model.tokenizer
+        return tool_notices(request.offered_tools, request.tool_choice, tokenizer.template)
+
+    def _tool_call_parser(self) -> ToolCallParser:
+        return ToolCallParser(
+            bool(self._request.offered_tools), self._request.parallel_tool_calls is not False
+        )
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self._id, "object": kind, "created": self._created, "model": self._model.name
+        }  # fmt: skip
+
+    def _choice(self, number: int, delta: ResponseDelta) -> dict[str, Any]:
+        parser = self._tool_call_parser()
+        text, calls = parser.take(delta.answer, delta.finish_reason)
+        message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
+        message["refusal"] = None
+        if self._shows_reasoning:
+            message |= _reasoning(delta.reasoning or None)
+        if calls:
+            message["tool_calls"] = _tool_calls(calls)
+        return {
+            "index": number, "message": message, "logprobs": self._logprobs(delta),
+            "finish_reason": _finish_reason(delta, calls),
+            "notices": (*delta.notices, *parser.notices, *self._tool_notices),
+        }  # fmt: skip
+
+    def _chunk(
+        self, number: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None,
+        notices: Sequence[str] = (), used: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        choice: dict[str, Any] = {
+            "index": number, "delta": delta, "logprobs": logprobs, "finish_reason": reason
+        }  # fmt: skip
+        if notices:
+            choice["notices"] = notices
+        usage_so_far = {"usage": used} if self._request.wants_usage else {}
+        return self._head("chat.completion.chunk") | {"choices": [choice]} | usage_so_far
+
+    def _logprobs(self, delta: ResponseDelta) -> dict[str, Any] | None:
+        """Of the answer's tokens, and apart from them those of the reasoning, as DeepSeek's API has it."""
+        if not self._request.logprobs:
+            return None
+        ends, tokenizer = self._model.engine.end_tokens, self._model.tokenizer
+        shown = [token for token in delta.tokens if token.id not in ends]
+        answer = {
+            "content": [token_logprobs(token, tokenizer) for token in shown if not token.reasoned],
+            "refusal": None,
+        }
+        if not self._shows_reasoning:  # its tokens would tell what is not to be shown
+            return answer
+        return answer | {
+            "reasoning_content": [token_logprobs(token, tokenizer) for token in shown if token.reasoned]
+        }
+
+
+def token_logprobs(token: Token, tokenizer: Tokenizer) -> dict[str, Any]:
+    """A token with its log-probability and those of the likeliest in its place, as OpenAI writes them."""
+
+    def entry(id: int, logprob: float) -> dict[str, Any]:
+        return {
+            "token": tokenizer.decode([id]), "logprob": finite(logprob), "bytes": list(tokenizer.token_bytes(id)),
+        }  # fmt: skip
+
+    return entry(token.id, token.logprob) | {"top_logprobs": [entry(id, value) for id, value in token.top]}
+
+
+def _reasoning(text: str | None) -> dict[str, Any]:
+    return {"reasoning_content": text, "reasoning": text}
+
+
+def _finish_reason(delta: ResponseDelta, calls: Sequence[ToolCall]) -> str | None:
+    """As OpenAI has it. Where something was cut off, that is what a client has to know."""
+    return "tool_calls" if calls and delta.finish_reason == "stop" else delta.finish_reason
+
+
+def _tool_calls(calls: Sequence[ToolCall], indexed: bool = False) -> list[dict[str, Any]]:
+    """As a message has them; `indexed`: as a delta."""
+    return [
+        ({"index": number} if indexed else {})
+        | {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for number, call in enumerate(calls)
+    ]

@@ -1,0 +1,99 @@
+"""How errors look: what goes wrong anywhere in a request is answered in OpenAI's form."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from longjing.chat.errors import InvalidRequest
+from longjing.errors import UserError
+from longjing.serving.errors import ClientDisconnected, QueueFull, ServiceClosed, error_response
+from longjing.serving.messages import FieldError
+from longjing.validation import reason
+
+
+class ModelNotFound(Exception):
+    """No model of this name is served."""
+
+
+def too_slow(seconds: float) -> str:
+    """What is said of a request that is broken off."""
+    return f"it took longer than the {seconds:g} s that this server allows; ask for fewer tokens"
+
+
+def add_error_handlers(app: FastAPI, seconds: float) -> None:
+    """Let `app` answer every exception. `seconds`: the longest that a request may take."""
+
+    @app.exception_handler(InvalidRequest)
+    async def invalid_request(request: Request, problem: InvalidRequest) -> Response:
+        return error_response(400, str(problem), parameter=problem.parameter, code=problem.code)
+
+    @app.exception_handler(UserError)
+    async def impossible(request: Request, problem: UserError) -> Response:
+        return error_response(400, str(problem))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_form(request: Request, problem: RequestValidationError) -> Response:
+        text, parameter = explain(problem.errors())
+        return error_response(400, text, parameter=parameter)
+
+    @app.exception_handler(ModelNotFound)
+    async def not_found(request: Request, problem: ModelNotFound) -> Response:
+        return error_response(404, str(problem), parameter="model", code="model_not_found")
+
+    @app.exception_handler(QueueFull)
+    async def queue_full(request: Request, problem: QueueFull) -> Response:
+        headers = {"Retry-After": str(problem.retry_after)}
+        return error_response(429, str(problem), code="queue_full", headers=headers)
+
+    @app.exception_handler(ServiceClosed)
+    async def closed(request: Request, problem: ServiceClosed) -> Response:
+        return error_response(503, str(problem), headers={"Retry-After": "5"})
+
+    @app.exception_handler(TimeoutError)
+    async def slow(request: Request, problem: TimeoutError) -> Response:
+        return error_response(504, too_slow(seconds))
+
+    @app.exception_handler(RecursionError)
+    async def too_deep(request: Request, problem: RecursionError) -> Response:
+        return error_response(400, "the request is nested too deeply")
+
+    @app.exception_handler(ClientDisconnected)
+    async def disconnected(request: Request, problem: ClientDisconnected) -> Response:
+        return error_response(499, "the client left")  # read by nobody but the log
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, problem: Exception) -> Response:
+        return error_response(500, "the server has a defect; see its log")
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, problem: HTTPException) -> Response:
+        text = str(problem.detail)
+        if problem.status_code in (404, 405):
+            text = f"{request.method} {request.url.path[:200]}: {text}; /openapi.json tells what there is"
+        return error_response(problem.status_code, text, headers=problem.headers)
+
+
+def explain(errors: Any) -> tuple[str, str | None]:
+    """What pydantic found wrong with a body, in one sentence that begins with the field's path, and the parameter that
+    is to blame."""
+    first = errors[0]
+    # Of several forms that a field may have, the one that is nearest.
+    first = max(
+        (other for other in errors if other["loc"][:2] == first["loc"][:2]), key=lambda one: len(one["loc"])
+    )
+    path = [str(part)[:64] for part in first["loc"][1:]]
+    path = [part for part in path if part.isidentifier() or part.isdigit()] or path[:1]
+    text = reason(first)
+    cause = first.get("ctx", {}).get("error")
+    if first["type"] == "json_invalid":
+        return f"the body is no JSON: {cause or text}", None
+    if first["type"] == "extra_forbidden":
+        text = "unknown, or not supported here"
+    if isinstance(cause, FieldError):
+        path, text = [*path, cause.field], cause.text
+    elif first["type"] == "value_error" and not path:  # our own, which begins with the field's path
+        return text, text.partition(":")[0].partition(".")[0]
+    return f"{'.'.join(path) or 'the body'}: {text}", path[0] if path else None

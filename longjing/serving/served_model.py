@@ -1,0 +1,184 @@
+"""One model that is served, and how a client's request to it becomes the engine's."""
+
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from longjing.chat.errors import InvalidRequest, context_exceeded
+from longjing.chat.prompt import BegunReply, Prompt, PromptBuilder
+from longjing.chat.reasoning_controller import ReasoningController
+from longjing.chat.thinking_budget import budget_of_effort, room_to_think
+from longjing.errors import UserError
+from longjing.generation.native import Engine, Request, Sampling, sample_seed
+from longjing.planning import flops
+from longjing.serving.messages import template_messages
+from longjing.serving.reply_grammar import ReplyGrammars, grammar_parameter
+from longjing.serving.response_stream import Job
+from longjing.serving.schemas import ChatRequest, CompletionFields, CompletionRequest
+from longjing.serving.worker import EngineWorker
+from longjing.text import Tokenizer
+from longjing.text.tokenizer import TooLong
+
+# As the model's makers recommend and the paper measures it; OpenAI's own default, 1, is for models that need no care.
+TEMPERATURE, TOP_P = 0.6, 0.95
+
+
+@dataclass
+class ServedModel:
+    """One model, its engine's thread, and what it is called.
+
+    The form of a request was checked by its schema; here it is checked against what the model has: its context, its
+    vocabulary, its chat template.
+    """
+
+    name: str
+    engine: Engine
+    tokenizer: Tokenizer
+    worker: EngineWorker
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        config = self.engine.model.config
+        self.context = min(config.max_position_embeddings, self.engine.capacity)
+        self.parameters = flops.parameters(config)
+        self._vocabulary = config.vocab_size
+        self._prompts = PromptBuilder(self.tokenizer, self.context)
+        self._grammars = ReplyGrammars(
+            self.tokenizer, self._vocabulary, self.engine.end_tokens, self._prompts.knows_tools
+        )
+
+    def chat(self, request: ChatRequest) -> list[Job]:
+        """The `n` completions of a chat, not submitted yet. Raises InvalidRequest."""
+        self._refuse_too_many(request.n or 1, "n")
+        thinking, budget = self._thinking(request)
+        prompt, max_tokens = self._chat_prompt(request, thinking)
+        grammar = self._grammars.of(request)
+        end_tokens = () if request.ignore_eos else self.engine.end_tokens
+        jobs = []
+        for seed in self._seeds(request):
+            controller = ReasoningController(
+                self.tokenizer, prompt.tokens, max_tokens, end_tokens, budget=budget, stops=request.stop_strings,
+                grammar=grammar and grammar.copy(), everywhere=bool(request.stop_in_reasoning),
+            )  # fmt: skip
+            sampling = self._sampling(request, max_tokens, seed, request.top_logprobs or 0)
+            job = Job(Request(prompt.tokens, sampling, controller, prompt.keep), controller)
+            job.notices = _shortened(request.reply_tokens, max_tokens)
+            job.bound_by = grammar_parameter(request)
+            jobs.append(job)
+        return jobs
+
+    def complete(self, request: CompletionRequest) -> list[Job]:
+        """`n` completions of each prompt, not submitted yet. Raises InvalidRequest."""
+        prompts = request.prompts
+        self._refuse_too_many(len(prompts) * (request.n or 1), "prompt" if len(prompts) > 1 else "n")
+        jobs = []
+        for number, prompt in enumerate(prompts):
+            tokens = self._encode(prompt) if isinstance(prompt, str) else prompt
+            if not tokens:
+                if self.tokenizer.bos_id is None:
+                    raise InvalidRequest(
+                        "prompt: it is empty, and the model needs a token to go on from", "prompt"
+                    )
+                tokens = [self.tokenizer.bos_id]
+            self._refuse_unknown(tokens, "prompt")
+            max_tokens = self._max_tokens(len(tokens), request.max_tokens, "prompt")
+            for seed in self._seeds(request, number):
+                sampling = self._sampling(
+                    request, max_tokens or 1, seed, request.logprobs or 0, request.stop_strings
+                )
+                job = Job(Request(tokens, sampling, keep=len(tokens) + max_tokens), None)
+                job.notices = _shortened(request.max_tokens, max_tokens)
+                job.scoring = request.logprobs if request.echo else None
+                job.only_prompt = not request.max_tokens
+                jobs.append(job)
+        return jobs
+
+    def _refuse_too_many(self, replies: int, parameter: str) -> None:
+        """Those that could never wait all at once: for them no queue is ever empty enough."""
+        if replies > self.worker.capacity:
+            text = f"{parameter}: {replies} replies at once, and this server takes {self.worker.capacity}"
+            raise InvalidRequest(text, parameter)
+
+    def _thinking(self, request: ChatRequest) -> tuple[bool, int | None]:
+        """Whether it thinks, and for how many tokens at most; None for as many as there is room for."""
+        thinking, budget, effort = request.thinking, request.budget, request.reasoning_effort
+        if thinking is None:
+            thinking = effort != "none" and budget != 0
+        if thinking and effort is not None and budget is None:
+            budget = budget_of_effort(effort, request.reply_tokens or self.context)
+        if not thinking and self._prompts.reasons and not self._prompts.switches_thinking:
+            name = "chat_template_kwargs" if request.thinking is False else "thinking_budget"
+            raise InvalidRequest(
+                "thinking can't be turned off: this model's chat template knows no `enable_thinking`",
+                "reasoning_effort" if effort == "none" else name,
+            )
+        return thinking, budget
+
+    def _chat_prompt(self, request: ChatRequest, thinking: bool) -> tuple[Prompt, int]:
+        """The prompt, and how many tokens the reply may have."""
+        messages, begun = template_messages(request.messages), None
+        tools = [tool.model_dump(exclude_none=True) for tool in request.offered_tools]
+        if (last := request.continued) is not None and (last.reasoning_text or last.text):
+            begun = BegunReply.of(last.reasoning_text, last.text)
+        self._prompts.check(messages, tools, begun)
+        if last is not None:
+            messages.pop()
+        if not self._prompts.knows_tools:
+            tools = []
+        prompt = self._prompts.build(messages, tools, thinking, begun)
+        max_tokens = self._max_tokens(len(prompt.tokens), request.reply_tokens)
+        chosen = request.thinking is not None or begun is not None
+        if thinking and not chosen and not room_to_think(max_tokens) and self._prompts.switches_thinking:
+            # What room there is belongs to the answer.
+            prompt = self._prompts.without_thinking(prompt, messages, tools)
+            max_tokens = self._max_tokens(len(prompt.tokens), request.reply_tokens)
+        return prompt, max_tokens
+
+    def _encode(self, text: str) -> list[int]:
+        try:
+            return self.tokenizer.encode(text, self.context)
+        except TooLong as error:
+            raise context_exceeded(self.context, error.tokens, "prompt") from error
+        except UserError as error:
+            raise InvalidRequest(f"prompt: {error}", "prompt") from error
+
+    def _refuse_unknown(self, tokens: Iterable[int], parameter: str) -> None:
+        unknown = next((token for token in tokens if token >= self._vocabulary), None)
+        if unknown is not None:
+            text = f"{parameter}: {unknown} is no token; the vocabulary has {self._vocabulary}"
+            raise InvalidRequest(text, parameter)
+
+    def _max_tokens(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
+        """Tokens of the reply: what is wanted, as far as the context has room for it. None are wanted of a prompt that
+        is only scored, which may fill the context."""
+        room = self.context - prompt
+        if room < (wanted != 0):
+            raise context_exceeded(self.context, str(prompt), parameter)
+        return room if wanted is None else min(wanted, room)
+
+    def _seeds(self, request: CompletionFields, prompt: int = 0) -> list[int]:
+        seed = secrets.randbits(63) if request.seed is None else request.seed
+        return [sample_seed(seed, prompt, "served", sample) for sample in range(request.n or 1)]
+
+    def _sampling(
+        self, request: CompletionFields, max_tokens: int, seed: int, top: int, stops: tuple[str, ...] = ()
+    ) -> Sampling:
+        bias = {int(token): value for token, value in (request.logit_bias or {}).items()}
+        self._refuse_unknown(bias, "logit_bias")
+        if request.ignore_eos:
+            bias |= dict.fromkeys(self.engine.end_tokens, float("-inf"))
+        return Sampling(
+            temperature=TEMPERATURE if request.temperature is None else request.temperature,
+            top_p=TOP_P if request.top_p is None else request.top_p,
+            top_k=max(0, request.top_k or 0), min_p=request.min_p or 0.0, max_tokens=max_tokens, stop=stops, seed=seed,
+            presence_penalty=request.presence_penalty or 0.0, frequency_penalty=request.frequency_penalty or 0.0,
+            logit_bias=bias, top_logprobs=top,
+        )  # fmt: skip
+
+
+def _shortened(wanted: int | None, max_tokens: int) -> tuple[str, ...]:
+    """Many clients ask for more than a small model has, always."""
+    if wanted is None or wanted <= max_tokens:
+        return ()
+    return (f"max_tokens = {wanted} is more than the context has room for: it was taken for {max_tokens}.",)
