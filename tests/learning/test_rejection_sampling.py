@@ -35,11 +35,12 @@ from longjing.learning.rejection_sampling import (
 from longjing.learning.rollouts import Group
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
+from longjing.problems.repetition import repetition
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.runs.jsonl import JsonLines
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
-from longjing.toys.readable import repetition, written_answer
+from longjing.toys.answer_sentences import answer_sentence
 
 Base = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -354,7 +355,7 @@ def test_a_written_answer_is_right_and_in_the_language(name: str, language: str)
     task, random = tasks.get(name, language=language), Random(0)
     answers = set()
     for one in islice(task.problems("train", 0), 30):
-        answer = written_answer(one, one.answer, random)
+        answer = answer_sentence(one, one.answer, random)
         completion = Completion.parse(f"So.\n</think>\n\n{answer}")
         verdict = task.judge(one, completion)
         assert verdict.outcome == "correct" and verdict.rewards["format"] == 1.0, answer
@@ -366,7 +367,7 @@ def test_a_written_answer_is_right_and_in_the_language(name: str, language: str)
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_an_answer_is_written_in_any_language_and_beside_any_column(language: str) -> None:
     problem = Problem("mine.jsonl", "1", "2+2?", "4", {"box": "red", "self": 1, "result": "no"}, language)
-    answer = written_answer(problem, "4", Random(0))
+    answer = answer_sentence(problem, "4", Random(0))
     assert answer == {"en": "The answer is \\boxed{4}.", "fr": "\\boxed{4}"}[language]
 
 

@@ -1,0 +1,110 @@
+"""The system calls for which Python has no function, by ctypes."""
+
+import ctypes
+import os
+import platform
+
+from .syscalls import number
+
+NEW_NAMESPACE = {
+    "mount": 0x00020000,
+    "cgroup": 0x02000000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+}
+READ_ONLY, NO_SUID, NO_DEVICES, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
+_DETACH = 2
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_CAPABILITIES = 64  # more than any kernel has; those beyond its last are refused, which ends the loop
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def libc(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_char]) -> int:
+    """Call a function of the C library. Raises OSError, naming the function, where it returns -1."""
+    result = getattr(_libc, name)(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+    if result == -1:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name}: {os.strerror(error)}")
+    return int(result)
+
+
+def syscall(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_char]) -> int:
+    """Call the kernel where the C library has no function. Raises OSError, naming the call."""
+    call = number(name, platform.machine())
+    try:
+        return libc("syscall", call, *arguments)
+    except OSError as error:
+        raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from None
+
+
+def unshare(*names: str) -> None:
+    """Move to new namespaces; a new pid namespace is entered by the next child."""
+    flags = 0
+    for name in names:
+        flags |= NEW_NAMESPACE[name]
+    libc("unshare", flags)
+
+
+def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str = "") -> None:
+    encoded = kind.encode() if kind else None
+    libc("mount", source.encode(), target.encode(), encoded, flags, options.encode())
+
+
+def unmount(target: str) -> None:
+    """Take away a mount and all below it, though files of it may be open."""
+    libc("umount2", target.encode(), _DETACH)
+
+
+def restrict_mount(target: str, attributes: int, recursive: bool) -> None:
+    """Add READ_ONLY, NO_SUID or NO_DEVICES to a mount (mount_setattr, Linux 5.12)."""
+    structure = b"".join(value.to_bytes(8, "little") for value in (attributes, 0, 0, 0))
+    flags = _AT_RECURSIVE if recursive else 0
+    syscall("mount_setattr", _AT_FDCWD, target.encode(), flags, structure, len(structure))
+
+
+def pivot_root(new: str, old: str) -> None:
+    syscall("pivot_root", new.encode(), old.encode())
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from `first` on."""
+    os.closerange(first, 1 << 20)
+
+
+def prctl(option: int, *arguments: int) -> None:
+    padded = (*arguments, 0, 0, 0, 0)[:4]
+    libc("prctl", option, *padded)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that forked it ends."""
+    prctl(1, 9)
+
+
+def be_measurable() -> None:
+    """Undo what a change of user does: hide the process's memory, and so its size, from the supervisor."""
+    prctl(4, 1)  # PR_SET_DUMPABLE
+
+
+def forbid_new_privileges() -> None:
+    """No program that is executed from here on gains anything by its set-user-id bit or file capabilities."""
+    prctl(38, 1)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, and the means to get one back. Raises OSError."""
+    for capability in range(_CAPABILITIES):
+        try:
+            prctl(24, capability)
+        except OSError:
+            if not capability:
+                raise
+            break
+    prctl(47, 4)  # the ambient set
+    header = (0x20080522).to_bytes(4, "little") + bytes(4)
+    syscall("capset", header, bytes(24))

@@ -1,0 +1,78 @@
+"""Which layers of isolation this machine offers: tried, not assumed."""
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from longjing.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`lost`: what a program could do without it. `problem`: why it isn't there, "" where it is.
+    Without one that is required nothing runs."""
+
+    name: str
+    required: bool
+    lost: str
+    problem: str
+
+
+_LAYERS = {
+    "user": (True, "nothing can be isolated without root"),
+    "mount": (True, "programs would see the machine's files"),
+    "pid": (True, "they would see other processes, and leave some behind"),
+    "network": (True, "they would reach the network"),
+    "ipc": (True, "they would share memory and queues with other processes"),
+    "seccomp": (True, "they would reach all of the kernel, ptrace and new namespaces included"),
+    "privileges": (True, "they would keep the capabilities that built the sandbox"),
+    "landlock": (False, "one lock instead of two on files, TCP, abstract sockets and signals"),
+    "uts": (False, "they learn the machine's name"),
+    "cgroup": (False, "they learn the path of the machine's control group"),
+    "watch": (False, "memory is limited for each process, not for all of a program's together"),
+}
+_HINT = {
+    "user": "allow user namespaces: sysctl user.max_user_namespaces=10000; on Debian "
+    "kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in a container, a "
+    "seccomp profile that allows unshare",
+}
+WAYS_OUT = (
+    "LONGJING_SANDBOX=wasm, or `longjing sandbox run --sandbox wasm`, runs them in WebAssembly, which is slower "
+    "(pip install 'longjing[wasm]'); --unsafe runs programs without isolation"
+)
+
+
+@cache
+def layers() -> tuple[Layer, ...]:
+    """Try them all, in a process apart. They don't change while this one lives."""
+    problems = _probe_layers()
+    return tuple(Layer(name, *facts, problems[name]) for name, facts in _LAYERS.items())
+
+
+def _probe_layers() -> dict[str, str]:
+    if sys.platform != "linux":
+        return dict.fromkeys(_LAYERS, f"{platform.system()} has no such thing, it needs Linux")
+    folder = str(Path(__file__).parent)
+    start = f"import sys; sys.path.insert(0, {folder!r}); from inside.layer_probe import main; main()"
+    command = [str(Path(sys.executable).resolve()), "-sSPB", "-c", start]
+    probe = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", timeout=60, check=True)
+    problems: dict[str, str] = json.loads(probe.stdout)
+    return problems
+
+
+def require_layers() -> list[str]:
+    """The layers to do without. Raises UserError where a required one isn't there: no isolation, no execution."""
+    missing_layers = [layer for layer in layers() if layer.problem]
+    for layer in missing_layers:
+        if layer.required:
+            hint = _HINT.get(layer.name, "")
+            raise UserError(
+                f"this machine can't isolate programs: the {layer.name} layer is missing ({layer.problem}), and "
+                f"without it {layer.lost}. {hint and hint[0].upper() + hint[1:] + '. '}"
+                f"`longjing sandbox check` lists all layers; {WAYS_OUT}"
+            )
+    return [layer.name for layer in missing_layers]

@@ -1,0 +1,67 @@
+"""What `--unsafe` asks for by its full name: a plain subprocess, for a machine that can't isolate."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from longjing.sandbox.execution import ExecutionResult, SandboxLimits
+
+
+class UnsafeSubprocess:
+    """Runs programs with all that the user may do. Of the limits it keeps the wall clock's, for the program's process
+    group, and cuts the output to `output_bytes` after the fact."""
+
+    def __init__(self, limits: SandboxLimits | None = None) -> None:
+        self.limits = limits or SandboxLimits()
+
+    def run(
+        self,
+        program: str | list[str],
+        stdin: bytes = b"",
+        files: dict[str, bytes] | None = None,
+        seconds: float | None = None,
+    ) -> ExecutionResult:
+        """See `Sandbox.run`."""
+        with TemporaryDirectory() as folder:
+            for name, content in (files or {}).items():
+                Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+                Path(folder, name).write_bytes(content)
+            if isinstance(program, str):
+                Path(folder, "program.py").write_text(program, "utf-8", errors="surrogatepass")
+                program = [sys.executable, "program.py"]
+            before, started = getrusage(RUSAGE_CHILDREN), perf_counter()
+            process = subprocess.Popen(
+                program,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=folder,
+                start_new_session=True,
+                env={**os.environ, "PYTHONINTMAXSTRDIGITS": "0"},
+            )
+            timed_out = False
+            try:
+                stdout, stderr = process.communicate(stdin, timeout=self.limits.within(seconds).wall_seconds)
+            except subprocess.TimeoutExpired:
+                timed_out = True
+                os.killpg(process.pid, signal.SIGKILL)
+                stdout, stderr = process.communicate()
+            wall, after = perf_counter() - started, getrusage(RUSAGE_CHILDREN)
+        code = process.returncode
+        killed = signal.Signals(-code).name if code < 0 and not timed_out else None
+        limit = self.limits.output_bytes
+        return ExecutionResult(
+            status="timed out" if timed_out else "killed" if killed else "finished",
+            code=code if code >= 0 and not timed_out else None,
+            signal=killed,
+            stdout=stdout[:limit],
+            stderr=stderr[:limit],
+            wall_seconds=wall,
+            cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            peak_bytes=after.ru_maxrss << 10,
+        )
