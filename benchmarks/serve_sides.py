@@ -23,7 +23,7 @@ from common import place
 from longjing import tasks
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.model.store.checkpoint import load_model, resolve
-from longjing.serving.service import TEMPERATURE, TOP_P
+from longjing.serving.served_model import TEMPERATURE, TOP_P
 from longjing.text import Tokenizer
 from longjing.toys import EVERYDAY
 
