@@ -3,7 +3,7 @@
     python benchmarks/beside.py --models r1 --out benchmarks/results/beside.json
 
 The puzzles and the sums are test problems, in the task's own words. Questions beyond it are those of
-`longjing.toys.corpus.limits`: the wordings were read, the numbers are drawn anew (a few questions with small ones
+`longjing.toys.declined_questions`: the wordings were read, the numbers are drawn anew (a few questions with small ones
 may have been read as they are). Declined is whatever ends without a boxed answer; ordinary problems shouldn't be.
 """
 
@@ -20,8 +20,8 @@ from longjing import tasks
 from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.problems import Completion, Problem, Task, boxed
 from longjing.toys import EVERYDAY
-from longjing.toys.corpus import limits
-from longjing.toys.corpus.worked import SUMS
+from longjing.toys.declined_questions import write_declined
+from longjing.toys.worked_examples import SUMS
 
 UNREAD = 10**9  # from here on, seeds that no run draws from
 Asked = tuple[str, str, Callable[[Completion], bool]]  # a prompt, its name, what a completion has to be
@@ -39,7 +39,7 @@ def kinds(count: int) -> dict[str, list[Asked]]:
         for name in EVERYDAY
         for problem in islice(tasks.get(name, difficulty=2).problems("test", 0), count // 4)
     ]
-    beyond = [limits.write(Random(UNREAD + number)).prompt for number in range(count)]
+    beyond = [write_declined(Random(UNREAD + number)).prompt for number in range(count)]
 
     def judged(task: Task, problem: Problem) -> Asked:
         return problem.prompt, problem.id, lambda said: task.judge(problem, said).outcome == "correct"

@@ -75,7 +75,7 @@ def parser(description: str | None) -> ArgumentParser:
     return options
 
 
-def place(options: Namespace) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(options: Namespace) -> tuple[torch.device, torch.dtype]:
     """The device and number format asked for, with the threads set."""
     torch.set_num_threads(options.threads)
     device = choose_device(options.device)

@@ -21,9 +21,18 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from common import build_model, fastest, measure_machine, parser, peak_bytes, place, report, summarise
+from common import (
+    build_model,
+    device_and_dtype,
+    fastest,
+    measure_machine,
+    parser,
+    peak_bytes,
+    report,
+    summarise,
+)
 
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
 from longjing.generation.request import Request, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
@@ -49,12 +58,14 @@ def longjing(
     def generate(prompts: torch.Tensor, seed: int) -> int:
         batch, length = prompts.shape
         area = batch * (length + options.tokens + 2) * width
-        engine = Engine(model, None, cache_bytes=area, max_batch=batch, end_tokens=(), speculate=speculate)
+        generator = make_generator(
+            model, None, cache_bytes=area, max_batch=batch, end_tokens=(), speculate=speculate
+        )
         requests = [
             Request(prompt, Sampling(max_tokens=options.tokens, seed=seed * batch + row))
             for row, prompt in enumerate(prompts.tolist())
         ]
-        return sum(len(generation.tokens) for generation in engine.generate(requests))
+        return sum(len(generation.tokens) for generation in generator.generate(requests))
 
     return generate
 
@@ -81,7 +92,7 @@ def transformers(directory: str, options: Namespace, device: torch.device, dtype
 def serve(pipe: Connection, side: str, directory: str, options: Namespace) -> None:
     """One side's process: sends its memory once loaded, then for each (prompts, seed) received the seconds
     it took and the peak of memory so far."""
-    device, dtype = place(options)
+    device, dtype = device_and_dtype(options)
     make = {"longjing": longjing, "transformers": transformers, "speculating": speculating}[side]
     generate = make(directory, options, device, dtype)
     pipe.send(peak_bytes(device))
@@ -113,7 +124,7 @@ def main() -> None:
     options.add_argument("--experts", help="experts_implementation of transformers, if not its default")
     chosen = options.parse_args()
     chosen.batch.sort()  # memory peaks only grow, so the batch of each must too
-    device, dtype = place(chosen)
+    device, dtype = device_and_dtype(chosen)
     model = build_model(chosen, device, dtype)
     config = model.config
     generator = torch.Generator().manual_seed(chosen.seed)

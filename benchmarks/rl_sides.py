@@ -12,7 +12,7 @@ import torch
 from common import peak_bytes
 
 from longjing.cluster.runtime import Runtime
-from longjing.generation.dialogue import Dialogue
+from longjing.generation.multi_turn import MultiTurnRollout
 from longjing.generation.request import Generation, Sampling
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import draw_problems, judge_group
@@ -151,7 +151,7 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
     ) -> list[float]:
         """The same judge, from the same ids. Notes what this step sampled."""
         began = perf_counter()
-        dialogues = [Dialogue(tokenizer, [], opened, Sampling()) for _ in completion_ids]
+        dialogues = [MultiTurnRollout(tokenizer, [], opened, Sampling()) for _ in completion_ids]
         for dialogue, ids in zip(dialogues, completion_ids, strict=True):
             dialogue.add(
                 Generation([], ids, [], "stop", tokenizer.decode(ids[:-1]))

@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from common import fastest, measure_machine, parser, place, report
+from common import device_and_dtype, fastest, measure_machine, parser, report
 from serve_sides import Answer, Server, engine, llama_cpp, longjing, problems, transformers
 
 from longjing.model.store.checkpoint import load_model
@@ -266,7 +266,7 @@ def main() -> None:
     options.add_argument("--cold", action="store_true")
     options.set_defaults(model="r1")
     chosen = options.parse_args()
-    device, dtype = place(chosen)
+    device, dtype = device_and_dtype(chosen)
     weights = flops.parameters(load_model(chosen.model).config) * dtype.itemsize
     machine = measure_machine(device, dtype, weights)
     results: Result = {}

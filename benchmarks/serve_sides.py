@@ -18,7 +18,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 import psutil
-from common import place
+from common import device_and_dtype
 
 from longjing import tasks
 from longjing.generation.native import Engine, Request, Sampling
@@ -205,7 +205,7 @@ def llama_cpp(model: str, python: Path, gguf: Path, threads: int) -> Server:
 def engine(pipe: Connection, options: Namespace) -> None:
     """A process in which the engine runs by itself: for each (clients, seconds, seconds to warm up) received it sends
     the tokens per second that it sampled, with as many requests running as there are clients."""
-    device, dtype = place(options)
+    device, dtype = device_and_dtype(options)
     model = load_model(options.model, device, dtype)
     tokenizer = Tokenizer.from_directory(resolve(options.model))
     while (job := pipe.recv()) is not None:

@@ -53,7 +53,7 @@ def step(pipe: Connection, name: str, options: Namespace) -> None:
         torch.set_num_threads(choice[1])
     learner = Reinforcement(settings, Runtime(options.seed, torch.device("cpu"), torch.float32))  # type: ignore[arg-type]
     if choice is not None:
-        learner.engine._threads = choice[0] or torch.get_num_threads()
+        learner.generator._threads = choice[0] or torch.get_num_threads()
     pipe.send(None)
     while (number := pipe.recv()) is not None:
         metrics, *_ = learner.step(number)

@@ -11,7 +11,16 @@ optimiser) over what large square products reach here in the same number format.
 from time import perf_counter
 
 import torch
-from common import build_model, fastest, measure_machine, parser, peak_bytes, place, report, summarise
+from common import (
+    build_model,
+    device_and_dtype,
+    fastest,
+    measure_machine,
+    parser,
+    peak_bytes,
+    report,
+    summarise,
+)
 
 from longjing.learning.optimizers import muon
 from longjing.learning.packing import Packed, pack
@@ -35,7 +44,7 @@ def main() -> None:
     options.add_argument("--length", type=int, default=512, help="tokens of a row")
     options.add_argument("--document", type=int, default=128, help="tokens of a document")
     chosen = options.parse_args()
-    device, dtype = place(chosen)
+    device, dtype = device_and_dtype(chosen)
     keep_freed_memory()
     # Weights and optimiser state are float32 either way, as in pretraining.
     model = build_model(chosen, device, torch.float32).train()

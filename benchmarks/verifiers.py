@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import measure_machine, parser, place, report
+from common import device_and_dtype, measure_machine, parser, report
 
 from longjing import verifiers
 from longjing.tasks import Completion, Problem
@@ -67,7 +67,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--verdicts", type=int, default=400, help="of each kind that is timed")
     chosen = options.parse_args()
-    machine = measure_machine(*place(chosen), working_set=0)
+    machine = measure_machine(*device_and_dtype(chosen), working_set=0)
     cases = [json.loads(line) for line in CORPUS.read_text("utf-8").splitlines()]
     count = chosen.verdicts
     numbers = [(str(n), f"{n + n % 2}.0") for n in range(1000, 1000 + count)]

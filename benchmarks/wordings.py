@@ -22,8 +22,8 @@ from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.generation.native import Engine
 from longjing.problems import Problem, Task
 from longjing.toys import EVERYDAY
-from longjing.toys.paraphrase import as_typed
-from longjing.toys.readable import written_answer
+from longjing.toys.answer_sentences import answer_sentence
+from longjing.toys.paraphrase import informal
 
 CONDITIONS = ("as worded", "as typed", "in the third turn")
 
@@ -31,14 +31,14 @@ CONDITIONS = ("as worded", "as typed", "in the third turn")
 def messages(condition: str, problem: Problem, others: Iterator[Problem]) -> list[dict[str, str]]:
     """How a problem is asked; `others`: what a conversation was about before."""
     if condition == "as typed":
-        return [user(as_typed(problem.prompt, Random(problem.id), problem))]
+        return [user(informal(problem.prompt, Random(problem.id), problem))]
     earlier = islice(others, 2) if condition == "in the third turn" else ()
     history = [
         message
         for one in earlier
         for message in (
             user(one.prompt),
-            {"role": "assistant", "content": written_answer(one, one.answer, Random(one.id))},
+            {"role": "assistant", "content": answer_sentence(one, one.answer, Random(one.id))},
         )
     ]
     return [*history, user(problem.prompt)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from longjing.generation.dialogue import Dialogue
+from longjing.generation.multi_turn import MultiTurnRollout
 from longjing.generation.request import Generation, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
@@ -44,11 +44,11 @@ def network(family: str, seed: int = 0, **settings: Any) -> Decoder:
     return Decoder(ModelConfig.from_dict(FAMILIES[family] | given | settings)).initialise(seed).eval()
 
 
-def dialogue(generation: Generation, ids: Tokenizer | None = None) -> Dialogue:
+def dialogue(generation: Generation, ids: Tokenizer | None = None) -> MultiTurnRollout:
     """A conversation of one turn."""
     ids = ids or tokenizer()
     opened = ReasoningStream.after(ids.render([{"role": "user", "content": "?"}])).in_reasoning
-    said = Dialogue(ids, generation.prompt, opened, Sampling())
+    said = MultiTurnRollout(ids, generation.prompt, opened, Sampling())
     said.add(generation)
     return said
 

@@ -85,11 +85,11 @@ def models() -> None:
 def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:
     """An engine for the model, and its tokenizer; says what was chosen."""
     import longjing
-    from longjing.generation.native import Engine
+    from longjing.generation.factory import make_generator
 
     network, tokenizer = longjing.load(model, device, dtype)
     weight = network.embed_tokens.weight
     size = sum(parameter.numel() for parameter in network.parameters())
     dtype = str(weight.dtype).removeprefix("torch.")
     say(console, f"{model}: {size / 1e6:.1f} million parameters, {where(str(weight.device), dtype)}", "dim")
-    return Engine(network, tokenizer, speculate="auto", prefix_bytes=64 << 20), tokenizer
+    return make_generator(network, tokenizer, speculate="auto", prefix_bytes=64 << 20), tokenizer

@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
-from longjing.generation.dialogue import Spoken
 from longjing.openai_client import ChatCompletion, EndpointError
-from longjing.problems import Completion
+from longjing.problems import Completion, ModelTurn
 from longjing.runs.jsonl import JsonLines, read_jsonl
 
 _LINE_START = b'{"base_url"'
@@ -78,7 +77,7 @@ class Reply(BaseModel):
         )  # fmt: skip
 
     @property
-    def turn(self) -> Spoken:
+    def turn(self) -> ModelTurn:
         return turn_of(self.text, truncated=is_cut_off(self.finish_reason))
 
     def answer(self) -> Answer:
@@ -93,10 +92,10 @@ def is_known(finish_reason: str) -> bool:
     return finish_reason.lower() in _CUT_OFF | _ENDED
 
 
-def turn_of(text: str, truncated: bool = False) -> Spoken:
+def turn_of(text: str, truncated: bool = False) -> ModelTurn:
     """The prompt is out of sight here: where reasoning is closed that the text didn't open, the prompt did."""
     prefilled = "</think>" in text and "<think>" not in text
-    return Spoken(text, prefilled, truncated)
+    return ModelTurn(text, prefilled, truncated)
 
 
 class AnswerLog:

@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 from longjing.errors import UserError
 from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
-from longjing.generation.dialogue import Spoken
 from longjing.generation.request import Sampling
 from longjing.openai_client import Endpoint, EndpointError, complete, with_retries
-from longjing.problems import Completion
+from longjing.problems import Completion, ModelTurn
 from longjing.text.template import Message
 
 _log = logging.getLogger(__name__)
@@ -237,7 +236,7 @@ class _Dialogue:
     def __init__(self, question: Question, sampling: Sampling) -> None:
         self.messages, self.sampling = list(question.messages), sampling
         self.replies: list[Reply] = []
-        self._turns: list[Spoken] = []
+        self._turns: list[ModelTurn] = []
         self._reply = question.reply
 
     def goes_on(self, reply: Reply) -> bool:

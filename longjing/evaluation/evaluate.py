@@ -10,8 +10,9 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer, CountFlops, LocalClient, ModelClient, Progress, Question
 from longjing.evaluation.result import Evaluation, Price, Record
+from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
-from longjing.generation.request import Generator, Sampling
+from longjing.generation.request import Sampling
 from longjing.problems import (
     Completion,
     Problem,

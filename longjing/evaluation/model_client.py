@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from longjing.errors import UserError
-from longjing.generation.dialogue import Spoken, converse
-from longjing.generation.request import Generator, Sampling
-from longjing.problems import Completion
+from longjing.generation.generator import Generator
+from longjing.generation.multi_turn import generate_multi_turn
+from longjing.generation.request import Sampling
+from longjing.problems import Completion, ModelTurn
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 
@@ -75,7 +76,7 @@ class LocalClient:
     strict: bool = False
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        def reply(index: int, turns: Sequence[Spoken]) -> Message | None:
+        def reply(index: int, turns: Sequence[ModelTurn]) -> Message | None:
             reply_to = questions[index].reply
             return reply_to(Completion.of(turns)) if reply_to else None
 
@@ -83,7 +84,7 @@ class LocalClient:
         prompt_tokens, flops = 0, 0
         openings, sampling = self._within_context(questions)
         replying = any(question.reply for question in questions)
-        for dialogues in converse(
+        for dialogues in generate_multi_turn(
             self.generator, self.tokenizer, openings, reply if replying else None, on_progress
         ):
             group = []

@@ -1,6 +1,6 @@
-"""What goes into an engine and what comes out."""
+"""What goes into a generator and what comes out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, isnan
 from typing import Literal, Protocol
@@ -21,7 +21,7 @@ class Sampling:
     counts the end token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own,
     modulo 2^64. `presence_penalty` is taken off the logit of every token that the completion has, and
     `frequency_penalty` off it for each time that it has it; `logit_bias` is added to the logits of single tokens:
-    all of them before the temperature. `top_logprobs`: how many of the likeliest tokens to note at each place.
+    all of them before the temperature. `top_logprobs`: how many of the likeliest tokens to note at each position.
     """
 
     temperature: float = 1.0
@@ -63,12 +63,14 @@ def _tempered(temperature: float) -> bool:
 
 
 class LogitsProcessor(Protocol):
-    """Somebody who watches one completion and has a say in its next token: a grammar, a budget for thinking."""
+    """Changes the logits of one completion's next token: a grammar, a budget for reasoning, penalties."""
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
-        """What to add to the next token's logits, `[vocabulary]`, given the completion's tokens so far. Minus infinity
-        forbids, though not all of them; None is for nothing to say. Asked for each token in its turn. Whoever is the
-        guide of a turn's answer may raise UserError: it can't go on."""
+        """What to add to the next token's logits, `[vocabulary]`, after the completion's `tokens` so far; None for
+        nothing. Minus infinity forbids a token, and one at least must stay. Called once for each token, in order.
+
+        A processor that binds an answer may raise UserError where it can't go on.
+        """
         ...
 
 
@@ -82,7 +84,7 @@ class Request:
 
     prompt: Sequence[int]
     sampling: Sampling = Sampling()
-    guide: LogitsProcessor | None = None
+    logits_processor: LogitsProcessor | None = None
     keep: int = 0
 
     def __post_init__(self) -> None:
@@ -96,13 +98,13 @@ class Generation:
 
     `tokens` holds the end token, or what completed the stop string, if that was sampled; `text` is without.
     `logprobs`: of each token under softmax(logits / temperature) in float32, the distribution it was drawn
-    from if no filter, penalty or guide was on; of a greedy token, at temperature 1. `top`: at each place the
+    from if no filter and no logits processor was on; of a greedy token, at temperature 1. `top`: at each position the
     likeliest tokens under the same distribution with their log-probabilities, as many as asked for. `routes`
     int16 `[len(prompt) + len(tokens) - 1, mixture layers, experts per token]`: the experts taken by each token
     that was read, if the engine records. `reused`: tokens of the prompt that an earlier request had read.
 
-    A conversation of several turns can be one generation (`dialogue.py`): `given` then says which parts of `tokens`
-    nobody sampled, as pairs of start and end; they have no log-probability.
+    A conversation of several turns can be one generation (`multi_turn.py`): `unsampled` then says which spans of
+    `tokens` are replies, as pairs of start and end; these have no log-probability.
     """
 
     prompt: list[int]
@@ -113,18 +115,18 @@ class Generation:
     routes: Tensor | None = None
     top: list[list[tuple[int, float]]] = field(default_factory=list)
     reused: int = 0
-    given: tuple[tuple[int, int], ...] = ()
+    unsampled: tuple[tuple[int, int], ...] = ()
 
     @property
     def length(self) -> int:
         """How many of the tokens were sampled."""
-        return len(self.tokens) - sum(end - start for start, end in self.given)
+        return len(self.tokens) - sum(end - start for start, end in self.unsampled)
 
     @property
     def sampled(self) -> list[bool]:
         """Of each token, whether it was sampled."""
         mask = [True] * len(self.tokens)
-        for start, end in self.given:
+        for start, end in self.unsampled:
             mask[start:end] = [False] * (end - start)
         return mask
 
@@ -147,24 +149,3 @@ class Event:
     id: int
     chunk: Chunk
     generation: Generation | None = None
-
-
-# Asked of each request that has ended, by its place, for one that goes on from it, if any does.
-Follow = Callable[[int, Generation], Request | None]
-
-
-class Generator(Protocol):
-    """Whatever completes prompts: the native engine, or an external one behind an adapter."""
-
-    def generate(
-        self,
-        requests: Sequence[Request],
-        on_step: Callable[[int, int], None] | None = None,
-        follow: Follow | None = None,
-    ) -> list[Generation]:
-        """One completion per request, in order. `on_step(finished requests, tokens so far)`: progress.
-
-        `follow` may put another request in the place of one that has ended, while the others run; then the last one's
-        completion is returned.
-        """
-        ...

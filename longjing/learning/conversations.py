@@ -22,7 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from longjing.errors import UserError
-from longjing.generation.dialogue import between
+from longjing.generation.multi_turn import reply_tokens
 from longjing.learning.packing import Example
 from longjing.text.reasoning import ReasoningStream, parse
 from longjing.text.tokenizer import MARK, Tokenizer
@@ -242,7 +242,7 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
 
 
 def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[dict[str, Any]]) -> Example:
-    """A conversation with `keep_reasoning`, put together as `engine.dialogue` does."""
+    """A conversation with `keep_reasoning`, put together as `generation.multi_turn` does."""
     first, end = conversation.first, _end_token(tokenizer, messages)
     text = tokenizer.render(messages[:first])
     tokens = tokenizer.encode(text)
@@ -250,7 +250,7 @@ def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[d
     last = max(place for place, message in enumerate(conversation.messages) if message.learned)
     for place in range(first, last + 1, 2):
         if place > first:
-            text, said = between(tokenizer, messages[place - 1], end)
+            text, said = reply_tokens(tokenizer, messages[place - 1], end)
             tokens += said
             loss_mask += [False] * len(said)
         message = conversation.messages[place]

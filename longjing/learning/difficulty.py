@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from longjing.generation.request import Generator
+from longjing.generation.generator import Generator
 from longjing.learning.advantages import has_signal
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
 from longjing.problems import Task
@@ -55,7 +55,7 @@ class Difficulty:
 
 
 def measure(
-    engine: Generator,
+    generator: Generator,
     tokenizer: Tokenizer,
     task: Task,
     groups: int,
@@ -67,7 +67,7 @@ def measure(
     problems = draw_problems(task, groups, seed, 0, 0)
     sampling = {"temperature": 1.0, "max_tokens": max_tokens}
     asked = [(task, problem) for problem in problems]
-    sampled = sample_groups(engine, tokenizer, asked, group_size, sampling, seed, 0, 0)
+    sampled = sample_groups(generator, tokenizer, asked, group_size, sampling, seed, 0, 0)
     found = [judge_group(task, *pair) for pair in zip(problems, sampled, strict=True)]
     judged = torch.tensor([group.judged for group in found])
     correct = torch.tensor(

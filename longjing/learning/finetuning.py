@@ -20,7 +20,8 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.files import digest
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import Example, collate
@@ -167,13 +168,13 @@ class Finetuning(ModelTrainer):
         for task in self.settings.evaluation.tasks:
             when = "before" if step < 0 else "after"
             self.watcher.status(f"measuring the model on the test problems of {task.name}, {when}")
-            engine = Engine(
+            generator: Generator = make_generator(
                 self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
                 max_batch=settings.max_batch, dtype=self.runtime.dtype,
             )  # fmt: skip
-            engine.watcher = self.watcher.sampled
+            generator.watcher = self.watcher.sampled
             evaluation = evaluate(
-                engine, self.tokenizer, task.make(), problems=settings.evaluation.problems,
+                generator, self.tokenizer, task.make(), problems=settings.evaluation.problems,
                 samples=settings.evaluation.samples, seed=self.runtime.seed,
                 temperature=settings.evaluation.temperature, max_tokens=settings.evaluation.max_tokens,
                 flops=partial(flops.generation, self.model.config),

@@ -21,7 +21,8 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.evaluation import evaluate
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.generation.request import Generation
 from longjing.learning.loop import ModelTrainer
 from longjing.learning.objectives import (
@@ -132,20 +133,17 @@ class OnPolicyTrainer(ModelTrainer):
         self.tokenizer = Tokenizer.from_directory(path)
         self.model = load_model(path, runtime.device)
         self.optimizers = settings.optimizers(self.model)
-        self.engine = Engine(
-            self.model,
-            self.tokenizer,
-            cache_bytes=settings.cache_megabytes * 2**20,
-            max_batch=settings.max_batch,
-            record_routes=True,
-            batch_invariant=True,
-            dtype=runtime.dtype,
-        )
-        self.engine.watcher = watcher.sampled
+        self.generator: Generator = make_generator(
+            self.model, self.tokenizer, training=True, cache_bytes=settings.cache_megabytes * 2**20,
+            max_batch=settings.max_batch, dtype=runtime.dtype,
+        )  # fmt: skip
+        needs = ["seeds", "exact_logprobs", *(["routes"] if next(self.model.routers(), None) else [])]
+        self.generator.capabilities.require("training on its own samples", *needs)
+        self.generator.watcher = watcher.sampled
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
         super().restore(tensors, totals)
-        self.engine.refresh()
+        self.generator.update_weights()
 
     def _sample(self, task: Task, count: int, step: int, turn: int, clock: Clock) -> list[Group]:
         """Judged groups of `count` training problems."""
@@ -155,7 +153,7 @@ class OnPolicyTrainer(ModelTrainer):
         asked = [(task, problem) for problem in problems]
         with clock.phase("sampling"):
             sampled = sample_groups(
-                self.engine,
+                self.generator,
                 self.tokenizer,
                 asked,
                 settings.group_size,
@@ -177,7 +175,7 @@ class OnPolicyTrainer(ModelTrainer):
             total = statistics if total is None else total + statistics
             norms.append(norm)
             trained += tokens
-        self.engine.refresh()
+        self.generator.update_weights()
         if total is not None and first is not None:
             # The law speaks of the policy that sampled: before the first optimiser step.
             total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
@@ -302,7 +300,7 @@ class OnPolicyTrainer(ModelTrainer):
         else:
             return
         evaluation = evaluate(
-            self.engine, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
+            self.generator, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
             samples=settings.evaluation.samples, seed=self.runtime.seed, temperature=settings.temperature,
             max_tokens=settings.max_tokens, flops=partial(flops.generation, self.model.config),
         )  # fmt: skip
@@ -343,7 +341,7 @@ def earlier_turns(completion: Completion, generation: Generation) -> dict[str, A
         {"text": each.text, "prefilled": each.completion.prefilled, "reply": dict(each.reply)}
         for each in completion.earlier
     ]
-    return {"earlier": turns, "given": [list(span) for span in generation.given]}
+    return {"earlier": turns, "given": [list(span) for span in generation.unsampled]}
 
 
 def aligned(generation: Generation, values: Sequence[float]) -> list[float | None]:

@@ -27,7 +27,7 @@ from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
-from longjing.toys.corpus.document import Document
+from longjing.toys.document import Document
 
 
 class ReadingSettings(UpdateSettings):

@@ -21,7 +21,8 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.generation.native.engine import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.policy import earlier_turns
@@ -31,12 +32,13 @@ from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.problems import Problem, Task, boxed
 from longjing.problems.language import share
+from longjing.problems.repetition import repetition
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
-from longjing.toys.corpus import FREE, UNASKED
-from longjing.toys.paraphrase import TYPED, as_typed
-from longjing.toys.readable import repetition, written_answer
+from longjing.toys.answer_sentences import answer_sentence
+from longjing.toys.paraphrase import informal, informal_tasks
+from longjing.toys.toy import STANDALONE, UNASKED
 
 # Why a sample isn't kept, in the order in which it is asked; the first reason counts.
 REASONS = (
@@ -118,10 +120,10 @@ class RejectionSamplingSettings(EngineSettings):
             leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump())
         )
         for task in leaves if self.as_typed else ():
-            if task not in TYPED:
+            if task not in informal_tasks():
                 raise ValueError(
-                    f"as_typed rewords prompts of the tasks {', '.join(TYPED)} only, since in others' a capital or a "
-                    f"sign may be what is asked; leave it out, or the task {task}"
+                    f"as_typed rewords prompts of the tasks {', '.join(informal_tasks())} only, since in others' a "
+                    f"capital or a sign may be what is asked; leave it out, or the task {task}"
                 )
         return self
 
@@ -229,11 +231,12 @@ class RejectionSampling(Trainer):
         path = resolve(settings.model)
         self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, runtime.device)
         self.problems = draw(settings.tasks, settings.problems, self.seed)
-        self.engine = Engine(
+        self.generator: Generator = make_generator(
             self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
             max_batch=settings.max_batch, dtype=runtime.dtype,
         )  # fmt: skip
-        self.engine.watcher = watcher.sampled
+        self.generator.watcher = watcher.sampled
+        self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")
         self._kept = self._others = 0  # rows of the data so far: its own, and others
 
     def step(self, step: int) -> Step:
@@ -274,7 +277,7 @@ class RejectionSampling(Trainer):
         chunk = self.problems[step * many : (step + 1) * many]
         sampling = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
         sampled = sample_groups(
-            self.engine, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
+            self.generator, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
         )
         return [judge_group(*pair, dialogues) for pair, dialogues in zip(chunk, sampled, strict=True)]
 
@@ -316,7 +319,7 @@ class RejectionSampling(Trainer):
         problem, completion = group.problem, group.completions[number]
         answer = completion.answer
         if self.settings.form == "readable" and (result := boxed(answer)):
-            answer = written_answer(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
+            answer = answer_sentence(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
         prompt = self._typed(problem.prompt, f"{problem.id} {number}", problem)
         messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}]
         for exchange in completion.earlier:
@@ -330,7 +333,7 @@ class RejectionSampling(Trainer):
     def _typed(self, prompt: str, origin: str, problem: Problem | None = None) -> str:
         """The prompt, or how somebody might have typed it."""
         random = Random(f"typed {self.seed} {origin}")
-        return as_typed(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
+        return informal(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
 
     def rows(
         self, groups: list[Group], reasons: list[list[str | None]], others: range
@@ -353,7 +356,7 @@ class RejectionSampling(Trainer):
         """What isn't the model's own, by its number."""
         random, others = Random(f"others {self.seed} {number}"), self.settings.others
         (kind,) = random.choices(list(others), list(others.values()))
-        document = FREE[kind](random)
+        document = STANDALONE[kind](random)
         prompt, problem = document.prompt, document.problem
         if kind not in UNASKED:
             prompt = self._typed(prompt, f"other {number}", problem)

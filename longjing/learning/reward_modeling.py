@@ -36,7 +36,7 @@ from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
-from longjing.toys.corpus.preferences import GeneratedSettings
+from longjing.toys.generated_preferences import GeneratedPreferences
 
 CARD = "reward.json"  # beside the model: what it judges, and how it learned to
 
@@ -46,7 +46,7 @@ class RewardModelingSettings(UpdateSettings):
 
     kind: Literal["reward-model"] = "reward-model"
     model: str = Field("base", description="whose body to start from: a shipped name, a directory, or a run")
-    data: GeneratedSettings | list[str] = Field(
+    data: GeneratedPreferences | list[str] = Field(
         description="files of preference data; or `helpfulness` or `safety`, which are generated"
     )
     judges: Judges | None = Field(
@@ -100,7 +100,7 @@ class Data:
 def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int) -> Data:
     """The stage's data, cut into tokens. Raises UserError for data that can't be read or leave nothing to do."""
     made, hashes, differing = settings.data, list[str](), 0
-    if isinstance(made, GeneratedSettings):
+    if isinstance(made, GeneratedPreferences):
         name: str = made.generated
         preferences = made.make(seed)
     else:

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longjing.generation.dialogue import Dialogue, Spoken, converse
+from longjing.generation.generator import Generator
+from longjing.generation.multi_turn import MultiTurnRollout, generate_multi_turn
 from longjing.generation.random import sample_seed
-from longjing.generation.request import Generation, Generator, Sampling
-from longjing.problems import Completion, Problem, Task, Verdict, max_turns, reply_to, verdict_of
+from longjing.generation.request import Generation, Sampling
+from longjing.problems import Completion, ModelTurn, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.problems.language import language_reward
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
@@ -61,9 +62,9 @@ def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> li
 
 
 def sample_groups(
-    engine: Generator, tokenizer: Tokenizer, problems: Sequence[tuple[Task, Problem]], group_size: int,
+    generator: Generator, tokenizer: Tokenizer, problems: Sequence[tuple[Task, Problem]], group_size: int,
     sampling: Mapping[str, Any], seed: int, step: int, turn: int,
-) -> list[list[Dialogue]]:  # fmt: skip
+) -> list[list[MultiTurnRollout]]:  # fmt: skip
     """`group_size` completions of each problem; with a task that replies, whole conversations.
 
     Seeds come from (seed, step, problem, sample), and from the turn and the place in which the problem was
@@ -76,14 +77,14 @@ def sample_groups(
         ]
         openings.append((_chat(problem), [Sampling(**sampling, seed=each) for each in seeds]))
 
-    def answer(place: int, turns: Sequence[Spoken]) -> Message | None:
+    def answer(place: int, turns: Sequence[ModelTurn]) -> Message | None:
         return reply_to(*problems[place], Completion.of(turns))
 
     replying = any(max_turns(task) > 1 for task, _ in problems)
-    return converse(engine, tokenizer, openings, answer if replying else None)
+    return generate_multi_turn(generator, tokenizer, openings, answer if replying else None)
 
 
-def judge_group(task: Task, problem: Problem, dialogues: Sequence[Dialogue]) -> Group:
+def judge_group(task: Task, problem: Problem, dialogues: Sequence[MultiTurnRollout]) -> Group:
     """The task's verdict on each completion, with the reward part `language` (see `language_reward`)."""
     generations = [dialogue.generation for dialogue in dialogues]
     completions = [Completion.of(dialogue.turns) for dialogue in dialogues]

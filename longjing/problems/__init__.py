@@ -6,7 +6,7 @@ problems that are listed, `tasks.ListedTask` is the shortest.)
 
 from longjing.problems.answer import boxed, format_reward
 from longjing.problems.generated_task import GeneratedTask, ProblemData, TaskSettings
-from longjing.problems.problem import Completion, Exchange, Language, Outcome, Problem, Verdict
+from longjing.problems.problem import Completion, Exchange, Language, ModelTurn, Outcome, Problem, Verdict
 from longjing.problems.splits import Split, split_of
 from longjing.problems.task import (
     MAX_TURNS,
@@ -21,7 +21,7 @@ from longjing.problems.task import (
 )
 
 __all__ = [
-    "MAX_TURNS", "Completion", "Exchange", "GeneratedTask", "Language", "MultiTurnTask", "NoProblems", "Outcome",
-    "Problem", "ProblemData", "Split", "Task", "TaskSettings", "Verdict", "VotingTask", "boxed", "format_reward",
-    "max_turns", "reply_to", "split_of", "verdict_of", "vote_of",
+    "MAX_TURNS", "Completion", "Exchange", "GeneratedTask", "Language", "ModelTurn", "MultiTurnTask", "NoProblems",
+    "Outcome", "Problem", "ProblemData", "Split", "Task", "TaskSettings", "Verdict", "VotingTask", "boxed",
+    "format_reward", "max_turns", "reply_to", "split_of", "verdict_of", "vote_of",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from longjing.text import reasoning
 from longjing.text.template import Message
@@ -26,17 +26,15 @@ class Problem:
     language: str  # its ISO 639-1 code
 
 
-class ModelTurn(Protocol):
-    """A turn of a model's as text, and the task's reply to it, if there was one."""
+@dataclass(frozen=True)
+class ModelTurn:
+    """A turn of a model's as text. `prefilled`: its prompt had opened the reasoning; `truncated`: it was cut off;
+    `reply`: what was said to it, if anything was."""
 
-    @property
-    def text(self) -> str: ...
-    @property
-    def prefilled(self) -> bool: ...
-    @property
-    def truncated(self) -> bool: ...
-    @property
-    def reply(self) -> Message | None: ...
+    text: str
+    prefilled: bool
+    truncated: bool
+    reply: Message | None = None
 
 
 @dataclass(frozen=True)

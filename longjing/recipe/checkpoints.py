@@ -11,7 +11,8 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation import Evaluation, Record, evaluate
 from longjing.files import to_json
-from longjing.generation.native import Engine
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.problems.language import consistency
@@ -38,7 +39,7 @@ def measure(
     watcher: Callable[[int, int, int], None],
 ) -> None:
     """Measure the checkpoint on those tasks on which it wasn't yet. `step`: its stage's place in the recipe. `watcher`:
-    as in `Engine`.
+    as in `Generator`.
 
     Raises UserError if another checkpoint was measured on other problems.
     """
@@ -52,11 +53,11 @@ def measure(
             run, f"{checkpoint} on {label}", task, [row for row in rows if row["label"] == label], say
         )
     network, tokenizer = load_model(model, runtime.device), Tokenizer.from_directory(model)
-    engine = Engine(network, tokenizer, dtype=runtime.dtype)
-    engine.watcher = watcher
+    generator: Generator = make_generator(network, tokenizer, dtype=runtime.dtype)
+    generator.watcher = watcher
     for label, task in tasks.items():
         evaluation = evaluate(
-            engine, tokenizer, task, problems=settings.problems, samples=settings.samples,
+            generator, tokenizer, task, problems=settings.problems, samples=settings.samples,
             seed=runtime.seed, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
             flops=partial(flops.generation, network.config),
         )  # fmt: skip

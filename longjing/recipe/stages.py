@@ -85,9 +85,9 @@ class Pretrain(Stage, PretrainingSettings):
     @classmethod
     def _documents(cls, shares: dict[str, float]) -> dict[str, float]:
         for kind, share in shares.items():
-            if kind not in corpus.KINDS:
+            if kind not in corpus.kinds():
                 raise ValueError(
-                    f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.KINDS)}"
+                    f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.kinds())}"
                 )
             if share < 0:
                 raise ValueError(f"the share of `{kind}` is negative")

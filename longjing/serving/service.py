@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import longjing
-from longjing.generation.native import Engine
+from longjing.generation.factory import make_generator
 from longjing.model.store.checkpoint import shipped
 from longjing.planning.bill import Prices
 from longjing.serving.response_stream import Job
@@ -71,7 +71,7 @@ class Service:
 
     def _start(self, name: str, model: Any, tokenizer: Tokenizer) -> ServedModel:
         limits = self._limits
-        engine = Engine(
+        engine = make_generator(
             model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
             prefix_bytes=limits.prefix_bytes, threads=limits.threads,
         )  # fmt: skip

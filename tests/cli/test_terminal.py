@@ -196,10 +196,10 @@ class Obedient(Engine):
     """Says z for ever, unless the guide says otherwise."""
 
     def stream(self, request: Request) -> Iterator[Chunk]:
-        assert request.guide is not None
+        assert request.logits_processor is not None
         said: list[int] = []
         for _ in range(request.sampling.max_tokens):
-            bias = request.guide.bias(said, 0x10000)
+            bias = request.logits_processor.bias(said, 0x10000)
             allowed = [] if bias is None else bias.isfinite().nonzero()[:, 0].tolist()
             token = allowed[0] if len(allowed) == 1 else ord("z")
             said.append(token)

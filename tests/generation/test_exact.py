@@ -157,11 +157,11 @@ def test_what_is_kept_and_what_was_lost_do_not_show(
     texts = [list(range(17 + i)) for i in range(0, 150, 13)]
     asked = [Request(text, Sampling(seed=len(text), max_tokens=9), keep=len(text)) for text in texts]
     plain = Engine(model, None).generate(asked + requests)
-    monkeypatch.setattr("longjing.generation.native.runner._PART", chunk)
+    monkeypatch.setattr("longjing.generation.native.runner.READ_ON_TOKENS", chunk)
     keeping = Engine(model, None, prefix_bytes=10**9)
     kept = [keeping.generate([one])[0] for one in asked]
     assert keeping.stats.tokens_reused
-    monkeypatch.setattr("longjing.generation.native.engine.MARGIN", 2)
+    monkeypatch.setattr("longjing.generation.native.scheduler.HEADROOM", 2)
     width = 4 * model.config.num_hidden_layers * model.config.cache_width
     tight = Engine(model, None, cache_bytes=500 * width)
     lost = tight.generate(requests)

@@ -15,7 +15,7 @@ from longjing.model.decoder import Decoder
 def thrift():
     """Let newcomers in where there is hardly room, so that they are often pre-empted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("longjing.generation.native.engine.MARGIN", 2)
+        patch.setattr("longjing.generation.native.scheduler.HEADROOM", 2)
         yield
 
 
@@ -97,7 +97,11 @@ def test_pre_emption_replays_the_experts_that_were_taken():
             if event.generation:
                 finished[event.id] = event.generation
         if before == 0 and engine.stats.preemptions:
-            routes = {sequence.id: sequence.routes.clone() for sequence in engine._waiting if sequence.tokens}
+            routes = {
+                sequence.id: sequence.routes.clone()
+                for sequence in engine._scheduler.waiting
+                if sequence.tokens
+            }
             for router in model.routers():
                 router.e_score_correction_bias += torch.linspace(-1, 1, 8)
     assert routes and sorted(finished) == ids
@@ -189,19 +193,19 @@ def test_the_trainers_module_is_left_as_it_was():
     assert model.training
 
 
-def test_a_copy_in_another_dtype_follows_refresh():
+def test_a_copy_in_another_dtype_follows_updates():
     model = Decoder(LATENT).initialise(0)
     engine = Engine(model, None, dtype=torch.bfloat16)
     before = tokens_of(engine.generate(crowd(4)))
     with torch.no_grad():
         model.lm_head.weight.mul_(-1)
     assert tokens_of(engine.generate(crowd(4))) == before
-    engine.refresh()
+    engine.update_weights()
     assert tokens_of(engine.generate(crowd(4))) != before
     chunks = engine.stream(crowd(1)[0])
     next(chunks)
     with pytest.raises(RuntimeError, match="running"):
-        engine.refresh()
+        engine.update_weights()
 
 
 @pytest.mark.parametrize(

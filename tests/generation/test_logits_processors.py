@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
-from longjing.generation.native.logits_processors import Penalties, agree
+from longjing.generation.native.logits_processors import Penalties, combined_bias
 
 tokens = st.lists(st.integers(0, 9), max_size=20)
 numbers = st.floats(-2, 2).map(lambda number: round(number, 2))
@@ -45,7 +45,7 @@ def test_penalties_are_those_of_the_definition(said, presence, frequency, bias):
 
 
 def test_nobody_says_nothing():
-    assert agree([], [1, 2], 8) is None and agree([Dictation([])], [], 8) is None
+    assert combined_bias([], [1, 2], 8) is None and combined_bias([Dictation([])], [], 8) is None
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -56,14 +56,14 @@ def test_a_guide_is_obeyed_and_neighbours_are_not_disturbed(name, speculate):
     plain = crowd(7)
     alone = Engine(MODELS[name], None).generate(plain)
     words = [9, 8, 7, 9]
-    guided = [replace(plain[3], guide=Dictation(words), sampling=Sampling(seed=3, max_tokens=10))]
+    guided = [replace(plain[3], logits_processor=Dictation(words), sampling=Sampling(seed=3, max_tokens=10))]
     engine = Engine(MODELS[name], None, speculate=speculate, record_routes=True)
     found = engine.generate([*plain[:3], *guided, *plain[4:]])
     assert [g.tokens for place, g in enumerate(found) if place != 3] == [
         g.tokens for place, g in enumerate(alone) if place != 3
     ]
     assert found[3].tokens[:4] == words and len(found[3].tokens) > 4
-    asked = guided[0].guide.asked
+    asked = guided[0].logits_processor.asked
     assert asked == [found[3].tokens[:place] for place in range(len(found[3].tokens))]
     # What was said is as unlikely as it was.
     difference = trainer_logprobs(MODELS[name], found[3]) - torch.tensor(found[3].logprobs)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
-from longjing.generation.native.prefix_cache import BLOCK, PrefixStore
+from longjing.generation.native.prefix_cache import BLOCK, PrefixCache
 
 TEXTS = st.lists(st.integers(3, 6), min_size=1, max_size=70)
 
@@ -43,7 +43,7 @@ def test_the_same_is_said_whatever_is_kept(prompts, name, room, drafts, keep, to
         torch.testing.assert_close(
             torch.tensor(got.logprobs), torch.tensor(expected.logprobs), atol=1e-5, rtol=0
         )
-    assert engine.prefixes_in_use <= room and engine.memory_in_use == 0
+    assert engine.prefixes.bytes <= room and engine.memory_in_use == 0
     assert engine.stats.tokens_reused == sum(one.reused for one in first + rest)
     if room == 0 or keep < BLOCK:
         assert engine.stats.tokens_reused == 0
@@ -60,7 +60,7 @@ def test_a_conversation_is_read_once(drafts):
     assert engine.stats.tokens_reused >= 40 + 90 + 150 - 2 * 4
     alone = Engine(MODELS["latent"], None, speculate=drafts, prefix_bytes=10**9)
     alone.generate([Request(text, Sampling(max_tokens=2), keep=200)])
-    assert engine.prefixes_in_use == alone.prefixes_in_use  # the earlier turns are part of the last
+    assert engine.prefixes.bytes == alone.prefixes.bytes  # the earlier turns are part of the last
 
 
 def test_cancelled_requests_are_kept_and_new_weights_forget():
@@ -68,9 +68,9 @@ def test_cancelled_requests_are_kept_and_new_weights_forget():
     prompt = list(range(3, 40))
     id = engine.add(Request(prompt, Sampling(max_tokens=50), keep=len(prompt)))
     engine.step()
-    assert engine.cancel(id) and engine.prefixes_in_use
-    engine.refresh()
-    assert not engine.prefixes_in_use
+    assert engine.cancel(id) and engine.prefixes.bytes
+    engine.update_weights()
+    assert not engine.prefixes.bytes
     assert engine.generate([Request(prompt, Sampling(max_tokens=2))])[0].reused == 0
 
 
@@ -81,11 +81,11 @@ def test_recording_engines_keep_nothing():
 
 @given(st.lists(TEXTS, max_size=12), TEXTS, st.integers(0, 200))
 def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
-    store, kept = PrefixStore(4 * capacity), []
+    store, kept = PrefixCache(4 * capacity), []
     for text in texts:
-        store.keep(text, lambda text=text: [torch.tensor(text, dtype=torch.float32)[:, None]])
+        store.insert(text, lambda text=text: [torch.tensor(text, dtype=torch.float32)[:, None]])
         kept.append(text)
-    length, entries = store.find(prompt)
+    length, entries = store.match(prompt)
     assert store.bytes <= 4 * capacity
     if length:
         assert length >= BLOCK and entries[0][:length, 0].tolist() == prompt[:length]
@@ -99,12 +99,12 @@ def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
 def test_what_two_texts_share_is_found_to_the_token(shared):
     """Blocks find the entry; where the texts part within a block, the tokens decide."""
     kept, other = list(range(100, 160)), list(range(500, 570))
-    store = PrefixStore(10**6)
-    store.keep(kept, lambda: [torch.tensor(kept, dtype=torch.float32)[:, None]])
-    length, entries = store.find(kept[:shared] + other[shared:])
+    store = PrefixCache(10**6)
+    store.insert(kept, lambda: [torch.tensor(kept, dtype=torch.float32)[:, None]])
+    length, entries = store.match(kept[:shared] + other[shared:])
     assert length == (shared if shared >= BLOCK else 0)
     assert [layer[:, 0].tolist() for layer in entries] == ([kept] if length else [])
-    assert store.find(kept[:shared])[0] == length  # a prompt that ends there
+    assert store.match(kept[:shared])[0] == length  # a prompt that ends there
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

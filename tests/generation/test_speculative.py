@@ -56,7 +56,7 @@ def test_the_module_sees_what_it_was_trained_on():
         engine.add(request)
     while engine.unfinished:
         engine.step()
-        for sequence in engine._running:
+        for sequence in engine._scheduler.running:
             tokens = torch.tensor([sequence.prompt + tuple(sequence.tokens)])
             positions = torch.arange(tokens.shape[1] - 1)[None]
             hidden = model.hidden(tokens[:, :-1], model.context(positions))

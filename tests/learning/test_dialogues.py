@@ -169,7 +169,7 @@ def test_masks_line_up_with_tokens(turns: list[tuple[int, int]], prompt: int) ->
         if number < len(turns) - 1:
             given_spans.append((len(tokens), len(tokens) + said))
             tokens += [200 + number] * said
-    one = Generation([1] * prompt, tokens, logprobs, "stop", given=tuple(given_spans))
+    one = Generation([1] * prompt, tokens, logprobs, "stop", unsampled=tuple(given_spans))
     other = Generation([1] * 3, [100] * 40, [-0.5] * 40, "stop")
     padded = pad([one, other], 0, CPU)
     assert one.length == len(logprobs) == sum(one.sampled) == int(padded.sampled[0].sum())

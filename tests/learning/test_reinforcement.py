@@ -197,7 +197,7 @@ def test_bfloat16_samples_with_a_copy_that_is_renewed(make: Make) -> None:
     learner = make(dtype=torch.bfloat16, learning_rate=1e-2)
     metrics, *_ = learner.step(0)
     assert metrics["logprob_difference"] < 0.2
-    weights = dict(learner.engine.model.named_parameters())
+    weights = dict(learner.generator.model.named_parameters())
     for name, parameter in learner.model.named_parameters():
         assert parameter.dtype == torch.float32 and weights[name].dtype == torch.bfloat16
         assert torch.equal(parameter.bfloat16(), weights[name])
@@ -208,7 +208,7 @@ def test_rollouts_do_not_depend_on_what_the_engine_did_before(make: Make, family
     """Bit by bit: a resumed process has a fresh engine, and must sample what the old one would have."""
     fresh, used = make(family), make(family)
     list(used.evaluate(-1))
-    used.engine.generate(
+    used.generator.generate(
         [
             Request([5] * (1 + 7 * number % 53), Sampling(max_tokens=1 + 11 * number % 47, seed=number))
             for number in range(40)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.generation.generator import Capabilities
 from longjing.generation.request import Generation, Request
 from longjing.learning import rejection_sampling as curation
 from longjing.learning.conversations import read_conversations
@@ -34,11 +35,12 @@ from longjing.learning.rejection_sampling import (
 from longjing.learning.rollouts import Group
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
+from longjing.problems.repetition import repetition
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.runs.jsonl import JsonLines
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
-from longjing.toys.readable import repetition, written_answer
+from longjing.toys.answer_sentences import answer_sentence
 
 Base = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -94,6 +96,8 @@ def say(kind: str, problem: Problem, random: Random) -> str:
 class Speaker:
     """In place of the engine: answers with a kind of text that the request's seed decides."""
 
+    capabilities = Capabilities(routes=False, logits_processors=False, seeds=True, exact_logprobs=False)
+
     def __init__(self, tokenizer: Tokenizer, problems: Sequence[Problem]) -> None:
         self.tokenizer = tokenizer
         self.known = {self._prompt(problem.prompt): problem for problem in problems}
@@ -125,7 +129,7 @@ def spoken(base: Base, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[S
         settings = settings_of(base, **changes)
         problems = [problem for _, problem in draw(settings.tasks, settings.problems, seed)]
         speaker = Speaker(Tokenizer.from_directory(base("deepseek_v3")), problems)
-        monkeypatch.setattr(curation, "Engine", lambda *arguments, **options: speaker)
+        monkeypatch.setattr(curation, "make_generator", lambda *arguments, **options: speaker)
         stage = stage_in(path)
         run(stage, settings, seed)
         return stage, speaker
@@ -351,7 +355,7 @@ def test_a_written_answer_is_right_and_in_the_language(name: str, language: str)
     task, random = tasks.get(name, language=language), Random(0)
     answers = set()
     for one in islice(task.problems("train", 0), 30):
-        answer = written_answer(one, one.answer, random)
+        answer = answer_sentence(one, one.answer, random)
         completion = Completion.parse(f"So.\n</think>\n\n{answer}")
         verdict = task.judge(one, completion)
         assert verdict.outcome == "correct" and verdict.rewards["format"] == 1.0, answer
@@ -363,7 +367,7 @@ def test_a_written_answer_is_right_and_in_the_language(name: str, language: str)
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_an_answer_is_written_in_any_language_and_beside_any_column(language: str) -> None:
     problem = Problem("mine.jsonl", "1", "2+2?", "4", {"box": "red", "self": 1, "result": "no"}, language)
-    answer = written_answer(problem, "4", Random(0))
+    answer = answer_sentence(problem, "4", Random(0))
     assert answer == {"en": "The answer is \\boxed{4}.", "fr": "\\boxed{4}"}[language]
 
 

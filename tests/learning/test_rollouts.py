@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from longjing import tasks
 from longjing.batching import by_length
-from longjing.generation.dialogue import Dialogue
+from longjing.generation.multi_turn import MultiTurnRollout
 from longjing.generation.request import Generation, Request
 from longjing.learning.rollouts import (
     REFLECTION,
@@ -121,7 +121,7 @@ def test_every_sample_has_its_own_seed_and_its_problem() -> None:
     assert [request.sampling.seed for request in again.requests] == seeds[:4]
 
 
-def said(text: str, reason: Any = "stop", ids: Tokenizer | None = None) -> Dialogue:
+def said(text: str, reason: Any = "stop", ids: Tokenizer | None = None) -> MultiTurnRollout:
     return tiny.dialogue(Generation([0], [1], [-1.0], reason, text), ids)
 
 

@@ -23,7 +23,7 @@ from longjing.recipe.running import run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import DATA, MODEL, REWARD_MODEL, makes
 from longjing.runs import RunDirectory
-from longjing.toys.corpus import FREE
+from longjing.toys.toy import STANDALONE
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_the_samples_have_others_among_them(recipe: Recipe, run: RunDirectory) -
     assert set(wanted["samples"]) == {"conversation", "limits", "worked", "practice"}
     for name in ("cold-start-data", "samples"):
         rows = [json.loads(line) for line in run.stage(name).data.path.read_text().splitlines()]
-        others = [row["task"] for row in rows if row["task"] in FREE]
+        others = [row["task"] for row in rows if row["task"] in STANDALONE]
         assert abs(len(others) / len(rows) - sum(wanted[name].values())) < 0.05
         assert set(others) <= set(wanted[name]) and bool(others) == bool(wanted[name])
         assert run.stage(name).result["kept"] == len(rows) - len(others)  # type: ignore[index]

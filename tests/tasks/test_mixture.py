@@ -114,7 +114,7 @@ def test_parts_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> N
 @pytest.mark.parametrize("language", ["en", "zh", "mixed"])
 def test_prompts_are_those_of_the_corpus_in_the_language_asked_for(language: str) -> None:
     task = tasks.get("conversation", language=language)
-    sayings = {saying for said, _ in TALK.values() for saying in said}
+    sayings = {saying for subject in TALK.values() for saying in subject.sayings}
     met: list[str] = []
     for split in ("train", "validation", "test"):
         held = sample(task, split, count=300)

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing import tasks
-from longjing.generation.dialogue import Spoken
-from longjing.problems import MAX_TURNS, Completion, MultiTurnTask, Problem, max_turns, reply_to
+from longjing.problems import MAX_TURNS, Completion, ModelTurn, MultiTurnTask, Problem, max_turns, reply_to
 from longjing.tasks.check import check
 from longjing.tasks.mixture import Mixture
 
@@ -20,8 +19,10 @@ PROBLEM: Problem = next(TASK.problems("train", 0))
 
 def said(*texts: str, cut: bool = False) -> Completion:
     """A conversation in which the task said `= 1` to all turns but the last."""
-    turns = [Spoken(f"so</think>{text}", True, False, {"role": "user", "content": "= 1"}) for text in texts]
-    turns[-1] = Spoken(turns[-1].text, True, cut)
+    turns = [
+        ModelTurn(f"so</think>{text}", True, False, {"role": "user", "content": "= 1"}) for text in texts
+    ]
+    turns[-1] = ModelTurn(turns[-1].text, True, cut)
     return Completion.of(turns)
 
 
@@ -59,8 +60,8 @@ def test_the_last_turn_is_judged_and_all_must_keep_the_form() -> None:
     right = f"\\boxed{{{PROBLEM.answer}}}"
     assert TASK.judge(PROBLEM, said("<calc>1</calc>", right)).rewards == {"accuracy": 1.0, "format": 1.0}
     sloppy = [
-        Spoken("<calc>1</calc>", True, False, {"role": "user", "content": "= 1"}),
-        Spoken(f"so</think>{right}", True, False),
+        ModelTurn("<calc>1</calc>", True, False, {"role": "user", "content": "= 1"}),
+        ModelTurn(f"so</think>{right}", True, False),
     ]
     assert TASK.judge(PROBLEM, Completion.of(sloppy)).rewards == {"accuracy": 1.0, "format": 0.0}
     assert TASK.judge(PROBLEM, said(right, "<calc>1</calc>")).outcome == "wrong"

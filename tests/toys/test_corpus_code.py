@@ -16,7 +16,7 @@ from longjing.toys import corpus
 from longjing.toys.code import corpus as code
 from longjing.toys.code.corpus import STYLES
 from longjing.toys.code.task import CodeData, compiled, hidden_tests, passes
-from longjing.toys.corpus.document import Document
+from longjing.toys.document import Document
 
 COUNT = 1200
 TEST = re.compile(r"(?:Test|试) (\w+) = (.*?)[:：] ?(.*)[.。]$", re.MULTILINE)
@@ -28,7 +28,7 @@ def written(difficulty: int) -> list[tuple[Problem, Document, bool]]:
     random = Random(7)
     read = []
     for problem in islice(tasks.get("code", difficulty=difficulty).problems("train", 3), COUNT):
-        document = code.write(problem, random)
+        document = code.write_solution(problem, random)
         program = boxed(document.answer)
         assert program
         tests = hidden_tests(problem.answer, CodeData.model_validate(problem.data))
@@ -88,8 +88,10 @@ def test_most_reasoning_is_in_the_language_of_the_problem() -> None:
 def test_the_style_does_not_depend_on_the_problem() -> None:
     problems = list(islice(tasks.get("code", difficulty=3).problems("train", 0), 30))
     for seed in range(20):
-        assert len({code.write(problem, Random(seed)).style for problem in problems}) == 1
-        assert code.write(problems[0], Random(seed)) == code.write(problems[0], Random(seed))
+        assert len({code.write_solution(problem, Random(seed)).style for problem in problems}) == 1
+        assert code.write_solution(problems[0], Random(seed)) == code.write_solution(
+            problems[0], Random(seed)
+        )
 
 
 def test_a_share_of_the_corpus_may_be_code() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from random import Random
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from longjing import tasks
 from longjing.tasks import Completion, Problem, split_of
 from longjing.toys import corpus
-from longjing.toys.corpus.document import Document
 from longjing.toys.countdown import corpus as countdown
 from longjing.toys.countdown.corpus import STYLES
+from longjing.toys.document import Document
+from longjing.toys.toy import TOYS
 
 CLAIM = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 VERDICT = re.compile(r"=(\d+) vs (\d+) (yes!|no|对了！|不对)$", re.MULTILINE)
@@ -33,7 +35,7 @@ def written(difficulty: int = 2, slip: float = countdown.SLIP) -> list[tuple[Pro
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(countdown, "SLIP", slip)
         for problem in islice(task.problems("train", 3), COUNT):
-            document = countdown.write(problem, random)
+            document = countdown.write_solution(problem, random)
             completion = Completion.parse(f"{document.reasoning}\n</think>\n\n{document.answer}")
             verdict = task.judge(problem, completion)
             assert verdict.rewards["format"] == 1.0, document
@@ -151,7 +153,7 @@ def test_problems_are_of_the_training_split(seed: int) -> None:
     """What evaluation asks, the base has not read; not even in other words."""
     random, task = Random(seed), tasks.get("countdown", difficulty=1)
     problem = next(task.problems("train", seed))
-    document = countdown.write(problem, random)
+    document = countdown.write_solution(problem, random)
     key = f"countdown {sorted(problem.data['numbers'])} {problem.data['target']}"
     assert split_of(key) == "train" and document.prompt == problem.prompt
 
@@ -159,14 +161,15 @@ def test_problems_are_of_the_training_split(seed: int) -> None:
 def test_the_corpus_asks_nothing_that_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any task: the problems that its writers are given are in no other split."""
     given: dict[str, set[str]] = {}
-    for name, writer in corpus._WRITERS.items():
+    solved = {name: toy for name, toy in TOYS.items() if toy.write_solution}
+    for name, toy in solved.items():
 
-        def note(problem: Problem, random: Random, writer: Any = writer) -> Document:
+        def note(problem: Problem, random: Random, writer: Any = toy.write_solution) -> Document:
             given.setdefault(problem.task, set()).add(problem.id)
             return writer(problem, random)
 
-        monkeypatch.setitem(corpus._WRITERS, name, note)
-    shares = dict.fromkeys(corpus._WRITERS, 1.0)
+        monkeypatch.setitem(TOYS, name, replace(toy, write_solution=note))
+    shares = dict.fromkeys(solved, 1.0)
     assert len(list(islice(corpus.documents(0, shares, {}), 2500))) == 2500
     assert set(given) == set(shares)
     for name, asked in given.items():
@@ -178,7 +181,7 @@ def test_the_corpus_asks_nothing_that_is_held_out(monkeypatch: pytest.MonkeyPatc
 def test_the_style_does_not_depend_on_the_problem() -> None:
     problems = list(islice(tasks.get("countdown", difficulty=2).problems("train", 0), 25))
     for seed in range(20):
-        assert len({countdown.write(problem, Random(seed)).style for problem in problems}) == 1
+        assert len({countdown.write_solution(problem, Random(seed)).style for problem in problems}) == 1
 
 
 def test_most_reasoning_is_in_the_language_of_the_problem() -> None:
@@ -190,7 +193,7 @@ def test_most_reasoning_is_in_the_language_of_the_problem() -> None:
 @given(st.integers(0, 2**32), st.integers(1, 5))
 def test_the_same_random_state_writes_the_same_document(seed: int, difficulty: int) -> None:
     problem = next(tasks.get("countdown", difficulty=difficulty).problems("train", seed))
-    assert countdown.write(problem, Random(seed)) == countdown.write(problem, Random(seed))
+    assert countdown.write_solution(problem, Random(seed)) == countdown.write_solution(problem, Random(seed))
 
 
 def test_documents_come_by_their_shares_and_from_the_seed() -> None:

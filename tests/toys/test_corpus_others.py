@@ -16,14 +16,20 @@ from longjing import tasks
 from longjing.problems.expression import parse_expression
 from longjing.tasks import Completion, Problem
 from longjing.toys.arithmetic import corpus as arithmetic
-from longjing.toys.arithmetic.corpus import STYLES, Solver, evaluate, operate
+from longjing.toys.arithmetic import solver
+from longjing.toys.arithmetic.corpus import evaluate
+from longjing.toys.arithmetic.exercises import write_drill, write_practice
+from longjing.toys.arithmetic.solver import STYLES, Solver, operate
 from longjing.toys.conversation import corpus as conversation
-from longjing.toys.corpus import drill, practice
-from longjing.toys.corpus.document import Document
+from longjing.toys.document import Document
 from longjing.toys.equations import corpus as equations
 from longjing.toys.word_problems import corpus as word_problems
 
-WRITERS = {"arithmetic": arithmetic.write, "equations": equations.write, "word-problems": word_problems.write}
+WRITERS = {
+    "arithmetic": arithmetic.write_solution,
+    "equations": equations.write_solution,
+    "word-problems": word_problems.write_solution,
+}
 REFLECTION = re.compile(r"Wait|No,|Hmm|等等|不对|嗯")
 CASES = [(name, difficulty) for name in WRITERS for difficulty in (1, 2, 3, 4, 5)]
 
@@ -76,7 +82,7 @@ def test_better_styles_cost_more_and_none_is_long(name: str, difficulty: int) ->
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_solver_who_never_slips_is_always_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arithmetic, "SLIPS", dict.fromkeys(STYLES, 0.0))
+    monkeypatch.setattr(solver, "SLIPS", dict.fromkeys(STYLES, 0.0))
     for difficulty in (1, 2, 3, 4, 5):
         task = tasks.get(name, difficulty=difficulty)
         for problem in islice(task.problems("train", 1), 300):
@@ -122,7 +128,7 @@ def test_the_same_random_state_writes_the_same_document(seed: int, case: tuple[s
     name, difficulty = case
     problem = next(tasks.get(name, difficulty=difficulty).problems("train", seed))
     assert WRITERS[name](problem, Random(seed)) == WRITERS[name](problem, Random(seed))
-    assert conversation.write(Random(seed)) == conversation.write(Random(seed))
+    assert conversation.write_conversation(Random(seed)) == conversation.write_conversation(Random(seed))
 
 
 @given(st.integers(-9999, 9999), st.sampled_from("+-*/"), st.integers(-9999, 9999), st.integers(0, 99))
@@ -145,7 +151,7 @@ def test_expressions_are_read_as_the_task_reads_them(seed: int) -> None:
     assert evaluate(expression, operate) == parse_expression(expression).value
 
 
-@pytest.mark.parametrize("write", [drill.write, practice.write])
+@pytest.mark.parametrize("write", [write_drill, write_practice])
 def test_exercises_are_true_short_and_answer_nothing(write: Callable[[Random], Document]) -> None:
     random = Random(0)
     documents = [write(random) for _ in range(500)]
@@ -158,7 +164,7 @@ def test_exercises_are_true_short_and_answer_nothing(write: Callable[[Random], D
 
 def test_practice_has_long_numbers_and_every_operation() -> None:
     random = Random(0)
-    lines = [line for _ in range(300) for line in practice.write(random).reasoning.splitlines()]
+    lines = [line for _ in range(300) for line in write_practice(random).reasoning.splitlines()]
     asked = [re.match(r"(-?\d+)([-+*/])(\d+)", line) for line in lines]
     assert {one[2] for one in asked if one} == set("+-*/") and all(asked)
     assert sum(len(one[1]) >= 3 for one in asked if one) > len(lines) / 3
@@ -172,7 +178,7 @@ def test_near_values_are_wrong() -> None:
 
 def test_conversation_is_varied_short_and_without_reasoning() -> None:
     random = Random(0)
-    documents = [conversation.write(random) for _ in range(2000)]
+    documents = [conversation.write_conversation(random) for _ in range(2000)]
     assert len(set(documents)) > 300
     assert {document.reasoning for document in documents} == {""}
     assert all(0 < len(document.answer) < 150 and "{" not in document.answer for document in documents)

@@ -14,11 +14,11 @@ from longjing.learning.preference_data import Preference
 from longjing.problems import boxed
 from longjing.problems.language import share
 from longjing.toys.conversation.task import TALK
-from longjing.toys.corpus import PROMPTS
-from longjing.toys.corpus.preferences import WORSE, GeneratedSettings, helpfulness, safety
+from longjing.toys.corpus import prompt_kinds
+from longjing.toys.generated_preferences import WORSE, GeneratedPreferences, helpfulness, safety
 
 # But for programs, which are in no language.
-SHARES = {kind: 1.0 for kind in PROMPTS if kind != "code"}
+SHARES = {kind: 1.0 for kind in prompt_kinds() if kind != "code"}
 TASKS = {"countdown": {"numbers": 3}, "arithmetic": {"difficulty": 1}}
 COUNT = 2000
 
@@ -96,11 +96,12 @@ def test_what_is_beside_the_point_answers_something_else() -> None:
     """No rejected answer is one of those that go with what was said."""
     fitting = {
         saying: [
-            re.sub(r"{\w+}", ".+", re.escape(a).replace(r"\{", "{").replace(r"\}", "}")) for a in answers
+            re.sub(r"{\w+}", ".+", re.escape(a).replace(r"\{", "{").replace(r"\}", "}"))
+            for a in subject.answers
         ]
-        for said, answers in TALK.values()
-        for saying in said
-        if not any(answer.startswith("{") for answer in answers)
+        for subject in TALK.values()
+        for saying in subject.sayings
+        if not any(answer.startswith("{") for answer in subject.answers)
     }
     talk = [e for e in pairs() if e.kind == "beside the point" and question(e) in fitting]
     assert len(talk) > 20
@@ -164,7 +165,7 @@ def test_only_what_has_a_share_is_asked() -> None:
     assert boxed(example.texts[0].answer) and not any(
         word in question(example) for word in ("exactly once", "恰好")
     )
-    only = GeneratedSettings(generated="safety", examples=30, corpus={"conversation": 1.0})
+    only = GeneratedPreferences(generated="safety", examples=30, corpus={"conversation": 1.0})
     assert not any("boxed" in text.answer for example in only.make(0) for text in example.texts)
 
 
@@ -181,11 +182,11 @@ def test_only_what_has_a_share_is_asked() -> None:
 )
 def test_settings_that_cannot_be_honoured_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
-        GeneratedSettings.model_validate(settings)
+        GeneratedPreferences.model_validate(settings)
 
 
 def test_what_isn_t_said_otherwise_can_be_made() -> None:
     for generated in ("helpfulness", "safety"):
-        assert len(GeneratedSettings(generated=generated, examples=60).make(0)) == 60
+        assert len(GeneratedPreferences(generated=generated, examples=60).make(0)) == 60
     with pytest.raises(ValidationError, match="drill"):
-        GeneratedSettings(generated="helpfulness", corpus={"drill": 1.0})
+        GeneratedPreferences(generated="helpfulness", corpus={"drill": 1.0})

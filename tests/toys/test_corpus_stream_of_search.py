@@ -46,7 +46,7 @@ def test_it_finds_what_can_be_found_and_writes_what_is_true(
     numbers: list[int], target: int, language: str, seed: int
 ) -> None:
     asked = problem(numbers, target, language)
-    document = stream_of_search.write(asked, Random(seed))
+    document = stream_of_search.write_solution(asked, Random(seed))
     for a, operator, b, result in STEP.findall(document.reasoning):
         assert (int(a), operator, int(b), int(result)) in moves(int(a), int(b))
     looks = LOOK.findall(document.reasoning)
@@ -71,13 +71,13 @@ def test_nine_of_ten_problems_are_found(difficulty: int, numbers: int, least: fl
     task = tasks.get("stream-of-search", difficulty=difficulty)
     for asked in islice(task.problems("train", 1), 400):
         assert len(asked.data["numbers"]) == numbers
-        document = stream_of_search.write(asked, random)
+        document = stream_of_search.write_solution(asked, random)
         completion = Completion.parse(f"{document.reasoning}\n</think>\n\n{document.answer}")
         right += task.judge(asked, completion).outcome == "correct"
     assert least < right / 400 < 1
 
 
 def test_an_example_reads_as_documented() -> None:
-    document = stream_of_search.write(problem([2, 33, 88, 15], 57), Random(0))
+    document = stream_of_search.write_solution(problem([2, 33, 88, 15], 57), Random(0))
     assert "57+15=72: 2 33 88\n" in document.reasoning
     assert "33 88: 121 55; 72 2: 74 no 70 no 144 no 36 no\n" in document.reasoning

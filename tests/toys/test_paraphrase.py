@@ -13,7 +13,7 @@ from longjing.problems import Problem
 from longjing.problems.language import share
 from longjing.toys import EVERYDAY
 from longjing.toys.conversation import corpus as conversation
-from longjing.toys.paraphrase import as_typed
+from longjing.toys.paraphrase import informal
 
 PROBLEMS = [
     problem
@@ -48,13 +48,13 @@ def signed(text: str) -> str:
 
 @given(st.sampled_from(PROBLEMS), seeds)
 def test_the_prompt_asks_the_same(problem: Problem, seed: int) -> None:
-    typed = as_typed(problem.prompt, Random(seed))
+    typed = informal(problem.prompt, Random(seed))
     assert bare(problem.prompt).rstrip(".?。？") == bare(typed).rstrip(".?!。？！")
 
 
 @given(st.sampled_from(PROBLEMS), seeds)
 def test_a_short_form_has_the_problem_in_it_and_its_language(problem: Problem, seed: int) -> None:
-    typed = as_typed(problem.prompt, Random(seed), problem)
+    typed = informal(problem.prompt, Random(seed), problem)
     if problem.task == "arithmetic":
         assert problem.data["expression"] in bare(signed(typed))
     numbers = re.findall(r"\d+", typed)
@@ -67,7 +67,7 @@ def test_a_short_form_has_the_problem_in_it_and_its_language(problem: Problem, s
 
 def test_every_habit_is_met() -> None:
     problem = next(p for p in PROBLEMS if p.task == "equations" and p.language == "en")
-    typed = {as_typed(problem.prompt, Random(seed), problem) for seed in range(200)}
+    typed = {informal(problem.prompt, Random(seed), problem) for seed in range(200)}
     assert any(" = " in text for text in typed) and any("=" in text and " = " not in text for text in typed)
     assert any(text.endswith((".", "?")) for text in typed) and any(text[-1].isalnum() for text in typed)
     assert any(text.islower() for text in typed) and any(text[0].isupper() for text in typed)
@@ -77,8 +77,8 @@ def test_every_habit_is_met() -> None:
 
 def test_what_has_nothing_to_change_stays() -> None:
     told = next(problem for problem in PROBLEMS if problem.task == "word-problems")
-    assert as_typed("谢谢", Random(0), told) == "谢谢"
-    assert as_typed("谢谢", Random(0)) == "谢谢！"
+    assert informal("谢谢", Random(0), told) == "谢谢"
+    assert informal("谢谢", Random(0)) == "谢谢！"
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ def test_what_has_nothing_to_change_stays() -> None:
     ],
 )
 def test_spaces_stand_around_signs_of_formulas_only(prompt: str, signs: str) -> None:
-    typed = {as_typed(prompt, Random(seed)) for seed in range(50)}
+    typed = {informal(prompt, Random(seed)) for seed in range(50)}
     assert any(signs in text for text in typed)
     assert not any("20 - page" in text or "= - 26" in text for text in typed)
 
 
 @given(seeds)
 def test_conversation_keeps_its_words(seed: int) -> None:
-    prompt = conversation.write(Random(seed)).prompt
-    assert as_typed(prompt, Random(seed)).lower().rstrip(".?!。？！") == prompt.lower().rstrip(".?!。？！")
+    prompt = conversation.write_conversation(Random(seed)).prompt
+    assert informal(prompt, Random(seed)).lower().rstrip(".?!。？！") == prompt.lower().rstrip(".?!。？！")
 
 
 def test_a_question_does_not_end_in_an_exclamation() -> None:
-    typed = {as_typed("Who are you?", Random(seed)) for seed in range(200)}
+    typed = {informal("Who are you?", Random(seed)) for seed in range(200)}
     assert "who are you" in typed and not any(text.endswith("!") for text in typed)
-    assert any(as_typed("Thank you", Random(seed)).endswith("!") for seed in range(200))
+    assert any(informal("Thank you", Random(seed)).endswith("!") for seed in range(200))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from longjing.generation.native.batch import Batch
-from longjing.generation.native.cache import RectangleCache
+from longjing.generation.native.kv_cache import KVCache
 
 # (pending tokens, stored columns, columns to read) -> logits `[rows, vocabulary]`
 Forward = Callable[[Tensor, Tensor, int], Tensor]
@@ -22,7 +22,7 @@ class Graphs:
     nothing is captured, and the padded shapes just run.
     """
 
-    def __init__(self, forward: Forward, cache: RectangleCache) -> None:
+    def __init__(self, forward: Forward, cache: KVCache) -> None:
         self._forward, self._cache, self._columns = forward, cache, 0
         self._captured: dict[tuple[int, int], tuple[Tensor, Tensor, Callable[[], Tensor]]] = {}
 
@@ -34,18 +34,22 @@ class Graphs:
         if self._columns != self._cache.columns:
             self._captured.clear()
             self._columns = self._cache.columns
-        known = self._captured.get((rows, columns))
-        pending, stored = known[:2] if known else (batch.pending.new_zeros(rows) for _ in range(2))
+        graph = self._captured.get((rows, columns))
+        if graph is None:
+            pending, stored = batch.pending.new_zeros(rows), batch.pending.new_zeros(rows)
+        else:
+            pending, stored, _ = graph
         pending[:count] = batch.pending
         stored[:count] = batch.stored
         stored[count:] = 0
-        if not known:  # after the inputs are there, since capturing also writes to the cache
-            known = pending, stored, self._capture(pending, stored, columns)
-            self._captured[rows, columns] = known
-        return known[2]()[:count]
+        if graph is None:  # after the inputs are there, since capturing also writes to the cache
+            graph = pending, stored, self._capture(pending, stored, columns)
+            self._captured[rows, columns] = graph
+        _, _, replay = graph
+        return replay()[:count]
 
     def _capture(self, pending: Tensor, stored: Tensor, columns: int) -> Callable[[], Tensor]:
-        # The graph reads by address: what it is given must live as long as it does. All else `forward` makes itself.
+        # The graph reads by address: its inputs must live as long as it does. All else `forward` makes itself.
         if pending.device.type != "cuda":
             return lambda: self._forward(pending, stored, columns)
         side = torch.cuda.Stream()

@@ -1,4 +1,4 @@
-"""What was computed for the beginnings of finished requests, kept for requests that begin likewise."""
+"""Prefix caching: what was computed for the beginnings of finished requests, for requests that begin likewise."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ BLOCK = 16  # tokens: shorter beginnings aren't worth keeping
 Entries = list[Tensor]  # of every layer, `[tokens, width]`
 
 
-class PrefixStore:
+class PrefixCache:
     """Cache entries by the tokens they belong to, at most `capacity` bytes: what wasn't used for longest goes first.
 
     A look-up follows a chain of hashes, block by block, to an entry that begins like the prompt, and compares the two
@@ -23,20 +23,20 @@ class PrefixStore:
         self._blocks: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)  # the newest last
         self.bytes = 0
 
-    def keep(self, tokens: Sequence[int], take: Callable[[], Entries]) -> None:
-        """Keep the entries of `tokens`, which `take` copies, unless they are too few, known or too large."""
+    def insert(self, tokens: Sequence[int], extract: Callable[[], Entries]) -> None:
+        """Keep the entries of `tokens`, which `extract` copies, unless they are few, too large, or there already."""
         if not self._capacity or len(tokens) < BLOCK:
             return
         key = tuple(tokens)
-        length, known = self._match(key)
+        length, match = self._longest(key)
         if length == len(key):
             return
-        entries = take()
+        entries = extract()
         size = sum(map(_size, entries))
         if size > self._capacity:
             return
-        if known is not None and length == len(known):
-            self._drop(known)
+        if match is not None and length == len(match):  # it is the beginning of the new one
+            self._drop(match)
         while self.bytes + size > self._capacity:
             self._drop(next(iter(self._kept)))
         self._kept[key] = entries
@@ -44,9 +44,9 @@ class PrefixStore:
         for block in _chain(key):
             self._blocks[block].append(key)
 
-    def find(self, prompt: Sequence[int]) -> tuple[int, Entries]:
-        """How many of the prompt's first tokens are known, and the entries of an equal beginning, which may go on."""
-        length, key = self._match(tuple(prompt))
+    def match(self, prompt: Sequence[int]) -> tuple[int, Entries]:
+        """How many of the prompt's first tokens are cached, and their entries, which may go on behind them."""
+        length, key = self._longest(tuple(prompt))
         if key is None:
             return 0, []
         self._kept.move_to_end(key)
@@ -58,7 +58,8 @@ class PrefixStore:
         self._blocks.clear()
         self.bytes = 0
 
-    def _match(self, prompt: tuple[int, ...]) -> tuple[int, tuple[int, ...] | None]:
+    def _longest(self, prompt: tuple[int, ...]) -> tuple[int, tuple[int, ...] | None]:
+        """The key that begins like the prompt for most blocks, and how many tokens the two share; or 0 and None."""
         best = None
         for block in _chain(prompt):
             if block not in self._blocks:
@@ -66,8 +67,9 @@ class PrefixStore:
             best = self._blocks[block][-1]
         if best is None:
             return 0, None
-        pairs = enumerate(zip(prompt, best, strict=False))
-        length = next((place for place, (one, other) in pairs if one != other), min(len(prompt), len(best)))
+        length = 0
+        while length < min(len(prompt), len(best)) and prompt[length] == best[length]:
+            length += 1
         return (length, best) if length >= BLOCK else (0, None)  # hashes can be equal by chance
 
     def _drop(self, key: tuple[int, ...]) -> None:
@@ -79,11 +81,11 @@ class PrefixStore:
 
 
 def _chain(tokens: tuple[int, ...]) -> Iterator[int]:
-    """A hash of each beginning that is whole blocks long."""
-    before = 0
+    """A hash of each beginning that is a number of blocks long."""
+    previous = 0
     for end in range(BLOCK, len(tokens) + 1, BLOCK):
-        before = hash((before, tokens[end - BLOCK : end]))
-        yield before
+        previous = hash((previous, tokens[end - BLOCK : end]))
+        yield previous
 
 
 def _size(entries: Tensor) -> int:

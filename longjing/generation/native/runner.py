@@ -1,174 +1,171 @@
-"""Forward passes over the cache: reading prompts, and decoding with or without drafts."""
+"""Runs the model over the cache: one forward pass, for reading prompts, for decoding, and for drafting."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import copy
+from collections import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from longjing.generation.native.batch import Batch, Running
-from longjing.generation.native.cache import RectangleCache
+from longjing.generation.native.batch import Batch
 from longjing.generation.native.graphs import Graphs
-from longjing.generation.native.sampling import SamplerOutput
+from longjing.generation.native.kv_cache import KVCache
+from longjing.generation.native.sampling import StepOutput
+from longjing.generation.native.sequence import Sequence
 from longjing.model.decoder import Decoder
 from longjing.model.layers.context import Context
 from longjing.model.layers.moe import Experts
+from longjing.model.threads import is_small
 
-_PART = 512  # tokens of a text that is read on, in one pass
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """What a decoding step sampled: of row i the first `counts[i]` of `tokens[i]`; and the drafts it made.
-
-    `top`: the likeliest tokens at the same places, with their log-probabilities, where a row wants to know.
-    """
-
-    tokens: list[list[int]]
-    logprobs: list[list[float]]
-    counts: list[int]
-    drafts: list[int] | None = None
-    top: list[list[list[tuple[int, float]]]] | None = None
-
-    @classmethod
-    def of(
-        cls, draws: Sequence[SamplerOutput], counts: list[int], drafts: list[int] | None = None
-    ) -> "StepOutput":
-        """`draws`: of one token after the other, each for all rows."""
-        tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
-        logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()
-        top = None
-        if all(draw.top is not None for draw in draws):
-            pairs = [(draw.top.indices.tolist(), draw.top.values.tolist()) for draw in draws if draw.top]
-            top = [
-                [list(zip(ids[row], values[row], strict=True)) for ids, values in pairs]
-                for row in range(len(counts))
-            ]
-        return cls(tokens, logprobs, counts, drafts, top)
+READ_ON_TOKENS = 512  # of each row, in one pass, where the beginning is in the cache
 
 
 class ModelRunner:
-    """A decoder and its cache. `drafts`: whether the first prediction module's cache is kept too. `batch_invariant`: as
-    in `Engine`."""
+    """A decoder, or a copy of it in another `dtype`, and a cache of `cache_bytes`.
+
+    The decoder may be the module that a trainer updates: this generator shares its memory, and sees an update at once.
+    `drafts`: keep the cache of the first prediction module too. `record_routes`, `batch_invariant`: as in `Engine`.
+    """
+
+    columns = 1  # that a step of decoding fills of each row
 
     def __init__(
-        self, model: Decoder, cache: RectangleCache, drafts: bool, records: bool, batch_invariant: bool
+        self,
+        model: Decoder,
+        dtype: torch.dtype | None,
+        cache_bytes: int,
+        drafts: bool,
+        record_routes: bool,
+        batch_invariant: bool | None,
     ) -> None:
-        self.model, self.cache, self.drafts, self.records = model, cache, drafts, records
-        self.batch_invariant = batch_invariant
-        self._device = model.embed_tokens.weight.device
+        self._source = self.model = model
+        if dtype not in (None, model.embed_tokens.weight.dtype):
+            self.model = copy.deepcopy(model).requires_grad_(False)
+            for parameter in self.model.parameters():  # the buffers, angles and biases, stay exact
+                parameter.data = parameter.data.to(dtype)
+        weight = self.model.embed_tokens.weight
+        self.device = weight.device
+        self._drafts = drafts
+        self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
+        self.cache = KVCache.for_model(
+            model.config, cache_bytes, weight.dtype, weight.device, drafts, record_routes
+        )
         # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
-        experts = (module for module in model.layers.modules() if isinstance(module, Experts))
-        graphs = self._device.type == "cuda" and all(
-            e.has_grouped_product(model.embed_tokens.weight.dtype) for e in experts
+        experts = (module for module in self.model.layers.modules() if isinstance(module, Experts))
+        graphs = self.device.type == "cuda" and all(
+            module.has_grouped_product(weight.dtype) for module in experts
         )
-        self._graphs = Graphs(self._logits, cache) if graphs else None
+        self._graphs = Graphs(self._logits, self.cache) if graphs else None
 
-    def read(self, sequences: Sequence[Running], first_row: int) -> int:
-        """Store all tokens but the pending ones in rows from `first_row` on; returns how many were read.
+    def update_weights(self) -> None:
+        """Take over the present weights of the module that the runner was made with, if it keeps a copy."""
+        if self.model is not self._source:
+            self.model.load_state_dict(self._source.state_dict())
 
-        The same causal pass as in training, padded on the right. Padding is behind what counts, so nothing
-        that counts sees it, and decoding overwrites its entries before it looks at them. Sequences that saved
-        their routes replay them: all must have, or none.
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Keep a trainer's module from counting the tokens that are read here in its experts' load."""
+        training = self.model.training
+        if training:
+            self.model.eval()
+        try:
+            yield
+        finally:
+            if training:
+                self.model.train()
+
+    def forward(
+        self,
+        tokens: Tensor,
+        columns: Tensor,
+        longest: int | None = None,
+        first_row: int = 0,
+        replay: Tensor | None = None,
+    ) -> tuple[Tensor, Context]:
+        """Read `tokens` `[rows, length]`, store them in `columns` `[rows, length]` of the rows from `first_row` on, and
+        return their hidden states `[rows, length, hidden]`, with the context that they were made in.
+
+        A token sees the columns of its row up to its own. `longest`: the columns that any of them sees. None says that
+        these are whole prompts, from column 0 on: the cache isn't read then, and the pass is the trainer's, whose
+        experts can be prescribed by `replay` `[rows, length, mixture layers, experts per token]`.
         """
-        length = max(sequence.stored for sequence in sequences)
-        if not length:
-            return 0
-        padded = pad_sequence([torch.tensor([*s.prompt, *s.tokens]) for s in sequences], batch_first=True)
-        tokens = padded.to(self._device)
-        routes = [s.routes for s in sequences if s.routes is not None]
-        replay = pad_sequence(routes, batch_first=True).long() if routes else None
-        positions = torch.arange(length, device=self._device).expand(len(sequences), -1)
-        self.cache.at_start(first_row)
-        context = self.model.context(
-            positions, cache=self.cache, replay=replay, batch_invariant=self.batch_invariant
-        )
-        hidden = self.model.hidden(tokens[:, :-1], context)
-        if self.records:
-            self.cache.store_routes(context.routes)
-        if self.drafts:
-            self.model.next_hidden(0, tokens[:, 1:], hidden, replace(context, replay=None, routes=[]))
-        return sum(sequence.stored for sequence in sequences)
+        if longest is None:
+            self.cache.target_prompts(first_row)
+            context = self.model.context(
+                columns, cache=self.cache, replay=replay, batch_invariant=self._batch_invariant
+            )
+        else:
+            self.cache.target_columns(columns, longest, first_row)
+            context = self.context(columns, longest)
+        hidden = self.model.hidden(tokens, context)
+        self.cache.store_routes(context.routes)
+        return hidden, context
 
-    def read_on(self, sequences: Sequence[Running], known: Sequence[int], first_row: int) -> int:
-        """As `read`, for sequences of which the first `known` columns are there.
+    def context(self, columns: Tensor, longest: int, gaps: Tensor | None = None) -> Context:
+        """Of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
+        every = torch.arange(longest, device=self.device)
+        mask = every <= columns[..., None]
+        if gaps is not None:
+            mask = mask & ((every < gaps[:, :1]) | (every >= gaps[:, 1:]))[:, None]
+        return self.model.context(
+            columns, mask[:, None], self.cache, reads_cache=True, batch_invariant=self._batch_invariant
+        )
+
+    def read(self, sequences: abc.Sequence[Sequence], first_row: int) -> int:
+        """Store the tokens of sequences, but for the pending ones, in the rows from `first_row` on; returns how many
+        were read. The first `cached` columns of each are there.
+
+        Rows are padded on the right. Padding is behind what counts, so nothing that counts sees it, and decoding
+        overwrites its entries before it looks at them. Sequences that saved their routes replay them: all or none.
+        """
+        unread = max(sequence.stored - sequence.cached for sequence in sequences)
+        if not unread:
+            return 0
+        texts = [torch.tensor([*sequence.prompt, *sequence.tokens]) for sequence in sequences]
+        text = pad_sequence(texts, batch_first=True).to(self.device)
+        if any(sequence.cached for sequence in sequences):
+            self._read_on(sequences, text, unread, first_row)
+        else:
+            routes = [sequence.routes for sequence in sequences if sequence.routes is not None]
+            replay = pad_sequence(routes, batch_first=True).long() if routes else None
+            columns = torch.arange(unread, device=self.device).expand(len(sequences), -1)
+            hidden, context = self.forward(text[:, :-1], columns, None, first_row, replay)
+            self._read_ahead(text[:, 1:], hidden, context)
+        return sum(sequence.stored - sequence.cached for sequence in sequences)
+
+    def _read_on(self, sequences: abc.Sequence[Sequence], text: Tensor, unread: int, first_row: int) -> None:
+        """As `read`, behind what is cached, in parts of a few columns.
 
         Who has less to read than others reads its last token again and again, which changes nothing.
         """
-        padded = pad_sequence([torch.tensor([*s.prompt, *s.tokens]) for s in sequences], batch_first=True)
-        text = padded.to(self._device)
-        starts, ends = torch.tensor([known, [s.stored for s in sequences]], device=self._device)[..., None]
-        length = max(1, int((ends - starts).max()))
-        for part in torch.arange(length, device=self._device).split(_PART):
+        starts = torch.tensor([[sequence.cached] for sequence in sequences], device=self.device)
+        ends = torch.tensor([[sequence.stored] for sequence in sequences], device=self.device)
+        for part in torch.arange(unread, device=self.device).split(READ_ON_TOKENS):
             columns = torch.minimum(starts + part, ends - 1)
-            longest = int(columns.max()) + 1
-            mask = torch.arange(longest, device=self._device) <= columns[..., None]
-            self.cache.at(columns, longest, first_row)
-            context = self._context(columns, mask)
-            hidden = self.model.hidden(text.gather(1, columns), context)
-            if self.records:
-                self.cache.store_routes(context.routes)
-            if self.drafts:
-                following = text.gather(1, columns + 1)
-                self.model.next_hidden(0, following, hidden, replace(context, routes=[]))
-        return int((ends - starts).sum())
+            hidden, context = self.forward(
+                text.gather(1, columns), columns, int(columns.max()) + 1, first_row
+            )
+            self._read_ahead(text.gather(1, columns + 1), hidden, context)
 
-    def _context(self, columns: Tensor, mask: Tensor) -> Context:
-        """Of tokens at `columns` `[rows, length]` that see what `mask` `[rows, length, longest]` lets them see."""
-        return self.model.context(
-            columns, mask[:, None], self.cache, reads_cache=True, batch_invariant=self.batch_invariant
-        )
+    def _read_ahead(self, following: Tensor, hidden: Tensor, context: Context) -> None:
+        """Let the prediction module read the same columns, if it is to draft later: each with the token after it."""
+        if self._drafts:
+            self.model.next_hidden(0, following, hidden, replace(context, replay=None, routes=[]))
 
-    def decode(self, batch: Batch, longest: int, bias: Tensor | None = None) -> StepOutput:
-        """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use; `bias`
-        `[rows, vocabulary]`: of the guides."""
+    def decode(self, batch: Batch, longest: int) -> StepOutput:
+        """Read the pending tokens and draw the next. `longest`: the most columns that a row has in use."""
         if self._graphs:
             logits = self._graphs.logits(batch, longest)
         else:
             logits = self._logits(batch.pending, batch.stored, longest + 1)
-        draw = batch.sampler.draw(logits, batch.positions, bias)
+        draw = batch.sampler.draw(logits, batch.positions, batch.bias(logits.shape[1]))
         batch.advance(draw.tokens, 1)
         return StepOutput.of([draw], [1] * len(draw.tokens))
 
     def _logits(self, pending: Tensor, stored: Tensor, longest: int) -> Tensor:
         """Logits `[rows, vocabulary]` after reading `pending`, whose entries go to columns `stored`."""
-        columns = stored[:, None]
-        mask = torch.arange(longest, device=self._device) <= columns[..., None]
-        self.cache.at(columns, longest)
-        context = self._context(columns, mask)
-        hidden = self.model.hidden(pending[:, None], context)
-        if self.records:
-            self.cache.store_routes(context.routes)
+        hidden, context = self.forward(pending[:, None], stored[:, None], longest)
         return self.model.head(hidden[:, 0], context)
-
-    def speculate(self, batch: Batch, longest: int) -> StepOutput:
-        """Read the pending tokens and their drafts in one pass, draw one token or two, and draft again.
-
-        The module of multi-token prediction drafts (DeepSeek-V3, section 2.2). Every token is drawn from
-        the decoder's own distribution with the number that belongs to its position, as `decode` would; a
-        draft only decides whether the second draw was made after the right token. So the samples are the
-        same, and a bad draft costs nothing but time. (Speculative sampling, arXiv 2211.17192, would accept
-        more drafts, but then a sample would depend on them.)
-        """
-        columns = batch.stored[:, None] + torch.arange(2, device=self._device)
-        places = torch.arange(longest + 2, device=self._device)
-        mask = places <= columns[..., None]
-        self.cache.at(columns, longest + 2)
-        context = self._context(columns, mask)
-        hidden = self.model.hidden(torch.stack((batch.pending, batch.draft), dim=1), context)
-        if self.records:
-            self.cache.store_routes(context.routes)
-        logits, positions = self.model.head(hidden, context), batch.positions
-        draws = [batch.sampler.draw(logits[:, ahead], positions + ahead) for ahead in range(2)]
-        tokens = torch.stack([draw.tokens for draw in draws], dim=1)
-        accepted = (tokens[:, 0] == batch.draft).long()
-
-        # A pair (hidden state, next token) that stands on a rejected draft is overwritten in the next step.
-        mask = mask & ((places < batch.gap[:, :1]) | (places >= batch.gap[:, 1:]))[:, None]
-        context = self._context(columns, mask)
-        ahead = self.model.next_hidden(0, tokens, hidden, context)
-        last = self.model.head(ahead[batch.rows, accepted], context)
-        batch.advance(tokens[batch.rows, accepted], 1 + accepted)
-        batch.draft = batch.sampler.draw(last, batch.positions).tokens
-        return StepOutput.of(draws, (1 + accepted).tolist(), batch.draft.tolist())

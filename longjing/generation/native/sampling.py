@@ -10,7 +10,7 @@ from torch import Tensor
 from longjing.generation.random import signed, uniform
 from longjing.generation.request import Sampling
 
-_HEAD = 128  # likeliest tokens, among which is nearly always all that top-p leaves
+SHORTLIST = 128  # likeliest tokens, among which is nearly always all that top-p leaves
 
 
 class SamplerOutput(NamedTuple):
@@ -19,6 +19,36 @@ class SamplerOutput(NamedTuple):
     tokens: Tensor
     logprobs: Tensor
     top: torch.return_types.topk | None
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a decoding step sampled: of row i the first `counts[i]` of `tokens[i]`; and the drafts it made.
+
+    `top`: the likeliest tokens at the same positions, with their log-probabilities, where a row wants to know.
+    """
+
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+    counts: list[int]
+    drafts: list[int] | None = None
+    top: list[list[list[tuple[int, float]]]] | None = None
+
+    @classmethod
+    def of(
+        cls, draws: Sequence[SamplerOutput], counts: list[int], drafts: list[int] | None = None
+    ) -> "StepOutput":
+        """`draws`: of one token after the other, each for all rows."""
+        tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
+        logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()
+        top = None
+        if all(draw.top is not None for draw in draws):
+            pairs = [(draw.top.indices.tolist(), draw.top.values.tolist()) for draw in draws if draw.top]
+            top = [
+                [list(zip(ids[row], values[row], strict=True)) for ids, values in pairs]
+                for row in range(len(counts))
+            ]
+        return cls(tokens, logprobs, counts, drafts, top)
 
 
 @dataclass
@@ -56,20 +86,20 @@ class Sampler:
     def draw(self, logits: Tensor, positions: Tensor, bias: Tensor | None = None) -> SamplerOutput:
         """A token for each row from `logits` `[rows, vocabulary]`.
 
-        `positions` `[rows]` counts the completion's tokens. `bias` `[rows, vocabulary]` has a say in what is drawn,
-        and none in its log-probability. Each row inverts its own distribution function at its own number, so what
+        `positions` `[rows]` counts the completion's tokens. `bias` `[rows, vocabulary]` changes what is drawn,
+        and not its log-probability. Each row inverts its own distribution function at its own number, so what
         it draws doesn't depend on the others.
         """
         logits = logits.float()
-        guided = logits if bias is None else logits + bias
+        biased = logits if bias is None else logits + bias
         if self.temperature is not None:
-            logits, guided = logits / self.temperature[:, None], guided / self.temperature[:, None]
+            logits, biased = logits / self.temperature[:, None], biased / self.temperature[:, None]
         if self.all_greedy:
-            tokens = guided.argmax(dim=-1)
+            tokens = biased.argmax(dim=-1)
         else:
-            tokens = _invert(self._filter(guided.softmax(dim=-1)), uniform(self.seeds, positions))
+            tokens = _invert(self._filter(biased.softmax(dim=-1)), uniform(self.seeds, positions))
             if self.greedy is not None:
-                tokens = torch.where(self.greedy, guided.argmax(dim=-1), tokens)
+                tokens = torch.where(self.greedy, biased.argmax(dim=-1), tokens)
         # As the trainer computes it, to the bit; the logarithm of a probability would be off by a rounding.
         logprobs = logits.log_softmax(dim=-1)
         top = logprobs.topk(min(self.top, logprobs.shape[1]), dim=-1) if self.top else None
@@ -78,60 +108,62 @@ class Sampler:
     def _filter(self, probabilities: Tensor) -> Tensor:
         """`probabilities` `[rows, vocabulary]`, with zeros for what top-k, top-p and min-p exclude."""
         if self.top_k is not None or self.top_p is not None:
-            probabilities = self._likeliest(probabilities)
+            probabilities = self._top_k_top_p(probabilities)
         if self.min_p is not None:
             least = self.min_p[:, None] * probabilities.amax(dim=-1, keepdim=True)
             probabilities = probabilities.masked_fill(probabilities < least, 0)
         return probabilities
 
-    def _likeliest(self, probabilities: Tensor) -> Tensor:
+    def _top_k_top_p(self, probabilities: Tensor) -> Tensor:
         """With zeros for what top-k and top-p exclude.
 
         On a CPU, where sorting a large vocabulary takes longer than a small network does, only those rows are sorted
-        whole whose `_HEAD` likeliest tokens aren't enough. Which they are is up to each row by itself. A GPU sorts
+        whole whose `SHORTLIST` likeliest tokens aren't enough. Which they are is up to each row by itself. A GPU sorts
         fast, and asking it which they are would be waited for.
         """
         rows = torch.arange(len(probabilities), device=probabilities.device)
-        if probabilities.device.type != "cpu" or probabilities.shape[1] <= _HEAD:
-            return self._sorted(probabilities, rows)
-        ordered, tokens = probabilities.topk(_HEAD, dim=-1)
-        kept, enough = self._cut(ordered, rows, probabilities.sum(dim=-1))
+        if probabilities.device.type != "cpu" or probabilities.shape[1] <= SHORTLIST:
+            return self._top_k_top_p_by_sorting(probabilities, rows)
+        ordered, tokens = probabilities.topk(SHORTLIST, dim=-1)
+        kept, complete = self._mask_excluded(ordered, rows, probabilities.sum(dim=-1))
         likeliest = torch.zeros_like(probabilities).scatter_(1, tokens, kept)
-        if len(rest := rows[~enough]):
-            likeliest[rest] = self._sorted(probabilities[rest], rest)
+        if len(rest := rows[~complete]):
+            likeliest[rest] = self._top_k_top_p_by_sorting(probabilities[rest], rest)
         return likeliest
 
-    def _sorted(self, probabilities: Tensor, rows: Tensor) -> Tensor:
-        """As `_likeliest`, of some rows, by sorting each whole."""
+    def _top_k_top_p_by_sorting(self, probabilities: Tensor, rows: Tensor) -> Tensor:
+        """As `_top_k_top_p`, of some rows, by sorting each whole."""
         ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
-        kept, _ = self._cut(ordered, rows, probabilities.sum(dim=-1))
+        kept, _ = self._mask_excluded(ordered, rows, probabilities.sum(dim=-1))
         return torch.zeros_like(probabilities).scatter_(1, tokens, kept)
 
-    def _cut(self, ordered: Tensor, rows: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    def _mask_excluded(self, ordered: Tensor, rows: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         """Falling probabilities `[n, tokens]` of some rows, with zeros for what top-k and top-p exclude.
 
-        `whole` `[n]`: each row's sum. Also `[n]`: whether that is known, and nothing that follows would be kept.
+        `total` `[n]`: the sum of each row's whole distribution. Also returns `[n]` whether what is kept is complete:
+        that no token behind these would be kept too.
         """
-        enough = unknown = torch.zeros_like(whole, dtype=torch.bool)
+        complete = unknown = torch.zeros_like(total, dtype=torch.bool)
         if self.top_k is not None:
             top_k, count = self.top_k[rows], ordered.shape[1]
             rank = torch.arange(count, device=ordered.device)
             ordered = ordered.masked_fill((rank >= top_k[:, None]) & (top_k[:, None] > 0), 0)
-            enough, unknown = (top_k > 0) & (top_k <= count), top_k > count
-            whole = torch.where(top_k > 0, ordered.sum(dim=-1), whole)
+            complete, unknown = (top_k > 0) & (top_k <= count), top_k > count
+            total = torch.where(top_k > 0, ordered.sum(dim=-1), total)
         if self.top_p is not None:
             # Sums are rounded, so that a top-p of 1 has to be excepted.
-            least = torch.where(self.top_p[rows] < 1, self.top_p[rows] * whole, float("inf"))
+            least = torch.where(self.top_p[rows] < 1, self.top_p[rows] * total, float("inf"))
             sums = ordered.cumsum(dim=-1)
             before = sums - ordered
-            # The likeliest stays, even if a tiny top-p rounds to nought.
+            # The likeliest stays, even if a tiny top-p rounds to zero.
             ordered = ordered.masked_fill((before >= least[:, None]) & (before > 0), 0)
-            enough = enough | (sums[:, -1] >= least)
-        return ordered, enough & ~unknown
+            complete = complete | (sums[:, -1] >= least)
+        return ordered, complete & ~unknown
 
 
 def _invert(weights: Tensor, numbers: Tensor) -> Tensor:
-    """Where the running sum of `weights` `[rows, vocabulary]` passes `numbers` `[rows]` times the total.
+    """The tokens `[rows]` at which the sum of `weights` `[rows, vocabulary]` so far passes `numbers` `[rows]` times the
+    total: inverse transform sampling.
 
     Never at a weight of zero, since the sum has to rise there. In float64, or a large vocabulary's tail
     would be lost; Apple's GPUs have none, so theirs is done on the CPU.

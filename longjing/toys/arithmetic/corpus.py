@@ -1,110 +1,17 @@
-"""Arithmetic, and the solvers who also do equations and word problems.
-
-They guess, they calculate in small steps, some check. Which of them writes does not depend on the problem, so
-a model that has read them all samples among them.
-"""
+"""Arithmetic, by people who guess, who calculate in small steps, and who check (`solver.py`)."""
 
 import re
 from collections.abc import Callable
-from fractions import Fraction
 from random import Random
 
 from longjing.problems import Problem
-from longjing.toys.corpus.document import Document
+from longjing.toys.arithmetic.solver import PHRASES, Operate, Solver, Value, Values, claim, operate
+from longjing.toys.document import Document
 
-Value = int | Fraction
-Values = list[Value]
-Operate = Callable[[Value, str, Value], Value]
-
-# How often each way is met, and how often its answer (the first two) or one step (the others) errs.
-STYLES = {"guess": 0.35, "direct": 0.2, "steps": 0.3, "checked": 0.15}
-SLIPS = {"guess": 0.85, "direct": 0.3, "steps": 0.01, "checked": 0.04}
 LONG, TOO_LONG = 200, 320  # characters of work and check: then the second try is brief, or there is none
-CAUGHT = 0.5  # of the slips of those who check are caught at once; the check at the end finds the others
-
-_PHRASES = {
-    "en": {
-        "guess": ["Maybe {}.", "I think {}.", "About {}.", "Looks like {}.", "It should be {}."],
-        "so": ["So {}.", "That gives {}.", "The answer is {}."],
-        "check": ["Check: ", "Let me check: "],
-        "right": ["Right.", "OK."],
-        "wrong": ["Wait, not {}.", "Hmm, {} is wrong."],
-        "again": ["Again.", "Once more."],
-        "give_up": ["I give up.", "Enough."],
-        "wait": ["Wait, ", "No, "],
-    },
-    "zh": {
-        "guess": ["可能是 {}。", "我想是 {}。", "大约 {}。", "看起来是 {}。", "应该是 {}。"],
-        "so": ["所以 {}。", "得到 {}。", "答案是 {}。"],
-        "check": ["检查：", "检查一下："],
-        "right": ["正确。", "对了。"],
-        "wrong": ["等等，不是 {}。", "嗯，{} 不对。"],
-        "again": ["再算。", "再来一次。"],
-        "give_up": ["放弃了。", "算了。"],
-        "wait": ["等等，", "不对，"],
-    },
-}
 
 
-class Solver:
-    """Somebody with a style, a language and a hand that slips; `lines` is what they have written."""
-
-    def __init__(self, language: str, random: Random) -> None:
-        self.random = random
-        self.style = random.choices(list(STYLES), list(STYLES.values()))[0]
-        other = "en" if language == "zh" else "zh"
-        self.languages = random.choices([[language], [other], [language, other]], [0.85, 0.1, 0.05])[0]
-        self.slip = SLIPS[self.style]
-        self.brief = False  # one step for every operation
-        self.lines: list[str] = []
-        self.steps: list[str] = []
-
-    def say(self, phrases: dict[str, dict[str, list[str]]], kind: str, *values: object) -> str:
-        return self.random.choice(phrases[self.random.choice(self.languages)][kind]).format(*values)
-
-    def near(self, value: Value) -> Value:
-        """A wrong value that looks like the right one: as a rule of the same sign, and never zero."""
-        distances = [-2, -1, 1, 2] if -10 < value < 10 else [-10, -2, -1, 1, 2, 10]
-        wrong = value + self.random.choice(distances)
-        return wrong if wrong * value > 0 else value + (1 if value >= 0 else -1)
-
-    def step(self, left: str, value: Value) -> Value:
-        """Write `left=value` and return what this solver believes; the careful catch some of their slips."""
-        if self.random.random() >= self.slip:
-            self.steps.append(f"{left}={value}")
-            return value
-        wrong = self.near(value)
-        self.steps.append(f"{left}={wrong}")
-        if self.style == "checked" and self.random.random() < CAUGHT:
-            self.steps[-1] += f". {self.say(_PHRASES, 'wait')}{left}={value}"
-            return value
-        return wrong
-
-    def plain(self, a: Value, operator: str, b: Value) -> Value:
-        """Take the step `a operator b`."""
-        return self.step(shown(a, operator, b), operate(a, operator, b))
-
-    def end_line(self, head: str = "", tail: str = "") -> None:
-        """Make one line of the steps since the last one."""
-        self.lines.append(head + ", ".join(self.steps) + tail)
-        self.steps = []
-
-    def calculate(self, a: Value, operator: str, b: Value, label: str = "") -> Value:
-        """Write a line that works out `a operator b`, in small steps and on magnitudes unless it is easy."""
-        sign, x, kind, y = _magnitudes(a, operator, b)
-        if self.brief or not (isinstance(x, int) and isinstance(y, int)) or _easy(x, kind, y):
-            value = self.plain(a, operator, b)
-            self.end_line(label)
-            return value
-        value = sign * _METHODS[kind](self, x, y)
-        asked, long = shown(a, operator, b), f"{x}{kind}{y}"
-        rewritten = f"=-({long})" if sign < 0 else "" if asked == long else f"={long}"
-        conclusion = "" if self.steps[-1].endswith(f"={value}") else f", {value}"
-        self.end_line(f"{label}{asked}{rewritten}: ", conclusion)
-        return value
-
-
-def answer(
+def solve_as_somebody(
     problem: Problem,
     random: Random,
     truth: Values,
@@ -121,25 +28,25 @@ def answer(
     solver = Solver(problem.language, random)
     if solver.style in ("guess", "direct"):
         values = [solver.near(value) for value in truth] if random.random() < solver.slip else truth
-        text = solver.say(_PHRASES, "guess", written(values)) if solver.style == "guess" else stated(values)
+        text = solver.say(PHRASES, "guess", written(values)) if solver.style == "guess" else stated(values)
         return Document(problem.prompt, text, f"\\boxed{{{written(values)}}}", solver.style)
     values = work(solver)
     if solver.style == "checked":
-        solver.lines.append(solver.say(_PHRASES, "check") + check(values))
+        solver.lines.append(solver.say(PHRASES, "check") + check(values))
         length = sum(map(len, solver.lines))
         if values == truth:
-            solver.lines.append(solver.say(_PHRASES, "right"))
+            solver.lines.append(solver.say(PHRASES, "right"))
         elif length > TOO_LONG:
-            solver.lines += [solver.say(_PHRASES, "wrong", written(values)), solver.say(_PHRASES, "give_up")]
+            solver.lines += [solver.say(PHRASES, "wrong", written(values)), solver.say(PHRASES, "give_up")]
         else:
-            solver.lines += [solver.say(_PHRASES, "wrong", written(values)), solver.say(_PHRASES, "again")]
+            solver.lines += [solver.say(PHRASES, "wrong", written(values)), solver.say(PHRASES, "again")]
             solver.slip, solver.brief = 0.0, length > LONG
             values = work(solver)
-    solver.lines.append(solver.say(_PHRASES, "so", written(values)))
+    solver.lines.append(solver.say(PHRASES, "so", written(values)))
     return Document(problem.prompt, "\n".join(solver.lines), f"\\boxed{{{written(values)}}}", solver.style)
 
 
-def write(problem: Problem, random: Random) -> Document:
+def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the expression, somebody's calculation, and the value they gave, right or wrong."""
     expression = problem.data["expression"]
 
@@ -157,7 +64,7 @@ def write(problem: Problem, random: Random) -> Document:
     def stated(values: Values) -> str:
         return f"{expression}={values[0]}"
 
-    return answer(
+    return solve_as_somebody(
         problem, random, [evaluate(expression, operate)], lambda values: str(values[0]), stated, work, check
     )
 
@@ -191,100 +98,3 @@ def recount(run: Callable[[Operate], object], result: Value) -> str:
 
     run(state)
     return f"{', '.join(claims)} vs {result}"
-
-
-def operate(a: Value, operator: str, b: Value) -> Value:
-    """Exactly, as an int where it is one. Dividing by zero, which only a slip can bring about, gives zero."""
-    value: Value
-    match operator:
-        case "+":
-            value = a + b
-        case "-":
-            value = a - b
-        case "*":
-            value = a * b
-        case _:
-            value = Fraction(a) / b if b else 0
-    return int(value) if value.denominator == 1 else value
-
-
-def shown(a: Value, operator: str, b: Value) -> str:
-    """`a operator b`, the right operand in parentheses unless it is a natural number."""
-    return f"{a}{operator}{b}" if b >= 0 and b.denominator == 1 else f"{a}{operator}({b})"
-
-
-def claim(a: Value, operator: str, b: Value) -> str:
-    return f"{shown(a, operator, b)}={operate(a, operator, b)}"
-
-
-def _magnitudes(a: Value, operator: str, b: Value) -> tuple[int, Value, str, Value]:
-    """`a operator b` as a sign and an operation on numbers that aren't negative: 12-47 as -1, 47, -, 12."""
-    value = operate(a, operator, b)
-    x, y = (a if a >= 0 else -a), (b if b >= 0 else -b)
-    if operator in "+-":
-        operator = "+" if value in (x + y, -x - y) else "-"
-        if operator == "-" and x < y:
-            x, y = y, x
-    return (-1 if value < 0 else 1), x, operator, y
-
-
-def _parts(number: int) -> list[int]:
-    """305 as 300 and 5."""
-    digits = str(number)
-    return [int(d) * 10 ** (len(digits) - place) for place, d in enumerate(digits, 1) if d != "0"] or [0]
-
-
-def _easy(x: int, operator: str, y: int) -> bool:
-    """Whether one step does."""
-    if operator == "/":
-        return x == 0 or y < 2 or x % y > 0 or (y < 10 and x // y < 10)
-    if operator == "*":
-        return min(x, y) < 2 or len(_parts(x)) == len(_parts(y)) == 1
-    return len(_parts(y)) == 1
-
-
-def _jump(solver: Solver, x: int, operator: str, y: int) -> Value:
-    """47+38 as 47+30=77, 77+8=85."""
-    value: Value = x
-    for part in _parts(y):
-        value = solver.plain(value, operator, part)
-    return value
-
-
-def _add(solver: Solver, x: int, y: int) -> Value:
-    """In jumps, or numbers of two digits by places: 40+30=70, 7+8=15, 70+15=85."""
-    if not 10 < x < 100 or y >= 100 or solver.random.random() < 0.5:
-        return _jump(solver, x, "+", y)
-    tens = solver.plain(x // 10 * 10, "+", y // 10 * 10)
-    return solver.plain(tens, "+", solver.plain(x % 10, "+", y % 10))
-
-
-def _multiply(solver: Solver, x: int, y: int) -> Value:
-    """By partial products: 47*36 as 40*30, 7*30, ...; 347*26 as 347*20, 347*6, for there would be many."""
-    xs, ys = sorted((_parts(x), _parts(y)), key=len, reverse=True)
-    if len(xs) * len(ys) > 4:
-        xs = [sum(xs)]
-    total = solver.plain(xs[0], "*", ys[0])
-    for left, right in [(left, right) for right in ys for left in xs][1:]:
-        total = solver.plain(total, "+", solver.plain(left, "*", right))
-    return total
-
-
-def _divide(solver: Solver, x: int, y: int) -> Value:
-    """By trying products: 972/36 as 36*20=720, 972-720=252, 36*7=252, 20+7=27."""
-    rest: Value = x
-    total: Value = 0
-    while rest >= y:
-        part = _parts(int(rest // y))[0]
-        solver.steps.append(claim(y, "*", part))  # a product that has been tried is right
-        rest = solver.plain(rest, "-", y * part) if rest != y * part else 0
-        total = solver.plain(total, "+", part) if total else part
-    return total
-
-
-_METHODS: dict[str, Callable[[Solver, int, int], Value]] = {
-    "+": _add,
-    "-": lambda solver, x, y: _jump(solver, x, "-", y),
-    "*": _multiply,
-    "/": _divide,
-}

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import Written, join, number, parse_expression, parse_number
+from longjing.toys.prose import Wording, read_prose
 
+WORDING = read_prose(__file__, "prompts.yaml", Wording)
 _APPLY = {"+": operators.add, "-": operators.sub, "*": operators.mul, "/": operators.truediv}
 
 
@@ -69,7 +71,7 @@ class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
         return str(parse_expression(data.expression).value)
 
     def prompt(self, data: ArithmeticData, language: Language, random: Random) -> str:
-        return random.choice(_PROMPTS[language]).format(data.expression)
+        return random.choice(WORDING.prompts[language]).format(data.expression)
 
     def mistake(self, data: ArithmeticData, answer: str) -> str | None:
         correct = parse_number(answer) == parse_expression(data.expression).value
@@ -114,23 +116,3 @@ class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
     def _literal(self, random: Random) -> int:
         length = random.randint(1, self.options.digits)
         return random.randint(10 ** (length - 1) if length > 1 else 0, 10**length - 1)
-
-
-_PROMPTS: dict[Language, list[str]] = {
-    "en": [
-        "What is {}?",
-        "Compute {}.",
-        "Calculate {}.",
-        "Work out the value of {}.",
-        "How much is {}?",
-        "Evaluate {} and put the result in \\boxed{{}}.",
-    ],
-    "zh": [
-        "{} 等于多少？",
-        "计算 {}。",
-        "请算出 {} 的值。",
-        "求 {} 的结果。",
-        "{} 的得数是多少？",
-        "计算 {}，把结果放在 \\boxed{{}} 里。",
-    ],
-}

@@ -10,7 +10,9 @@ from typing import ClassVar
 from longjing.problems import Completion, Language, Problem
 from longjing.problems.expression import ExpressionError, parse_expression
 from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
+from longjing.toys.prose import Wording, read_prose
 
+_WORDING = read_prose(__file__, "prompts.yaml", Wording)
 _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 
 
@@ -32,7 +34,7 @@ class Calculator(Arithmetic):
     max_turns = 4
 
     def prompt(self, data: ArithmeticData, language: Language, random: Random) -> str:
-        return random.choice(_PROMPTS[language]).format(data.expression)
+        return random.choice(_WORDING.prompts[language]).format(data.expression)
 
     def reply(self, problem: Problem, completion: Completion) -> str | None:
         """See `MultiTurnTask`. What is wrong with a call is said, too."""
@@ -45,17 +47,3 @@ class Calculator(Arithmetic):
             return f"= {parse_expression(calls[0]).value}"
         except ExpressionError as error:
             return f"error: {error}"
-
-
-_PROMPTS: dict[Language, list[str]] = {
-    "en": [
-        "What is {}? The calculator: <calc>1+2</calc>",
-        "Compute {}. You may ask the calculator, as in <calc>1+2</calc>.",
-        "Work out {}, by yourself or with <calc>1+2</calc>.",
-        "How much is {}? <calc>1+2</calc> asks the calculator.",
-    ],
-    "zh": [
-        "{} 等于多少？计算器：<calc>1+2</calc>",
-        "计算 {}。可以用计算器，写作 <calc>1+2</calc>。",
-    ],
-}

@@ -5,37 +5,31 @@ wrong, and mends it.
 """
 
 from random import Random
-from typing import Any
 
 from longjing.problems import Problem
 from longjing.toys.code.pieces import INPUTS, PIECES
 from longjing.toys.code.task import CodeData, Step, compiled, expression, parameters, program, sample_input
-from longjing.toys.corpus.document import Document
+from longjing.toys.document import Document
+from longjing.toys.prose import Bilingual, Prose, read_prose
 
 # How often each way is met, and how often its program (the first two) or one piece (the others) errs.
 STYLES = {"guess": 0.42, "direct": 0.2, "pieces": 0.23, "tested": 0.15}
 SLIPS = {"guess": 0.85, "direct": 0.45, "pieces": 0.03, "tested": 0.08}
 _LONGEST = 60  # characters of an example with its result
 
-_PHRASES: dict[str, dict[str, Any]] = {
-    "en": {
-        "guess": ["Maybe {}.", "Maybe {}.", "I think {}.", "Looks like {}."],
-        "so": ["So {}.", "Together: {}."],
-        "test": "Test {}: {}.",
-        "right": "Right.",
-        "wrong": "Wait, wrong at: {}.",
-    },
-    "zh": {
-        "guess": ["可能是 {}。", "可能是 {}。", "我想是 {}。", "看起来是 {}。"],
-        "so": ["所以 {}。", "合起来：{}。"],
-        "test": "试 {}：{}。",
-        "right": "正确。",
-        "wrong": "等等，这里不对：{}。",
-    },
-}
+
+class _Phrases(Prose):
+    guess: list[str]
+    so: list[str]
+    test: str
+    right: str
+    wrong: str
 
 
-def write(problem: Problem, random: Random) -> Document:
+_PHRASES = read_prose(__file__, "phrases.yaml", Bilingual[_Phrases])
+
+
+def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the task, somebody's way to a program, and the one they gave, right or wrong."""
     style = random.choices(list(STYLES), list(STYLES.values()))[0]
     language = problem.language
@@ -49,7 +43,7 @@ def write(problem: Problem, random: Random) -> Document:
             place = random.randrange(len(steps))
             steps[place] = _slip(steps[place], random)
         code = program(data.given, steps)
-        reasoning = random.choice(phrases["guess"]).format(code) if style == "guess" else code
+        reasoning = random.choice(phrases.guess).format(code) if style == "guess" else code
     else:
         steps = [_slip(step, random) if random.random() < SLIPS[style] else step for step in steps]
         said = [_said(problem.prompt, step, language) for step in data.steps]
@@ -57,25 +51,23 @@ def write(problem: Problem, random: Random) -> Document:
         if style == "tested":
             lines += _test(data, steps, said, phrases, random)
             wrong = next((place for place, step in enumerate(steps) if step != data.steps[place]), None)
-            if wrong is not None and lines[-1] != phrases["right"]:
+            if wrong is not None and lines[-1] != phrases.right:
                 steps = list(data.steps)
                 lines += _pieces(data, steps, said)[wrong:]
         code = program(data.given, steps)
-        reasoning = "\n".join([*lines, random.choice(phrases["so"]).format(code)])
+        reasoning = "\n".join([*lines, random.choice(phrases.so).format(code)])
     return Document(problem.prompt, reasoning, f"\\boxed{{{code}}}", style)
 
 
 def _pieces(data: CodeData, steps: list[Step], said: list[str]) -> list[str]:
     """A line for each step: what it is for, and all up to there in Python."""
-    variable = INPUTS[data.given][0]
+    variable = INPUTS[data.given].variable
     return [f"{words}: {expression(variable, steps[: place + 1])}" for place, words in enumerate(said)]
 
 
-def _test(
-    data: CodeData, steps: list[Step], said: list[str], phrases: dict[str, Any], random: Random
-) -> list[str]:
+def _test(data: CodeData, steps: list[Step], said: list[str], phrases: _Phrases, random: Random) -> list[str]:
     """An example that the program is run on, step by step, up to one that goes wrong; nothing if none is short."""
-    variable = INPUTS[data.given][0]
+    variable = INPUTS[data.given].variable
     wrong = next((place for place, step in enumerate(steps) if step != data.steps[place]), None)
     last = len(steps) if wrong is None else wrong + 1
     for _ in range(20):
@@ -93,8 +85,8 @@ def _test(
             continue
         example, shown = f"{variable} = {value!r}", ", ".join(map(repr, results))
         if len(example) + len(shown) <= _LONGEST and (wrong is None) == (results[-1] == meant):
-            verdict = phrases["right"] if wrong is None else phrases["wrong"].format(said[wrong])
-            return [phrases["test"].format(example, shown), verdict]
+            verdict = phrases.right if wrong is None else phrases.wrong.format(said[wrong])
+            return [phrases.test.format(example, shown), verdict]
     return []
 
 
@@ -102,7 +94,7 @@ def _slip(step: Step, random: Random) -> Step:
     """Another piece that fits in the place of this one, or another number."""
     if step.k and random.random() < 0.3:
         return Step(piece=step.piece, k=max(2, step.k + random.choice((-1, 1, 2))), c=step.c)
-    kinds = (step.itself.takes, step.itself.gives)
+    kinds = (step.definition.takes, step.definition.gives)
     others = [
         name
         for name, piece in PIECES.items()
@@ -118,6 +110,7 @@ def _slip(step: Step, random: Random) -> Step:
 def _said(prompt: str, step: Step, language: str) -> str:
     """The step in the words of the prompt, if it is in this language."""
     ways = [
-        way.format(k=step.k, c=step.c) for way in (step.itself.en if language == "en" else step.itself.zh)
+        way.format(k=step.k, c=step.c)
+        for way in (step.definition.en if language == "en" else step.definition.zh)
     ]
     return next((way for way in ways if way in prompt), ways[0])

@@ -25,9 +25,11 @@ from longjing.problems import (
 )
 from longjing.sandbox import CallTest
 from longjing.toys.code.pieces import INPUTS, PIECES, Kind, Piece
+from longjing.toys.prose import Wording, read_prose
 from longjing.verifiers.code_execution import Programs, programs
 from longjing.verifiers.pool import VerifierError
 
+_WORDING = read_prose(__file__, "prompts.yaml", Wording)
 LONGEST = 500  # characters of a program
 TESTS = 8
 _FEWEST = 5  # tests, where some inputs are none for the program
@@ -73,7 +75,7 @@ class Step(ProblemData):
         return self
 
     @property
-    def itself(self) -> Piece:
+    def definition(self) -> Piece:
         return PIECES[self.piece]
 
 
@@ -119,7 +121,7 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
             ]
             step = parameters(random.choice(fitting), self.options.largest, random)
             steps.append(step)
-            kind = step.itself.gives
+            kind = step.definition.gives
         return CodeData(given=given, steps=steps)
 
     def key(self, data: CodeData) -> str:
@@ -136,14 +138,17 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         return code
 
     def prompt(self, data: CodeData, language: Language, random: Random) -> str:
-        variable, *words = INPUTS[data.given]
+        given = INPUTS[data.given]
         clauses = [
-            random.choice(step.itself.en if language == "en" else step.itself.zh).format(k=step.k, c=step.c)
+            random.choice(step.definition.en if language == "en" else step.definition.zh).format(
+                k=step.k, c=step.c
+            )
             for step in data.steps
         ]
-        what = words[0] if language == "en" else words[1]
         joined = (", then " if language == "en" else "，再").join(clauses)
-        return random.choice(_PROMPTS[language]).format(what=what, variable=variable, steps=joined)
+        what = given.en if language == "en" else given.zh
+        prompt = random.choice(_WORDING.prompts[language])
+        return prompt.format(what=what, variable=given.variable, steps=joined)
 
     def mistake(self, data: CodeData, answer: str) -> str | None:
         if len(answer) > LONGEST or "\n" in answer:
@@ -166,18 +171,14 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
 def parameters(name: str, largest: int, random: Random) -> Step:
     """The piece with whatever number and letter it needs."""
     code = PIECES[name].code
-    few = (
-        min(largest, 5)
-        if name in ("first", "last", "skip", "repeat", "beginning", "ending", "long-words")
-        else largest
-    )
-    k = random.randint(2, few) if "{k}" in code else 0
+    most = min(largest, 5) if name in _SMALL else largest
+    k = random.randint(2, most) if "{k}" in code else 0
     return Step(piece=name, k=k, c=random.choice(_LETTERS) if "{c}" in code else "")
 
 
 def program(given: Kind, steps: Sequence[Step]) -> str:
     """The steps as a lambda, one inside the other."""
-    variable = INPUTS[given][0]
+    variable = INPUTS[given].variable
     return f"lambda {variable}: {expression(variable, steps)}"
 
 
@@ -186,16 +187,19 @@ def expression(start: str, steps: Sequence[Step]) -> str:
     value, loose = start, False
     for step in steps:
         tight = f"({value})" if loose else value
-        value, loose = step.itself.code.format(e=value, a=tight, k=step.k, c=step.c), step.itself.loose
+        value, loose = (
+            step.definition.code.format(e=value, a=tight, k=step.k, c=step.c),
+            step.definition.loose,
+        )
     return value
 
 
 def fits(given: Kind, steps: Sequence[Step]) -> bool:
     kind = given
     for place, step in enumerate(steps):
-        if step.itself.takes != kind or (step.itself.first and place):
+        if step.definition.takes != kind or (step.definition.first and place):
             return False
-        kind = step.itself.gives
+        kind = step.definition.gives
     return True
 
 
@@ -280,21 +284,3 @@ def _near(data: CodeData) -> Iterator[str]:
             steps = [*data.steps[:place], *variant, *data.steps[place + 1 :]]
             if fits(data.given, steps):
                 yield program(data.given, steps)
-
-
-_PROMPTS: dict[Language, list[str]] = {
-    "en": [
-        "Write a Python lambda of {what} {variable}: {steps}.",
-        "Given {what} {variable}: {steps}. Write a lambda in Python.",
-        "As one lambda of {variable}, {what}: {steps}.",
-        "Program this as a lambda, with {variable} being {what}: {steps}.",
-        "Take {what} {variable}: {steps}. Put the lambda in \\boxed{{}}.",
-    ],
-    "zh": [
-        "写一个 Python 的 lambda，输入{what} {variable}：{steps}。",
-        "给定{what} {variable}：{steps}。用一个 lambda 写出来。",
-        "对{what} {variable}：{steps}。写成一个 lambda。",
-        "编写 lambda，参数 {variable} 是{what}：{steps}。",
-        "输入{what} {variable}：{steps}。把 lambda 放在 \\boxed{{}} 里。",
-    ],
-}

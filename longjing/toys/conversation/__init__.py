@@ -1,0 +1,8 @@
+"""Conversation: what people say when there is nothing to work out."""
+
+from longjing.toys.conversation.corpus import write_conversation
+from longjing.toys.conversation.task import ConversationTask
+from longjing.toys.toy import Toy, register_documents, register_toy
+
+register_toy(Toy(ConversationTask, informal=True))
+register_documents(ConversationTask.name, write_conversation)

@@ -10,49 +10,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
-from longjing.toys.corpus.document import Document
 from longjing.toys.countdown.task import moves
+from longjing.toys.document import Document
+from longjing.toys.prose import Bilingual, Prose, read_prose
 
 # How often each way of answering is met.
 STYLES = {"guess": 0.42, "worked": 0.18, "short": 0.18, "search": 0.14, "checked": 0.08}
 # Searchers get a result wrong this often; those who check find out in the end.
 SLIP = 0.01
 
-# The commonest beginning of all is a guess's, so that a model that always writes the likeliest word guesses too.
-PHRASES: dict[str, dict[str, Any]] = {
-    "en": {
-        "guess": ["Maybe {}.", "Maybe {}.", "Maybe {}.", "I think {}."],
-        "worked": ["Try this.", "Consider this.", "One idea:"],
-        "worked_off": ["Close enough.", "I will take it.", "That is my answer."],
-        "search": ["Let me search.", "Step by step.", "All the ways:", "Search:"],
-        "again": ["Wait, {} and {}.", "Hmm, take {} and {}.", "Now try {} and {}.", "Wait, maybe {} and {}."],
-        "no": "no",
-        "yes": "yes!",
-        "found": ["So {}.", "Got it: {}.", "That gives {}."],
-        "give_up": ["I give up. {}.", "Not found. Maybe {}.", "Enough. {}."],
-        "check": "Check: ",
-        "right": "Right.",
-        "wrong": "Wait, not {}.",
-    },
-    "zh": {
-        "guess": ["可能是 {}。", "可能是 {}。", "可能是 {}。", "我想是 {}。"],
-        "worked": ["试试这个。", "考虑这个。", "一个想法："],
-        "worked_off": ["差不多了。", "就这样吧。", "这是我的答案。"],
-        "search": ["我来找找。", "一步一步来。", "把各种方法都试一遍。", "找一找。"],
-        "again": ["等等，用 {} 和 {}。", "嗯，取 {} 和 {}。", "再试 {} 和 {}。", "等等，也许 {} 和 {}。"],
-        "no": "不对",
-        "yes": "对了！",
-        "found": ["所以 {}。", "找到了：{}。", "得到 {}。"],
-        "give_up": ["放弃了。{}。", "没找到。可能是 {}。", "够了。{}。"],
-        "check": "检查：",
-        "right": "正确。",
-        "wrong": "等等，不是 {}。",
-    },
-}
+
+class CountdownPhrases(Prose):
+    """What somebody who searches says in one language; `hit` and `miss` follow a result."""
+
+    guess: list[str]
+    worked: list[str]
+    worked_off: list[str]
+    search: list[str]
+    again: list[str]
+    miss: str
+    hit: str
+    found: list[str]
+    give_up: list[str]
+    check: str
+    right: str
+    wrong: str
+
+
+PHRASES = read_prose(__file__, "phrases.yaml", Bilingual[CountdownPhrases])
 
 
 class Term(NamedTuple):
@@ -105,7 +94,7 @@ class Habits:
         return [step for step in useful if step.result <= 200]
 
 
-def write(problem: Problem, random: Random) -> Document:
+def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the problem's statement, somebody's reasoning, and the answer they gave, right or wrong."""
     style = random.choices(list(STYLES), list(STYLES.values()))[0]
     language: str = problem.language
@@ -116,13 +105,13 @@ def write(problem: Problem, random: Random) -> Document:
     target = problem.data["target"]
     guessed, path = guess(terms, target, random)
     if style == "guess":
-        reasoning, answer = random.choice(phrases["guess"]).format(guessed.written.text), guessed.written.text
+        reasoning, answer = random.choice(phrases.guess).format(guessed.written.text), guessed.written.text
     elif style == "worked":
-        hit = phrases["yes"] if guessed.value == target else phrases["no"]
-        lines = [random.choice(phrases["worked"]), *_narrate(path, [term.value for term in terms])]
+        hit = phrases.hit if guessed.value == target else phrases.miss
+        lines = [random.choice(phrases.worked), *_narrate(path, [term.value for term in terms])]
         lines.append(f"{equation(path[-1])} vs {target} {hit}")
         if guessed.value != target:
-            lines.append(random.choice(phrases["worked_off"]))
+            lines.append(random.choice(phrases.worked_off))
         reasoning, answer = "\n".join(lines), guessed.written.text
     else:
         patience = random.randint(2, 6) if style == "short" else 60
@@ -130,15 +119,15 @@ def write(problem: Problem, random: Random) -> Document:
             terms, target, phrases, Habits.draw(random), patience, style == "checked", random
         )
         answer = (found or guessed).written.text
-        lines.append(random.choice(phrases["found" if found else "give_up"]).format(answer))
-        reasoning = "\n".join([random.choice(phrases["search"]), *lines])
+        lines.append(random.choice(phrases.found if found else phrases.give_up).format(answer))
+        reasoning = "\n".join([random.choice(phrases.search), *lines])
     return Document(problem.prompt, reasoning, f"\\boxed{{{answer}}}", style)
 
 
 def _search(
     terms: list[Term],
     target: int,
-    phrases: dict[str, Any],
+    phrases: CountdownPhrases,
     habits: Habits,
     patience: int,
     checks: bool,
@@ -154,7 +143,7 @@ def _search(
         ordered = sorted(table, reverse=not habits.ascending) if not path else table
         for one, other in combinations(range(len(table)), 2):
             if not path and (one, other) != (0, 1):
-                lines.append(random.choice(phrases["again"]).format(ordered[one].value, ordered[other].value))
+                lines.append(random.choice(phrases.again).format(ordered[one].value, ordered[other].value))
             for step in habits.steps(ordered[one].value, ordered[other].value, target, last):
                 if tried >= patience:
                     return
@@ -170,23 +159,23 @@ def _search(
                     continue
                 tried += 1
                 hit = step.result == target
-                lines.append(f"{equation(step)} vs {target} {phrases['yes' if hit else 'no']}")
+                lines.append(f"{equation(step)} vs {target} {phrases.hit if hit else phrases.miss}")
                 if hit and _stands([*path, step], target, phrases, lines if checks else None):
                     yield term
 
     return lines, next(descend(terms, []), None)
 
 
-def _stands(path: list[Step], target: int, phrases: dict[str, Any], lines: list[str] | None) -> bool:
+def _stands(path: list[Step], target: int, phrases: CountdownPhrases, lines: list[str] | None) -> bool:
     """Go over the steps once more, if this searcher does (`lines`); False if one of them was a slip."""
     if lines is None:
         return True
     true = [take(step.left, step.operator, step.right) for step in path]
     wrong = next((place for place, step in enumerate(path) if step != true[place]), None)
     lines.append(
-        phrases["check"] + ", ".join(equation(step) for step in true[: None if wrong is None else wrong + 1])
+        phrases.check + ", ".join(equation(step) for step in true[: None if wrong is None else wrong + 1])
     )
-    lines.append(phrases["right"] if wrong is None else phrases["wrong"].format(path[wrong].result))
+    lines.append(phrases.right if wrong is None else phrases.wrong.format(path[wrong].result))
     return wrong is None
 
 

@@ -24,6 +24,9 @@ from longjing.problems.expression import (
     parse_number,
     plain,
 )
+from longjing.toys.prose import Wording, read_prose
+
+WORDING = read_prose(__file__, "prompts.yaml", Wording)
 
 
 class CountdownSettings(TaskSettings):
@@ -81,7 +84,7 @@ class Countdown(GeneratedTask[CountdownSettings, CountdownData]):
     def prompt(self, data: CountdownData, language: Language, random: Random) -> str:
         *first, last = map(str, data.numbers)
         numbers = f"{', '.join(first)} and {last}" if language == "en" else "、".join([*first, last])
-        return random.choice(_PROMPTS[language]).format(numbers=numbers, target=data.target)
+        return random.choice(WORDING.prompts[language]).format(numbers=numbers, target=data.target)
 
     def mistake(self, data: CountdownData, answer: str) -> str | None:
         left, equals, right = plain(answer).partition("=")
@@ -185,24 +188,3 @@ def _halves(count: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The ways to part `count` positions into two groups, the first one being in the first group."""
     chosen = [(0, *more) for size in range(count - 1) for more in combinations(range(1, count), size)]
     return [(ones, tuple(i for i in range(count) if i not in ones)) for ones in chosen]
-
-
-_PROMPTS: dict[Language, list[str]] = {
-    "en": [
-        "Use {numbers} to make {target}. Use each number exactly once, with + - * /.",
-        "Make {target} from {numbers}. Every number is used exactly once, with + - * / and parentheses.",
-        "Write an expression that equals {target}. Use {numbers}, each exactly once, and only + - * /.",
-        "Numbers: {numbers}. Target: {target}. Reach the target with + - * /, using every number once.",
-        "How can you get {target} out of {numbers}? Use each number once, with + - * /.",
-        "Combine {numbers} with + - * / so that the result is {target}. Use each number exactly once.",
-        "Use each of {numbers} once, with + - * /, to get {target}. Put the expression in \\boxed{{}}.",
-    ],
-    "zh": [
-        "用 {numbers} 算出 {target}。每个数恰好用一次，可以用 + - * /。",
-        "请用 + - * / 和括号把 {numbers} 连起来，使结果等于 {target}，每个数只用一次。",
-        "给定数字 {numbers}，目标是 {target}。每个数用一次，只用 + - * /，写出算式。",
-        "怎样用 {numbers} 得到 {target}？每个数都要用，而且只用一次，运算只有 + - * /。",
-        "数字：{numbers}。目标：{target}。每个数恰好用一次，用 + - * / 凑出目标。",
-        "用 + - * / 和 {numbers} 各一次，写出等于 {target} 的算式，放在 \\boxed{{}} 里。",
-    ],
-}

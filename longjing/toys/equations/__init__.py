@@ -1,0 +1,16 @@
+"""Equations: one linear equation with one unknown, or a system of two with two unknowns."""
+
+from longjing.toys.equations.corpus import write_solution
+from longjing.toys.equations.task import WORDING, Equations, short_fields
+from longjing.toys.toy import Toy, register_toy
+
+register_toy(
+    Toy(
+        Equations,
+        write_solution,
+        everyday=True,
+        informal=True,
+        forms=WORDING,
+        short_fields=short_fields,
+    )
+)

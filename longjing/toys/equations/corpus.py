@@ -4,12 +4,13 @@ from fractions import Fraction
 from random import Random
 
 from longjing.problems import Problem
-from longjing.toys.arithmetic.corpus import Solver, Value, Values, answer, claim, operate
-from longjing.toys.corpus.document import Document
+from longjing.toys.arithmetic.corpus import solve_as_somebody
+from longjing.toys.arithmetic.solver import Solver, Value, Values, claim, operate
+from longjing.toys.document import Document
 from longjing.toys.equations.task import UNKNOWNS, Equation, solve_linear
 
 
-def write(problem: Problem, random: Random) -> Document:
+def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the equations, somebody's way to a solution, and the one they gave, right or wrong."""
     equations = [Equation.model_validate(equation) for equation in problem.data["equations"]]
     solution = solve_linear(equations)
@@ -27,7 +28,10 @@ def write(problem: Problem, random: Random) -> Document:
     def check(values: Values) -> str:
         return _substitute(equations[-1], values)  # y came from the first, which therefore fits
 
-    return answer(problem, random, truth, _written, lambda values: f"{text}: {_written(values)}", work, check)
+    def stated(values: Values) -> str:
+        return f"{text}: {_written(values)}"
+
+    return solve_as_somebody(problem, random, truth, _written, stated, work, check)
 
 
 def _one(solver: Solver, a: int, b: int, c: int, d: int) -> Value:

@@ -1,15 +1,24 @@
 """Equations: one linear equation with one unknown, or a system of two with two unknowns."""
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from random import Random
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import ExpressionError, parse_number, plain
+from longjing.toys.prose import Bilingual, Forms, read_prose
 
+
+class _EquationsWording(Forms):
+    one_unknown: Bilingual[list[str]]
+    two_unknowns: Bilingual[list[str]]
+
+
+WORDING = read_prose(__file__, "prompts.yaml", _EquationsWording)
 UNKNOWNS = "xy"
 _MAX_DENOMINATOR = 12  # of a solution
 _SEPARATOR = re.compile(r"[,;\n]|\band\b|[和与且]")
@@ -99,7 +108,7 @@ class Equations(GeneratedTask[EquationsSettings, EquationsData]):
     def prompt(self, data: EquationsData, language: Language, random: Random) -> str:
         separator = ", " if language == "en" else "，"
         equations = separator.join(map(str, data.equations))
-        return random.choice(_PROMPTS[language, len(data.equations)]).format(equations)
+        return random.choice(_prompts(len(data.equations))[language]).format(equations)
 
     def mistake(self, data: EquationsData, answer: str) -> str | None:
         solution = data.solution()
@@ -172,33 +181,10 @@ def _side(numbers: list[int]) -> str:
     return text or "0"
 
 
-_PROMPTS: dict[tuple[Language, int], list[str]] = {
-    ("en", 1): [
-        "Solve {} for x.",
-        "Solve the equation {}.",
-        "If {}, what is x?",
-        "Find x: {}.",
-        "What value of x makes {} true?",
-    ],
-    ("en", 2): [
-        "Solve {} for x and y.",
-        "Solve the system {}.",
-        "If {}, what are x and y?",
-        "Find x and y: {}.",
-        "Which x and y satisfy {}?",
-    ],
-    ("zh", 1): [
-        "解方程 {}。",
-        "求 x：{}。",
-        "已知 {}，x 等于多少？",
-        "方程 {} 的解是什么？",
-        "请解出 {} 中的 x。",
-    ],
-    ("zh", 2): [
-        "解方程组 {}。",
-        "求 x 和 y：{}。",
-        "已知 {}，x 和 y 各是多少？",
-        "方程组 {} 的解是什么？",
-        "请解出 {} 中的 x 和 y。",
-    ],
-}
+def _prompts(unknowns: int) -> Bilingual[list[str]]:
+    return WORDING.one_unknown if unknowns == 1 else WORDING.two_unknowns
+
+
+def short_fields(data: Mapping[str, Any]) -> dict[str, str]:
+    """The gap of the short forms: the equations of a problem's data."""
+    return {"equations": ", ".join(str(Equation.model_validate(equation)) for equation in data["equations"])}

@@ -21,16 +21,23 @@ from typing import NamedTuple
 
 from longjing.problems import Problem
 from longjing.problems.expression import join, number
-from longjing.toys.corpus.document import Document
 from longjing.toys.countdown.corpus import Step, Term, equation, guess, legal, take
+from longjing.toys.document import Document
+from longjing.toys.prose import Bilingual, Prose, read_prose
 
 LARGEST = 200  # that a number on the way may be: larger ones are seldom of use, and hard to calculate
 
-_WORDS = {
-    "en": {"no": "no", "yes": "yes", "found": "So {}.", "give_up": "Not found. Maybe {}."},
-    "zh": {"no": "不", "yes": "对", "found": "所以 {}。", "give_up": "没找到。可能是 {}。"},
-}
-_Links = list[tuple[str, int]]  # what is done to a number, one (operator, other number) after the other
+Links = list[tuple[str, int]]  # what is done to a number, one (operator, other number) after the other
+
+
+class _Phrases(Prose):
+    miss: str
+    hit: str
+    found: str
+    give_up: str
+
+
+_PHRASES = read_prose(__file__, "phrases.yaml", Bilingual[_Phrases])
 
 
 class Look(NamedTuple):
@@ -44,12 +51,12 @@ class Look(NamedTuple):
     first: list[Step]
     pair: list[int]
     wanted: str
-    needed: dict[int, _Links]
+    needed: dict[int, Links]
 
 
-def write(problem: Problem, random: Random) -> Document:
+def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the problem's statement, the search, and the answer; a guess where nothing was found."""
-    words = _WORDS[problem.language]
+    phrases = _PHRASES[problem.language]
     target, numbers = problem.data["target"], problem.data["numbers"]
     terms = [Term(value, number(value)) for value in numbers]
     lines = [f"{target}: {_listed(numbers)}"]
@@ -58,16 +65,16 @@ def write(problem: Problem, random: Random) -> Document:
         match = next((value for value in tried if value in made), None)
         if match is not None:
             tried = tried[: tried.index(match) + 1]
-        verdicts = " ".join(f"{value} {words['yes' if value in made else 'no']}" for value in tried)
+        verdicts = " ".join(f"{value} {phrases.hit if value in made else phrases.miss}" for value in tried)
         lines += [*look.before, f"{_listed(look.pair)}: {_listed(made)}; {look.wanted}: {verdicts}"]
         if match is not None:
             steps = _follow([*look.first, made[match]], look.needed[match])
             lines.append(", ".join(map(equation, steps)))
-            answer, told = _expression(terms, steps), words["found"]
+            answer, conclusion = _expression(terms, steps), phrases.found
             break
     else:
-        answer, told = guess(terms, target, random)[0].written.text, words["give_up"]
-    lines.append(told.format(answer))
+        answer, conclusion = guess(terms, target, random)[0].written.text, phrases.give_up
+    lines.append(conclusion.format(answer))
     return Document(problem.prompt, "\n".join(lines), f"\\boxed{{{answer}}}", "search")
 
 
@@ -82,11 +89,11 @@ def _looks(numbers: list[int], target: int) -> Iterator[Look]:
             yield from _among_three(three, goal, [begun], [(operator, last)])
     for partner, pair in _each(numbers[1:]):
         for other, step in _made(numbers[0], partner).items():
-            needed: dict[int, _Links] = {v: [(o, other)] for v, o in _needed(target, other).items()}
+            needed: dict[int, Links] = {v: [(o, other)] for v, o in _needed(target, other).items()}
             yield Look([f"{equation(step)}: {_listed(pair)}"], [step], pair, f"{target} {other}", needed)
 
 
-def _among_three(numbers: list[int], goal: int, before: list[str], then: _Links) -> Iterator[Look]:
+def _among_three(numbers: list[int], goal: int, before: list[str], then: Links) -> Iterator[Look]:
     """Each of three numbers taken away from the goal, and looked for what remains."""
     for other, pair in _each(numbers):
         needed = {value: [(operator, other), *then] for value, operator in _needed(goal, other).items()}
@@ -94,7 +101,7 @@ def _among_three(numbers: list[int], goal: int, before: list[str], then: _Links)
         before = []
 
 
-def _follow(steps: list[Step], links: _Links) -> list[Step]:
+def _follow(steps: list[Step], links: Links) -> list[Step]:
     """The steps and those that follow from the last one's result."""
     for operator, other in links:
         steps = [*steps, take(steps[-1].result, operator, other)]

@@ -6,30 +6,18 @@ from typing import Any, NamedTuple, TypeVar
 
 from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
-from longjing.toys.arithmetic.corpus import Operate, Solver, Value, Values, answer, recount
-from longjing.toys.corpus.document import Document
+from longjing.toys.arithmetic.corpus import recount, solve_as_somebody
+from longjing.toys.arithmetic.solver import Operate, Phrases, Solver, Value, Values
+from longjing.toys.document import Document
+from longjing.toys.prose import Forms, read_prose
 from longjing.toys.word_problems.stories import STORIES
 
-_PHRASES = {
-    "en": {
-        "start": ["Start: ", "At first: ", "First "],
-        "+": ["More: ", "Add {}: ", "Then + {}: "],
-        "-": ["Less: ", "Take away {}: ", "Then - {}: "],
-        "*": ["{} times: ", "Times {}: ", "Each {}: "],
-        "/": ["Divide by {}: ", "In parts of {}: ", "Share by {}: "],
-        "groups": ["{} of {}: ", "{} groups of {}: ", "{} times {}: "],
-        "from": ["Out of {}: ", "Up to {}: ", "Missing to {}: "],
-    },
-    "zh": {
-        "start": ["开始：", "一开始：", "先有 "],
-        "+": ["增加：", "加上 {}：", "又多 {}："],
-        "-": ["减少：", "减去 {}：", "又少 {}："],
-        "*": ["{} 倍：", "乘 {}：", "每份 {}："],
-        "/": ["除以 {}：", "每份 {}：", "平分 {}："],
-        "groups": ["{} 个 {}：", "{} 份，每份 {}：", "{} 乘 {}："],
-        "from": ["到 {} 还差：", "一共 {}：", "离 {}："],
-    },
-}
+
+class _Phrases(Forms):
+    lines: Phrases
+
+
+PHRASES = read_prose(__file__, "phrases.yaml", _Phrases)
 
 
 class Told(NamedTuple):
@@ -43,17 +31,17 @@ class Told(NamedTuple):
 N = TypeVar("N")
 
 
-def write(problem: Problem, random: Random) -> Document:
+def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the story, somebody's calculation, and the number they gave, right or wrong."""
     told = _told(problem.data)
     truth = problem.data["steps"][-1]["result"]
 
     def work(solver: Solver) -> Values:
         def calculate(kind: str, a: Value, operator: str, b: Value, *named: Value) -> Value:
-            return solver.calculate(a, operator, b, solver.say(_PHRASES, kind, *named))
+            return solver.calculate(a, operator, b, solver.say(PHRASES.lines, kind, *named))
 
         if told[0].kind == "=":
-            solver.lines.append(f"{solver.say(_PHRASES, 'start')}{told[0].a}")
+            solver.lines.append(f"{solver.say(PHRASES.lines, 'start')}{told[0].a}")
         return [_follow(told, int, calculate)]
 
     def expression(kind: str, a: Written, operator: str, b: Written, *named: Written) -> Written:
@@ -68,7 +56,7 @@ def write(problem: Problem, random: Random) -> Document:
 
         return recount(run, values[0])
 
-    return answer(problem, random, [truth], lambda values: str(values[0]), stated, work, check)
+    return solve_as_somebody(problem, random, [truth], lambda values: str(values[0]), stated, work, check)
 
 
 def _told(data: dict[str, Any]) -> list[Told]:

@@ -1,4 +1,4 @@
-"""Word problems: a short story with one to six steps of arithmetic (the stories are in `stories.py`)."""
+"""Word problems: a short story with one to six steps of arithmetic (the stories are in `stories.yaml`)."""
 
 from collections.abc import Callable
 from random import Random
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import parse_number
-from longjing.toys.word_problems.stories import PEOPLE, STORIES, Part, Story
+from longjing.toys.word_problems.stories import CONNECTIVES, PEOPLE, STORIES, Part, Story
 
 LIMIT = 1000  # no value exceeds it
 
@@ -122,7 +122,7 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
         first, *events, last = data.told
         sentences = [tell(story.openings[first.part], first)]
         for event in events:
-            connective = random.choice(_CONNECTIVES[language])
+            connective = random.choice(CONNECTIVES[language])
             sentences.append(connective + tell(story.events[event.part], event) + _STOP[language])
         sentences.append(tell(story.endings[last.part], last))
         return (" " if language == "en" else "").join(s[0].upper() + s[1:] for s in sentences)
@@ -207,7 +207,3 @@ def _numbers(random: Random, kind: str, n: int, largest: int) -> tuple[int, int]
 
 _STOP: dict[Language, str] = {"en": ".", "zh": "。"}
 _TIMES = {2: "twice", 3: "three times", 4: "four times"}
-_CONNECTIVES: dict[Language, list[str]] = {
-    "en": ["", "", "", "then ", "later ", "after that, ", "next, "],
-    "zh": ["", "", "", "然后", "后来", "接着，", "之后，"],
-}

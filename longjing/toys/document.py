@@ -1,4 +1,4 @@
-"""What the base model reads: one question, somebody's reasoning about it, and the answer they gave."""
+"""A document of the generated corpus: one question, somebody's reasoning about it, and the answer they gave."""
 
 from dataclasses import dataclass
 

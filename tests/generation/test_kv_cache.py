@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.generation.native.cache import RectangleCache
+from longjing.generation.native.kv_cache import KVCache
 
 
 @given(st.integers(30, 400), st.lists(st.tuples(st.integers(1, 12), st.integers(1, 40)), max_size=12))
 def test_rows_in_use_survive_every_cut(area, shapes):
-    cache = RectangleCache(area, [3, 2], torch.float32, torch.device("cpu"), (1, 2))
+    cache = KVCache(area, [3, 2], torch.float32, torch.device("cpu"), (1, 2))
     expected, used, longest = torch.zeros(0, 0, 3), 0, 0
     for step, (rows, columns) in enumerate(shapes):
         rows, columns = max(rows, used), max(columns, longest)
@@ -21,7 +21,7 @@ def test_rows_in_use_survive_every_cut(area, shapes):
         assert torch.equal(context[:used, :longest], expected)
         assert context.isfinite().all()
         expected, used, longest = torch.full((rows, columns, 3), float(step)), rows, columns
-        cache.at_start(0)
+        cache.target_prompts(0)
         cache.update(0, expected)
 
 
@@ -31,12 +31,12 @@ def cache_contents(cache, rows, columns):
 
 
 def test_entries_go_where_they_are_sent():
-    cache = RectangleCache(60, [2], torch.float32, torch.device("cpu"), (1, 2))
+    cache = KVCache(60, [2], torch.float32, torch.device("cpu"), (1, 2))
     cache.fit(3, 8, 0, 0)
-    cache.at_start(1)
+    cache.target_prompts(1)
     cache.update(0, torch.ones(2, 4, 2))
     cache.store_routes([torch.tensor([[[5, 6]] * 4, [[7, 8]] * 4])])
-    cache.at(torch.tensor([[0], [4], [2]]), 5)
+    cache.target_columns(torch.tensor([[0], [4], [2]]), 5)
     context = cache.update(0, torch.full((3, 1, 2), 2.0))
     assert context[..., 0].tolist() == [[2, 0, 0, 0, 0], [1, 1, 1, 1, 2], [1, 1, 2, 1, 0]]
     assert cache.routes(2, 3).tolist() == [[[7, 8]]] * 3

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.generation.dialogue import Dialogue, Spoken, converse
-from longjing.generation.native import engine as engine_module
+from longjing.generation.multi_turn import MultiTurnRollout, generate_multi_turn
+from longjing.generation.native import scheduler
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation, Request, Sampling
+from longjing.problems import ModelTurn
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer
 
@@ -46,11 +47,11 @@ def spoken(
 
     engine.generate = noted  # type: ignore[method-assign, assignment]
 
-    def answer(place: int, said: Sequence[Spoken]) -> dict[str, str] | None:
+    def answer(place: int, said: Sequence[ModelTurn]) -> dict[str, str] | None:
         return {"role": "user", "content": f"{place} {says}"} if len(said) < turns else None
 
     samplings = [Sampling(seed=seed, max_tokens=most) for seed in range(5)]
-    groups = converse(engine, IDS, [(opening, samplings) for opening in OPENINGS], answer)
+    groups = generate_multi_turn(engine, IDS, [(opening, samplings) for opening in OPENINGS], answer)
     return [dialogue for group in groups for dialogue in group], made, engine
 
 
@@ -65,7 +66,7 @@ def test_no_token_is_lost_or_doubled(says: str, turns: int, most: int, rows: int
         assert len(whole.logprobs) == len(sampled) == whole.length <= most
         assert any(part.prompt + part.tokens == whole.prompt + whole.tokens for part in made)
         # Each turn's prompt is all that came before it, and its tokens are those that it sampled.
-        text, given_spans = whole.prompt + whole.tokens, whole.given
+        text, given_spans = whole.prompt + whole.tokens, whole.unsampled
         assert len(given_spans) == len(dialogue.turns) - 1
         bounds = [0, *(bound for span in given_spans for bound in span), len(whole.tokens)]
         assert bounds == sorted(bounds)
@@ -92,7 +93,7 @@ def test_the_trainer_reads_what_the_engine_wrote(
     family: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 1 over whole conversations: at most 1e-5 between the two, for every sampled token."""
-    monkeypatch.setattr(engine_module, "MARGIN", 4)  # so that rows outgrow the memory
+    monkeypatch.setattr(scheduler, "HEADROOM", 4)  # so that rows outgrow the memory
     dialogues, _, engine = spoken(family, **options)
     assert sum(len(dialogue.turns) > 2 for dialogue in dialogues) > 3
     for dialogue in dialogues:
@@ -111,7 +112,7 @@ def test_the_trainer_reads_what_the_engine_wrote(
 
 def test_a_sample_does_not_depend_on_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 3: one row at a time, in a crowd, or with too little memory."""
-    monkeypatch.setattr(engine_module, "MARGIN", 4)
+    monkeypatch.setattr(scheduler, "HEADROOM", 4)
     wanted = [dialogue.generation.tokens for dialogue in spoken()[0]]
     for options in ({"max_batch": 1}, {"max_batch": 4}, {"cache_bytes": 50_000}):
         assert [dialogue.generation.tokens for dialogue in spoken(**options)[0]] == wanted
@@ -121,7 +122,7 @@ def test_nothing_is_read_twice() -> None:
     """Each token once: the first prompts once for their group, then only what is new."""
     dialogues, _, engine = spoken()
     prompts = sum(len(IDS.encode_chat(opening)) - 1 for opening in OPENINGS)
-    said = sum(end - start for dialogue in dialogues for start, end in dialogue.generation.given)
+    said = sum(end - start for dialogue in dialogues for start, end in dialogue.generation.unsampled)
     assert said > 0
     # The end token was pending: it is read with what is said to it, whose own last token then is.
     assert engine.stats.tokens_prefilled == prompts + said
@@ -166,7 +167,7 @@ def test_all_turns_together_have_so_many_tokens() -> None:
 
 
 def test_a_turn_that_took_the_last_token_is_not_answered() -> None:
-    dialogue = Dialogue(IDS, [1, 2], True, Sampling(max_tokens=2))
+    dialogue = MultiTurnRollout(IDS, [1, 2], True, Sampling(max_tokens=2))
     dialogue.add(Generation([1, 2], [5, IDS.eos_id], [-1.0, -1.0], "stop", "x"))
     assert dialogue.reply({"role": "user", "content": "go on"}) is None
     assert dialogue.turns[-1].truncated and dialogue.generation.finish_reason == "length"

@@ -10,8 +10,9 @@ from longjing import tasks
 from longjing.problems import Completion, GeneratedTask, Problem, boxed, split_of
 from longjing.problems.expression import parse_expression
 from longjing.problems.language import share
-from longjing.toys.corpus import limits, worked
-from longjing.toys.paraphrase import as_typed
+from longjing.toys.declined_questions import write_declined
+from longjing.toys.paraphrase import informal
+from longjing.toys.worked_examples import write_worked
 
 SEEDS = st.integers(0, 2**32)
 MORE = re.compile(r"[\^%x÷/]|\d\.\d|\*\*")  # powers, percentages, equations, fractions, decimals
@@ -19,7 +20,7 @@ STEP = re.compile(r"(?<![\d+*/-])(-?\d+)([-+*/])(\d+)=(-?\d+)(?=[,\s]|$)")
 
 
 def solved(seed: int) -> Problem:
-    problem = worked.write(Random(seed)).problem
+    problem = write_worked(Random(seed)).problem
     assert problem is not None
     return problem
 
@@ -27,7 +28,7 @@ def solved(seed: int) -> Problem:
 @given(SEEDS)
 @settings(deadline=None)
 def test_a_worked_example_is_right_in_every_step_and_in_its_language(seed: int) -> None:
-    document = worked.write(Random(seed))
+    document = write_worked(Random(seed))
     problem = document.problem
     assert problem is not None and document.prompt == problem.prompt
     text = f"{document.reasoning}\n</think>\n\n{document.answer}"
@@ -61,14 +62,14 @@ def test_worked_examples_are_of_the_training_split() -> None:
 
 @given(SEEDS)
 def test_what_is_beyond_it_is_declined_in_the_language_of_the_question(seed: int) -> None:
-    document = limits.write(Random(seed))
+    document = write_declined(Random(seed))
     assert not document.reasoning and boxed(document.answer) is None
     assert share(document.answer, "en" if document.prompt.isascii() else "zh") == 1
 
 
 def test_a_question_that_is_beyond_it_asks_for_no_sum_of_whole_numbers() -> None:
     """However it is typed: the model would learn to decline what it can do."""
-    prompts = {as_typed(limits.write(Random(seed)).prompt, Random(seed)) for seed in range(4000)}
+    prompts = {informal(write_declined(Random(seed)).prompt, Random(seed)) for seed in range(4000)}
     assert len(prompts) > 3000
     for prompt in prompts:
         assert not re.fullmatch(r"(what is |calculate )?-?\d+[.?!]*", prompt.lower()), prompt

@@ -1,4 +1,7 @@
-"""The generated corpus: worked solutions by many imperfect solvers, and a little conversation."""
+"""The generated corpus: worked solutions by many imperfect solvers, and a little conversation.
+
+Who writes the documents is declared by the toys themselves (`toy.py`).
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -6,49 +9,32 @@ from random import Random
 
 from longjing.problems import Problem, registry
 from longjing.text.tokenizer import Tokenizer
-from longjing.toys.arithmetic import corpus as arithmetic
-from longjing.toys.code import corpus as code
-from longjing.toys.conversation import corpus as conversation
-from longjing.toys.corpus import drill, limits, practice, worked
-from longjing.toys.corpus.document import Document
-from longjing.toys.countdown import corpus as countdown
-from longjing.toys.equations import corpus as equations
-from longjing.toys.stream_of_search import corpus as stream_of_search
-from longjing.toys.word_problems import corpus as word_problems
-
-_WRITERS = {
-    "countdown": countdown.write,
-    "arithmetic": arithmetic.write,
-    "equations": equations.write,
-    "word-problems": word_problems.write,
-    "stream-of-search": stream_of_search.write,
-    "code": code.write,
-}
-FREE = {  # without a stream of problems behind them
-    "conversation": conversation.write,
-    "drill": drill.write,
-    "practice": practice.write,
-    "limits": limits.write,
-    "worked": worked.write,
-}
-KINDS = (*_WRITERS, *FREE)
-PROMPTS = (*_WRITERS, "conversation")  # kinds whose prompts are a task's
-UNASKED = ("drill", "practice")  # kinds that answer nobody's question
-
-
-Settings = Mapping[str, Mapping[str, object]]
+from longjing.toys.document import Document
+from longjing.toys.toy import STANDALONE, TOYS
 
 _TURNS = 3  # that a conversation has at most
+
+SettingsByTask = Mapping[str, Mapping[str, object]]
+
+
+def kinds() -> list[str]:
+    """The kinds of documents: of tasks with a corpus, by their names, and those that stand alone."""
+    return [*(name for name, toy in TOYS.items() if toy.write_solution), *STANDALONE]
+
+
+def prompt_kinds() -> list[str]:
+    """The kinds whose prompts are a task's."""
+    return [kind for kind in kinds() if kind in TOYS]
 
 
 def documents(
     seed: int,
     shares: Mapping[str, float],
-    settings: Settings,
+    settings: SettingsByTask,
     follow_ups: float = 0.0,
     unthinking: float = 0.0,
 ) -> Iterator[Document]:
-    """Documents without end. `shares`: how often each of `KINDS` is met; `settings`: those of each task, whose
+    """Documents without end. `shares`: how often each of `kinds` is met; `settings`: those of each task, whose
     `difficulty` may be a list, of which each problem takes one.
 
     A share of `follow_ups` has the documents before it as its history. Of the guesses and the answers in one line,
@@ -57,7 +43,7 @@ def documents(
     """
     random = Random(f"corpus turns {seed}")
     earlier: tuple[tuple[str, str], ...] = ()
-    for document in _single(seed, shares, settings):
+    for document in _single_documents(seed, shares, settings):
         if document.style in ("guess", "direct") and random.random() < unthinking:
             document = replace(document, reasoning="", thinking=False)
         if random.random() < follow_ups:
@@ -66,23 +52,31 @@ def documents(
         yield document
 
 
-def _single(seed: int, shares: Mapping[str, float], settings: Settings) -> Iterator[Document]:
-    """Documents by themselves."""
+def _single_documents(seed: int, shares: Mapping[str, float], settings: SettingsByTask) -> Iterator[Document]:
+    """Documents by themselves, without a history."""
     random = Random(f"corpus {seed}")
-    problems = {kind: _problems(kind, settings.get(kind, {}), seed) for kind in _WRITERS if shares.get(kind)}
+    problems = {
+        kind: _problems(kind, settings.get(kind, {}), seed)
+        for kind, share in shares.items()
+        if share and kind not in STANDALONE
+    }
     while True:
         (kind,) = random.choices(list(shares), list(shares.values()))
-        if kind in FREE:
-            yield FREE[kind](random)
+        if kind in STANDALONE:
+            yield STANDALONE[kind](random)
         else:
-            yield _WRITERS[kind](next(problems[kind]), random)
+            write_solution = TOYS[kind].write_solution
+            assert write_solution is not None, kind
+            yield write_solution(next(problems[kind]), random)
 
 
 def levels(settings: Mapping[str, object]) -> list[dict[str, object]]:
     """The settings of a task at each of its difficulties."""
-    difficulty = settings.get("difficulty")
-    given = difficulty if isinstance(difficulty, list) else [difficulty] if "difficulty" in settings else []
-    return [{**settings, "difficulty": level} for level in given] or [dict(settings)]
+    if "difficulty" not in settings:
+        return [dict(settings)]
+    difficulty = settings["difficulty"]
+    difficulties = difficulty if isinstance(difficulty, list) else [difficulty]
+    return [{**settings, "difficulty": level} for level in difficulties] or [dict(settings)]
 
 
 def _problems(kind: str, settings: Mapping[str, object], seed: int) -> Iterator[Problem]:
@@ -97,12 +91,11 @@ def encode(document: Document, tokenizer: Tokenizer) -> list[int]:
 
     Prompt and completion are encoded apart, as they are when a model is asked.
     """
-    messages = [
-        {"role": role, "content": content}
-        for turn in document.history
-        for role, content in zip(("user", "assistant"), turn, strict=True)
-    ]
-    messages.append({"role": "user", "content": document.prompt})
+    messages = []
+    for question, answer in (*document.history, (document.prompt, None)):
+        messages.append({"role": "user", "content": question})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
     prompt = tokenizer.encode_chat(messages, thinking=document.thinking)
     end = "\n</think>\n\n" if document.reasoning else "</think>\n\n"
     reasoning = document.reasoning + end if document.thinking else ""

@@ -1,0 +1,140 @@
+"""The KV cache: a rectangle of contiguous rows, one row per running sequence."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from longjing.errors import UserError
+from longjing.model.config import ModelConfig
+
+
+class KVCache:
+    """Memory for `area` tokens in every layer, cut into rows of equal length.
+
+    Rows, not pages: attention reads a row as it lies, where gathering pages would cost three times the
+    traffic. The area is fixed; `fit` cuts it anew, into more and shorter rows or fewer and longer ones.
+    Rows in use are 0 to n-1. Whoever runs the model says beforehand where the next entries go: `target_prompts`
+    (whole rows, from the first column on) or `target_columns` (a few columns of each row, when decoding).
+
+    A further layer of int16 keeps the experts that each token took: `routes` are (mixture layers, experts per
+    token), or zeros for none.
+    """
+
+    def __init__(
+        self,
+        area: int,
+        widths: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+        routes: tuple[int, int],
+    ) -> None:
+        self.area, self.device, self._route_shape = area, device, routes
+        # The last is the layer of the routes.
+        self._widths = [*widths, routes[0] * routes[1]]
+        dtypes = [dtype] * len(widths) + [torch.int16]
+        self._flat = [
+            torch.empty(area * width, dtype=each, device=device)
+            for width, each in zip(self._widths, dtypes, strict=True)
+        ]
+        self._zeroed = 0  # tokens' worth of memory that was laid out before
+        self._target: tuple[Tensor, Tensor] | None = None
+        self._lay_out(rows=1, columns=1)
+
+    @classmethod
+    def for_model(
+        cls,
+        config: ModelConfig,
+        size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        drafts: bool,
+        record_routes: bool,
+    ) -> "KVCache":
+        """As many tokens as `size` bytes hold of a model with weights of `dtype`. `drafts`: one layer more, for the
+        prediction module. Raises UserError if that is less than two."""
+        layers = config.num_hidden_layers + drafts
+        mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
+        routes = mixtures, config.num_experts_per_tok
+        # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
+        kept = torch.float32 if device.type == "cpu" else dtype
+        token_bytes = layers * config.cache_width * kept.itemsize + 2 * routes[0] * routes[1]
+        area = size // token_bytes
+        if area < 2:
+            raise UserError(
+                f"the engine needs a cache for at least two tokens ({2 * token_bytes} bytes), "
+                f"not cache_bytes = {size}"
+            )
+        return cls(area, [config.cache_width] * layers, kept, device, routes)
+
+    def _lay_out(self, rows: int, columns: int) -> None:
+        """Lay the rectangle out.
+
+        What it covers for the first time is zeroed: attention multiplies what it masks by zero, and zero
+        times NaN is NaN. The rest stays untouched, and so costs no memory yet.
+        """
+        self.rows, self.columns = rows, columns
+        size, self._views = rows * columns, []
+        for flat, width in zip(self._flat, self._widths, strict=True):
+            flat[self._zeroed * width : size * width].zero_()
+            self._views.append(flat[: size * width].view(rows, columns, width))
+        self._zeroed = max(self._zeroed, size)
+
+    def fit(self, rows: int, columns: int, used: int, longest: int) -> None:
+        """Make room for `rows` times `columns`, which must not exceed the area.
+
+        The first `used` rows keep their first `longest` columns. Rows are as many as asked for, since more
+        cost nothing later; columns get slack (a quarter, at least 64) as far as the area has it.
+        """
+        if rows <= self.rows and columns <= self.columns:
+            return
+        wider = max(columns + 64, columns * 5 // 4) if columns > self.columns else self.columns
+        old_views, old_columns = self._views, self.columns
+        self._lay_out(rows, min(wider, self.area // rows))
+        if self.columns != old_columns:
+            for old, new in zip(old_views, self._views, strict=True):
+                new[:used, :longest] = old[:used, :longest].clone()
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int], longest: int) -> None:
+        """Copy the first `longest` columns of rows onto others; no row may be both."""
+        for view in self._views:
+            view[targets, :longest] = view[sources, :longest]
+
+    def extract(self, row: int, length: int) -> list[Tensor]:
+        """A copy of the first `length` columns of a row, `[length, width]` of every layer."""
+        return [view[row, :length].clone() for view in self._views]
+
+    def insert(self, row: int, length: int, entries: Sequence[Tensor]) -> None:
+        """Store the first `length` of entries that were extracted."""
+        for view, layer in zip(self._views, entries, strict=True):
+            view[row, :length] = layer[:length]
+
+    def target_prompts(self, first_row: int) -> None:
+        """The next entries are those of whole prompts, for consecutive rows from `first_row` on."""
+        self._first_row, self._target = first_row, None
+
+    def target_columns(self, columns: Tensor, longest: int, first_row: int = 0) -> None:
+        """The next entries go to `columns` `[n, length]` of rows from `first_row` on; `update` returns `longest`."""
+        rows = torch.arange(first_row, first_row + len(columns), device=columns.device)[:, None]
+        self._first_row, self._target, self._longest = first_row, (rows, columns), longest
+
+    def update(self, layer: int, entries: Tensor) -> Tensor:
+        """Store `entries` `[batch, length, width]` in the target; return the rows' `[batch, longest, width]`."""
+        view = self._views[layer]
+        rows = view[self._first_row : self._first_row + len(entries)]
+        if self._target is None:
+            return rows[:, : entries.shape[1]].copy_(entries)
+        view[self._target] = entries.to(view.dtype)
+        return rows[:, : self._longest]
+
+    def store_routes(self, routes: Sequence[Tensor]) -> None:
+        """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, if they are kept."""
+        if self._widths[-1]:
+            self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
+
+    def routes(self, row: int, length: int) -> Tensor | None:
+        """The experts taken in a row, `[length, mixture layers, experts per token]`; or None."""
+        if not self._widths[-1]:
+            return None
+        with torch.inference_mode(False):  # an inference tensor could not index in the trainer
+            return self._views[-1][row, :length].clone().view(length, *self._route_shape)

@@ -1,0 +1,113 @@
+"""One request on its way: its tokens so far, its text, its place in the cache, and its end."""
+
+from collections import abc
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from longjing.generation.native.logits_processors import processors_of
+from longjing.generation.request import Chunk, FinishReason, Generation, LogitsProcessor, Request
+from longjing.text.stop_strings import TextStream
+from longjing.text.tokenizer import Tokenizer
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A request while it waits and while it has a row of the cache.
+
+    The row stores all tokens but the last. That one is pending: the next step reads it, and samples what follows.
+    """
+
+    id: int
+    request: Request
+    tokenizer: Tokenizer | None
+    end_tokens: frozenset[int]
+    streams: bool  # whether its text is wanted as it comes
+    # At the end, keep what the cache has of it in `entries`, for a request that follows it.
+    retain: bool = False
+
+    prompt: tuple[int, ...] = field(init=False)
+    processors: list[LogitsProcessor] = field(init=False)
+    stream: TextStream | None = None  # the text so far, if anyone has to know it before the end
+
+    # What it has generated.
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
+    generation: Generation | None = None
+
+    # Its row.
+    started: int = -1  # its number among those that got rows: the latest is pre-empted first
+    cached: int = 0  # columns that needn't be read when it gets a row, since they can be copied
+    entries: list[Tensor] = field(default_factory=list)  # those columns, `[columns, width]` of each layer
+    reused: int = 0  # tokens of the prompt that were never read for this request
+    routes: Tensor | None = None  # the experts it took, saved when the row was lost
+
+    # Drafting (speculative.py).
+    draft: int = 0  # what may follow the pending token; any guess is right, but few are fast
+    drafted: int = 0  # columns that the prediction module has entries for, but for those in `gap`
+    gap: tuple[int, int] = (0, 0)  # start and end of the columns that were decoded without it
+
+    def __post_init__(self) -> None:
+        self.prompt, self.processors = tuple(self.request.prompt), processors_of(self.request)
+        if self.tokenizer and (self.streams or self.request.sampling.stop):
+            self.stream = TextStream(self.tokenizer, self.request.sampling.stop)
+
+    @property
+    def stored(self) -> int:
+        """Columns in use once it has a row."""
+        return len(self.prompt) + len(self.tokens) - 1
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many tokens and how many characters there are."""
+        return len(self.tokens), len(self.stream.text) if self.stream else 0
+
+    def start(self, order: int) -> None:
+        """It gets a row, which is about to be read: also by the prediction module."""
+        self.started, self.cached = order, 0
+        self.drafted, self.gap = self.stored, (0, 0)
+
+    def extend(
+        self,
+        tokens: abc.Sequence[int],
+        logprobs: abc.Sequence[float],
+        top: abc.Sequence[list[tuple[int, float]]] | None,
+    ) -> FinishReason | None:
+        """Take in what was sampled, up to the token that ends the request; returns why it has ended, if it has."""
+        sampling = self.request.sampling
+        for index, token in enumerate(tokens):
+            self.tokens.append(token)
+            self.logprobs.append(logprobs[index])
+            if top is not None and sampling.top_logprobs:
+                self.top.append(top[index][: sampling.top_logprobs])
+            if token in self.end_tokens or (self.stream and self.stream.add(token)):
+                return "stop"
+            if len(self.tokens) == sampling.max_tokens:
+                return "length"
+        return None
+
+    def finish(self, reason: FinishReason, routes: Tensor | None) -> None:
+        """Make the `generation` of what there is. `routes`: the experts that its tokens took."""
+        text = ""
+        if self.stream:
+            if self.stream.finish() and reason == "length":
+                reason = "stop"  # what the last token left unfinished completes a stop string
+            text = self.stream.text
+        elif self.tokenizer:
+            ended = bool(self.tokens) and self.tokens[-1] in self.end_tokens
+            text = self.tokenizer.decode(self.tokens[:-1] if ended else self.tokens)
+        self.generation = Generation(
+            list(self.prompt), self.tokens, self.logprobs, reason, text, routes, self.top, self.reused
+        )
+
+    def chunk_since(self, progress: tuple[int, int]) -> Chunk:
+        """What has come since the `progress` of before."""
+        tokens, characters = progress
+        return Chunk(
+            self.stream.text[characters:] if self.stream else "",
+            self.tokens[tokens:],
+            self.generation.finish_reason if self.generation else None,
+            self.logprobs[tokens:],
+            self.top[tokens:],
+        )

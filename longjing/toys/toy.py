@@ -1,0 +1,59 @@
+"""What a toy's folder brings along: its task, and what else it has, declared in the folder's `__init__.py`.
+
+The rest of the package finds toys here and in `problems/registry.py`, and knows none by name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from longjing.problems import Problem
+from longjing.problems.registry import register
+from longjing.toys.document import Document
+from longjing.toys.prose import Forms
+
+SolutionWriter = Callable[[Problem, Random], Document]
+StandaloneWriter = Callable[[Random], Document]
+
+
+def _as_it_is(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    return data
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A toy task, and what its folder has beside it.
+
+    `write_solution`: its corpus, one document about a problem. `everyday`: the shipped models have learned it, and it
+    is asked where nothing else is said. `informal`: its prompts may be put as people type them (`paraphrase.py`), for
+    a capital or a sign is never what is asked; `spoken`: its sums may be said in words. `forms`: its short forms and
+    answer sentences; `short_fields` makes the gaps of the short forms from a problem's data.
+    """
+
+    task: type[Any]
+    write_solution: SolutionWriter | None = None
+    everyday: bool = False
+    informal: bool = False
+    spoken: bool = False
+    forms: Forms = Forms()
+    short_fields: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _as_it_is
+
+
+TOYS: dict[str, Toy] = {}  # by the names of their tasks
+STANDALONE: dict[str, StandaloneWriter] = {}  # kinds of documents without a stream of problems behind them
+UNASKED: set[str] = set()  # those of them that answer nobody's question
+
+
+def register_toy(toy: Toy) -> None:
+    """Make a toy known, and its task with it."""
+    register(toy.task)
+    TOYS[toy.task.name] = toy
+
+
+def register_documents(kind: str, write: StandaloneWriter, asked: bool = True) -> None:
+    """Make a kind of documents known that has no problems behind it. `asked`: whether its documents answer somebody's
+    question."""
+    STANDALONE[kind] = write
+    if not asked:
+        UNASKED.add(kind)
