@@ -143,21 +143,21 @@ def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[st
 
 async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int, Reply]]:
     """What either says, as it comes."""
-    coming = {asyncio.ensure_future(anext(reply)): number for number, reply in enumerate(replies)}
+    pending = {asyncio.ensure_future(anext(reply)): number for number, reply in enumerate(replies)}
     try:
-        while coming:
-            done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+        while pending:
+            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                number = coming.pop(task)
+                number = pending.pop(task)
                 try:
                     yield number, task.result()
                 except StopAsyncIteration:
                     continue
-                coming[asyncio.ensure_future(anext(replies[number]))] = number
+                pending[asyncio.ensure_future(anext(replies[number]))] = number
     finally:
-        for task in coming:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*coming, return_exceptions=True)
+        await asyncio.gather(*pending, return_exceptions=True)
         for reply in replies:
             await reply.aclose()  # type: ignore[attr-defined]
 
