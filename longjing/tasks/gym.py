@@ -29,7 +29,7 @@ from longjing.validation import nearest
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared
-from longjing.verifiers.subprocess_scorers import text_digest
+from longjing.verifiers.scorers import text_digest
 
 GYM = "gym:"
 RELEASE = "0.1.25"  # whose scorers were read
@@ -209,7 +209,7 @@ class _Score(AnswerVerifier[AnswerSettings]):
             return Judgement("wrong", 0.0, "longer than a right answer")
         configuration = _with_seed(data["configuration"], data["seed"])
         asked = ("score", data["dataset"], configuration, data["index"], data["question"])
-        score = self.pool.ask(*asked, answer, alone=(*asked, problem.answer))
+        score = self.pool.ask(*asked, answer, baseline=(*asked, problem.answer))
         if score is None:
             return Judgement("wrong", 0.0, "an answer that reasoning-gym can't read")
         if not isfinite(score):
