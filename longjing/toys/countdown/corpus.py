@@ -115,11 +115,11 @@ def write_solution(problem: Problem, random: Random) -> Document:
         reasoning, answer = "\n".join(lines), guessed.written.text
     else:
         patience = random.randint(2, 6) if style == "short" else 60
-        lines, found = _search(
+        lines, solution = _search(
             terms, target, phrases, Habits.draw(random), patience, style == "checked", random
         )
-        answer = (found or guessed).written.text
-        lines.append(random.choice(phrases.found if found else phrases.give_up).format(answer))
+        answer = (solution or guessed).written.text
+        lines.append(random.choice(phrases.found if solution else phrases.give_up).format(answer))
         reasoning = "\n".join([random.choice(phrases.search), *lines])
     return Document(problem.prompt, reasoning, f"\\boxed{{{answer}}}", style)
 
@@ -152,7 +152,7 @@ def _search(
                 if (left.value, right.value) != (step.left, step.right):
                     left, right = right, left
                 term = Term(step.result, join(left.written, step.operator, right.written))
-                rest = [entry for place, entry in enumerate(ordered) if place not in (one, other)]
+                rest = [entry for index, entry in enumerate(ordered) if index not in (one, other)]
                 if not last:
                     lines.append(f"{equation(step)}: {' '.join(str(e.value) for e in [term, *rest])}")
                     yield from descend([term, *rest], [*path, step])
@@ -171,7 +171,7 @@ def _stands(path: list[Step], target: int, phrases: CountdownPhrases, lines: lis
     if lines is None:
         return True
     true = [take(step.left, step.operator, step.right) for step in path]
-    wrong = next((place for place, step in enumerate(path) if step != true[place]), None)
+    wrong = next((index for index, step in enumerate(path) if step != true[index]), None)
     lines.append(
         phrases.check + ", ".join(equation(step) for step in true[: None if wrong is None else wrong + 1])
     )

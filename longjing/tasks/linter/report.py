@@ -1,4 +1,4 @@
-"""What the linter of tasks says (`check.py`)."""
+"""What the linter of tasks says (`linter.py`)."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
