@@ -22,8 +22,8 @@ import torch
 from common import measure_machine, report
 
 from longjing import tasks
-from longjing.sandbox import CallTest, Sandbox, Wasm, judge_program, run_tests
-from longjing.sandbox.wasm import absent
+from longjing.sandbox import CallTest, Sandbox, WasmSandbox, judge_program, run_tests
+from longjing.sandbox.wasm import missing_packages
 from longjing.toys.code.task import CodeData, hidden_tests
 
 PROGRAM = "import json\nprint(json.dumps(sum(n * n for n in range(1000))))"
@@ -50,8 +50,8 @@ def main() -> None:
             "verdicts": (given.programs, lambda n: _passes(judge_program(sandbox, *judged[n]))),
             "verdicts, a process for each test": (few, lambda n: _passes(run_tests(sandbox, *judged[n]))),
         }
-        if not absent():
-            wasm = Wasm()
+        if not missing_packages():
+            wasm = WasmSandbox()
             ways["wasm"] = few, lambda _: _right(wasm.run(PROGRAM).stdout)
             ways["wasm, verdicts"] = few, lambda n: _passes(judge_program(wasm, *judged[n]))
         seconds: dict[str, list[float]] = {name: [] for name in ways}

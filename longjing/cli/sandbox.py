@@ -30,7 +30,7 @@ def check_sandbox(sandbox: Choice = "") -> None:
         longjing sandbox check --sandbox wasm
     """
     from longjing.sandbox import layers, open_sandbox
-    from longjing.sandbox.wasm import absent
+    from longjing.sandbox.wasm import missing_packages
 
     rows = [("layer", "here", "without it")]
     for layer in layers():
@@ -38,7 +38,7 @@ def check_sandbox(sandbox: Choice = "") -> None:
         lost = layer.lost if not layer.required else f"nothing runs; {layer.lost}"
         rows.append((layer.name, here, lost))
     show_table("sandbox", rows, Console(), header=True)
-    say(Console(), f"--sandbox wasm (slower, asks nothing of the kernel): {absent() or 'here'}")
+    say(Console(), f"--sandbox wasm (slower, asks nothing of the kernel): {missing_packages() or 'here'}")
     outcome = open_sandbox(name=sandbox).run("print(sum(range(10)))")
     print(f"a program ran in it: {outcome} after {1000 * outcome.wall_seconds:.0f} ms")
     raise typer.Exit(outcome.stdout != b"45\n")
@@ -65,7 +65,14 @@ def run_program(
         longjing sandbox run program.py --stdin input.txt
         longjing sandbox run program.py --sandbox wasm
     """
-    from longjing.sandbox import SandboxError, SandboxLimits, SandboxRunner, Unsafe, open_sandbox, printable
+    from longjing.sandbox import (
+        SandboxError,
+        SandboxLimits,
+        SandboxRunner,
+        UnsafeSubprocess,
+        open_sandbox,
+        printable,
+    )
 
     if unsafe and sandbox:
         raise UserError(f"--unsafe or --sandbox {sandbox}, not both")
@@ -75,7 +82,7 @@ def run_program(
     errors = Console(stderr=True)
     if unsafe:
         say(errors, "no isolation: this program may do all that you may", "bold red")
-    runner: SandboxRunner = Unsafe(limits) if unsafe else open_sandbox(limits, sandbox)
+    runner: SandboxRunner = UnsafeSubprocess(limits) if unsafe else open_sandbox(limits, sandbox)
     try:
         outcome = runner.run(program, given)
     except SandboxError as error:

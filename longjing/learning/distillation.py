@@ -29,6 +29,7 @@ from torch import Tensor
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning.advice import gradient_spikes, not_finite, truncated
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
 from longjing.learning.policy import (
@@ -41,10 +42,21 @@ from longjing.learning.policy import (
     record,
     scatter,
 )
+from longjing.learning.policy_metrics import (
+    ACCURACY,
+    LENGTH,
+    MACHINERY_CHARTS,
+    POLICY_CHARTS,
+    POLICY_METRICS,
+    TRUNCATED,
+    talk_metrics,
+)
 from longjing.learning.rollouts import Padded
+from longjing.learning.stage import MODEL, StageKind
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.runs import Watcher
+from longjing.runs.metric import ChartSpec, Metric, Series
 
 
 class DistillationSettings(PolicySettings):
@@ -129,3 +141,25 @@ def _vocabulary(directory: Path) -> dict[str, int]:
     added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     ids: dict[str, int] = tokenizer["model"]["vocab"] | added
     return ids
+
+
+STAGE = StageKind(
+    DistillationSettings,
+    Distillation,
+    (Metric("kl", "from the teacher"), ACCURACY, LENGTH, TRUNCATED, *POLICY_METRICS),
+    (
+        ChartSpec(
+            "Distance from the teacher",
+            [Series("kl", "KL")],
+            "KL divergence in nats a token, over what the student writes itself.",
+            first=True,
+        ),
+        *POLICY_CHARTS,
+        *MACHINERY_CHARTS,
+    ),
+    (not_finite, truncated, gradient_spikes),
+    takes={"model": MODEL, "teacher": MODEL},
+    samples=True,
+    measured=lambda settings: [settings.task.make().name],
+    more_metrics=talk_metrics,
+)

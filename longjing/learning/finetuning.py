@@ -25,13 +25,21 @@ from longjing.generation.generator import Generator
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import Example, collate
-from longjing.learning.pretraining import ReadingSettings, train_on
+from longjing.learning.pretraining import (
+    READING_ADVICE,
+    READING_CHARTS,
+    READING_METRICS,
+    ReadingSettings,
+    train_on,
+)
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
+from longjing.learning.stage import DATA, MODEL, StageKind
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.metric import Metric
 from longjing.text.tokenizer import Tokenizer
 
 _OPEN = 64  # rows that are looked through for room
@@ -188,3 +196,14 @@ def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
     old = () if known is None else (known,) if isinstance(known, int) else known
     new = (*old, *sorted(ends - {*old}))
     return config if new == old else replace(config, eos_token_id=new[0] if len(new) == 1 else new)
+
+
+STAGE = StageKind(
+    FinetuningSettings,
+    Finetuning,
+    (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "learned", "conversations"))),
+    READING_CHARTS,
+    READING_ADVICE,
+    takes={"model": MODEL, "data": DATA},
+    measured=lambda settings: [task.make().name for task in settings.evaluation.tasks],
+)

@@ -5,29 +5,34 @@ learning rate, and batches that are a pure function of (seed, step), so that the
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning.advice import WINDOW, Rows, gradient_spikes, loss_rises, mean_of, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, ahead, pack
 from longjing.learning.settings import UpdateSettings
+from longjing.learning.stage import MODEL, StageKind
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import resolve
 from longjing.planning import flops
 from longjing.runs import Watcher
+from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
 from longjing.toys.document import Document
+from longjing.validation import did_you_mean, did_you_mean_or_known
 
 
 class ReadingSettings(UpdateSettings):
@@ -69,6 +74,38 @@ class PretrainingSettings(ReadingSettings):
     mtp_weight_late: float = Field(0.1, ge=0, description="and from then on")
     balance_speed: float = Field(0.001, ge=0, description="gamma: the step of the routers' biases")
     save_every: int = Field(50, ge=1)
+
+    @field_validator("model")
+    @classmethod
+    def _network(cls, model: dict[str, Any]) -> dict[str, Any]:
+        config = ModelConfig.from_dict(model | {"vocab_size": 512, "max_position_embeddings": 512})
+        known = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
+        for name in model:
+            if name not in known:
+                raise ValueError(f"a network has no `{name}`{did_you_mean(name, known)}")
+        return model
+
+    @field_validator("corpus")
+    @classmethod
+    def _documents(cls, shares: dict[str, float]) -> dict[str, float]:
+        for kind, share in shares.items():
+            if kind not in corpus.kinds():
+                raise ValueError(
+                    f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.kinds())}"
+                )
+            if share < 0:
+                raise ValueError(f"the share of `{kind}` is negative")
+        if not any(shares.values()):
+            raise ValueError("all shares are zero: there is nothing to read")
+        return shares
+
+    @field_validator("tasks")
+    @classmethod
+    def _settings_of_tasks(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, options in settings.items():
+            for level in corpus.levels(options):
+                tasks.get(name, **level)
+        return settings
 
 
 @dataclass(frozen=True)
@@ -193,3 +230,47 @@ def _tokenizer(settings: PretrainingSettings, seed: int) -> Tokenizer:
     documents = _documents(settings, seed)
     texts = (corpus.text(document) for document in islice(documents, settings.tokenizer_documents))
     return Tokenizer.train(texts, settings.vocabulary)
+
+
+def experts_unbalanced(rows: Rows) -> str | None:
+    load = mean_of(rows[-WINDOW:], "load_max")
+    if load is None or len(rows) < 10 * WINDOW or load <= 4:
+        return None
+    return f"the busiest expert gets {load:.1f} times its share of the tokens; raise `balance_speed`"
+
+
+READING_METRICS = (
+    Metric("loss", "loss"),
+    Metric("mtp_loss", "mtp loss"),
+    Metric("tokens_per_second", "tokens/s", "{:,.0f}"),
+    *map(Metric, ("balance_loss", "grad_norm", "learning_rate", "load_max")),
+)
+GRADIENT_NORM = ChartSpec("Gradient norm", [Series("grad_norm", "norm")], "Before clipping.", extreme=True)
+LEARNING_RATE = ChartSpec("Learning rate", [Series("learning_rate", "rate")])
+SPEED = ChartSpec("Speed", [Series("tokens_per_second", "training")], "Tokens a second.", first=True)
+READING_CHARTS = (
+    ChartSpec(
+        "Loss",
+        [Series("loss", "next token"), Series("mtp_loss", "token after")],
+        "Nats a token.",
+        first=True,
+    ),
+    GRADIENT_NORM,
+    LEARNING_RATE,
+    SPEED,
+    ChartSpec(
+        "Busiest expert",
+        [Series("load_max", "load")],
+        "Its share of the tokens, in multiples of an equal share.",
+    ),
+)
+READING_ADVICE = (not_finite, loss_rises, gradient_spikes, experts_unbalanced)
+
+STAGE = StageKind(
+    PretrainingSettings,
+    Pretraining,
+    READING_METRICS,
+    READING_CHARTS,
+    READING_ADVICE,
+    takes={"tokenizer": MODEL},
+)

@@ -8,6 +8,8 @@ the policy (DeepSeek-R1, arXiv 2501.12948, section 2.2; the objective in `object
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.learning.advantages import Scale, advantages, has_signal
+from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, truncated, values_of
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Kind, Preset
 from longjing.learning.policy import (
@@ -27,13 +30,24 @@ from longjing.learning.policy import (
     mean,
     record,
 )
+from longjing.learning.policy_metrics import (
+    ACCURACY,
+    LENGTH,
+    MACHINERY_CHARTS,
+    POLICY_CHARTS,
+    POLICY_METRICS,
+    TRUNCATED,
+    talk_metrics,
+)
 from longjing.learning.reward_models import PreferenceReward
 from longjing.learning.rollouts import Group, rate_group
 from longjing.learning.settings import Settings
+from longjing.learning.stage import MODEL, REWARD_MODEL, StageKind
 from longjing.learning.state import copy_weights, weights
 from longjing.planning import flops
 from longjing.problems import Task, max_turns
 from longjing.runs import Watcher
+from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.tasks.mixture import Mixture
 
 RULES = ("accuracy", "format", "language")
@@ -221,3 +235,130 @@ class Reinforcement(OnPolicyTrainer):
             for rater in self.raters.values()
             for length in lengths
         )
+
+
+def verifier_failed(rows: Rows) -> str | None:
+    count = sum(values_of(rows[-WINDOW:], "unjudged"))
+    if not count:
+        return None
+    return (
+        f"the verifier failed on {count:.0f} completions of the last {len(rows[-WINDOW:])} steps, which "
+        "taught nothing; look for the outcome unjudged in rollouts.jsonl"
+    )
+
+
+def without_signal(rows: Rows) -> str | None:
+    share, wrong = (mean_of(rows[-WINDOW:], key) for key in ("groups_without_signal", "groups_all_wrong"))
+    if share is None or wrong is None or share <= 0.5:
+        return None
+    if wrong > share / 2:
+        return (
+            f"{share:.0%} of groups had equal rewards, most of them all wrong: the problems are too hard; "
+            "lower `difficulty`, raise `group_size`, or begin from a better model"
+        )
+    return (
+        f"{share:.0%} of groups had equal rewards, most of them all right: the problems are too easy; "
+        "raise `difficulty`"
+    )
+
+
+def badly_formed(rows: Rows) -> str | None:
+    share = mean_of(rows[-WINDOW:], "reward_format")
+    if share is None or len(rows) < 2 * WINDOW or share >= 0.5:
+        return None
+    return f"only {share:.0%} of completions are well-formed; give format more weight in `rewards`"
+
+
+def entropy_collapsed(rows: Rows) -> str | None:
+    before, now = mean_of(rows[:WINDOW], "entropy"), mean_of(rows[-WINDOW:], "entropy")
+    if before is None or now is None or now > 0.2 * before or now > 0.1:
+        return None
+    return (
+        f"entropy fell from {before:.2f} to {now:.2f} nats a token: the policy hardly explores any more; "
+        "raise `clip_high`, or lower `learning_rate`"
+    )
+
+
+def far_from_reference(rows: Rows) -> str | None:
+    now = mean_of(rows[-WINDOW:], "kl")
+    if now is None or now <= 0.5:
+        return None
+    return (
+        f"the policy is {now:.2f} nats a token away from its reference; raise `kl` or lower `learning_rate`"
+    )
+
+
+def clipped(rows: Rows) -> str | None:
+    share = mean_of(rows[-WINDOW:], "clip_share")
+    if share is None or share <= 0.2:
+        return None
+    return (
+        f"{share:.0%} of tokens were clipped: the steps are too large; lower `learning_rate` or `minibatches`"
+    )
+
+
+def nothing_learned(rows: Rows) -> str | None:
+    """Compares the first third with the last, by the spread that single steps have."""
+    rewards = values_of(rows, "reward")
+    third = len(rewards) // 3
+    if third < 15:
+        return None
+    first, last = rewards[:third], rewards[-third:]
+    # Differences of neighbours measure the noise whatever the trend; a mean of n has 1/sqrt(n) of it.
+    noise = stdev(after - before for before, after in pairwise(rewards)) / third**0.5
+    if fmean(last) - fmean(first) > 2 * noise:
+        return None
+    return (
+        f"the reward has not risen in {len(rewards)} steps ({fmean(first):.2f}, now {fmean(last):.2f}); "
+        "raise `learning_rate` or `prompts_per_step`, or begin from a model that solves more"
+    )
+
+
+def _more_metrics(settings: ReinforcementSettings) -> list[str]:
+    """The parts of the reward, and what conversations have."""
+    models = [name for name in ("helpfulness", "safety") if getattr(settings.preference, name, None)]
+    return [*(f"reward_{part}" for part in (*settings.rewards, *models)), *talk_metrics(settings)]
+
+
+STAGE = StageKind(
+    ReinforcementSettings,
+    Reinforcement,
+    (
+        Metric("reward", "reward", "{:.2f}"),
+        ACCURACY,
+        LENGTH,
+        TRUNCATED,
+        Metric("groups_without_signal", "no signal", "{:.0%}"),
+        *POLICY_METRICS,
+        *map(Metric, ("groups_all_wrong", "refills")),
+    ),
+    (
+        ChartSpec(
+            "Reward",
+            [Series("reward", "all"), Series("reward_*")],
+            "Mean over completions, and its parts before they are weighted.",
+            first=True,
+        ),
+        *POLICY_CHARTS,
+        ChartSpec(
+            "Groups without signal",
+            [Series("groups_without_signal", "equal rewards"), Series("groups_all_wrong", "all wrong")],
+            "A group whose rewards are all equal teaches nothing.",
+            percent=True,
+        ),
+        ChartSpec(
+            "Distance from the reference",
+            [Series("kl", "KL")],
+            "KL divergence in nats a token (the k3 estimate).",
+        ),
+        *MACHINERY_CHARTS,
+    ),
+    (
+        not_finite, verifier_failed, without_signal, truncated, badly_formed, entropy_collapsed,
+        far_from_reference, clipped, gradient_spikes, nothing_learned,
+    ),
+    takes={"model": MODEL, "preference.helpfulness": REWARD_MODEL, "preference.safety": REWARD_MODEL},
+    samples=True,
+    measured=lambda settings: [settings.task.make().name],
+    more_metrics=_more_metrics,
+)  # fmt: skip

@@ -24,17 +24,21 @@ from longjing.errors import UserError
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
+from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.policy import earlier_turns
 from longjing.learning.rollouts import Group, judge_group, sample_groups
 from longjing.learning.settings import EngineSettings, Settings, TaskSettings
+from longjing.learning.stage import DATA, StageKind
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
+from longjing.planning.bill import quantity
 from longjing.problems import Problem, Task, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.paraphrase import informal, informal_tasks
@@ -411,3 +415,76 @@ def _said(reasoning: str, answer: str) -> dict[str, Any]:
 
 def _key(reason: str) -> str:
     return f"rejected_{reason}"
+
+
+def little_kept(rows: Rows) -> str | None:
+    recent = rows[-WINDOW:]
+    sampled, kept = (sum(values_of(recent, key)) for key in ("sampled", "kept"))
+    if not sampled or kept >= 0.05 * sampled:
+        return None
+    counts = {
+        key.removeprefix("rejected_"): sum(values_of(recent, key))
+        for key in recent[-1]
+        if key.startswith("rejected_")
+    }
+    reason = max(counts, key=lambda name: counts[name], default="")
+    why = f", most of the others were {reason}" if reason else ""
+    return (
+        f"only {kept / sampled:.1%} of the samples are kept{why}; "
+        "ask for less in `keep`, or begin from a better model"
+    )
+
+
+def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What became of the samples, for the report."""
+    if not result:
+        return []
+    kept, sampled = result["kept"], result["sampled"]
+    prefix = _key("")
+    rejected = [
+        f"{count:,} {key.removeprefix(prefix)}"
+        for key, count in result.items()
+        if key.startswith(prefix) and count
+    ]
+    return [
+        ("problems", f"{result['problems']:,}, of {result['solved']:,} something is kept"),
+        ("samples", f"{sampled:,}, {quantity(result['tokens_sampled'], 'tokens')}"),
+        ("kept", f"{kept:,} ({kept / sampled:.1%}), {quantity(result['tokens_kept'], 'tokens')}"),
+        ("not kept", ", ".join(rejected) or "none"),
+        ("documents added", f"{result['others']:,}"),
+    ]
+
+
+STAGE = StageKind(
+    RejectionSamplingSettings,
+    RejectionSampling,
+    (
+        Metric("accuracy", "right", "{:.0%}"),
+        Metric("kept", "kept a step", "{:.0f}"),
+        Metric("length_mean", "length", "{:.0f}"),
+        Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"),
+    ),
+    (
+        ChartSpec(
+            "Kept",
+            [Series("kept", "kept", per="sampled"), Series("accuracy", "right")],
+            "Of the samples.",
+            percent=True,
+            first=True,
+        ),
+        ChartSpec(
+            "Not kept",
+            [Series("rejected_*", per="sampled")],
+            "Of the samples, by the first reason that was found; the commonest ones.",
+            percent=True,
+        ),
+        ChartSpec("Length", [Series("length_mean", "mean")], "Tokens of a sample.", first=True),
+        ChartSpec(
+            "Speed", [Series("tokens_per_second_sampling", "sampling")], "Tokens a second.", first=True
+        ),
+    ),
+    (little_kept,),
+    makes=DATA,
+    samples=True,
+    facts=_facts,
+)

@@ -25,16 +25,20 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
+from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.objectives import pairwise_loss, pointwise_loss
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
+from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
 from longjing.learning.settings import UpdateSettings
+from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind
 from longjing.model.reward import RewardModel
 from longjing.model.store.checkpoint import load_model, resolve
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.metric import ChartSpec, Measured, Metric, Series
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.generated_preferences import GeneratedPreferences
 
@@ -320,3 +324,37 @@ def _reading(model: RewardModel, examples: Sequence[Example]) -> float:
     """FLOPs of one forward pass over the examples' texts."""
     lengths = [len(text) for example in examples for text in example.texts]
     return sum(length * flops.forward(model.config, (length + 1) / 2, head=False) for length in lengths)
+
+
+STAGE = StageKind(
+    RewardModelingSettings,
+    RewardModeling,
+    (
+        Metric("loss", "loss"),
+        Metric("accuracy", "accuracy", "{:.0%}"),
+        Metric("tokens_per_second", "tokens/s", "{:,.0f}"),
+        *map(
+            Metric, ("grad_norm", "learning_rate", "epoch", "examples", "too_long", "low", "high", "margin")
+        ),
+        *map(Metric, ("held_out", "prompts_differ")),
+    ),
+    (
+        ChartSpec("Loss", [Series("loss", "loss")], "Nats an example.", first=True),
+        ChartSpec(
+            "Accuracy",
+            [Series("accuracy", "training"), Measured("held-out", "held out")],
+            "Pairs put into the right order, or texts told apart. Whiskers are 95% intervals.",
+            percent=True,
+            first=True,
+        ),
+        ChartSpec(
+            "Margin", [Series("margin", "lead")], "By how much the better side leads, mean score.", first=True
+        ),
+        GRADIENT_NORM,
+        LEARNING_RATE,
+        SPEED,
+    ),
+    (not_finite, loss_rises, gradient_spikes),
+    makes=REWARD_MODEL,
+    takes={"model": MODEL, "data": PREFERENCES},
+)

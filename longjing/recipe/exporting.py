@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from longjing.errors import UserError
+from longjing.learning.stage import MODEL
 from longjing.model.device import choose_dtype
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.recipe.card import write_card
-from longjing.recipe.stages import MODEL, makes
+from longjing.recipe.stages import makes
 from longjing.runs import RunDirectory
 from longjing.text.tokenizer import Tokenizer
 from longjing.validation import did_you_mean_or_known

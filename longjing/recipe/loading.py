@@ -9,9 +9,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
+from longjing.learning.stage import MODEL
 from longjing.model.store.checkpoint import shipped
 from longjing.recipe.schema import Recipe
-from longjing.recipe.stages import KINDS, MODEL, one, references
+from longjing.recipe.stages import one, references, stage_type
 from longjing.recipe.yaml_document import RecipeDocument, parse_value
 from longjing.validation import did_you_mean, did_you_mean_or_known, reason
 
@@ -185,11 +186,6 @@ def _complaint(location: tuple[str | int, ...], detail: Any, data: Any) -> str:
         return f"there is no setting `{key}`{did_you_mean_or_known(key, known) if known else ''}"
     if kind == "missing":
         return f"the setting `{key}` is missing"
-    if kind == "union_tag_not_found":
-        return f"a stage needs its `kind`: {' or '.join(KINDS)}"
-    if kind == "union_tag_invalid":
-        tag = detail["ctx"]["tag"]
-        return f"there is no stage of the kind `{tag}`{did_you_mean_or_known(tag, list(KINDS))}"
     if kind == "value_error":
         return reason(detail)
     message = reason(detail)
@@ -201,7 +197,7 @@ def _fields(data: Any, location: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] | None = Recipe
     parts = location[:-1]
     if location[0] == "stages":
-        model, parts = KINDS[data["stages"][location[1]]["kind"]], location[2:-1]
+        model, parts = stage_type(data["stages"][location[1]]["kind"]), location[2:-1]
     for part in parts:
         if model is not None and part in model.model_fields:
             model = _model_in(model.model_fields[str(part)].annotation)

@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from longjing.learning.advice import EXACT, diagnose
+from longjing.learning.kinds import KINDS
 from longjing.planning.bill import duration
-from longjing.recipe.diagnosis import EXACT, diagnose
 from longjing.runs import Watcher
 from longjing.runs.figures import figures, seconds_left, steps_done, unjudged
 from longjing.runs.jsonl import Row
@@ -64,7 +65,7 @@ class StageProgress(Watcher):
         if self._live is None and (monotonic() - self._printed >= _PLAIN_EVERY or self._done == self._steps):
             self._printed = monotonic()
             self._say(f"{self._name} {self._counted}  {self._headline}{self._left()}")
-        for advice in diagnose(self._kind, self._rows, self._tolerance):
+        for advice in diagnose(KINDS[self._kind].advice, self._rows, self._tolerance):
             if row["step"] - self._advised.get(advice.topic, -_SILENCE) >= _SILENCE:
                 self._advised[advice.topic] = row["step"]
                 self._say(f"note: {advice.text}", "yellow")
@@ -108,7 +109,8 @@ class StageProgress(Watcher):
 
     @property
     def _headline(self) -> str:
-        return "  ".join(f"{label} {value}" for label, value in figures(self._kind, self._rows))
+        metrics = KINDS[self._kind].metrics if self._rows else ()
+        return "  ".join(f"{label} {value}" for label, value in figures(metrics, self._rows))
 
     def _say(self, text: str, style: str = "") -> None:
         self._spoke = monotonic()

@@ -4,6 +4,7 @@ A stage that has finished is measured beside the others (checkpoints.py), entere
 its gate before the next one begins.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from rich.console import Console
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning.advice import tolerance
 from longjing.learning.loop import run_stage
+from longjing.learning.stage import DATA, MODEL, PREFERENCES
 from longjing.model.batch_invariance_probe import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
 from longjing.model.store.checkpoint import SHIPPED, resolve
@@ -22,12 +25,11 @@ from longjing.planning.bill import Bill, Prices
 from longjing.planning.machine import name_of
 from longjing.recipe import lineage
 from longjing.recipe.checkpoints import measure
-from longjing.recipe.diagnosis import tolerance
 from longjing.recipe.gates import pass_gate
 from longjing.recipe.progress import StageProgress
 from longjing.recipe.report import write_report
 from longjing.recipe.schema import Recipe
-from longjing.recipe.stages import DATA, MODEL, PREFERENCES, TRAINERS, AnyStage, makes, references
+from longjing.recipe.stages import Stage, makes, references
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.tasks import Task
 from longjing.tasks.mixture import Mixture
@@ -85,7 +87,7 @@ class _Runner:
         self._own = [stage.name for stage in recipe.stages]
         self._runtime = Runtime(recipe.seed, torch.device(recipe.device), getattr(torch, recipe.dtype))
 
-    def stage(self, stage: AnyStage) -> None:
+    def stage(self, stage: Stage) -> None:
         """What is left of one stage, and of what follows it."""
         number = self._own.index(stage.name)
         settings = self._plain["stages"][number]
@@ -139,7 +141,7 @@ class _Runner:
             )
         )
 
-    def _work(self, stage: AnyStage) -> None:
+    def _work(self, stage: Stage) -> None:
         """The stage's loop, and someone who looks on."""
         recipe, rows = self._recipe, self._run.stage(stage.name).metrics.rows()
         allowed = tolerance(recipe.device, recipe.dtype)
@@ -147,23 +149,21 @@ class _Runner:
         progress = StageProgress(self._console, stage.name, stage.kind, steps, rows, allowed)
         with progress.shown():
             directory = self._run.stage(stage.name, progress)
-            run_stage(TRAINERS[stage.kind], self._with_paths(stage), directory, self._runtime)
+            run_stage(stage.declared.trainer, self._with_paths(stage), directory, self._runtime)
 
-    def _with_paths(self, stage: AnyStage) -> AnyStage:
+    def _with_paths(self, stage: Stage) -> Stage:
         """The stage with paths in place of the names of earlier stages and of directories of data, as its loop wants
         it."""
-        settings = stage.model_dump()
-        for reference in references(settings):
-            *parents, last = reference.path
-            place: Any = settings
-            for key in parents:
-                place = place[key]
+        for reference in references(stage.model_dump()):
             if reference.name in self._own:
                 taken = self._run.stage(reference.name)
-                place[last] = str(taken.data.path if reference.wanted == DATA else taken.model_path)
+                path = taken.data.path if reference.wanted == DATA else taken.model_path
             elif reference.wanted == DATA:
-                place[last] = str(lineage.located(reference))
-        return type(stage).model_validate(settings)
+                path = lineage.located(reference)
+            else:
+                continue
+            stage = _replaced(stage, reference.path, str(path))
+        return stage
 
     def _measure(self, name: str, model: Path, number: int) -> None:
         if self._recipe.measure is None:
@@ -177,6 +177,16 @@ class _Runner:
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _replaced(settings: Any, path: Sequence[str | int], value: str) -> Any:
+    """The settings with another value at `path`."""
+    first, *rest = path
+    if isinstance(first, int):
+        return [*settings[:first], value, *settings[first + 1 :]]
+    return settings.model_copy(
+        update={first: _replaced(getattr(settings, first), rest, value) if rest else value}
+    )
 
 
 def account(run: RunDirectory) -> None:

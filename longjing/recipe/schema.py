@@ -11,17 +11,18 @@ before any work.
 
 from collections.abc import Iterator
 from math import isfinite
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from longjing import tasks
 from longjing.evaluation.result import FIGURES
+from longjing.learning.stage import MODEL
 from longjing.model.device import choose_device, choose_dtype
 from longjing.planning.bill import Prices
 from longjing.recipe.gates import Gate, listed
-from longjing.recipe.stages import MODEL, AnyStage, makes, one, references
+from longjing.recipe.stages import AnyStage, Stage, makes, one, references
 from longjing.tasks import Task
 from longjing.validation import did_you_mean, did_you_mean_or_known
 
@@ -99,7 +100,7 @@ class Recipe(BaseModel):
     quick: dict[str, dict[str, Any]] = Field(
         {}, exclude=True, description="changes, by stage, that make the recipe run in seconds"
     )
-    stages: list[Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)
+    stages: list[AnyStage] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _numbers_are_finite(self) -> Self:
@@ -140,22 +141,26 @@ class Recipe(BaseModel):
                     )
         return self
 
-    def _complaint(self, stage: AnyStage, gate: Gate) -> tuple[str, str] | None:
+    def _complaint(self, stage: Stage, gate: Gate) -> tuple[str, str] | None:
         """The setting of a gate of the stage that can't be honoured, and why; None if all can."""
         if (task := gate.task) is None:
-            if gate.metric in (figures := stage.figures):
+            if gate.metric in (figures := stage.declared.figures(stage)):
                 return None
             near = did_you_mean_or_known(gate.metric, figures)
             return "metric", f"`{gate.metric}` without a task, and the stage logs no such figure{near}"
         table = [] if self.measure is None or makes(stage.kind) != MODEL else list(self.measure.tasks)
-        if task not in (known := table + stage.measured):
+        if task not in (known := table + stage.declared.measured(stage)):
             near = did_you_mean_or_known(task, known) if known else ""
             return "task", f"the task {task!r}, on which nothing is measured{near}"
         metrics = [*MEASURED, "language"] if task in table else [*MEASURED]
         if gate.metric not in metrics:
             near = did_you_mean_or_known(gate.metric, metrics)
             return "metric", f"`{gate.metric}` on {task}, which isn't measured{near}"
-        if gate.rise_at_least is not None and task in table and not isinstance(stage.model, str):
+        if (
+            gate.rise_at_least is not None
+            and task in table
+            and not isinstance(getattr(stage, "model", None), str)
+        ):
             reason = "a rise, and the stage begins with no model; ask for `at_least` or `at_most`"
             return "rise_at_least", reason
         return None

@@ -6,52 +6,17 @@ from statistics import fmean
 from typing import Any
 
 from longjing.runs.jsonl import Row
-
-_READING = [
-    ("loss", "loss", "{:.3f}"),
-    ("mtp loss", "mtp_loss", "{:.3f}"),
-    ("tokens/s", "tokens_per_second", "{:,.0f}"),
-]
-FIGURES = {
-    "pretrain": _READING,
-    "finetune": _READING,
-    "reinforce": [
-        ("reward", "reward", "{:.2f}"),
-        ("accuracy", "accuracy", "{:.0%}"),
-        ("length", "length_mean", "{:.0f}"),
-        ("truncated", "truncated", "{:.0%}"),
-        ("no signal", "groups_without_signal", "{:.0%}"),
-        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
-    ],
-    "distill": [
-        ("from the teacher", "kl", "{:.3f}"),
-        ("accuracy", "accuracy", "{:.0%}"),
-        ("length", "length_mean", "{:.0f}"),
-        ("truncated", "truncated", "{:.0%}"),
-        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
-    ],
-    "sample": [
-        ("right", "accuracy", "{:.0%}"),
-        ("kept a step", "kept", "{:.0f}"),
-        ("length", "length_mean", "{:.0f}"),
-        ("tokens/s", "tokens_per_second_sampling", "{:,.0f}"),
-    ],
-    "reward-model": [
-        ("loss", "loss", "{:.3f}"),
-        ("accuracy", "accuracy", "{:.0%}"),
-        ("tokens/s", "tokens_per_second", "{:,.0f}"),
-    ],
-}
+from longjing.runs.metric import Metric
 
 
-def figures(kind: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
+def figures(metrics: Sequence[Metric], rows: Sequence[Row]) -> list[tuple[str, str]]:
     """The figures that matter and their names, smoothed over the last steps."""
-    found = []
-    for label, key, form in FIGURES[kind]:
-        values = [row[key] for row in rows[-5:] if row.get(key) is not None]
-        if values:
-            found.append((label, form.format(fmean(values))))
-    return found
+    result = []
+    for metric in metrics:
+        values = [row[metric.name] for row in rows[-5:] if row.get(metric.name) is not None]
+        if metric.headline and values:
+            result.append((metric.headline, metric.form.format(fmean(values))))
+    return result
 
 
 def steps_done(rows: Sequence[Row]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal, NoReturn
 
-from longjing.sandbox.outcome import ExecutionResult, SandboxError, SandboxRunner, printable
+from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxRunner, printable
 
 # Standard output belongs to the result alone; what the program prints goes to standard error.
 _CALLER = """\
@@ -58,26 +58,26 @@ class CallTest:
     expected: Any
 
     def __post_init__(self) -> None:
-        if not _same(json.loads(json.dumps(self.expected, allow_nan=False)), self.expected):
+        if not _same_value(json.loads(json.dumps(self.expected, allow_nan=False)), self.expected):
             raise ValueError(f"a test expects {self.expected!r}, which JSON can't say")
         json.dumps(self.arguments, allow_nan=False)
 
 
 @dataclass(frozen=True)
-class TestOutcome:
+class TestResult:
     """`unjudged`: the sandbox failed, and nothing is known about the program. `reason` says what is wrong, without the
-    expected text. `outcome` is what became of the program."""
+    expected text. `execution` is what became of the program."""
 
     verdict: Literal["correct", "wrong", "unjudged"]
     reason: str
-    outcome: ExecutionResult | None
+    execution: ExecutionResult | None
 
     __test__ = False  # for pytest, which takes the name for one of its own
 
 
 def run_tests(
     runner: SandboxRunner, program: str, tests: Sequence[StdioTest | CallTest], workers: int = 1
-) -> list[TestOutcome]:
+) -> list[TestResult]:
     """Run the program once for each test, each time as if it were the first, `workers` at a time. Exact."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda test: _run(runner, program, test), tests))
@@ -89,7 +89,7 @@ def judge_program(
     tests: Sequence[StdioTest | CallTest],
     tolerance: float = 0.0,
     seconds: float | None = None,
-) -> list[TestOutcome]:
+) -> list[TestResult]:
     """As `run_tests`, but all calls in one process, one after the other, up to the first that fails: quicker by as many
     times as there are calls. What a program remembers of the earlier ones is its own affair.
 
@@ -97,20 +97,22 @@ def judge_program(
     together; what comes after them is wrong.
     """
     calls = [test for test in tests if isinstance(test, CallTest)]
-    found = _call(runner, program, calls, tolerance, seconds) if calls else []
-    called, left = iter(found), seconds
-    if found and found[0].outcome and left is not None:
-        left -= found[0].outcome.wall_seconds
-    outcomes = []
+    call_results = _call(runner, program, calls, tolerance, seconds) if calls else []
+    seconds = _left(seconds, call_results[0]) if call_results else seconds
+    remaining = iter(call_results)
+    results = []
     for test in tests:
         if isinstance(test, CallTest):
-            outcomes.append(next(called))
-            continue
-        outcome = _run(runner, program, test, tolerance, left)
-        if outcome.outcome and left is not None:
-            left -= outcome.outcome.wall_seconds
-        outcomes.append(outcome)
-    return outcomes
+            results.append(next(remaining))
+        else:
+            results.append(_run(runner, program, test, tolerance, seconds))
+            seconds = _left(seconds, results[-1])
+    return results
+
+
+def _left(seconds: float | None, result: TestResult) -> float | None:
+    """What of the seconds a run has left."""
+    return seconds if seconds is None or result.execution is None else seconds - result.execution.wall_seconds
 
 
 def _run(
@@ -119,19 +121,20 @@ def _run(
     test: StdioTest | CallTest,
     tolerance: float = 0.0,
     seconds: float | None = None,
-) -> TestOutcome:
+) -> TestResult:
     if isinstance(test, CallTest):
         return _call(runner, program, [test])[0]
     if seconds is not None and seconds <= 0:
-        return TestOutcome("wrong", "the tests before it took all the time", None)
+        return TestResult("wrong", "the tests before it took all the time", None)
     try:
-        outcome = runner.run(program, test.stdin.encode(), None, seconds)
+        execution = runner.run(program, test.stdin.encode(), None, seconds)
     except SandboxError as error:
-        return TestOutcome("unjudged", str(error), None)
-    if not outcome.ok:
-        return TestOutcome("wrong", _complaint(outcome), outcome)
-    given, expected = _lines(outcome.stdout), _lines(test.expected.encode())
-    return _compared(given == expected or _near(given, expected, tolerance), outcome.stdout, outcome)
+        return TestResult("unjudged", str(error), None)
+    if not execution.ok:
+        return TestResult("wrong", _failure(execution), execution)
+    output, expected = _lines(execution.stdout), _lines(test.expected.encode())
+    right = output == expected or _same_lines(output, expected, tolerance)
+    return _compared(right, execution.stdout, execution)
 
 
 def _call(
@@ -140,43 +143,43 @@ def _call(
     tests: Sequence[CallTest],
     tolerance: float = 0.0,
     seconds: float | None = None,
-) -> list[TestOutcome]:
+) -> list[TestResult]:
     """The calls of one process; each leaves a line."""
-    given = json.dumps([(test.function, test.arguments) for test in tests])
+    calls = json.dumps([(test.function, test.arguments) for test in tests])
     source = program.encode("utf-8", errors="surrogatepass")
     try:
-        outcome = runner.run(_CALLER, given.encode(), {"solution.py": source}, seconds)
+        execution = runner.run(_CALLER, calls.encode(), {"solution.py": source}, seconds)
     except SandboxError as error:
-        return [TestOutcome("unjudged", str(error), None)] * len(tests)
-    lines = outcome.stdout.rstrip().split(b"\n")
+        return [TestResult("unjudged", str(error), None)] * len(tests)
+    lines = execution.stdout.rstrip().split(b"\n")
     if len(lines) > len(tests):
-        return [
-            TestOutcome("wrong", f"it gave {_shown(outcome.stdout)} for {len(tests)} calls", outcome)
-        ] * len(tests)
-    if not outcome.ok:  # the last one that was begun failed, or what came after it
+        reason = f"it gave {_shown(execution.stdout)} for {len(tests)} calls"
+        return [TestResult("wrong", reason, execution)] * len(tests)
+    if not execution.ok:  # the last one that was begun failed, or what came after it
         lines = [line for line in lines if line][: len(tests) - 1]
-    results = [_returned(line, test, outcome, tolerance) for line, test in zip(lines, tests, strict=False)]
-    failed = "it returned too little" if outcome.ok else _complaint(outcome)
-    return results + [TestOutcome("wrong", failed, outcome)] * (len(tests) - len(lines))
+    results = [_returned(line, test, execution, tolerance) for line, test in zip(lines, tests, strict=False)]
+    reason = "it returned too little" if execution.ok else _failure(execution)
+    return results + [TestResult("wrong", reason, execution)] * (len(tests) - len(lines))
 
 
-def _returned(line: bytes, test: CallTest, outcome: ExecutionResult, tolerance: float) -> TestOutcome:
+def _returned(line: bytes, test: CallTest, execution: ExecutionResult, tolerance: float) -> TestResult:
     try:
-        right = _same(json.loads(line, parse_constant=_refuse), test.expected, tolerance)
+        right = _same_value(json.loads(line, parse_constant=_refuse), test.expected, tolerance)
     except (ValueError, RecursionError):  # no JSON, or nested beyond all measure
-        return TestOutcome("wrong", f"{test.function} returned nothing that can be read", outcome)
-    return _compared(right, line, outcome)
+        return TestResult("wrong", f"{test.function} returned nothing that can be read", execution)
+    return _compared(right, line, execution)
 
 
-def _compared(right: bool, given: bytes, outcome: ExecutionResult) -> TestOutcome:
-    return TestOutcome(
-        "correct" if right else "wrong", "correct" if right else f"it gave {_shown(given)}", outcome
-    )
+def _compared(right: bool, output: bytes, execution: ExecutionResult) -> TestResult:
+    if right:
+        return TestResult("correct", "correct", execution)
+    return TestResult("wrong", f"it gave {_shown(output)}", execution)
 
 
-def _complaint(outcome: ExecutionResult) -> str:
-    last = printable(outcome.stderr).rstrip().rpartition("\n")[2]
-    return f"{outcome}{last and ': '}{last[:_SHOWN]}"
+def _failure(execution: ExecutionResult) -> str:
+    """What ended the program, and the last line of its errors."""
+    last = printable(execution.stderr).rstrip().rpartition("\n")[2]
+    return f"{execution}{last and ': '}{last[:_SHOWN]}"
 
 
 def _shown(output: bytes) -> str:
@@ -187,43 +190,50 @@ def _lines(output: bytes) -> list[bytes]:
     return [line.rstrip() for line in output.rstrip().splitlines()]
 
 
-def _near(given: list[bytes], expected: list[bytes], tolerance: float) -> bool:
+def _same_lines(output: list[bytes], expected: list[bytes], tolerance: float) -> bool:
     """Whether all is as expected, word by word, but for floats that are near enough."""
-    return len(given) == len(expected) and all(
-        len(words) == len(others)
-        and all(
-            word == other or _close(word, other, tolerance) for word, other in zip(words, others, strict=True)
-        )
-        for words, others in (
-            (line.split(), right.split()) for line, right in zip(given, expected, strict=True)
-        )
+    if len(output) != len(expected):
+        return False
+    for line, expected_line in zip(output, expected, strict=True):
+        words, expected_words = line.split(), expected_line.split()
+        if len(words) != len(expected_words):
+            return False
+        for word, expected_word in zip(words, expected_words, strict=True):
+            if word != expected_word and not _close(word, expected_word, tolerance):
+                return False
+    return True
+
+
+def _close(word: bytes, expected: bytes, tolerance: float) -> bool:
+    """A whole number has to be met: it may count something, or be a hash."""
+    if not tolerance or not _FLOAT.fullmatch(expected) or not _NUMBER.fullmatch(word):
+        return False
+    return _within(float(word), float(expected), tolerance)
+
+
+def _within(value: float, expected: float, tolerance: float) -> bool:
+    return (
+        isfinite(value)
+        and isfinite(expected)
+        and abs(value - expected) <= tolerance * max(1.0, abs(expected))
     )
 
 
-def _close(given: bytes, expected: bytes, tolerance: float) -> bool:
-    """A whole number has to be met: it may count something, or be a hash."""
-    if not tolerance or not _FLOAT.fullmatch(expected) or not _NUMBER.fullmatch(given):
-        return False
-    return _within(float(given), float(expected), tolerance)
-
-
-def _within(one: float, other: float, tolerance: float) -> bool:
-    return isfinite(one) and isfinite(other) and abs(one - other) <= tolerance * max(1.0, abs(other))
-
-
-def _same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
+def _same_value(value: Any, expected: Any, tolerance: float = 0.0) -> bool:
     """Equal, and of the same types throughout; floats within the tolerance, which a whole number may meet as well."""
-    if tolerance and type(one) is int and type(other) is float:
-        return abs(one) < 10**308 and _within(float(one), other, tolerance)
-    if type(one) is not type(other):
+    if tolerance and type(value) is int and type(expected) is float:
+        return abs(value) < 10**308 and _within(float(value), expected, tolerance)
+    if type(value) is not type(expected):
         return False
-    if isinstance(one, list):
-        return len(one) == len(other) and all(
-            _same(*pair, tolerance) for pair in zip(one, other, strict=True)
+    if isinstance(value, list):
+        pairs = zip(value, expected, strict=False)
+        return len(value) == len(expected) and all(_same_value(*pair, tolerance) for pair in pairs)
+    if isinstance(value, dict):
+        keys = value.keys()
+        return keys == expected.keys() and all(
+            _same_value(value[key], expected[key], tolerance) for key in keys
         )
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key], tolerance) for key in one)
-    return bool(one == other) or (isinstance(one, float) and _within(one, other, tolerance))
+    return bool(value == expected) or (isinstance(value, float) and _within(value, expected, tolerance))
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Self
 
 from longjing.errors import UserError
+from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, working_files
 from longjing.sandbox.inside import frames
-from longjing.sandbox.inside.view import WORK
-from longjing.sandbox.outcome import ExecutionResult, SandboxError, SandboxLimits, contents
-from longjing.sandbox.probe import WAYS_OUT, missing
+from longjing.sandbox.inside.file_system import WORK
+from longjing.sandbox.isolation import WAYS_OUT, require_layers
 
 _PYTHON = Path(sys.executable).resolve()
 # The whole environment of a program. Hash seeds are fixed: the same program is to say the same twice.
@@ -26,8 +26,8 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2",
     "PYTHONINTMAXSTRDIGITS": "0",  # time is bounded anyway
 }  # fmt: skip
-_START = 60.0  # seconds that the zygote may take to be ready
-_GRACE = 30.0  # seconds beside the program's own that a run may take on a busy machine
+_START_SECONDS = 60.0  # seconds that the zygote may take to be ready
+_GRACE_SECONDS = 30.0  # seconds beside the program's own that a run may take on a busy machine
 
 
 class Sandbox:
@@ -46,8 +46,11 @@ class Sandbox:
         _without: Sequence[str] = (),  # layers, for tests that show what each of them stops
     ) -> None:
         self.limits = limits or SandboxLimits()
-        plan = {"readable": [*_view(), *map(os.path.abspath, readable)], "hidden": [_packages()]}
-        self._plan = json.dumps(plan | {"without": [*missing(), *_without]})
+        plan = {
+            "readable": [*_readable_paths(), *map(os.path.abspath, readable)],
+            "hidden": [_packages_path()],
+        }
+        self._plan = json.dumps(plan | {"without": [*require_layers(), *_without]})
         self._inherited = dict(os.environ) if "environment" in _without else {}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,28 +78,28 @@ class Sandbox:
 
         Raises UserError for a file that wouldn't lie in the working directory; SandboxError if the sandbox failed.
         """
-        files = contents(program, files)
+        files = working_files(program, files)
         header = {
             "command": None if isinstance(program, str) else program,
-            "bounds": asdict(self.limits.within(seconds)),
+            "limits": asdict(self.limits.within(seconds)),
             "files": [*files],
         }
-        mine, theirs = socket.socketpair()
-        with mine:
-            mine.settimeout(self.limits.wall_seconds + _GRACE)
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.settimeout(self.limits.wall_seconds + _GRACE_SECONDS)
             with theirs:
-                self._hand_over(theirs)
+                self._send_to_zygote(theirs)
             try:
-                frames.send(mine, header, stdin, *files.values())
-                ended, (stdout, stderr) = frames.receive(mine)
+                frames.send(ours, header, stdin, *files.values())
+                end, (stdout, stderr) = frames.receive(ours)
             except (OSError, frames.Broken) as error:
                 raise SandboxError(f"the sandbox gave no answer: {error}") from None
-        if ended["status"] == "failed":
-            raise SandboxError(f"the sandbox couldn't be set up: {ended['reason']}")
-        del ended["reason"]
-        return ExecutionResult(stdout=stdout, stderr=stderr, **ended)
+        if end["status"] == "failed":
+            raise SandboxError(f"the sandbox couldn't be set up: {end['reason']}")
+        del end["reason"]
+        return ExecutionResult(stdout=stdout, stderr=stderr, **end)
 
-    def _hand_over(self, connection: socket.socket) -> None:
+    def _send_to_zygote(self, connection: socket.socket) -> None:
         with self._lock:
             if self._process is None:
                 self._start()
@@ -108,9 +111,9 @@ class Sandbox:
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(_START)
-        here = str(Path(__file__).parent)
-        start = f"import sys; sys.path.insert(0, {here!r}); from inside.zygote import main; main()"
+        self._control.settimeout(_START_SECONDS)
+        folder = str(Path(__file__).parent)
+        start = f"import sys; sys.path.insert(0, {folder!r}); from inside.zygote import main; main()"
         with theirs:
             self._process = subprocess.Popen(
                 [_PYTHON, "-sSPB", "-c", start, str(theirs.fileno()), self._plan],
@@ -121,16 +124,16 @@ class Sandbox:
                 stderr=subprocess.PIPE,
                 cwd="/",
             )
-        self._end = weakref.finalize(self, _end, self._process, self._control)
+        self._finalize = weakref.finalize(self, _end_process, self._process, self._control)
         try:
             answer = self._control.recv(1 << 16)
         except TimeoutError:
             answer = b"it took over a minute to start"
         if answer != b"ready":
             self._process.kill()
-            said = self._process.communicate()[1].decode(errors="replace").strip()
+            errors = self._process.communicate()[1].decode(errors="replace").strip()
             self._stop()
-            reason = answer.decode(errors="replace") or said.rpartition("\n")[2] or "no reason given"
+            reason = answer.decode(errors="replace") or errors.rpartition("\n")[2] or "no reason given"
             raise UserError(
                 f"the sandbox can't be set up here: {reason}; `longjing sandbox check` says what is missing, "
                 f"and {WAYS_OUT}"
@@ -138,20 +141,24 @@ class Sandbox:
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._end()
+            self._finalize()
             self._process = None
 
 
-def _end(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
+def _end_process(process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
     control.close()  # at which it ends, too, if this process is killed
     process.kill()
     process.wait()
 
 
-def _view() -> list[str]:
+def _readable_paths() -> list[str]:
     """What of the machine a program sees: Python and its library, the system's programs and libraries, devices."""
     library = sysconfig.get_config_var("INSTSONAME") or ""
-    python = [_PYTHON, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars=_base())]
+    python = [
+        _PYTHON,
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib", vars=_base_installation()),
+    ]
     folders = (sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib")
     python += [Path(folder, library) for folder in folders if library.startswith("libpython")]
     system = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
@@ -159,10 +166,10 @@ def _view() -> list[str]:
     return [*map(str, python), *system, *devices]
 
 
-def _packages() -> str:
-    return sysconfig.get_path("platlib", vars=_base())
+def _packages_path() -> str:
+    return sysconfig.get_path("platlib", vars=_base_installation())
 
 
-def _base() -> dict[str, str]:
+def _base_installation() -> dict[str, str]:
     """The installation itself, where this interpreter is a virtual environment's."""
     return {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}

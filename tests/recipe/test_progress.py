@@ -14,10 +14,10 @@ from run_cases import (
     reinforcement_row,
 )
 
+from longjing.learning.kinds import KINDS
 from longjing.recipe import progress
 from longjing.recipe.progress import StageProgress
-from longjing.recipe.stages import KINDS
-from longjing.runs.figures import FIGURES, figures
+from longjing.runs.figures import figures
 
 
 def console(terminal: bool = False) -> Console:
@@ -98,7 +98,9 @@ def test_every_kind_of_stage_has_its_figures(kind: str) -> None:
         "pretrain": pretraining_row, "sample": curation_row, "finetune": finetuning_row,
         "reward-model": preference_row, "reinforce": reinforcement_row, "distill": distillation_row,
     }  # fmt: skip
-    assert [label for label, _ in figures(kind, [rows[kind](0)])] == [label for label, *_ in FIGURES[kind]]
+    assert [label for label, _ in figures(KINDS[kind].metrics, [rows[kind](0)])] == [
+        metric.headline for metric in KINDS[kind].metrics if metric.headline
+    ]
 
 
 def test_on_a_terminal_there_is_a_bar() -> None:

@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from longjing.errors import UserError
+from longjing.learning.kinds import KINDS
+from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
 from longjing.recipe.gates import Gate
 from longjing.recipe.loading import load
 from longjing.recipe.schema import MEASURED
-from longjing.recipe.stages import DATA, KINDS, MODEL, REWARD_MODEL, Reference, makes, references
+from longjing.recipe.stages import Reference, makes, references
 
 NETWORK = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
            "num_attention_heads": 1}  # fmt: skip

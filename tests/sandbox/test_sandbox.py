@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 import longjing
 from longjing import cli
 from longjing.errors import UserError
-from longjing.sandbox import Sandbox, SandboxError, SandboxLimits, Unsafe, layers, printable, probe
+from longjing.sandbox import (
+    Sandbox,
+    SandboxError,
+    SandboxLimits,
+    UnsafeSubprocess,
+    isolation,
+    layers,
+    printable,
+)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -32,11 +40,11 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 @pytest.fixture
 def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which user namespaces are forbidden."""
-    probe.layers.cache_clear()
-    answers = dict.fromkeys(probe._LAYERS, "") | {"user": "unshare: Operation not permitted"}
-    monkeypatch.setattr(probe, "_try", lambda: answers)
+    isolation.layers.cache_clear()
+    answers = dict.fromkeys(isolation._LAYERS, "") | {"user": "unshare: Operation not permitted"}
+    monkeypatch.setattr(isolation, "_probe_layers", lambda: answers)
     yield
-    probe.layers.cache_clear()
+    isolation.layers.cache_clear()
 
 
 @pytest.mark.usefixtures("forbidden")
@@ -60,7 +68,7 @@ def test_without_isolation_nothing_runs(
 @isolated
 @pytest.mark.parametrize("layer", ["landlock", "watch", "uts", "cgroup"])
 def test_a_second_lock_may_be_missing(monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
-    monkeypatch.setattr("longjing.sandbox.sandbox.missing", lambda: [layer])
+    monkeypatch.setattr("longjing.sandbox.sandbox.require_layers", lambda: [layer])
     with Sandbox() as without:
         assert without.run("print(1)").stdout == b"1\n"
 
@@ -258,7 +266,7 @@ def test_a_file_that_isnt_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_what_is_unsafe_still_ends() -> None:
-    unsafe = Unsafe(SandboxLimits(wall_seconds=0.5, output_bytes=3))
+    unsafe = UnsafeSubprocess(SandboxLimits(wall_seconds=0.5, output_bytes=3))
     assert unsafe.run("import time; print(12345, flush=True); time.sleep(60)").status == "timed out"
     assert unsafe.run("print(12345)").stdout == b"123"
     assert unsafe.run(["sh", "-c", "kill -SEGV $$"]).signal == "SIGSEGV"

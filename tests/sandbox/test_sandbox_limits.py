@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from attacks import attack, got_through, holds_each_alone, isolated, program
 
-from longjing.sandbox import ExecutionResult, SandboxLimits, Unsafe
+from longjing.sandbox import ExecutionResult, SandboxLimits, UnsafeSubprocess
 
 pytestmark = isolated
 TIGHT = SandboxLimits(wall_seconds=20, memory_megabytes=160, disk_megabytes=1, processes=8)
@@ -126,7 +126,7 @@ for name in ('AS', 'FSIZE', 'NOFILE', 'NPROC', 'STACK', 'CORE', 'MEMLOCK', 'MSGQ
         through()
 """)
     assert not got_through(attack(lowered))
-    assert got_through(Unsafe().run(lowered))
+    assert got_through(UnsafeSubprocess().run(lowered))
 
 
 def test_no_memory_is_to_be_had_beside_the_limits() -> None:

@@ -13,8 +13,8 @@ import pytest
 from attacks import attack, got_through, holds_each_alone, isolated, program, sandbox
 
 from longjing.sandbox import SandboxLimits
-from longjing.sandbox.inside.identity import SPARE
-from longjing.sandbox.inside.system import libc
+from longjing.sandbox.inside.linux import libc
+from longjing.sandbox.inside.user_namespace import UNUSED_USER
 
 pytestmark = isolated
 
@@ -162,7 +162,7 @@ for number in range(3, 64):
 
 def test_killing_the_trainer() -> None:
     """A process of the same user, as the trainer is one."""
-    user = {"user": SPARE, "extra_groups": []} if os.getuid() == 0 else {}
+    user = {"user": UNUSED_USER, "extra_groups": []} if os.getuid() == 0 else {}
     with subprocess.Popen(["/bin/sleep", "60"], **user) as victim:  # type: ignore[call-overload]
         holds_each_alone(program("os.kill($pid, 0); through()", pid=victim.pid), ["pid", "landlock"])
         victim.kill()
@@ -215,7 +215,7 @@ def test_who_the_program_is() -> None:
         status = next((text for text in map(_status, _named(name))), "")
     thread.join()
     assert done == [b"(1000, 1000, 1000)\n"]
-    expected = SPARE if os.getuid() == 0 else os.getuid()
+    expected = UNUSED_USER if os.getuid() == 0 else os.getuid()
     assert f"Uid:\t{expected}\t{expected}" in status and "NoNewPrivs:\t1" in status
     assert "CapBnd:\t0000000000000000" in status
 

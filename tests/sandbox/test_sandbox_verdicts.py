@@ -16,8 +16,8 @@ from longjing.sandbox import (
     ExecutionResult,
     SandboxError,
     StdioTest,
-    TestOutcome,
-    Unsafe,
+    TestResult,
+    UnsafeSubprocess,
     run_tests,
 )
 
@@ -112,7 +112,7 @@ HIDDEN = "expected-but-hidden"
 def test_what_is_expected_is_nowhere_to_be_found() -> None:
     results = run_tests(sandbox(), HUNT, [StdioTest("", HIDDEN), CallTest("solve", [], HIDDEN)])
     assert [result.verdict for result in results] == ["wrong", "wrong"]
-    assert results[0].outcome and results[0].outcome.stdout == b"nothing\n", results[0]
+    assert results[0].execution and results[0].execution.stdout == b"nothing\n", results[0]
     assert "nothing" in results[1].reason
     # The hunt is no idle one: what does enter, it finds.
     assert sandbox().run(HUNT, files={"tests.json": HIDDEN.encode()}).stdout == b"FOUND\n"
@@ -143,7 +143,7 @@ def test_the_programs_own_ruin_is_wrong_and_the_sandboxs_unjudged() -> None:
 
     assert verdicts("import ctypes; ctypes.string_at(0)", DOUBLE) == ["wrong"]
     (result,) = run_tests(Broken(), "", [DOUBLE])
-    assert result == TestOutcome("unjudged", "it fell over", None)
+    assert result == TestResult("unjudged", "it fell over", None)
 
 
 JSON = st.recursive(
@@ -190,8 +190,11 @@ def test_a_test_that_nothing_could_pass_is_refused(expected: Any) -> None:
 
 def test_the_kernel_judges_the_same_without_isolation() -> None:
     program = "import sys\nprint(int(sys.stdin.readline()) ** 2)"
-    assert [result.verdict for result in run_tests(Unsafe(), program, SQUARES)] == ["correct", "correct"]
-    assert run_tests(Unsafe(), "double = lambda x: 2 * x", [DOUBLE])[0].verdict == "correct"
+    assert [result.verdict for result in run_tests(UnsafeSubprocess(), program, SQUARES)] == [
+        "correct",
+        "correct",
+    ]
+    assert run_tests(UnsafeSubprocess(), "double = lambda x: 2 * x", [DOUBLE])[0].verdict == "correct"
 
 
 def test_the_same_program_says_the_same_twice() -> None:

@@ -23,22 +23,24 @@ from longjing.sandbox import (
     SandboxError,
     SandboxLimits,
     StdioTest,
-    Wasm,
+    WasmSandbox,
+    isolation,
     judge_program,
     open_sandbox,
-    probe,
     run_tests,
     wasm,
 )
 from longjing.verifiers.code_execution import programs
 
 SMALL = SandboxLimits(wall_seconds=3, cpu_seconds=3, memory_megabytes=64, output_bytes=1000)
-there = pytest.mark.skipif(bool(wasm.absent()), reason=f"the wasm sandbox {wasm.absent()}")
+there = pytest.mark.skipif(
+    bool(wasm.missing_packages()), reason=f"the wasm sandbox {wasm.missing_packages()}"
+)
 
 
 @cache
-def machine(limits: SandboxLimits = SMALL) -> Wasm:
-    return Wasm(limits)
+def machine(limits: SandboxLimits = SMALL) -> WasmSandbox:
+    return WasmSandbox(limits)
 
 
 def printed(source: str, **given: Any) -> str:
@@ -239,23 +241,23 @@ def test_the_verifier_of_programs_asks_the_sandbox_that_is_named() -> None:
 
 def test_it_is_never_taken_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LONGJING_SANDBOX", raising=False)
-    probe.layers.cache_clear()
-    answers = dict.fromkeys(probe._LAYERS, "Darwin has no such thing, it needs Linux")
-    monkeypatch.setattr(probe, "_try", lambda: answers)
+    isolation.layers.cache_clear()
+    answers = dict.fromkeys(isolation._LAYERS, "Darwin has no such thing, it needs Linux")
+    monkeypatch.setattr(isolation, "_probe_layers", lambda: answers)
     with pytest.raises(
         UserError, match="user layer is missing.*LONGJING_SANDBOX=wasm.*longjing.wasm.*--unsafe"
     ):
         open_sandbox()
-    if not wasm.absent():
-        assert isinstance(open_sandbox(name="wasm"), Wasm)
-    probe.layers.cache_clear()
+    if not wasm.missing_packages():
+        assert isinstance(open_sandbox(name="wasm"), WasmSandbox)
+    isolation.layers.cache_clear()
 
 
 def test_nothing_stands_in_for_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(wasm, "find_spec", lambda name: None)
-    monkeypatch.setattr("longjing.sandbox.choice.Sandbox.__init__", lambda *_: pytest.fail("it did"))
+    monkeypatch.setattr("longjing.sandbox.factory.Sandbox.__init__", lambda *_: pytest.fail("it did"))
     with pytest.raises(
         UserError, match=r"needs the packages wasmtime and .*: pip install 'longjing\[wasm\]'"
     ):

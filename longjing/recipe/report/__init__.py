@@ -12,12 +12,13 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longjing.files import write_text
+from longjing.learning.advice import tolerance
+from longjing.learning.stage import MODEL
 from longjing.planning.bill import Bill, Phase, duration, quantity, significant
-from longjing.recipe.diagnosis import tolerance
 from longjing.recipe.report.comparison import Comparison
 from longjing.recipe.report.lineage import Lineage
 from longjing.recipe.report.sections import Section
-from longjing.recipe.stages import MODEL, makes
+from longjing.recipe.stages import makes
 from longjing.runs import RunDirectory
 from longjing.runs.figures import unjudged
 from longjing.runs.jsonl import Row

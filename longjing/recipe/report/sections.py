@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longjing.planning.bill import quantity
-from longjing.recipe.diagnosis import Advice, diagnose
+from longjing.learning.advice import Advice, diagnose
+from longjing.learning.kinds import KINDS
 from longjing.runs import StageDirectory
 from longjing.runs.charts import Chart
 from longjing.runs.curves import curves
@@ -61,21 +61,21 @@ class Section:
     @classmethod
     def of(cls, stage: StageDirectory, settings: Mapping[str, Any], allowed: float) -> "Section":
         """`allowed`: the difference between engine and trainer that is rounding."""
-        rows, kind = stage.metrics.rows(), settings["kind"]
+        rows, kind = stage.metrics.rows(), KINDS[settings["kind"]]
         # A stage that was killed between a measurement and its end measures again: the last one counts.
         evaluations = list({_measured(row): row for row in stage.evaluations.rows()}.values())
         before, after = _ends(evaluations)
         group = next(iter(stage.rollouts.last(1)), None)
         return cls(
             name=stage.name,
-            kind=kind,
+            kind=kind.name,
             done=steps_done(rows),
             steps=steps_planned(settings, rows),
             finished=stage.result is not None,
             gate=stage.run.read_json(f"{stage.name}/gate.json"),
-            facts=_facts(kind, stage.result or {}),
-            charts=curves(kind, rows, evaluations, allowed),
-            advice=diagnose(kind, rows, allowed),
+            facts=kind.facts(stage.result or {}),
+            charts=curves(kind.charts, rows, evaluations, allowed),
+            advice=diagnose(kind.advice, rows, allowed),
             evaluations=evaluations,
             before=before,
             after=after,
@@ -88,27 +88,6 @@ class Section:
 def _measured(row: Row) -> tuple[int, str, str]:
     """What was measured when: the step, the split, and the task with its settings."""
     return row["step"], row["split"], f"{row['task']} {row.get('settings')}"
-
-
-def _facts(kind: str, result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What became of a stage's samples, or of the data that it read."""
-    if kind == "sample" and result:
-        kept, sampled = result["kept"], result["sampled"]
-        reasons = {
-            key.removeprefix("rejected_"): result[key] for key in result if key.startswith("rejected_")
-        }
-        return [
-            ("problems", f"{result['problems']:,}, of {result['solved']:,} something is kept"),
-            ("samples", f"{sampled:,}, {quantity(result['tokens_sampled'], 'tokens')}"),
-            ("kept", f"{kept:,} ({kept / sampled:.1%}), {quantity(result['tokens_kept'], 'tokens')}"),
-            (
-                "not kept",
-                ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count) or "none",
-            ),
-            ("documents added", f"{result['others']:,}"),
-        ]
-    known = ("conversations", "examples", "held_out", "too_long", "prompts_differ", "judges")
-    return [(key.replace("_", " "), str(result[key])) for key in known if key in result]
 
 
 def _ends(evaluations: list[Row]) -> tuple[Row | None, Row | None]:

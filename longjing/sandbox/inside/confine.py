@@ -6,9 +6,9 @@ import resource
 from dataclasses import dataclass
 
 from . import landlock, seccomp
-from .identity import become_user
-from .system import die_with_parent
-from .view import WORK
+from .file_system import WORK
+from .linux import die_with_parent
+from .user_namespace import become_user
 
 _STACK = 64 << 20  # bytes of the main thread's
 _SIGNALS = 64  # waiting ones, and timers
@@ -30,8 +30,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """The limits of one program, as `sandbox.Limits` describes them."""
+class Limits:
+    """The limits of one program, as `SandboxLimits` describes them."""
 
     wall_seconds: float
     cpu_seconds: int
@@ -42,32 +42,32 @@ class Bounds:
     descriptors: int
 
 
-def confine(plan: Plan, bounds: Bounds) -> None:
+def confine(plan: Plan, limits: Limits) -> None:
     """Take this process, root of a user namespace of its own, down to what a program may be. Raises OSError."""
     become_user(plan.has("privileges"))
     die_with_parent()  # after the change of user, which would undo it
     os.setsid()
     os.chdir(WORK)
     os.umask(0o077)
-    _limit(bounds)
+    _set_rlimits(limits)
     if plan.has("landlock"):
         landlock.restrict(WORK, plan.readable)
     if plan.has("seccomp"):
         seccomp.install(platform.machine())
 
 
-def _limit(bounds: Bounds) -> None:
+def _set_rlimits(limits: Limits) -> None:
     """Nobody can raise these again: that takes a capability of the machine's own user namespace."""
-    limits = {
-        resource.RLIMIT_AS: bounds.memory_megabytes << 20,
-        resource.RLIMIT_FSIZE: bounds.disk_megabytes << 20,
-        resource.RLIMIT_NOFILE: bounds.descriptors,
-        resource.RLIMIT_NPROC: bounds.processes + 1,  # and the first process of the namespace
+    rlimits = {
+        resource.RLIMIT_AS: limits.memory_megabytes << 20,
+        resource.RLIMIT_FSIZE: limits.disk_megabytes << 20,
+        resource.RLIMIT_NOFILE: limits.descriptors,
+        resource.RLIMIT_NPROC: limits.processes + 1,  # and the first process of the namespace
         resource.RLIMIT_STACK: _STACK,
         resource.RLIMIT_SIGPENDING: _SIGNALS,
         **dict.fromkeys((resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE), 0),
     }
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
+    for kind, value in rlimits.items():
+        resource.setrlimit(kind, (value, value))
     # One second between the signal that says what happened and the one that can't be ignored.
-    resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_seconds, bounds.cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))

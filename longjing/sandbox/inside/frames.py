@@ -14,24 +14,24 @@ class Broken(Exception):
 
 def send(connection: socket.socket, header: dict[str, Any], *parts: bytes) -> None:
     """Raises OSError if the other side is gone."""
-    described = json.dumps([header, [len(part) for part in parts]]).encode()
-    connection.sendall(b"".join((struct.pack("!I", len(described)), described, *parts)))
+    encoded = json.dumps([header, [len(part) for part in parts]]).encode()
+    connection.sendall(b"".join((struct.pack("!I", len(encoded)), encoded, *parts)))
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[bytes]]:
     """Raises Broken; TimeoutError where the socket has a timeout."""
-    (length,) = struct.unpack("!I", _exactly(connection, 4))
-    header, lengths = json.loads(_exactly(connection, length))
-    return header, [_exactly(connection, length) for length in lengths]
+    (length,) = struct.unpack("!I", _receive_exactly(connection, 4))
+    header, lengths = json.loads(_receive_exactly(connection, length))
+    return header, [_receive_exactly(connection, length) for length in lengths]
 
 
-def _exactly(connection: socket.socket, count: int) -> bytes:
+def _receive_exactly(connection: socket.socket, count: int) -> bytes:
     if not 0 <= count <= _MOST:
         raise Broken(f"a part of {count} bytes")
     received = bytearray()
     while len(received) < count:
-        some = connection.recv(min(count - len(received), 1 << 20))
-        if not some:
+        chunk = connection.recv(min(count - len(received), 1 << 20))
+        if not chunk:
             raise Broken("the other side ended")
-        received += some
+        received += chunk
     return bytes(received)

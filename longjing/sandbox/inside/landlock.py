@@ -6,7 +6,7 @@ The same that the mount and network namespaces say, said again by another part o
 import os
 from collections.abc import Sequence
 
-from .system import libc, syscall
+from .linux import libc, syscall
 
 # ABI 1 to 5 (Linux 5.13 to 6.10): what may be done with files, each ABI's count of rights.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}

@@ -10,8 +10,8 @@ import errno
 import struct
 from dataclasses import dataclass
 
+from .linux import NEW_NAMESPACE, prctl
 from .syscalls import ARCHITECTURES, CONDITIONAL, allowed, number
-from .system import NEW_NAMESPACE, prctl
 
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | errno.ENOSYS, 0x80000000
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -65,7 +65,7 @@ def program(architecture: str) -> list[Instruction]:
 def _check(check: Check) -> list[Instruction]:
     load = (_LOAD, 0, 0, _ARGUMENTS + 8 * check.argument + 4 * check.high)  # little-endian, both of them
     count = len(check.values)
-    compare = [(_EQUAL, count - place, 0, value) for place, value in enumerate(check.values)]
+    compare = [(_EQUAL, count - index, 0, value) for index, value in enumerate(check.values)]
     return [load, (_AND, 0, 0, check.mask), *compare, (_RETURN, 0, 0, REFUSE)]
 
 
@@ -78,5 +78,5 @@ def install(architecture: str) -> None:
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program(architecture))
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
-    place = ctypes.create_string_buffer(header, len(header))
-    prctl(22, 2, ctypes.addressof(place))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    program_pointer = ctypes.create_string_buffer(header, len(header))
+    prctl(22, 2, ctypes.addressof(program_pointer))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER

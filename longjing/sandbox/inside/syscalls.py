@@ -68,13 +68,13 @@ _ALL = ALLOWED | CONDITIONAL | FORBIDDEN
 def number(name: str, architecture: str) -> int:
     """The number of a system call. Raises OSError where the architecture is unknown or hasn't got it."""
     if architecture in ARCHITECTURES:
-        found = _ALL[name][ARCHITECTURES.index(architecture)]
-        if found is not None:
-            return found
+        entry = _ALL[name][ARCHITECTURES.index(architecture)]
+        if entry is not None:
+            return entry
     raise OSError(f"{name}: no such system call known on {architecture}")
 
 
 def allowed(architecture: str) -> list[int]:
     """The numbers of what may be called whatever the arguments."""
-    numbers = (entry[ARCHITECTURES.index(architecture)] for entry in ALLOWED.values())
-    return [found for found in numbers if found is not None]
+    numbers = (row[ARCHITECTURES.index(architecture)] for row in ALLOWED.values())
+    return [number for number in numbers if number is not None]

@@ -14,10 +14,10 @@ import sys
 from types import ModuleType, TracebackType
 
 from .confine import Plan
-from .identity import enter_outer
-from .supervise import supervise
-from .system import unshare
-from .view import WORK, build
+from .file_system import WORK, build_root
+from .linux import unshare
+from .supervisor import supervise
+from .user_namespace import enter_user_namespace
 
 PROGRAM = f"{WORK}/program.py"  # where a program that comes as source lies
 # What small programs import, so that they needn't wait for it.
@@ -32,9 +32,9 @@ def main() -> None:
     for name in _COMMON:
         __import__(name)
     try:
-        owner = enter_outer()
+        owner = enter_user_namespace()
         unshare("mount")
-        build(plan.readable, plan.hidden)
+        build_root(plan.readable, plan.hidden)
     except OSError as error:
         control.send(f"{error}".encode())
         sys.exit(1)
@@ -76,7 +76,7 @@ def _be_program() -> None:
         stream = open(number, mode, buffering, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    sys.excepthook = _complain
+    sys.excepthook = _print_traceback
     for add in (site.setquit, site.setcopyright, site.sethelper):  # `exit` and the like, which -S leaves out
         add()
     main = sys.modules["__main__"] = ModuleType("__main__")
@@ -86,7 +86,7 @@ def _be_program() -> None:
     exec(compile(source, PROGRAM, "exec"), main.__dict__)
 
 
-def _complain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Show a traceback that begins with the program, not with what called it."""
     while trace and trace.tb_frame.f_code.co_filename != PROGRAM:
         trace = trace.tb_next

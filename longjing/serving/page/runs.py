@@ -17,17 +17,17 @@ from typing import Any
 import yaml
 
 from longjing.errors import UserError
+from longjing.learning.kinds import KINDS
 from longjing.model.store.checkpoint import resolve
 from longjing.planning.bill import duration
 from longjing.runs import RunDirectory
 from longjing.runs.curves import curves
-from longjing.runs.figures import FIGURES, figures, seconds_left, steps_done, steps_planned, unjudged
+from longjing.runs.figures import figures, seconds_left, steps_done, steps_planned, unjudged
 from longjing.runs.following import RolloutIndex, Rows
 from longjing.text.tokenizer import Tokenizer
 
 _KEPT = 8  # stages whose logs stay in memory
 _QUIET = 60.0  # seconds without news after which a stage isn't called running, unless its steps are as long
-_FIRST = ("Reward", "Kept", "Loss", "Distance from the teacher", "Accuracy", "Margin", "Length", "Speed")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")  # of a stage, as recipes have it
 
 
@@ -46,7 +46,7 @@ class Stage:
     """A stage and what was logged so far; `version` is another number whenever that changes."""
 
     def __init__(self, run: RunDirectory, settings: Mapping[str, Any]) -> None:
-        self.run, self.settings = run, settings
+        self.run, self.settings, self.kind = run, settings, KINDS[settings["kind"]]
         self.directory = run.stage(settings["name"])
         self._metrics = Rows(self.directory.metrics.path)
         self._evaluations = Rows(self.directory.evaluations.path)
@@ -65,8 +65,8 @@ class Stage:
         return self
 
     def status(self) -> Status:
-        rows, kind = self._metrics.rows, self.settings["kind"]
-        steps, said = steps_planned(self.settings, rows), figures(kind, rows)
+        rows = self._metrics.rows
+        steps, said = steps_planned(self.settings, rows), figures(self.kind.metrics, rows)
         for row in self._evaluations.rows[-1:]:
             if row.get("pass_at_1") is not None:
                 said.append((f"{row['split']} problems", f"{row['pass_at_1']:.1%}{unjudged(row)}"))
@@ -83,9 +83,9 @@ class Stage:
 
     def charts(self) -> tuple[list[Any], list[Any]]:
         """What matters most, and the others: `Plot`s, without those that have nothing to show."""
-        drawn = curves(self.settings["kind"], self._metrics.rows, self._evaluations.rows)
+        drawn = curves(self.kind.charts, self._metrics.rows, self._evaluations.rows)
         plots = {chart.title: plot for chart in drawn if (plot := chart.plot()) is not None}
-        first = [plots.pop(title) for title in _FIRST if title in plots]
+        first = [plots.pop(spec.title) for spec in self.kind.charts if spec.first and spec.title in plots]
         return first, list(plots.values())
 
     def tokenizer(self) -> Tokenizer | None:
@@ -175,7 +175,7 @@ def _begun(run: Path) -> dict[str, Mapping[str, Any]]:
     """The settings of the stages that have a directory; nothing of a recipe that isn't one."""
     try:
         stages = _recipe(run / "recipe.yaml", _time_of(run / "recipe.yaml"))["stages"]
-        known = {stage["name"]: stage for stage in stages if stage["kind"] in FIGURES}
+        known = {stage["name"]: stage for stage in stages if stage["kind"] in KINDS}
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return {}
     return {name: known[name] for name in known if _NAME.fullmatch(str(name)) and (run / name).is_dir()}

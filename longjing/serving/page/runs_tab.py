@@ -15,7 +15,6 @@ _EVERY, _SELDOM = 2.0, 10.0  # seconds between two looks at a stage that is runn
 _HERE = Path(__file__).parent
 _SCRIPT = (_HERE / "runs.js").read_text("utf-8")
 _LOGPROB, _ADVANTAGE = "log-probability", "advantage"
-_SAMPLING = ("reinforce", "distill", "sample")  # kinds of stages
 
 _page: Any = Environment(
     loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -129,9 +128,10 @@ class _Tab:
         """The rollouts there are; the newest of them if one follows."""
         steps = stage.rollouts.steps
         if not steps:
-            samples = stage.settings["kind"] in _SAMPLING
             text = (
-                "Nothing was sampled yet." if samples else "This stage learns from texts: it samples nothing."
+                "Nothing was sampled yet."
+                if stage.kind.samples
+                else "This stage learns from texts: it samples nothing."
             )
             return {self.controls: gr.update(visible=False), self.rollouts: _page.note(text)}
         first, last = min(steps) + 1, max(steps) + 1

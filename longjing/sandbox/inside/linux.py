@@ -35,9 +35,9 @@ def libc(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_char]
 
 def syscall(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_char]) -> int:
     """Call the kernel where the C library has no function. Raises OSError, naming the call."""
-    known = number(name, platform.machine())
+    call = number(name, platform.machine())
     try:
-        return libc("syscall", known, *arguments)
+        return libc("syscall", call, *arguments)
     except OSError as error:
         raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from None
 

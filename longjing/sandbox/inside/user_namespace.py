@@ -6,13 +6,13 @@ the machine that is the one who started longjing, or, if that is root, an unused
 
 import os
 
-from .system import be_measurable, drop_capabilities, forbid_new_privileges, unshare
+from .linux import be_measurable, drop_capabilities, forbid_new_privileges, unshare
 
 USER = 1000  # inside
-SPARE = 65533  # of the machine, where root started longjing; systemd leaves 65520 to 65533 to nobody
+UNUSED_USER = 65533  # of the machine, where root started longjing; systemd leaves 65520 to 65533 to nobody
 
 
-def enter_outer() -> int:
+def enter_user_namespace() -> int:
     """Move to a user namespace as its root; returns the user there who becomes USER in the inner ones.
 
     Raises OSError where the machine forbids it."""
@@ -20,21 +20,21 @@ def enter_outer() -> int:
     privileged = user == 0
     if privileged:
         os.setgroups([])
-    ready, go = os.pipe()
+    unshared_read, unshared_write = os.pipe()
     parent = os.getpid()
     # Only a process outside may give several users.
     if not (helper := os.fork()):
-        os.close(go)
-        os.read(ready, 1)
-        spare = f"\n{USER} {SPARE} 1" if privileged else ""
+        os.close(unshared_write)
+        os.read(unshared_read, 1)
+        spare = f"\n{USER} {UNUSED_USER} 1" if privileged else ""
         try:
-            give_users(parent, f"0 {user} 1{spare}", f"0 {group} 1{spare}")
+            write_id_maps(parent, f"0 {user} 1{spare}", f"0 {group} 1{spare}")
         except OSError as error:
             os._exit(error.errno or 1)
         os._exit(0)
-    os.close(ready)
+    os.close(unshared_read)
     unshare("user")
-    os.close(go)
+    os.close(unshared_write)
     code = os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1])
     if code:
         raise OSError(code, f"writing uid_map: {os.strerror(code)}")
@@ -43,7 +43,7 @@ def enter_outer() -> int:
     return USER if privileged else 0
 
 
-def give_users(process: int, users: str, groups: str) -> None:
+def write_id_maps(process: int, users: str, groups: str) -> None:
     """Say who the users of the user namespace of `process` are outside of it. Raises OSError."""
     for name, text in (("setgroups", "deny"), ("uid_map", users), ("gid_map", groups)):
         with open(f"/proc/{process}/{name}", "w") as file:

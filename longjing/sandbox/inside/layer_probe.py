@@ -6,8 +6,7 @@ import platform
 from collections.abc import Callable
 
 from . import landlock, seccomp
-from .identity import enter_outer
-from .system import (
+from .linux import (
     NO_DEVICES,
     NO_SUID,
     PRIVATE,
@@ -20,11 +19,12 @@ from .system import (
     syscall,
     unshare,
 )
+from .user_namespace import enter_user_namespace
 
 
 def main() -> None:
     layers: dict[str, Callable[[], object]] = {
-        "user": enter_outer,
+        "user": enter_user_namespace,
         "mount": _mount,
         **{name: _namespace(name) for name in ("pid", "network", "ipc", "uts", "cgroup")},
         "seccomp": _seccomp,
@@ -37,23 +37,23 @@ def main() -> None:
 
 def _try(attempt: Callable[[], object]) -> str:
     """What went wrong in a child that tried; "" if nothing did."""
-    hear, tell = os.pipe()
+    pipe_read, pipe_write = os.pipe()
     if not (child := os.fork()):
         try:
             attempt()
         except OSError as error:
-            os.write(tell, str(error).encode())
+            os.write(pipe_write, str(error).encode())
             os._exit(1)
         os._exit(0)
-    os.close(tell)
-    said = os.read(hear, 1 << 12).decode()
-    os.close(hear)
+    os.close(pipe_write)
+    problem = os.read(pipe_read, 1 << 12).decode()
+    os.close(pipe_read)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return said or (f"the child that tried ended with {code}" if code else "")
+    return problem or (f"the child that tried ended with {code}" if code else "")
 
 
 def _mount() -> None:
-    enter_outer()
+    enter_user_namespace()
     unshare("mount")
     mount("none", "/", None, RECURSIVE | PRIVATE)
     mount("tmpfs", "/tmp", "tmpfs", NO_SUID | NO_DEVICES, "size=4k")
@@ -62,7 +62,7 @@ def _mount() -> None:
 
 def _namespace(name: str) -> Callable[[], None]:
     def attempt() -> None:
-        enter_outer()
+        enter_user_namespace()
         unshare(name)
         if not (child := os.fork()):
             os._exit(0)  # the first of a new pid namespace, say
@@ -83,7 +83,7 @@ def _seccomp() -> None:
 
 
 def _privileges() -> None:
-    enter_outer()
+    enter_user_namespace()
     drop_capabilities()
     forbid_new_privileges()
 

@@ -9,10 +9,10 @@ from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from longjing.sandbox.outcome import ExecutionResult, SandboxLimits
+from longjing.sandbox.execution import ExecutionResult, SandboxLimits
 
 
-class Unsafe:
+class UnsafeSubprocess:
     """Runs programs with all that the user may do. Of the limits it keeps the wall clock's, for the program's process
     group, and cuts the output to `output_bytes` after the fact."""
 
@@ -44,23 +44,23 @@ class Unsafe:
                 start_new_session=True,
                 env={**os.environ, "PYTHONINTMAXSTRDIGITS": "0"},
             )
-            late = False
+            timed_out = False
             try:
                 stdout, stderr = process.communicate(stdin, timeout=self.limits.within(seconds).wall_seconds)
             except subprocess.TimeoutExpired:
-                late = True
+                timed_out = True
                 os.killpg(process.pid, signal.SIGKILL)
                 stdout, stderr = process.communicate()
             wall, after = perf_counter() - started, getrusage(RUSAGE_CHILDREN)
         code = process.returncode
-        killed = signal.Signals(-code).name if code < 0 and not late else None
-        most = self.limits.output_bytes
+        killed = signal.Signals(-code).name if code < 0 and not timed_out else None
+        limit = self.limits.output_bytes
         return ExecutionResult(
-            status="timed out" if late else "killed" if killed else "finished",
-            code=code if code >= 0 and not late else None,
+            status="timed out" if timed_out else "killed" if killed else "finished",
+            code=code if code >= 0 and not timed_out else None,
             signal=killed,
-            stdout=stdout[:most],
-            stderr=stderr[:most],
+            stdout=stdout[:limit],
+            stderr=stderr[:limit],
             wall_seconds=wall,
             cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
             peak_bytes=after.ru_maxrss << 10,

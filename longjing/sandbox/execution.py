@@ -82,7 +82,7 @@ class SandboxRunner(Protocol):
         """`seconds`: of the wall clock, where that is less than the limits allow."""
 
 
-def contents(program: str | list[str], files: dict[str, bytes] | None) -> dict[str, bytes]:
+def working_files(program: str | list[str], files: dict[str, bytes] | None) -> dict[str, bytes]:
     """All that a working directory holds, the source of a program as `program.py` among it. Raises UserError for a name
     that would lie elsewhere."""
     for name in files or {}:

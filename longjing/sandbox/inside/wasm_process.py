@@ -68,16 +68,16 @@ def run(compiled: int, report: int, folder: str, limits: dict[str, Any]) -> None
     exports = linker.instantiate(store, module).exports(store)
     start, memory = exports["_start"], exports["memory"]
     assert isinstance(start, Func) and isinstance(memory, Memory)
-    _bound(limits)
+    _set_limits(limits)
     os.write(report, b".")
-    ended: dict[str, Any] = {"code": 0, "signal": None}
+    end: dict[str, Any] = {"code": 0, "signal": None}
     try:
         start(store)
-    except _Exit as exited:
-        ended["code"] = exited.args[0] & 0xFF
+    except _Exit as exit:
+        end["code"] = exit.args[0] & 0xFF
     except Trap as trap:
-        ended |= {"code": None, "signal": trap.message.partition("wasm trap: ")[2].strip() or "a trap"}
-    os.write(report, json.dumps({**ended, "peak_bytes": memory.data_len(store)}).encode())
+        end |= {"code": None, "signal": trap.message.partition("wasm trap: ")[2].strip() or "a trap"}
+    os.write(report, json.dumps({**end, "peak_bytes": memory.data_len(store)}).encode())
     os._exit(0)
 
 
@@ -85,7 +85,7 @@ def _exit(code: int) -> None:
     raise _Exit(code)
 
 
-def _bound(limits: dict[str, Any]) -> None:
+def _set_limits(limits: dict[str, Any]) -> None:
     """A second lock, for a trainer that was killed and a machine that does what it shouldn't."""
     seconds = limits["cpu_seconds"]
     with suppress(ValueError):  # a lower limit is there already

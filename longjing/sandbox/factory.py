@@ -3,12 +3,12 @@
 import os
 
 from longjing.errors import UserError
-from longjing.sandbox.outcome import SandboxLimits, SandboxRunner
+from longjing.sandbox.execution import SandboxLimits, SandboxRunner
 from longjing.sandbox.sandbox import Sandbox
-from longjing.sandbox.wasm import Wasm
+from longjing.sandbox.wasm import WasmSandbox
 
 VARIABLE = "LONGJING_SANDBOX"
-_KINDS: dict[str, type[Sandbox] | type[Wasm]] = {"kernel": Sandbox, "wasm": Wasm}
+_KINDS: dict[str, type[Sandbox] | type[WasmSandbox]] = {"kernel": Sandbox, "wasm": WasmSandbox}
 
 
 def open_sandbox(limits: SandboxLimits | None = None, name: str = "") -> SandboxRunner:

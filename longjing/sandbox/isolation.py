@@ -49,24 +49,25 @@ WAYS_OUT = (
 @cache
 def layers() -> tuple[Layer, ...]:
     """Try them all, in a process apart. They don't change while this one lives."""
-    problems = _try()
-    return tuple(Layer(name, *known, problems[name]) for name, known in _LAYERS.items())
+    problems = _probe_layers()
+    return tuple(Layer(name, *facts, problems[name]) for name, facts in _LAYERS.items())
 
 
-def _try() -> dict[str, str]:
+def _probe_layers() -> dict[str, str]:
     if sys.platform != "linux":
         return dict.fromkeys(_LAYERS, f"{platform.system()} has no such thing, it needs Linux")
-    start = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from inside.probe import main; main()"
+    folder = str(Path(__file__).parent)
+    start = f"import sys; sys.path.insert(0, {folder!r}); from inside.layer_probe import main; main()"
     command = [str(Path(sys.executable).resolve()), "-sSPB", "-c", start]
-    tried = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", timeout=60, check=True)
-    found: dict[str, str] = json.loads(tried.stdout)
-    return found
+    probe = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", timeout=60, check=True)
+    problems: dict[str, str] = json.loads(probe.stdout)
+    return problems
 
 
-def missing() -> list[str]:
+def require_layers() -> list[str]:
     """The layers to do without. Raises UserError where a required one isn't there: no isolation, no execution."""
-    absent = [layer for layer in layers() if layer.problem]
-    for layer in absent:
+    missing_layers = [layer for layer in layers() if layer.problem]
+    for layer in missing_layers:
         if layer.required:
             hint = _HINT.get(layer.name, "")
             raise UserError(
@@ -74,4 +75,4 @@ def missing() -> list[str]:
                 f"without it {layer.lost}. {hint and hint[0].upper() + hint[1:] + '. '}"
                 f"`longjing sandbox check` lists all layers; {WAYS_OUT}"
             )
-    return [layer.name for layer in absent]
+    return [layer.name for layer in missing_layers]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .system import (
+from .linux import (
     BIND,
     NO_DEVICES,
     NO_SUID,
@@ -22,7 +22,7 @@ _MACHINE = "/.machine"  # where the machine's root is while the view is built
 _BASE = "/tmp"  # covered, in this mount namespace only, by what becomes the root
 
 
-def build(readable: Sequence[str], hidden: Sequence[str]) -> None:
+def build_root(readable: Sequence[str], hidden: Sequence[str]) -> None:
     """Make the new root of this mount namespace: `readable` files and folders of the machine in their places, those of
     `hidden` that lie in them empty, a mount point for WORK, and the machine's `/proc` (taken away before a program
     runs). Raises OSError."""
@@ -63,7 +63,7 @@ def _show(path: Path) -> None:
     restrict_mount(str(path), READ_ONLY | NO_SUID | device, recursive=True)
 
 
-def furnish(files: dict[str, bytes], owner: int, megabytes: int) -> None:
+def mount_working_directory(files: dict[str, bytes], owner: int, megabytes: int) -> None:
     """Mount an empty WORK of that size for one program, and lay its files there. Raises OSError."""
     options = f"size={megabytes}m,nr_inodes={1024 + 256 * megabytes},mode=700,uid={owner},gid={owner}"
     mount("tmpfs", WORK, "tmpfs", NO_SUID | NO_DEVICES, options)

@@ -1,0 +1,100 @@
+"""What the metrics of a stage say about it, in plain words, with what to do.
+
+A kind of stage lists its rules; those that several kinds share are here. Every rule is a pure function of the rows of
+metrics.jsonl so far, and speaks about the last `WINDOW` steps.
+The thresholds are rules of thumb, not theorems: they are where a look at the run begins to pay.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from longjing.runs.jsonl import Row
+
+WINDOW = 10
+_EARLY = 3  # steps before anything is said
+EXACT = 1e-5  # nats by which engine and trainer may differ in float32 on the CPU
+_ROUNDING = {("cpu", "float32"): EXACT, ("cuda", "float32"): 1e-3, ("mps", "float32"): 1e-3}
+_COARSE = 3.0  # in bfloat16, whose eight bits leave little to compare: the worst of ten million tokens was off by 1.7
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One remark. `topic` stays the same while the figures in `text` change."""
+
+    topic: str
+    text: str
+
+
+Rows = Sequence[Row]
+Rule = Callable[[Rows], str | None]  # its name is the topic
+
+
+def diagnose(rules: Iterable[Rule], rows: Rows, tolerance: float = EXACT) -> list[Advice]:
+    """Remarks on a stage by the rules of its kind, the gravest first; none if all is well or it is too early to tell.
+
+    `tolerance`: the difference between engine and trainer that rounding explains, in nats.
+    """
+    if len(rows) < _EARLY:
+        return []
+    result = [Advice(rule.__name__, text) for rule in rules if (text := rule(rows))]
+    difference = max(values_of(rows[-WINDOW:], "logprob_difference"), default=0)
+    if difference > tolerance:
+        text = (
+            f"log-probabilities of engine and trainer differ by {difference:.1e}, where {tolerance:.0e} is "
+            "rounding: the policy that learns isn't the one that sampled; this is a defect, please report it"
+        )
+        result.insert(0, Advice("off_policy", text))
+    return result
+
+
+def tolerance(device: str, dtype: str) -> float:
+    """By how much the log-probabilities of engine and trainer may differ, in nats."""
+    return _ROUNDING.get((device.partition(":")[0], dtype), _COARSE)
+
+
+def values_of(rows: Rows, key: str) -> list[float]:
+    return [row[key] for row in rows if row.get(key) is not None]
+
+
+def mean_of(rows: Rows, key: str) -> float | None:
+    values = values_of(rows, key)
+    return fmean(values) if values else None
+
+
+def not_finite(rows: Rows) -> str | None:
+    for row in rows[-WINDOW:]:
+        for key in ("loss", "grad_norm"):
+            if key in row and row[key] is None:
+                return (
+                    f"the {key.replace('_', ' ')} of step {row['step']} is not a number, which spoils the "
+                    "weights; begin again with a lower `learning_rate` or a longer `warmup_steps`"
+                )
+    return None
+
+
+def truncated(rows: Rows) -> str | None:
+    share = mean_of(rows[-WINDOW:], "truncated")
+    if share is None or share <= 0.2:
+        return None
+    return (
+        f"{share:.0%} of completions were cut off before they ended, and count as wrong; raise `max_tokens`"
+    )
+
+
+def gradient_spikes(rows: Rows) -> str | None:
+    earlier, recent = values_of(rows[:-WINDOW], "grad_norm"), values_of(rows[-WINDOW:], "grad_norm")
+    if len(earlier) < WINDOW or not recent or max(recent) <= 10 * median(earlier):
+        return None
+    return (
+        f"the gradient's norm jumped to {max(recent):.3g}, usually {median(earlier):.3g}; if it goes on, "
+        "lower `learning_rate` or `max_grad_norm`"
+    )
+
+
+def loss_rises(rows: Rows) -> str | None:
+    losses = values_of(rows, "loss")
+    blocks = [fmean(losses[start : start + WINDOW]) for start in range(0, len(losses) - WINDOW + 1, WINDOW)]
+    if len(blocks) < 3 or blocks[-1] <= 1.2 * min(blocks):
+        return None
+    return f"the loss rose to {blocks[-1]:.2f} after {min(blocks):.2f}; lower `learning_rate`"
