@@ -50,7 +50,7 @@ def write_solution(problem: Problem, random: Random) -> Document:
         lines = _pieces(data, steps, clauses)
         if style == "tested":
             lines += _test(data, steps, clauses, phrases, random)
-            wrong = next((index for index, step in enumerate(steps) if step != data.steps[index]), None)
+            wrong = _first_slip(steps, data.steps)
             if wrong is not None and lines[-1] != phrases.right:
                 steps = list(data.steps)
                 lines += _pieces(data, steps, clauses)[wrong:]
@@ -70,12 +70,11 @@ def _test(
 ) -> list[str]:
     """An example that the program is run on, step by step, up to one that goes wrong; nothing if none is short."""
     variable = INPUTS[data.given].variable
-    wrong = next((index for index, step in enumerate(steps) if step != data.steps[index]), None)
+    wrong = _first_slip(steps, data.steps)
     last = len(steps) if wrong is None else wrong + 1
+    numbers = [step.k for step in data.steps if step.k]
+    letters = [step.c for step in data.steps if step.c]
     for _ in range(20):
-        numbers, letters = (
-            [getattr(step, name) for step in data.steps if getattr(step, name)] for name in "kc"
-        )
         value = sample_input(data.given, numbers, letters, random, most=4)
         try:
             results = [
@@ -90,6 +89,10 @@ def _test(
             verdict = phrases.right if wrong is None else phrases.wrong.format(clauses[wrong])
             return [phrases.test.format(example, shown), verdict]
     return []
+
+
+def _first_slip(steps: list[Step], right: list[Step]) -> int | None:
+    return next((index for index, step in enumerate(steps) if step != right[index]), None)
 
 
 def _slip(step: Step, random: Random) -> Step:
@@ -111,8 +114,6 @@ def _slip(step: Step, random: Random) -> Step:
 
 def _clause(prompt: str, step: Step, language: str) -> str:
     """The step in the words of the prompt, if it is in this language."""
-    ways = [
-        way.format(k=step.k, c=step.c)
-        for way in (step.definition.en if language == "en" else step.definition.zh)
-    ]
+    wordings = step.definition.en if language == "en" else step.definition.zh
+    ways = [wording.format(k=step.k, c=step.c) for wording in wordings]
     return next((way for way in ways if way in prompt), ways[0])
