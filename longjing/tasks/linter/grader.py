@@ -121,6 +121,7 @@ class Grader:
         return f"{thought}\n</think>\n\n{self.show(answer)}"
 
     def is_correct(self, problem: Problem, text: str) -> bool:
+        """Whether a completion is judged correct."""
         verdict = self.judge(problem, text)
         return verdict is not None and verdict.outcome == "correct"
 

@@ -26,6 +26,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no check failed."""
         return all(finding.status != "failed" for finding in self.findings)
 
     def add(self, check: str, status: Status, says: str) -> None:
@@ -37,4 +38,5 @@ class Report:
 
 
 def short(text: str) -> str:
+    """A text as a message quotes it: its beginning and its end."""
     return repr(text if len(text) <= 70 else f"{text[:50]} ... {text[-15:]}")

@@ -21,9 +21,11 @@ class Case:
 
     @property
     def gold(self) -> str:
+        """The right answer."""
         return self.problem.answer
 
     def thought(self, answer: str, thought: str = "Some words of thought.") -> str:
+        """A completion with this answer behind a thought."""
         return f"{thought}\n</think>\n\n{answer}"
 
 

@@ -37,6 +37,7 @@ class Solver:
         self.steps: list[str] = []
 
     def say(self, phrases: Phrases, kind: str, *values: object) -> str:
+        """One of the phrases of a kind, in one of the solver's languages, with its gaps filled."""
         return self.random.choice(phrases[self.random.choice(self.languages)][kind]).format(*values)
 
     def near(self, value: Value) -> Value:
@@ -102,6 +103,7 @@ def shown(a: Value, operator: str, b: Value) -> str:
 
 
 def claim(a: Value, operator: str, b: Value) -> str:
+    """`a operator b=` and what it comes to."""
     return f"{shown(a, operator, b)}={operate(a, operator, b)}"
 
 

@@ -76,6 +76,7 @@ class Step(ProblemData):
 
     @property
     def definition(self) -> Piece:
+        """What the piece is."""
         return PIECES[self.piece]
 
 
@@ -93,6 +94,8 @@ class CodeData(ProblemData):
 
 
 class Code(GeneratedTask[CodeSettings, CodeData]):
+    """Which program of one line does this?"""
+
     name = "code"
     settings_type = CodeSettings
     data_type = CodeData
@@ -195,6 +198,7 @@ def expression(start: str, steps: Sequence[Step]) -> str:
 
 
 def fits(given: Kind, steps: Sequence[Step]) -> bool:
+    """Whether each step takes what the one before gives."""
     kind = given
     for index, step in enumerate(steps):
         if step.definition.takes != kind or (step.definition.first and index):

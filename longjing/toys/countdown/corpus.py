@@ -52,6 +52,8 @@ class Term(NamedTuple):
 
 
 class Step(NamedTuple):
+    """What is done with two numbers, and what comes of it."""
+
     left: int
     operator: str
     right: int
@@ -78,6 +80,7 @@ class Habits:
 
     @classmethod
     def draw(cls, random: Random) -> "Habits":
+        """Somebody's habits."""
         return cls(
             random.random() < 0.3, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8
         )
@@ -210,6 +213,7 @@ def _narrate(path: list[Step], values: list[int]) -> Iterator[str]:
 
 
 def equation(step: Step) -> str:
+    """The step in writing: `20-2=18`."""
     return f"{step.left}{step.operator}{step.right}={step.result}"
 
 

@@ -60,11 +60,15 @@ class CountdownSettings(TaskSettings):
 
 
 class CountdownData(ProblemData):
+    """The numbers in the order in which they are given, and the target."""
+
     numbers: Annotated[list[PositiveInt], Field(min_length=1)]
     target: PositiveInt
 
 
 class Countdown(GeneratedTask[CountdownSettings, CountdownData]):
+    """Which expression of all the numbers makes the target?"""
+
     name = "countdown"
     settings_type = CountdownSettings
     data_type = CountdownData

@@ -64,6 +64,8 @@ class Equation(ProblemData):
 
 
 class EquationsData(ProblemData):
+    """As many equations as unknowns, with exactly one solution."""
+
     equations: Annotated[list[Equation], Field(min_length=1, max_length=2)]
 
     @model_validator(mode="after")
@@ -76,12 +78,15 @@ class EquationsData(ProblemData):
         return self
 
     def solution(self) -> list[Fraction]:
+        """The values of the unknowns."""
         solution = solve_linear(self.equations)
         assert solution is not None  # see _solvable
         return solution
 
 
 class Equations(GeneratedTask[EquationsSettings, EquationsData]):
+    """Which values of the unknowns satisfy the equations?"""
+
     name = "equations"
     settings_type = EquationsSettings
     data_type = EquationsData
