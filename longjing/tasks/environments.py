@@ -19,7 +19,7 @@ from longjing.tasks.listed_task import ListedSettings, ListedTask
 from longjing.validation import explain_settings
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.pool import Pool, VerifierError, shared
-from longjing.verifiers.subprocess_scorers import text_digest
+from longjing.verifiers.scorers import text_digest
 
 ENVIRONMENT_PREFIX = "verifiers:"
 _OPENING = 600.0  # seconds that an environment may take to come up with its problems
@@ -91,8 +91,16 @@ class _Reward(Verifier[Any]):
         try:
             reward = pool.ask(*request, reasoning, completion.answer)
         except VerifierError as error:
+<<<<<<< HEAD
             # Not `alone` before: an environment may well raise at a right answer that lacks its form.
             return Judgement("wrong" if self._judges(pool, request, problem) else "unjudged", 0.0, str(error))
+||||||| 1340c16
+            # Not `alone` before: an environment may well raise at a right answer that lacks its form.
+            return Judgement("wrong" if self._judges(pool, asked, problem) else "unjudged", 0.0, str(error))
+=======
+            # Not `baseline` before: an environment may well raise at a right answer that lacks its form.
+            return Judgement("wrong" if self._judges(pool, asked, problem) else "unjudged", 0.0, str(error))
+>>>>>>> main
         if not isfinite(reward):
             return Judgement("unjudged", 0.0, f"the environment's reward is {reward}")
         if reward >= options.correct_from:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
 from longjing.tasks.row_files import LocatedRow
-from longjing.verifiers import Given, Rubric, Verifier
+from longjing.verifiers import Rubric, RubricSpec, Verifier
 
 
 class ListedSettings(BaseModel):
@@ -54,7 +54,7 @@ class ListedTask(ABC):
 
     name: str = ""
     settings_type: ClassVar[type[ListedSettings]] = ListedSettings
-    verifier: Given | Verifier[Any] | None = None
+    verifier: RubricSpec | Verifier[Any] | None = None
 
     def __init__(self, settings: ListedSettings) -> None:
         self.options = settings

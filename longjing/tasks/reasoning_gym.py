@@ -29,7 +29,7 @@ from longjing.validation import nearest
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared
-from longjing.verifiers.subprocess_scorers import text_digest
+from longjing.verifiers.scorers import text_digest
 
 GYM_PREFIX = "gym:"
 RELEASE = "0.1.25"  # whose scorers were read
@@ -208,8 +208,16 @@ class _Score(AnswerVerifier[AnswerSettings]):
         if data["source"] in _LOOSE and len(answer) > 1.1 * len(problem.answer) + _LONGER:
             return Judgement("wrong", 0.0, "longer than a right answer")
         configuration = _with_seed(data["configuration"], data["seed"])
+<<<<<<< HEAD:longjing/tasks/reasoning_gym.py
         request = ("score", data["dataset"], configuration, data["index"], data["question"])
         score = self.pool.ask(*request, answer, alone=(*request, problem.answer))
+||||||| 1340c16:longjing/tasks/reasoning_gym.py
+        asked = ("score", data["dataset"], configuration, data["index"], data["question"])
+        score = self.pool.ask(*asked, answer, alone=(*asked, problem.answer))
+=======
+        asked = ("score", data["dataset"], configuration, data["index"], data["question"])
+        score = self.pool.ask(*asked, answer, baseline=(*asked, problem.answer))
+>>>>>>> main:longjing/tasks/reasoning_gym.py
         if score is None:
             return Judgement("wrong", 0.0, "an answer that reasoning-gym can't read")
         if not isfinite(score):
