@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.models import Device, Dtype, load_engine
-from longjing.cli.printing import say, show_table
+from longjing.cli.output import say, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Tasks whose answers can be checked: list, sample, check.")
 

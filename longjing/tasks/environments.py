@@ -91,16 +91,8 @@ class _Reward(Verifier[Any]):
         try:
             reward = pool.ask(*request, reasoning, completion.answer)
         except VerifierError as error:
-<<<<<<< HEAD
-            # Not `alone` before: an environment may well raise at a right answer that lacks its form.
-            return Judgement("wrong" if self._judges(pool, request, problem) else "unjudged", 0.0, str(error))
-||||||| 1340c16
-            # Not `alone` before: an environment may well raise at a right answer that lacks its form.
-            return Judgement("wrong" if self._judges(pool, asked, problem) else "unjudged", 0.0, str(error))
-=======
             # Not `baseline` before: an environment may well raise at a right answer that lacks its form.
-            return Judgement("wrong" if self._judges(pool, asked, problem) else "unjudged", 0.0, str(error))
->>>>>>> main
+            return Judgement("wrong" if self._judges(pool, request, problem) else "unjudged", 0.0, str(error))
         if not isfinite(reward):
             return Judgement("unjudged", 0.0, f"the environment's reward is {reward}")
         if reward >= options.correct_from:

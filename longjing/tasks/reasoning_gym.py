@@ -208,16 +208,8 @@ class _Score(AnswerVerifier[AnswerSettings]):
         if data["source"] in _LOOSE and len(answer) > 1.1 * len(problem.answer) + _LONGER:
             return Judgement("wrong", 0.0, "longer than a right answer")
         configuration = _with_seed(data["configuration"], data["seed"])
-<<<<<<< HEAD:longjing/tasks/reasoning_gym.py
         request = ("score", data["dataset"], configuration, data["index"], data["question"])
-        score = self.pool.ask(*request, answer, alone=(*request, problem.answer))
-||||||| 1340c16:longjing/tasks/reasoning_gym.py
-        asked = ("score", data["dataset"], configuration, data["index"], data["question"])
-        score = self.pool.ask(*asked, answer, alone=(*asked, problem.answer))
-=======
-        asked = ("score", data["dataset"], configuration, data["index"], data["question"])
-        score = self.pool.ask(*asked, answer, baseline=(*asked, problem.answer))
->>>>>>> main:longjing/tasks/reasoning_gym.py
+        score = self.pool.ask(*request, answer, baseline=(*request, problem.answer))
         if score is None:
             return Judgement("wrong", 0.0, "an answer that reasoning-gym can't read")
         if not isfinite(score):
