@@ -15,10 +15,11 @@ from tiny import network, tokenizer
 from longjing import __version__, cli, load
 from longjing.evaluation import EvalConfig, Evaluation, Record
 from longjing.files import digest
-from longjing.model.reward import RewardModel
-from longjing.model.store.checkpoint import SHIPPED, save_model, shipped
+from longjing.model.reward_model import RewardModel
+from longjing.model.store.checkpoint import save_model
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
+from longjing.runs.resolve import SHIPPED, shipped
 
 RECORD = Record("p", "Make 3.", "1+2", "en", ["correct", "wrong"], ["3", "4"], [9, 8], [5, 4], [False] * 2,
                 [True] * 2, "x")  # fmt: skip
@@ -251,7 +252,7 @@ def test_eval_prints_a_table_and_writes_json(
     class Engine:
         model = load("base")[0]
 
-    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: (Engine, None))
+    monkeypatch.setattr("longjing.cli.evaluation.load_engine", lambda *arguments: (Engine, None))
     monkeypatch.setattr("longjing.evaluation.measure", measure)
     path = tmp_path / "result.json"
     options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
@@ -352,7 +353,7 @@ def test_eval_keeps_to_the_context(
 def test_compare_finds_out_before_it_works(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr("longjing.cli.evaluation.load_engine", lambda *arguments: pytest.fail("loaded"))
     one, two, odd = tmp_path / "one.json", tmp_path / "two.json", tmp_path / "odd.json"
     one.write_text(json.dumps(Evaluation("countdown", {}, "test", {}, [RECORD], 1.0).to_dict()))
     two.write_text(one.read_text().replace('"gold": "1+2"', '"gold": "2+2"'))
@@ -389,7 +390,7 @@ def test_work_that_fails_leaves_the_result_as_it_was(
 def test_a_result_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
-    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: (None, None))
+    monkeypatch.setattr("longjing.cli.evaluation.load_engine", lambda *arguments: (None, None))
     monkeypatch.setattr("longjing.evaluation.measure", lambda *arguments, **options: pytest.fail("worked"))
     assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", place) == 2
     assert f"cannot write {place}" in capsys.readouterr().err
