@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from longjing.cli.printing import say, show_table, where
+from longjing.cli.output import say, show_table, where
 from longjing.errors import UserError
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.models import Device, Dtype
-from longjing.cli.printing import announce
+from longjing.cli.output import announce
 from longjing.errors import UserError
 
 _MODELS_HELP = "runs, model directories, shipped models; the first is the default"

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.models import Device, Dtype, load_engine
-from longjing.cli.printing import progress, say, show_table
+from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
 
