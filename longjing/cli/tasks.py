@@ -99,7 +99,7 @@ def check_task(
     """
     from longjing import tasks
     from longjing.recipe.loading import parse_settings
-    from longjing.tasks.check import check
+    from longjing.tasks.linter import check
 
     given = parse_settings(settings or [])
     with _checks_shown() as show:
