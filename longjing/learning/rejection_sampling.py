@@ -95,7 +95,7 @@ class RejectionSamplingSettings(EngineSettings):
     others: dict[Literal["conversation", "limits", "worked", "drill", "practice"], PositiveFloat] = Field(
         default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
     )
-    as_typed: float = Field(
+    informal: float = Field(
         0.0, ge=0, le=1, description="share of the prompts that are put as people type them"
     )
     follow_ups: float = Field(
@@ -123,10 +123,10 @@ class RejectionSamplingSettings(EngineSettings):
         leaves = (
             leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump())
         )
-        for task in leaves if self.as_typed else ():
+        for task in leaves if self.informal else ():
             if task not in informal_tasks():
                 raise ValueError(
-                    f"as_typed rewords prompts of the tasks {', '.join(informal_tasks())} only, since in others' a "
+                    f"informal rewords prompts of the tasks {', '.join(informal_tasks())} only, since in others' a "
                     f"capital or a sign may be what is asked; leave it out, or the task {task}"
                 )
         return self
@@ -337,7 +337,7 @@ class RejectionSampling(Trainer):
     def _typed(self, prompt: str, origin: str, problem: Problem | None = None) -> str:
         """The prompt, or how somebody might have typed it."""
         random = Random(f"typed {self.seed} {origin}")
-        return informal(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
+        return informal(prompt, random, problem) if random.random() < self.settings.informal else prompt
 
     def rows(
         self, groups: list[Group], reasons: list[list[str | None]], others: range

@@ -284,7 +284,7 @@ def test_the_result_counts_what_was_read_and_what_it_cost(base: Base, data: str,
     ]
     assert rows[-1]["tokens"] == stage.result["tokens"] == 2 * (sum(lengths) - max(lengths))
     assert rows[-1]["epoch"] == 2 and rows[-1]["step"] + 1 == rows[-1]["steps"] == stage.result["steps"]
-    assert stage.result["flops"] > 0 and all(0 < row["learned"] < 1 for row in rows)
+    assert stage.result["flops"] > 0 and all(0 < row["loss_mask_share"] < 1 for row in rows)
     assert len(stage.result["data"]) == 2
 
 
