@@ -24,6 +24,7 @@ from longjing.model.device import DTYPES, choose_device, choose_dtype
 from longjing.model.store.checkpoint import load_model
 from longjing.planning.machine import Machine, measure
 from longjing.runs import RunDirectory
+from longjing.runs.resolve import resolve
 
 # Shapes whose speed is measured with random weights, since it doesn't depend on what a model has learned.
 SIZES = {
@@ -85,7 +86,7 @@ def device_and_dtype(options: Namespace) -> tuple[torch.device, torch.dtype]:
 def build_model(options: Namespace, device: torch.device, dtype: torch.dtype) -> Decoder:
     """The model asked for, or one of the size asked for with random weights."""
     if options.model:
-        return load_model(options.model, device, dtype)
+        return load_model(resolve(options.model), device, dtype)
     return Decoder(SIZES[options.size]).initialise(options.seed).to(device, dtype).eval()
 
 

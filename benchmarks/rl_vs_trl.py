@@ -40,11 +40,12 @@ from longjing.learning.reinforcement import ReinforcementSettings, TaskSettings
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device
-from longjing.model.store.checkpoint import load_model, resolve, save_model
+from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
 from longjing.planning.machine import Machine
 from longjing.problems import Task
 from longjing.recipe import loading
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 
 

@@ -35,6 +35,7 @@ from serve_sides import Answer, Server, engine, llama_cpp, longjing, problems, t
 
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
+from longjing.runs.resolve import resolve
 
 WARM = 0.2  # share of a level's seconds: all clients start at once
 DRAIN = 60.0  # seconds that answers may take beyond a level's
@@ -267,7 +268,7 @@ def main() -> None:
     options.set_defaults(model="r1")
     chosen = options.parse_args()
     device, dtype = device_and_dtype(chosen)
-    weights = flops.parameters(load_model(chosen.model).config) * dtype.itemsize
+    weights = flops.parameters(load_model(resolve(chosen.model)).config) * dtype.itemsize
     machine = measure_machine(device, dtype, weights)
     results: Result = {}
     with TemporaryDirectory() as name, ExitStack() as stack:

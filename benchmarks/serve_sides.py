@@ -22,7 +22,8 @@ from common import device_and_dtype
 
 from longjing import tasks
 from longjing.generation.native import Engine, Request, Sampling
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.store.checkpoint import load_model
+from longjing.runs.resolve import resolve
 from longjing.serving.service import TEMPERATURE, TOP_P
 from longjing.text import Tokenizer
 from longjing.toys import EVERYDAY
@@ -206,8 +207,8 @@ def engine(pipe: Connection, options: Namespace) -> None:
     """A process in which the engine runs by itself: for each (clients, seconds, seconds to warm up) received it sends
     the tokens per second that it sampled, with as many requests running as there are clients."""
     device, dtype = device_and_dtype(options)
-    model = load_model(options.model, device, dtype)
-    tokenizer = Tokenizer.from_directory(resolve(options.model))
+    directory = resolve(options.model)
+    model, tokenizer = load_model(directory, device, dtype), Tokenizer.from_directory(directory)
     while (job := pipe.recv()) is not None:
         clients, seconds, warm = job
         alone = Engine(model, None, max_batch=clients, speculate="auto", prefix_bytes=1 << 28)

@@ -29,7 +29,8 @@ def load(
     """
     # Imported here because torch takes seconds, and `longjing --help` shouldn't.
     from longjing.model.device import choose_device, choose_dtype
-    from longjing.model.store.checkpoint import load_model, resolve
+    from longjing.model.store.checkpoint import load_model
+    from longjing.runs.resolve import resolve
     from longjing.text.tokenizer import Tokenizer
 
     place = choose_device(device)

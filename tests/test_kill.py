@@ -159,7 +159,7 @@ def test_killed_at_random_moments(
 
 
 REPLACE, UNLINK, RENAME, FSYNC, RMTREE = "os:replace", "os:unlink", "os:rename", "os:fsync", "shutil:rmtree"
-SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.store.checkpoint:save_file"
+SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.store.safetensors:save_file"
 APPEND, FINISH = "longjing.runs.jsonl:JsonLines.append", "longjing.runs.directory:StageDirectory.finish"
 UPDATE, DECODE = (
     "longjing.learning.optimizers:Optimizers.step",

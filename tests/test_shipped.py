@@ -12,10 +12,10 @@ import longjing
 from longjing import tasks
 from longjing.evaluation import evaluate
 from longjing.generation.native import Engine, Request, Sampling
-from longjing.model.store.checkpoint import SHIPPED, shipped
 from longjing.problems import boxed
 from longjing.problems.expression import parse_expression
 from longjing.recipe.card import about
+from longjing.runs.resolve import SHIPPED, shipped
 from longjing.serving.page.chat import EXAMPLES
 from longjing.text.reasoning import parse
 from longjing.text.template import Message

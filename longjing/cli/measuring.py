@@ -156,8 +156,9 @@ def compare(
     from longjing.evaluation import Comparison, Evaluation, Price
     from longjing.evaluation.benchmarks import find
     from longjing.evaluation.compare import ProblemSet, require_same
-    from longjing.model.store.checkpoint import load_model, resolve
+    from longjing.model.store.checkpoint import load_model
     from longjing.recipe.loading import parse_settings
+    from longjing.runs.resolve import resolve
     from longjing.text.tokenizer import Tokenizer
 
     console = Console()
@@ -207,8 +208,8 @@ def _local_client(
 
     from longjing.evaluation import LocalClient
     from longjing.files import digest
-    from longjing.model.store.checkpoint import resolve
     from longjing.planning import flops
+    from longjing.runs.resolve import resolve
 
     engine, tokenizer = load_engine(model, device, dtype, console)
     network, weight = engine.model.config, engine.model.embed_tokens.weight

@@ -76,8 +76,8 @@ def export(
 
 def models() -> None:
     """List the models that come with the package; `longjing chat NAME` talks to one."""
-    from longjing.model.store.checkpoint import SHIPPED, shipped
     from longjing.recipe.card import about
+    from longjing.runs.resolve import SHIPPED, shipped
 
     show_table("models", [(name, about(SHIPPED / name / "README.md")) for name in shipped()], Console())
 

@@ -14,9 +14,9 @@ from rich.text import Text
 from longjing.chat.session import ChatModel, ChatSession
 from longjing.cli.line_editor import lines
 from longjing.errors import UserError
-from longjing.model.store.checkpoint import shipped
 from longjing.problems import verdict_of
 from longjing.problems.answer import BOX
+from longjing.runs.resolve import shipped
 from longjing.tasks import Completion, Problem, Task
 
 HELP = """\

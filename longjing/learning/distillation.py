@@ -53,10 +53,11 @@ from longjing.learning.policy_metrics import (
 )
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.metric import ChartSpec, Metric, Series
+from longjing.runs.resolve import resolve
 
 
 class DistillationSettings(PolicySettings):

@@ -35,11 +35,12 @@ from longjing.learning.pretraining import (
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.learning.stage import DATA, MODEL, StageKind
 from longjing.model.config import ModelConfig
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import Metric
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 
 _OPEN = 64  # rows that are looked through for room

@@ -46,11 +46,12 @@ from longjing.learning.rollouts import (
 )
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.problems import Completion, Split, Task, max_turns
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 
 

@@ -25,10 +25,10 @@ from longjing.learning.settings import UpdateSettings
 from longjing.learning.stage import MODEL, StageKind
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import resolve
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.metric import ChartSpec, Metric, Series
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
 from longjing.toys.document import Document

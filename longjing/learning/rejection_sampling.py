@@ -30,7 +30,7 @@ from longjing.learning.policy import earlier_turns
 from longjing.learning.rollouts import Group, judge_group, sample_groups
 from longjing.learning.settings import EngineSettings, Settings, TaskSettings
 from longjing.learning.stage import DATA, StageKind
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.planning.bill import quantity
 from longjing.problems import Problem, Task, boxed
@@ -39,6 +39,7 @@ from longjing.problems.repetition import repetition
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Metric, Series
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.paraphrase import informal, informal_tasks

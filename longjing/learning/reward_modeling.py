@@ -33,12 +33,13 @@ from longjing.learning.preference_data import Judges, encode, held_out, read_pre
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
 from longjing.learning.settings import UpdateSettings
 from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind
-from longjing.model.reward import RewardModel
-from longjing.model.store.checkpoint import load_model, resolve
+from longjing.model.reward_model import RewardModel
+from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Measured, Metric, Series
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.generated_preferences import GeneratedPreferences
 

@@ -11,9 +11,10 @@ from longjing.batching import by_length
 from longjing.errors import UserError
 from longjing.learning.preference_data import Judges, encode
 from longjing.learning.reward_modeling import CARD
-from longjing.model.store.checkpoint import load_reward_model, resolve
+from longjing.model.store.checkpoint import load_reward_model
 from longjing.problems import Completion
 from longjing.problems.preference import Text
+from longjing.runs.resolve import resolve
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 

@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from longjing import tasks
 from longjing.files import digest, write_text
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import SHIPPED, shipped
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import Comparison
@@ -22,6 +21,7 @@ from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
 from longjing.runs.figures import unjudged
+from longjing.runs.resolve import SHIPPED, shipped
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
 _ABOUT = "A model that Longjing made."

@@ -19,9 +19,9 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.files import digest, disk_errors
 from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
-from longjing.model.store.checkpoint import resolve
 from longjing.recipe.stages import Reference, makes, references
 from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs.resolve import resolve
 
 FILE, INPUTS = "lineage.json", "inputs.json"
 

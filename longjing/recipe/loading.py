@@ -10,11 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from longjing.errors import UserError
 from longjing.learning.stage import MODEL
-from longjing.model.store.checkpoint import shipped
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import one, references, stage_type
 from longjing.recipe.yaml_document import RecipeDocument, parse_value
 from longjing.runs import migration
+from longjing.runs.resolve import shipped
 from longjing.validation import did_you_mean, did_you_mean_or_known, reason
 
 _RECIPES = Path(str(resources.files("longjing.recipe") / "recipes"))

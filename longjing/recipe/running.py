@@ -20,7 +20,6 @@ from longjing.learning.loop import run_stage
 from longjing.learning.stage import DATA, MODEL, PREFERENCES
 from longjing.model.batch_invariance_probe import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
-from longjing.model.store.checkpoint import SHIPPED, resolve
 from longjing.planning.bill import Bill, Prices
 from longjing.planning.machine import name_of
 from longjing.recipe import lineage
@@ -31,6 +30,7 @@ from longjing.recipe.report import write_report
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import Stage, makes, references
 from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs.resolve import SHIPPED, resolve
 from longjing.tasks import Task
 from longjing.tasks.mixture import Mixture
 from longjing.toys import EVERYDAY

@@ -7,8 +7,8 @@ from typing import Any
 
 import longjing
 from longjing.generation.factory import make_generator
-from longjing.model.store.checkpoint import shipped
 from longjing.planning.bill import Prices
+from longjing.runs.resolve import shipped
 from longjing.serving.response_stream import Job
 from longjing.serving.served_model import ServedModel
 from longjing.serving.worker import EngineWorker

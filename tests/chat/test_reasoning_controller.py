@@ -11,7 +11,7 @@ from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import resolve
+from longjing.runs.resolve import resolve
 from longjing.text.reasoning import parse
 from longjing.text.tokenizer import Tokenizer
 

@@ -15,10 +15,11 @@ from tiny import network, tokenizer
 from longjing import __version__, cli, load
 from longjing.evaluation import EvalConfig, Evaluation, Record
 from longjing.files import digest
-from longjing.model.reward import RewardModel
-from longjing.model.store.checkpoint import SHIPPED, save_model, shipped
+from longjing.model.reward_model import RewardModel
+from longjing.model.store.checkpoint import save_model
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
+from longjing.runs.resolve import SHIPPED, shipped
 
 RECORD = Record("p", "Make 3.", "1+2", "en", ["correct", "wrong"], ["3", "4"], [9, 8], [5, 4], [False] * 2,
                 [True] * 2, "x")  # fmt: skip

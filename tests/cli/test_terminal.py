@@ -26,7 +26,7 @@ from longjing.cli.line_editor import KEPT, History, history_file
 from longjing.cli.terminal import Boxes, Commands, converse, interruptible, printable
 from longjing.errors import UserError
 from longjing.generation.request import Chunk, Request
-from longjing.model.store.checkpoint import shipped
+from longjing.runs.resolve import shipped
 
 
 class Tokens:

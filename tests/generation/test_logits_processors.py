@@ -1,4 +1,4 @@
-"""Who has a say in the next token is heard, by his own row only; and what is noted beside the tokens."""
+"""Logits processors change their own row only; and what is noted beside the tokens."""
 
 from collections import Counter
 from dataclasses import replace
@@ -18,13 +18,13 @@ numbers = st.floats(-2, 2).map(lambda number: round(number, 2))
 
 
 class Dictation:
-    """Has these tokens said, and then nothing more to say."""
+    """Forces these tokens, and then adds nothing."""
 
     def __init__(self, words):
-        self.words, self.asked = words, []
+        self.words, self.calls = words, []
 
     def bias(self, tokens, vocabulary):
-        self.asked.append(list(tokens))
+        self.calls.append(list(tokens))
         if len(tokens) >= len(self.words):
             return None
         bias = torch.full((vocabulary,), float("-inf"))
@@ -33,40 +33,40 @@ class Dictation:
 
 
 @given(tokens, numbers, numbers, st.dictionaries(st.integers(0, 9), numbers))
-def test_penalties_are_those_of_the_definition(said, presence, frequency, bias):
+def test_penalties_are_those_of_the_definition(tokens, presence, frequency, bias):
     sampling = Sampling(presence_penalty=presence, frequency_penalty=frequency, logit_bias=bias)
-    penalties, counts = Penalties(sampling), Counter(said)
+    penalties, counts = Penalties(sampling), Counter(tokens)
     expected = torch.tensor(
         [bias.get(t, 0.0) - presence * (counts[t] > 0) - frequency * counts[t] for t in range(10)]
     )
-    for end in range(len(said)):  # step by step, as the engine asks
-        penalties.bias(said[:end], 10)
-    torch.testing.assert_close(penalties.bias(said, 10), expected, atol=1e-5, rtol=0)
+    for end in range(len(tokens)):  # step by step, as the engine asks
+        penalties.bias(tokens[:end], 10)
+    torch.testing.assert_close(penalties.bias(tokens, 10), expected, atol=1e-5, rtol=0)
 
 
-def test_nobody_says_nothing():
+def test_no_processor_adds_nothing():
     assert combined_bias([], [1, 2], 8) is None and combined_bias([Dictation([])], [], 8) is None
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("speculate", [False, True])
-def test_a_guide_is_obeyed_and_neighbours_are_not_disturbed(name, speculate):
+def test_a_processor_is_obeyed_and_neighbours_are_not_disturbed(name, speculate):
     if speculate and name != "latent":
         pytest.skip("nothing to draft with")
     plain = crowd(7)
     alone = Engine(MODELS[name], None).generate(plain)
     words = [9, 8, 7, 9]
-    guided = [replace(plain[3], logits_processor=Dictation(words), sampling=Sampling(seed=3, max_tokens=10))]
+    steered = [replace(plain[3], logits_processor=Dictation(words), sampling=Sampling(seed=3, max_tokens=10))]
     engine = Engine(MODELS[name], None, speculate=speculate, record_routes=True)
-    found = engine.generate([*plain[:3], *guided, *plain[4:]])
-    assert [g.tokens for place, g in enumerate(found) if place != 3] == [
-        g.tokens for place, g in enumerate(alone) if place != 3
+    results = engine.generate([*plain[:3], *steered, *plain[4:]])
+    assert [g.tokens for index, g in enumerate(results) if index != 3] == [
+        g.tokens for index, g in enumerate(alone) if index != 3
     ]
-    assert found[3].tokens[:4] == words and len(found[3].tokens) > 4
-    asked = guided[0].logits_processor.asked
-    assert asked == [found[3].tokens[:place] for place in range(len(found[3].tokens))]
-    # What was said is as unlikely as it was.
-    difference = trainer_logprobs(MODELS[name], found[3]) - torch.tensor(found[3].logprobs)
+    assert results[3].tokens[:4] == words and len(results[3].tokens) > 4
+    calls = steered[0].logits_processor.calls
+    assert calls == [results[3].tokens[:length] for length in range(len(results[3].tokens))]
+    # What was forced is as unlikely as it was.
+    difference = trainer_logprobs(MODELS[name], results[3]) - torch.tensor(results[3].logprobs)
     assert difference.abs().max() < 1e-5
 
 
@@ -74,8 +74,8 @@ def test_a_guide_is_obeyed_and_neighbours_are_not_disturbed(name, speculate):
 def test_bias_forbids_and_forces(temperature):
     engine = Engine(MODELS["llama"], None, end_tokens=())
     wanted = Sampling(temperature=temperature, max_tokens=20, logit_bias={5: 100.0})
-    (said,) = engine.generate([Request([4], wanted)])
-    assert said.tokens == [5] * 20
+    (forced,) = engine.generate([Request([4], wanted)])
+    assert forced.tokens == [5] * 20
     (before,) = engine.generate([Request([4], replace(wanted, logit_bias={}))])
     forbidden = dict.fromkeys(before.tokens, float("-inf"))
     (after,) = engine.generate([Request([4], replace(wanted, logit_bias=forbidden))])
@@ -98,8 +98,12 @@ def test_a_frequency_penalty_makes_for_variety():
 def test_the_likeliest_are_noted_where_somebody_asks(speculate):
     model = MODELS["latent"]
     engine = Engine(model, None, speculate=speculate, end_tokens=())
-    asked = Sampling(temperature=0.8, max_tokens=12, top_logprobs=3, seed=5)
-    requests = [Request([4, 9], asked), Request([4], replace(asked, top_logprobs=0)), Request([7], asked)]
+    sampling = Sampling(temperature=0.8, max_tokens=12, top_logprobs=3, seed=5)
+    requests = [
+        Request([4, 9], sampling),
+        Request([4], replace(sampling, top_logprobs=0)),
+        Request([7], sampling),
+    ]
     for request, generation in zip(requests, engine.generate(requests), strict=True):
         if not request.sampling.top_logprobs:
             assert generation.top == []

@@ -29,7 +29,7 @@ def model(family: str) -> Any:
     return tiny.network(family, eos_token_id=[IDS.eos_id, *range(20, 40)])
 
 
-def spoken(
+def sample_conversations(
     family: str = "deepseek_v3", turns: int = 4, says: str = "No, 12!", most: int = 60, **options: Any
 ):  # type: ignore[no-untyped-def]
     """Five conversations with each of the openings, the turns as they were generated, and the engine."""
@@ -38,53 +38,53 @@ def spoken(
     generate = engine.generate
 
     def noted(requests: Sequence[Request], on_step: Any, follow: Any) -> list[Generation]:
-        def note(place: int, turn: Generation) -> Request | None:
+        def note(index: int, turn: Generation) -> Request | None:
             made.append(turn)
-            following: Request | None = follow(place, turn)
+            following: Request | None = follow(index, turn)
             return following
 
         return generate(requests, on_step, note)
 
     engine.generate = noted  # type: ignore[method-assign, assignment]
 
-    def answer(place: int, said: Sequence[ModelTurn]) -> dict[str, str] | None:
-        return {"role": "user", "content": f"{place} {says}"} if len(said) < turns else None
+    def answer(index: int, so_far: Sequence[ModelTurn]) -> dict[str, str] | None:
+        return {"role": "user", "content": f"{index} {says}"} if len(so_far) < turns else None
 
     samplings = [Sampling(seed=seed, max_tokens=most) for seed in range(5)]
     groups = generate_multi_turn(engine, IDS, [(opening, samplings) for opening in OPENINGS], answer)
-    return [dialogue for group in groups for dialogue in group], made, engine
+    return [rollout for group in groups for rollout in group], made, engine
 
 
 @settings(max_examples=25)
 @given(st.text(max_size=30) | st.just(CONTROL), st.integers(1, 4), st.integers(2, 80), st.integers(1, 9))
 def test_no_token_is_lost_or_doubled(says: str, turns: int, most: int, rows: int) -> None:
     says = says.encode("utf-8", "ignore").decode()
-    dialogues, made, _ = spoken(says=says, turns=turns, most=most, max_batch=rows)
-    for dialogue in dialogues:
-        whole = dialogue.generation
-        sampled = [token for token, own in zip(whole.tokens, whole.sampled, strict=True) if own]
-        assert len(whole.logprobs) == len(sampled) == whole.length <= most
-        assert any(part.prompt + part.tokens == whole.prompt + whole.tokens for part in made)
+    rollouts, made, _ = sample_conversations(says=says, turns=turns, most=most, max_batch=rows)
+    for rollout in rollouts:
+        generation = rollout.generation
+        sampled = [token for token, own in zip(generation.tokens, generation.sampled, strict=True) if own]
+        assert len(generation.logprobs) == len(sampled) == generation.length <= most
+        assert any(part.prompt + part.tokens == generation.prompt + generation.tokens for part in made)
         # Each turn's prompt is all that came before it, and its tokens are those that it sampled.
-        text, given_spans = whole.prompt + whole.tokens, whole.unsampled
-        assert len(given_spans) == len(dialogue.turns) - 1
-        bounds = [0, *(bound for span in given_spans for bound in span), len(whole.tokens)]
+        text, spans = generation.prompt + generation.tokens, generation.unsampled
+        assert len(spans) == len(rollout.turns) - 1
+        bounds = [0, *(bound for span in spans for bound in span), len(generation.tokens)]
         assert bounds == sorted(bounds)
         for turn, (start, end) in zip(
-            dialogue.turns, zip(bounds[::2], bounds[1::2], strict=True), strict=True
+            rollout.turns, zip(bounds[::2], bounds[1::2], strict=True), strict=True
         ):
-            own = whole.tokens[start:end]
+            own = generation.tokens[start:end]
             assert any(
-                part.prompt == text[: len(whole.prompt) + start] and part.tokens == own for part in made
+                part.prompt == text[: len(generation.prompt) + start] and part.tokens == own for part in made
             )
             ended = own[-1] in model("deepseek_v3").config.eos_token_id
             assert turn.text == IDS.decode(own[:-1] if ended else own) and turn.prefilled
-        for turn, (start, end) in zip(dialogue.turns, given_spans, strict=False):
+        for turn, (start, end) in zip(rollout.turns, spans, strict=False):
             assert turn.reply is not None
-            said = IDS.decode(whole.tokens[start:end])
+            reply = IDS.decode(generation.tokens[start:end])
             # One user and one assistant, whatever the reply says: it can't begin or end a turn.
-            assert said.count("<｜User｜>") == said.count("<｜Assistant｜>") == 1
-            assert said.count("<｜end▁of▁sentence｜>") == (whole.tokens[start - 1] != IDS.eos_id)
+            assert reply.count("<｜User｜>") == reply.count("<｜Assistant｜>") == 1
+            assert reply.count("<｜end▁of▁sentence｜>") == (generation.tokens[start - 1] != IDS.eos_id)
 
 
 @pytest.mark.parametrize("options", [{}, {"max_batch": 2}, {"cache_bytes": 60_000}])
@@ -94,18 +94,20 @@ def test_the_trainer_reads_what_the_engine_wrote(
 ) -> None:
     """Law 1 over whole conversations: at most 1e-5 between the two, for every sampled token."""
     monkeypatch.setattr(scheduler, "HEADROOM", 4)  # so that rows outgrow the memory
-    dialogues, _, engine = spoken(family, **options)
-    assert sum(len(dialogue.turns) > 2 for dialogue in dialogues) > 3
-    for dialogue in dialogues:
-        whole = dialogue.generation
-        found = [
+    rollouts, _, engine = sample_conversations(family, **options)
+    assert sum(len(rollout.turns) > 2 for rollout in rollouts) > 3
+    for rollout in rollouts:
+        generation = rollout.generation
+        recomputed = [
             value
-            for value, own in zip(trainer_logprobs(model(family), whole).tolist(), whole.sampled, strict=True)
+            for value, own in zip(
+                trainer_logprobs(model(family), generation).tolist(), generation.sampled, strict=True
+            )
             if own
         ]
-        assert found == pytest.approx(whole.logprobs, abs=1e-5)
-        if whole.routes is not None:
-            assert len(whole.routes) == len(whole.prompt) + len(whole.tokens) - 1
+        assert recomputed == pytest.approx(generation.logprobs, abs=1e-5)
+        if generation.routes is not None:
+            assert len(generation.routes) == len(generation.prompt) + len(generation.tokens) - 1
     if "cache_bytes" in options:
         assert engine.stats.preemptions > 0
 
@@ -113,19 +115,19 @@ def test_the_trainer_reads_what_the_engine_wrote(
 def test_a_sample_does_not_depend_on_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 3: one row at a time, in a crowd, or with too little memory."""
     monkeypatch.setattr(scheduler, "HEADROOM", 4)
-    wanted = [dialogue.generation.tokens for dialogue in spoken()[0]]
+    wanted = [rollout.generation.tokens for rollout in sample_conversations()[0]]
     for options in ({"max_batch": 1}, {"max_batch": 4}, {"cache_bytes": 50_000}):
-        assert [dialogue.generation.tokens for dialogue in spoken(**options)[0]] == wanted
+        assert [rollout.generation.tokens for rollout in sample_conversations(**options)[0]] == wanted
 
 
 def test_nothing_is_read_twice() -> None:
     """Each token once: the first prompts once for their group, then only what is new."""
-    dialogues, _, engine = spoken()
+    rollouts, _, engine = sample_conversations()
     prompts = sum(len(IDS.encode_chat(opening)) - 1 for opening in OPENINGS)
-    said = sum(end - start for dialogue in dialogues for start, end in dialogue.generation.unsampled)
-    assert said > 0
+    replies = sum(end - start for rollout in rollouts for start, end in rollout.generation.unsampled)
+    assert replies > 0
     # The end token was pending: it is read with what is said to it, whose own last token then is.
-    assert engine.stats.tokens_prefilled == prompts + said
+    assert engine.stats.tokens_prefilled == prompts + replies
     assert engine.stats.tokens_reused > 2 * prompts
     assert engine.memory_in_use == engine.unfinished == 0
 
@@ -135,8 +137,8 @@ def test_others_go_on_while_one_is_answered() -> None:
     steps, ended = 0, []
     engine = Engine(model("deepseek_v3"), IDS, end_tokens=())
 
-    def follow(place: int, turn: Generation) -> Request | None:
-        ended.append((place, steps))
+    def follow(index: int, turn: Generation) -> Request | None:
+        ended.append((index, steps))
         return Request([*turn.prompt, *turn.tokens, 7], Sampling(max_tokens=3)) if len(ended) < 3 else None
 
     def step(finished: int, tokens: int) -> None:
@@ -151,26 +153,26 @@ def test_others_go_on_while_one_is_answered() -> None:
 def test_a_prompt_that_does_not_go_on_is_read_anew() -> None:
     engine = Engine(model("deepseek_v3"), IDS)
     other = Request([9, 8, 7], Sampling(max_tokens=4, seed=3))
-    asked = iter([other])
-    (found,) = engine.generate(
-        [Request([5, 6], Sampling(max_tokens=4))], None, lambda place, turn: next(asked, None)
+    following = iter([other])
+    (result,) = engine.generate(
+        [Request([5, 6], Sampling(max_tokens=4))], None, lambda index, turn: next(following, None)
     )
-    assert found.tokens == engine.generate([other])[0].tokens and found.reused == 0
+    assert result.tokens == engine.generate([other])[0].tokens and result.reused == 0
 
 
 def test_all_turns_together_have_so_many_tokens() -> None:
-    dialogues, _, _ = spoken(turns=9, most=40)
-    cut = [dialogue for dialogue in dialogues if dialogue.turns[-1].truncated]
-    assert cut and all(dialogue.generation.finish_reason == "length" for dialogue in cut)
-    assert all(dialogue.generation.length == 40 for dialogue in cut)
-    assert all(dialogue.turns[-1].reply is None for dialogue in dialogues)
+    rollouts, _, _ = sample_conversations(turns=9, most=40)
+    cut = [rollout for rollout in rollouts if rollout.turns[-1].truncated]
+    assert cut and all(rollout.generation.finish_reason == "length" for rollout in cut)
+    assert all(rollout.generation.length == 40 for rollout in cut)
+    assert all(rollout.turns[-1].reply is None for rollout in rollouts)
 
 
 def test_a_turn_that_took_the_last_token_is_not_answered() -> None:
-    dialogue = MultiTurnRollout(IDS, [1, 2], True, Sampling(max_tokens=2))
-    dialogue.add(Generation([1, 2], [5, IDS.eos_id], [-1.0, -1.0], "stop", "x"))
-    assert dialogue.reply({"role": "user", "content": "go on"}) is None
-    assert dialogue.turns[-1].truncated and dialogue.generation.finish_reason == "length"
+    rollout = MultiTurnRollout(IDS, [1, 2], True, Sampling(max_tokens=2))
+    rollout.add(Generation([1, 2], [5, IDS.eos_id], [-1.0, -1.0], "stop", "x"))
+    assert rollout.reply({"role": "user", "content": "go on"}) is None
+    assert rollout.turns[-1].truncated and rollout.generation.finish_reason == "length"
 
 
 QWEN = (

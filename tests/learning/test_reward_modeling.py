@@ -30,7 +30,7 @@ from longjing.learning.reward_modeling import (
     steps_per_epoch,
 )
 from longjing.learning.reward_models import PreferenceReward
-from longjing.model.reward import RewardModel
+from longjing.model.reward_model import RewardModel
 from longjing.model.store.checkpoint import load_reward_model
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.tasks import Completion

@@ -22,7 +22,7 @@ from longjing.learning.loop import run_stage
 from longjing.learning.policy import PhaseTimer
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, add_model_rewards, judge_group, language_reward
-from longjing.model.reward import RewardModel
+from longjing.model.reward_model import RewardModel
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.problems import Completion, Problem, registry
 from longjing.runs import RunDirectory

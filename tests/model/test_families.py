@@ -77,7 +77,7 @@ def test_a_mixture_with_grouped_query_attention_learns() -> None:
     [
         (
             "llama",
-            {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 4},
+            EXPERTS,
             "n_routed_experts = 8",
         ),
         ("qwen2", {"num_nextn_predict_layers": 1}, "num_nextn_predict_layers = 1"),

@@ -23,8 +23,8 @@ import longjing
 from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.device import choose_device, choose_dtype
-from longjing.model.store import checkpoint as files
-from longjing.model.store.checkpoint import load_model, resolve, save_model, shipped
+from longjing.model.store import safetensors as files
+from longjing.model.store.checkpoint import load_model, save_model
 from longjing.model.store.fp8 import dequantise
 from longjing.text.tokenizer import Tokenizer
 
@@ -338,36 +338,7 @@ def test_a_broken_directory_is_refused_by_file_and_key(name: str, whole: Path, t
     assert str(tmp_path / "model") in str(caught.value)
 
 
-# Names
-
-
-def test_names_and_paths_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SHIPPED", tmp_path / "shipped")
-    model = network(dense("llama"))
-    for place in ("shipped/base", "run/first/model", "run/second/model"):
-        save_model(model, tmp_path / place)
-    (tmp_path / "run" / "third").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text(
-        "stages: [{name: second, kind: pretrain}, {name: first, kind: distill}, {name: third, kind: reinforce}]"
-    )
-    monkeypatch.chdir(tmp_path)
-    assert shipped() == ["base"]
-    assert resolve("base") == resolve("longjing-base") == tmp_path / "shipped" / "base"
-    (tmp_path / "base").mkdir()
-    assert resolve("base") == tmp_path / "shipped" / "base", "a folder without a model is in the way"
-    assert resolve("run") == Path("run/first/model")
-    assert resolve("run/second") == Path("run/second/model")
-    assert resolve("run/second/model") == Path("run/second/model")
-    save_model(model, tmp_path / "base")
-    assert resolve("base") == Path("base"), "what is here goes before what is shipped"
-    with pytest.raises(UserError, match=r"'bass'.*base"):
-        resolve("bass")
-    with pytest.raises(UserError, match="is a file"):
-        resolve("shipped/base/config.json")
-    shutil.rmtree(tmp_path / "run" / "first")
-    shutil.rmtree(tmp_path / "run" / "second")
-    with pytest.raises(UserError, match="no stage"):
-        resolve("run")
+# Loading by name
 
 
 def test_load_gives_a_model_and_its_tokenizer(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from longjing.errors import UserError
-from longjing.model.reward import RewardModel
-from longjing.model.store.checkpoint import load_model, load_reward_model, resolve, save_model
+from longjing.model.reward_model import RewardModel
+from longjing.model.store.checkpoint import load_model, load_reward_model, save_model
 
 PAD = 60  # the last of the 61 tokens; no text holds it
 TEXTS = [[5, 9, 11, 2, 7, 30, 1], [3], [8, 8, 41, 1], list(range(20))]
@@ -125,32 +125,3 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "reward")
     with pytest.raises(UserError, match=r"score\.weight has shape \[2, 32\]"):
         load_reward_model(tmp_path / "two")
-
-
-def test_a_run_is_not_its_reward_model(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(
-        "stages: [{name: zero, kind: reinforce}, {name: helpful, kind: reward-model}]"
-    )
-    for name in ("zero", "helpful"):
-        (tmp_path / name / "model").mkdir(parents=True)
-        (tmp_path / name / "model" / "config.json").touch()
-    assert resolve(tmp_path) == tmp_path / "zero" / "model"
-    assert resolve(tmp_path / "helpful") == tmp_path / "helpful" / "model"
-    assert resolve(tmp_path, reward=True) == tmp_path / "helpful" / "model"
-
-
-def test_a_run_without_what_is_wanted_says_what_it_has(tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("stages: [{name: draw, kind: sample}, {name: helpful, kind: reward-model}]")
-    with pytest.raises(
-        UserError, match=f"makes no model that talks .*helpful is a reward model: {tmp_path}/h"
-    ):
-        resolve(tmp_path)
-    with pytest.raises(UserError, match="no stage of this run that makes a reward model has finished"):
-        resolve(tmp_path, reward=True)
-    recipe.write_text("stages: [{name: zero, kind: reinforce}]")
-    with pytest.raises(UserError, match="this run makes no reward model$"):
-        resolve(tmp_path, reward=True)
-    recipe.write_text("stages: [{name: safe, kind: reward-model}, {name: helpful, kind: reward-model}]")
-    with pytest.raises(UserError, match=f"several reward models; say {tmp_path}/safe or {tmp_path}/helpful"):
-        resolve(tmp_path, reward=True)

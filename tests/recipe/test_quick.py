@@ -15,7 +15,7 @@ from longjing.errors import UserError
 from longjing.files import digest
 from longjing.learning.conversations import read_conversations
 from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
-from longjing.model.store.checkpoint import load_model, load_reward_model, resolve
+from longjing.model.store.checkpoint import load_model, load_reward_model
 from longjing.recipe.card import about
 from longjing.recipe.exporting import export_model
 from longjing.recipe.gates import numbers
@@ -24,6 +24,7 @@ from longjing.recipe.running import run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import makes
 from longjing.runs import RunDirectory
+from longjing.runs.resolve import resolve
 from longjing.toys.toy import STANDALONE
 
 

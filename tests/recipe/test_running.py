@@ -15,13 +15,13 @@ from run_cases import evaluation_row, pretraining_row, reinforcement_row
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.files import digest
-from longjing.model.store.checkpoint import resolve
 from longjing.recipe import running
 from longjing.recipe.gates import GateClosed
 from longjing.recipe.loading import load
 from longjing.recipe.running import account, run_recipe, task_of
 from longjing.recipe.schema import Recipe
 from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs.resolve import resolve
 
 TEXT = """\
 name: small

@@ -1,10 +1,14 @@
 """DeepSeek's FP8 weights: e4m3 numbers with one float32 scale for each block (DeepSeek-V3, section 3.3)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from longjing.errors import UserError
+from longjing.model.store.tensors import FLOATS, StoredTensor
+
+_SCALE = "_scale_inv"
 
 
 def block_size(quantization: dict[str, Any] | None) -> tuple[int, int] | None:
@@ -39,3 +43,38 @@ def dequantise(weight: Tensor, scale_inv: Tensor, block: tuple[int, int]) -> Ten
     for index, scales in enumerate(scale_inv):
         out[index * rows : (index + 1) * rows] *= scales.repeat_interleave(columns)[: out.shape[1]]
     return out
+
+
+@dataclass(frozen=True)
+class BlockScaledTensor(StoredTensor):
+    """A weight with its scales, which is one tensor of floats when it is read."""
+
+    weight: StoredTensor
+    scales: StoredTensor
+    block: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weight.shape
+
+    @property
+    def dtype(self) -> str:
+        return "F32"
+
+    def read(self) -> Tensor:
+        return dequantise(self.weight.read(), self.scales.read(), self.block)
+
+
+def join_scales(stored: dict[str, StoredTensor], block: tuple[int, int]) -> dict[str, StoredTensor]:
+    """The stored tensors, those in FP8 joined with their scales. Raises UserError for scales of another shape."""
+    joined = dict(stored)
+    for name, weight in stored.items():
+        scales = stored.get(name + _SCALE)
+        if weight.dtype != "F8_E4M3" or scales is None:
+            continue
+        if scales.dtype not in FLOATS or scales.shape != scale_shape(weight.shape, block):
+            kind = f"{scales.dtype} {list(scales.shape)}"
+            raise UserError(f"{scales.file}: {scales.name} is {kind}, not one float for each block")
+        joined[name] = BlockScaledTensor(name, weight.file, weight, scales, block)
+        del joined[scales.name]
+    return joined

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.model.store.checkpoint import resolve, shipped
 from longjing.planning.bill import Prices
+from longjing.runs.resolve import resolve, shipped
 from longjing.serving.page.runs import Runs
 from longjing.serving.served_model import ServedModel
 from longjing.serving.service import Service

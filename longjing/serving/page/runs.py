@@ -18,12 +18,12 @@ import yaml
 
 from longjing.errors import UserError
 from longjing.learning.kinds import KINDS
-from longjing.model.store.checkpoint import resolve
 from longjing.planning.bill import duration
 from longjing.runs import RunDirectory
 from longjing.runs.curves import curves
 from longjing.runs.figures import figures, seconds_left, steps_done, steps_planned, unjudged
 from longjing.runs.following import RolloutIndex, Rows
+from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 
 _KEPT = 8  # stages whose logs stay in memory

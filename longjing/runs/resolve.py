@@ -1,0 +1,69 @@
+"""Which model directory a user means: a path, a run or one of its stages, or the name of a shipped model."""
+
+from pathlib import Path
+
+import yaml
+
+from longjing.errors import UserError
+
+SHIPPED = Path(__file__).parents[1] / "models"
+
+_CONFIG = "config.json"
+_REWARD_MODEL = "reward-model"  # the kind of a recipe's stage
+
+
+def shipped() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(config.parent.name for config in SHIPPED.glob(f"*/{_CONFIG}"))
+
+
+def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
+    """The model directory that a user means: a path, a run or one of its stages, or a shipped model's name (`r1`,
+    or in full `longjing-r1`).
+
+    Of a run it is the model of the recipe's `final` stage, before that is done (or where none is named) of the last
+    stage that has one; where a `reward` model is wanted, that of the only stage that makes one. Raises UserError if
+    it is none of these.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        raise UserError(f"{path} is a file; give the directory that it lies in")
+    if path.is_dir():
+        for directory in (path, path / "model"):
+            if (directory / _CONFIG).exists():
+                return directory
+        if (path / "recipe.yaml").exists():
+            return _of_run(path, reward)
+    if (name := str(name_or_path).removeprefix("longjing-")) in shipped():
+        return SHIPPED / name  # even where some folder without a model is called so, too
+    if path.is_dir():
+        return path
+    names = ", ".join(shipped()) or "none"
+    raise UserError(f"no model {str(name_or_path)!r}: no such directory, nor a shipped model ({names})")
+
+
+def _of_run(run: Path, reward: bool) -> Path:
+    """The model of a run; see `resolve`."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    stages = recipe["stages"]
+    reward_models = [stage["name"] for stage in stages if stage["kind"] == _REWARD_MODEL]
+    if reward:
+        wanted, candidates = "reward model", reward_models
+        if len(candidates) > 1:
+            choices = " or ".join(str(run / name) for name in candidates)
+            raise UserError(f"{run}: this run makes several reward models; say {choices}")
+    else:
+        wanted = "model that talks"
+        candidates = [
+            stage["name"] for stage in reversed(stages) if stage["kind"] not in (_REWARD_MODEL, "sample")
+        ]
+        candidates.sort(
+            key=lambda name: name != recipe.get("final")
+        )  # the final stage first, if one is named
+    if not candidates:
+        others = ", ".join(f"{name} is a reward model: {run / name}" for name in reward_models)
+        raise UserError(f"{run}: this run makes no {wanted}" + (f" ({others})" if others else ""))
+    for name in candidates:
+        if (run / name / "model" / _CONFIG).exists():
+            return run / name / "model"
+    raise UserError(f"{run}: no stage of this run that makes a {wanted} has finished yet")
