@@ -25,14 +25,12 @@ from longjing.learning.conversations import read_conversations
 from longjing.learning.finetuning import Finetuning, FinetuningSettings
 from longjing.learning.loop import run_stage
 from longjing.learning.rejection_sampling import (
-    REASONS,
-    KeepSettings,
     RejectionSampling,
     RejectionSamplingSettings,
     draw,
-    filter_samples,
 )
 from longjing.learning.rollouts import Group
+from longjing.learning.sample_filter import REASONS, KeepSettings, filter_samples
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
