@@ -158,7 +158,7 @@ def test_the_loss_is_that_of_the_assistants_tokens(base: Base, family: str, tmp_
     metrics = learner.step(0).metrics
     assert metrics["loss"] == pytest.approx(-sum(near) / len(near), abs=1e-5)
     assert metrics["mtp_loss"] == pytest.approx(-sum(far) / len(far) if far else 0.0, abs=1e-5)
-    assert metrics["learned"] == pytest.approx(len(near) / metrics["tokens"])
+    assert metrics["loss_mask_share"] == pytest.approx(len(near) / metrics["tokens"])
 
 
 def test_what_is_only_read_is_no_target() -> None:

@@ -227,9 +227,9 @@ def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make
     """Beside one group that teaches, others that don't change nothing of the gradient."""
     learner = make(prompts_per_step=12, group_size=2)
     groups = learner._collect(0, PhaseTimer())
-    teaching = [group for group in groups if learner._teaches(group)]
+    teaching = [group for group in groups if learner._has_variance(group)]
     assert 0 < len(teaching) < 12
-    silent = [group for group in groups if not learner._teaches(group)]
+    silent = [group for group in groups if not learner._has_variance(group)]
 
     def update(groups: list[Group]) -> dict[str, Tensor]:
         learner.optimizers = recorder = Recorder(learner.model)  # type: ignore[assignment]
