@@ -15,7 +15,7 @@ from longjing.recipe.running import run_recipe
 from longjing.runs import RunDirectory
 from longjing.sandbox import layers
 from longjing.tasks import Completion, Problem
-from longjing.tasks.check import check
+from longjing.tasks.linter import check
 
 ROOT = Path(__file__).parent.parent
 QUICK = [

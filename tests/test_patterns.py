@@ -31,7 +31,7 @@ BOUNDED = {
     "longjing.verifiers.mathematics": 2_000,
     "longjing.verifiers.equality": 2_000,  # as above, and in a process with a limit on its time
     "longjing.verifiers.string_match": 2_000,
-    "longjing.tasks.check.hacks": 10_000,  # prompts of one's own problems
+    "longjing.tasks.linter.reward_hacks": 10_000,  # prompts of one's own problems
     "longjing.recipe.yaml_document": 2_000,  # one value of one's own recipe
     "longjing.toys.arithmetic.corpus": 2_000,  # expressions that the package wrote
 }
@@ -43,7 +43,7 @@ MADE = {
     "longjing.verifiers.string_match": 1,  # the same, compiled to see whether it can be
     "longjing.verifiers.judge": 1,  # names of a template's tags, escaped, behind one class of characters
     "longjing.verifiers.equality.structure": 2,  # signs of the package's own; an unknown's name, escaped
-    "longjing.tasks.check.problem_checks": 1,  # an answer, escaped, behind a mark; spaces stand alone in it
+    "longjing.tasks.linter.problem_checks": 1,  # an answer, escaped, behind a mark; spaces stand alone in it
     "longjing.problems.language": 1,  # tried below
 }
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from longjing import __version__
-from longjing.cli import data, measuring, models, runs, sandbox, serving, tasks
+from longjing.cli import data, evaluation, models, runs, sandbox, serving, tasks
 from longjing.errors import UserError
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
     "run": runs.run, "report": runs.report, "export": models.export, "chat": models.chat, "serve": serving.serve,
-    "eval": measuring.evaluate, "compare": measuring.compare, "recipes": runs.recipes, "models": models.models,
+    "eval": evaluation.evaluate, "compare": evaluation.compare, "recipes": runs.recipes, "models": models.models,
 }  # fmt: skip
 for name, command in _COMMANDS.items():
     app.command(name)(command)
@@ -43,7 +43,7 @@ def about(
     if version:
         print(f"longjing {__version__}")
         if verbose:
-            from longjing.cli.machine import describe
+            from longjing.cli.environment import describe
 
             describe()
         raise typer.Exit

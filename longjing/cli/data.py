@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.models import Device, Dtype, load_engine
-from longjing.cli.printing import progress, say, show_table
+from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
 
@@ -238,7 +238,7 @@ def _measured(
     task = tasks.get(file, **parse_settings(settings))
     if not isinstance(task, ListedTask):
         raise UserError(f"{file} has no list of problems to choose from: give a file of them")
-    total = len(list(task.placed()))
+    total = len(list(task.located_rows()))
     config = EvalConfig(total, samples, *drawn)
     console = Console(stderr=True)
     client: ModelClient

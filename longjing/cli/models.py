@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from longjing.cli.printing import say, show_table, where
+from longjing.cli.output import say, show_table, where
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")]
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16")]
@@ -45,10 +45,10 @@ def chat(
         limit = engine.model.config.max_position_embeddings
         return ChatModel(name, engine, tokenizer, limit, task_of(name))
 
-    conversation = ChatSession(load(model), temperature, max_tokens, seed)
+    session = ChatSession(load(model), temperature, max_tokens, seed)
     if budget is not None:
-        conversation.budget = budget
-    converse(conversation, load, console)
+        session.budget = budget
+    converse(session, load, console)
 
 
 def export(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from longjing.cli.printing import say, show_table
+from longjing.cli.output import say, show_table
 from longjing.errors import UserError
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.models import Device, Dtype, load_engine
-from longjing.cli.printing import say, show_table
+from longjing.cli.output import say, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Tasks whose answers can be checked: list, sample, check.")
 
@@ -99,7 +99,7 @@ def check_task(
     """
     from longjing import tasks
     from longjing.recipe.loading import parse_settings
-    from longjing.tasks.check import check
+    from longjing.tasks.linter import check
 
     given = parse_settings(settings or [])
     with _checks_shown() as show:

@@ -15,7 +15,7 @@ from pathlib import Path
 from longjing.data.public import INSTRUCTIONS
 from longjing.errors import UserError
 from longjing.evaluation.benchmarks import BENCHMARKS, source
-from longjing.tasks.rows import Row, placed_rows
+from longjing.tasks.row_files import Row, located_rows
 
 SIZE = 13
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
@@ -109,7 +109,7 @@ def load(against: Sequence[str], size: int = SIZE) -> Evaluations:
 
 
 def _problems(path: Path, name: str) -> Iterator[tuple[str, str]]:
-    for place, row in placed_rows(path):
+    for place, row in located_rows(path):
         column = next((column for column in _COLUMNS if isinstance(row.get(column), str)), None)
         if column is None:
             raise UserError(
@@ -129,7 +129,7 @@ class Split:
 def split(path: Path, evaluations: Evaluations) -> Split:
     """The rows of a file by whether an evaluation asks their `prompt` too. Raises UserError for one without."""
     result = Split([], [])
-    for place, row in placed_rows(path):
+    for place, row in located_rows(path):
         if not isinstance(prompt := row.get("prompt"), str):
             raise UserError(f"{path}, {place}: no column 'prompt'; there are {', '.join(map(str, row))}")
         match = evaluations.match(prompt)

@@ -19,7 +19,7 @@ from longjing.files import disk_errors, to_json, write_lines
 from longjing.problems import Problem, verdict_of
 from longjing.runs.jsonl import JsonLines, read_jsonl
 from longjing.tasks import ListedTask
-from longjing.tasks.rows import Row, placed_rows
+from longjing.tasks.row_files import Row, located_rows
 
 COLUMN = "pass_rate"
 _AT_ONCE = 64  # problems between two lines written: what a kill may cost
@@ -80,7 +80,7 @@ def measure_pass_rates(
     stands there isn't measured again. Raises UserError if they are of something else.
     """
     rows: dict[str, tuple[Row, Problem]] = {}
-    for place, row in task.placed():
+    for place, row in task.located_rows():
         problem = task.problem(place, row)
         rows.setdefault(_key(problem), (row, problem))
     sampling = asdict(config)
@@ -174,7 +174,7 @@ def recorded(path: Path, column: str) -> list[tuple[Row, float | None]]:
 
     Raises UserError for a value that is no rate, and if no row has the column.
     """
-    rows = placed_rows(path)
+    rows = located_rows(path)
     if not any(column in row for _, row in rows):
         raise UserError(f"{path}: no column {column!r}; there are {', '.join(map(str, rows[0][1]))}")
     for place, row in rows:

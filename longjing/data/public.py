@@ -19,7 +19,7 @@ from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import REASON
 from longjing.evaluation.hub import snapshot
 from longjing.problems import boxed
-from longjing.tasks.rows import READERS, Row, streamed_rows
+from longjing.tasks.row_files import READERS, Row, stream_rows
 from longjing.validation import nearest
 from longjing.verifiers.code_execution import MOST_TESTS
 
@@ -189,7 +189,7 @@ class Reading:
         """Raises UserError for a file that can't be read, or is of another form."""
         answers: dict[str, str] = {}  # by the prompts that were met
         for file in self.files:
-            for place, row in streamed_rows(file, self.public.columns):
+            for place, row in stream_rows(file, self.public.columns):
                 self.read += 1
                 try:
                     problem = self._problem(row, f"{file}, {place}")

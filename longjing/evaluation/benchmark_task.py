@@ -10,7 +10,7 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.evaluation.evaluate import normalise
 from longjing.problems import Completion, Problem, Split, Verdict, boxed
-from longjing.tasks.rows import Row
+from longjing.tasks.row_files import Row
 from longjing.verifiers.mathematics import Algebra
 from longjing.verifiers.pool import VerifierError
 

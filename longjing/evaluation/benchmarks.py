@@ -17,7 +17,7 @@ from longjing.evaluation.evaluate import EvalConfig
 from longjing.evaluation.hub import INSTEAD, download
 from longjing.files import digest
 from longjing.problems import Task
-from longjing.tasks.rows import read_rows
+from longjing.tasks.row_files import read_rows
 from longjing.validation import nearest
 
 

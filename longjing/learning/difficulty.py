@@ -8,7 +8,7 @@ from longjing.generation.generator import Generator
 from longjing.learning.advantages import has_reward_variance
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
 from longjing.problems import Task
-from longjing.tasks.check import Finding, Status
+from longjing.tasks.linter import Finding, Status
 from longjing.text.tokenizer import Tokenizer
 
 _FEW = 0.2  # share of groups with a signal, below which most of what is sampled would be for nothing

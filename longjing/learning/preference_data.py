@@ -22,7 +22,7 @@ from longjing.errors import UserError
 from longjing.learning.conversations import Message as Said
 from longjing.learning.conversations import control_pattern, refuse_control
 from longjing.problems.preference import Preference, Text
-from longjing.tasks.rows import Row, placed_rows
+from longjing.tasks.row_files import Row, located_rows
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ def read_preferences(path: str | Path, control: Collection[str] = ()) -> tuple[l
     """
     path, pattern = Path(path), control_pattern(control)
     examples, differing = [], 0
-    for place, row in placed_rows(path):
+    for place, row in located_rows(path):
         origin = f"{path}, {place}"
         try:
             example = _read(row, origin, pattern)

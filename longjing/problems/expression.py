@@ -161,16 +161,16 @@ class _Reader:
 
     def expect(self, token: str) -> None:
         if self.tokens[self.at] != token:
-            found = self.tokens[self.at] or "the end"
-            raise ExpressionError(f"{token or 'the end'!r} was expected, not {found!r}")
+            actual = self.tokens[self.at] or "the end"
+            raise ExpressionError(f"{token or 'the end'!r} was expected, not {actual!r}")
         self.at += 1
 
 
 def _literal(digits: str) -> Fraction:
-    whole, _, decimals = digits.partition(".")
-    if max(len(whole), len(decimals)) > MAX_DIGITS:
+    integer, _, decimals = digits.partition(".")
+    if max(len(integer), len(decimals)) > MAX_DIGITS:
         raise ExpressionError(f"a number of more than {MAX_DIGITS} digits")
-    return Fraction(int(whole + decimals), 10 ** len(decimals)) if decimals else Fraction(int(whole))
+    return Fraction(int(integer + decimals), 10 ** len(decimals)) if decimals else Fraction(int(integer))
 
 
 def _excerpt(text: str) -> str:

@@ -63,12 +63,12 @@ def share(text: str, language: str) -> float:
     Raises UserError if that isn't installed, or for a language that it doesn't know.
     """
     if language in ("en", "zh"):
-        found = _words(text)
-        return found.count(language) / len(found) if found else 1.0
+        languages = _words(text)
+        return languages.count(language) / len(languages) if languages else 1.0
     identifier = _identifier()
     if language not in identifier.nb_classes:
-        known = ", ".join(sorted({"en", "zh", *identifier.nb_classes}))
-        raise UserError(f"no words can be told to be {language!r}; the languages are: {known}")
+        codes = ", ".join(sorted({"en", "zh", *identifier.nb_classes}))
+        raise UserError(f"no words can be told to be {language!r}; the languages are: {codes}")
     return _identified(text, language)
 
 
@@ -128,8 +128,8 @@ def _identified(text: str, language: str) -> float:
         words, foreign = _words_in(clause, scripts)
         wrong += foreign
         windows = max(1, len(words) // size)
-        for place in range(windows):
-            window = words[len(words) * place // windows : len(words) * (place + 1) // windows]
+        for index in range(windows):
+            window = words[len(words) * index // windows : len(words) * (index + 1) // windows]
             if not window:
                 continue
             odds = lead(window) if judge else sure

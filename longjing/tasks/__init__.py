@@ -35,13 +35,13 @@ from longjing.problems import (
     split_of,
 )
 from longjing.problems.registry import make, registered, task_settings
-from longjing.tasks.environments import ENVIRONMENT, environment
+from longjing.tasks.environments import ENVIRONMENT_PREFIX, environment
 from longjing.tasks.file_task import FileTask
-from longjing.tasks.gym import GYM, Gym
 from longjing.tasks.imported import is_imported, python_file, task_class
 from longjing.tasks.listed_task import ListedTask
 from longjing.tasks.mixture import Mixture
-from longjing.tasks.rows import READERS
+from longjing.tasks.reasoning_gym import GYM_PREFIX, ReasoningGymTask
+from longjing.tasks.row_files import READERS
 from longjing.validation import nearest
 
 __all__ = [
@@ -67,13 +67,13 @@ def get(name: str, **settings: Any) -> Task:
     if name == Mixture.name:
         parts = task_settings(name, Mixture.settings_type, settings).parts
         return Mixture([(get(part.name, **(part.model_extra or {})), part.weight) for part in parts])
-    if name not in (known := registered()):
-        return _elsewhere(name, settings, [*known, Mixture.name])
+    if name not in (task_names := registered()):
+        return _external_task(name, settings, [*task_names, Mixture.name])
     made: Task = make(name, **settings)
     return made
 
 
-def _elsewhere(name: str, settings: dict[str, Any], known: list[str]) -> Task:
+def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -> Task:
     """A task that is named by where it is."""
     if (file := _file_of(name)) is not None and (wanted := settings.get("sha256")) is not None:
         if (found := digest(file)) != wanted:
@@ -83,12 +83,13 @@ def _elsewhere(name: str, settings: dict[str, Any], known: list[str]) -> Task:
         settings = {key: value for key, value in settings.items() if key != "sha256"}
     if not is_external(name):
         raise UserError(
-            f"no task {name!r}{nearest(name, known)}; the tasks are: {', '.join(known)}; or a file of problems "
-            f"({', '.join(READERS)}), a Python file or package.module:Name, {GYM}NAME, {ENVIRONMENT}NAME"
+            f"no task {name!r}{nearest(name, task_names)}; the tasks are: {', '.join(task_names)}; or a file of "
+            f"problems ({', '.join(READERS)}), a Python file or package.module:Name, {GYM_PREFIX}NAME, "
+            f"{ENVIRONMENT_PREFIX}NAME"
         )
-    if name.startswith(GYM):
-        return Gym(name, task_settings(name, Gym.settings_type, settings))
-    if name.startswith(ENVIRONMENT):
+    if name.startswith(GYM_PREFIX):
+        return ReasoningGymTask(name, task_settings(name, ReasoningGymTask.settings_type, settings))
+    if name.startswith(ENVIRONMENT_PREFIX):
         return environment(name, settings)
     if is_imported(name):
         return _python(name, settings)
@@ -116,7 +117,7 @@ def _python(name: str, settings: dict[str, Any]) -> Task:
 
 def _file_of(name: str) -> str | None:
     """The file that a task of that name is in, if it is in one."""
-    if name.startswith((GYM, ENVIRONMENT)):
+    if name.startswith((GYM_PREFIX, ENVIRONMENT_PREFIX)):
         return None
     return name if Path(name).suffix in READERS else python_file(name)
 
@@ -150,7 +151,7 @@ def runs_code(settings: Mapping[str, Any]) -> bool:
     """Whether making the task, or a part of it, runs code that isn't the package's or a known library's."""
     return any(
         name not in names()
-        and not name.startswith(GYM)
-        and (is_imported(name) or name.startswith(ENVIRONMENT))
+        and not name.startswith(GYM_PREFIX)
+        and (is_imported(name) or name.startswith(ENVIRONMENT_PREFIX))
         for name in (leaf["name"] for leaf in flatten_mixture(settings))
     )

@@ -19,9 +19,9 @@ from longjing.tasks.listed_task import ListedSettings, ListedTask
 from longjing.validation import explain_settings
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.pool import Pool, VerifierError, shared
-from longjing.verifiers.subprocess_scorers import text_digest
+from longjing.verifiers.scorers import text_digest
 
-ENVIRONMENT = "verifiers:"
+ENVIRONMENT_PREFIX = "verifiers:"
 _OPENING = 600.0  # seconds that an environment may take to come up with its problems
 _MEGABYTES = 16_384
 
@@ -51,13 +51,16 @@ class Environment(ListedTask):
         if settings.verifier is not None:
             raise UserError(f"{name} brings its own verifier: leave `verifier` out")
         self.name = name
-        self._asked = (name.removeprefix(ENVIRONMENT), json.dumps(settings.model_extra, sort_keys=True))
-        self.verifier = _Reward(settings, self._asked)
+        self._environment = (
+            name.removeprefix(ENVIRONMENT_PREFIX),
+            json.dumps(settings.model_extra, sort_keys=True),
+        )
+        self.verifier = _Reward(settings, self._environment)
         super().__init__(settings)
 
     def rows(self) -> Iterable[Mapping[str, Any]]:
         try:
-            listed = Pool("environments", 1, _OPENING, _MEGABYTES).ask("list", *self._asked)
+            listed = Pool("environments", 1, _OPENING, _MEGABYTES).ask("list", *self._environment)
         except VerifierError as error:
             raise UserError(f"{self.name} can't be opened: {error}") from None
         return [
@@ -72,9 +75,9 @@ class _Reward(Verifier[Any]):
     settings_type = VerifierSettings
     needs_answer = False
 
-    def __init__(self, settings: EnvironmentSettings, asked: tuple[str, str]) -> None:
+    def __init__(self, settings: EnvironmentSettings, environment: tuple[str, str]) -> None:
         super().__init__(settings)
-        self._asked = asked
+        self._environment = environment
 
     def judge(self, problem: Problem, completion: Completion) -> Judgement:
         options = self.options
@@ -84,12 +87,12 @@ class _Reward(Verifier[Any]):
             return Judgement("wrong", 0.0, f"the answer has over {LONGEST} characters")
         reasoning = completion.reasoning if options.reasoning else ""
         pool = shared("environments", options.seconds, _MEGABYTES)
-        asked = ("score", *self._asked, problem.data["row"], problem.data["question"])
+        request = ("score", *self._environment, problem.data["row"], problem.data["question"])
         try:
-            reward = pool.ask(*asked, reasoning, completion.answer)
+            reward = pool.ask(*request, reasoning, completion.answer)
         except VerifierError as error:
-            # Not `alone` before: an environment may well raise at a right answer that lacks its form.
-            return Judgement("wrong" if self._judges(pool, asked, problem) else "unjudged", 0.0, str(error))
+            # Not `baseline` before: an environment may well raise at a right answer that lacks its form.
+            return Judgement("wrong" if self._judges(pool, request, problem) else "unjudged", 0.0, str(error))
         if not isfinite(reward):
             return Judgement("unjudged", 0.0, f"the environment's reward is {reward}")
         if reward >= options.correct_from:
@@ -98,10 +101,10 @@ class _Reward(Verifier[Any]):
         return Judgement("wrong", share, f"the environment's reward is {reward:g}")
 
     @staticmethod
-    def _judges(pool: Pool, asked: tuple[Any, ...], problem: Problem) -> bool:
+    def _judges(pool: Pool, request: tuple[Any, ...], problem: Problem) -> bool:
         """Whether another answer to the problem gets a reward, so that this one is to blame."""
         try:
-            pool.ask(*asked, "", problem.answer or "?")
+            pool.ask(*request, "", problem.answer or "?")
         except VerifierError:
             return False
         return True

@@ -10,7 +10,7 @@ from pydantic import Field
 from longjing.errors import UserError
 from longjing.files import digest
 from longjing.tasks.listed_task import ListedSettings, ListedTask
-from longjing.tasks.rows import Placed, placed_rows
+from longjing.tasks.row_files import LocatedRow, located_rows
 
 
 class FileSettings(ListedSettings):
@@ -36,21 +36,21 @@ class FileTask(ListedTask):
         return super().settings | {"sha256": digest(self.name)}
 
     def rows(self) -> Iterable[Mapping[str, Any]]:
-        return (row for _, row in self.placed())
+        return (row for _, row in self.located_rows())
 
-    def placed(self) -> Iterable[Placed]:
+    def located_rows(self) -> Iterable[LocatedRow]:
         columns = {self.options.prompt: "prompt", self.options.answer: "answer"}
         wanted = [self.options.prompt, *([self.options.answer] if self.rubric.needs_answer else [])]
-        for place, row in _rows(self.name, digest(self.name)):
+        for location, row in _rows(self.name, digest(self.name)):
             if absent := [column for column in wanted if column not in row]:
                 raise UserError(
-                    f"{self.name}, {place}: no column {absent[0]!r}; there are {', '.join(map(str, row))}; another is "
-                    f"named by prompt=COLUMN or answer=COLUMN"
+                    f"{self.name}, {location}: no column {absent[0]!r}; there are {', '.join(map(str, row))}; another "
+                    f"is named by prompt=COLUMN or answer=COLUMN"
                 )
-            yield place, {columns.get(column, column): value for column, value in row.items()}
+            yield location, {columns.get(column, column): value for column, value in row.items()}
 
 
 @lru_cache(maxsize=4)
-def _rows(path: str, content: str) -> list[Placed]:
+def _rows(path: str, content: str) -> list[LocatedRow]:
     """The file's rows, read once for each content."""
-    return placed_rows(Path(path))
+    return located_rows(Path(path))

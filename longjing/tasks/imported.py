@@ -63,8 +63,8 @@ def task_class(name: str) -> type[Any]:
         several = f"several tasks: say which, {' or '.join(f'{where}:{key}' for key in own)}"
         raise UserError(f"{where} defines {several if own else _none()}")
     if attribute not in tasks:
-        found = f"there are: {', '.join(tasks)}" if tasks else f"it has {_none()}"
-        raise UserError(f"{where} has no task {attribute!r}{nearest(attribute, list(tasks))}; {found}")
+        alternatives = f"there are: {', '.join(tasks)}" if tasks else f"it has {_none()}"
+        raise UserError(f"{where} has no task {attribute!r}{nearest(attribute, list(tasks))}; {alternatives}")
     return _current(where, tasks[attribute])
 
 

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.tasks.rows import Placed
-from longjing.verifiers import Given, Rubric, Verifier
+from longjing.tasks.row_files import LocatedRow
+from longjing.verifiers import Rubric, RubricSpec, Verifier
 
 
 class ListedSettings(BaseModel):
@@ -54,15 +54,17 @@ class ListedTask(ABC):
 
     name: str = ""
     settings_type: ClassVar[type[ListedSettings]] = ListedSettings
-    verifier: Given | Verifier[Any] | None = None
+    verifier: RubricSpec | Verifier[Any] | None = None
 
     def __init__(self, settings: ListedSettings) -> None:
         self.options = settings
         self.name = self.name or type(self).__name__
-        given = self.verifier if settings.verifier is None else settings.verifier
-        if given is None:
+        verifier = self.verifier if settings.verifier is None else settings.verifier
+        if verifier is None:
             raise UserError(f"task {self.name!r}: say how answers are judged, for example verifier=math")
-        self.rubric = Rubric.single(given.name, given) if isinstance(given, Verifier) else Rubric(given)
+        self.rubric = (
+            Rubric.single(verifier.name, verifier) if isinstance(verifier, Verifier) else Rubric(verifier)
+        )
         self._problems = self._listed()
 
     @abstractmethod
@@ -72,8 +74,8 @@ class ListedTask(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        given = self.options.model_dump(mode="json")
-        return given | (
+        options = self.options.model_dump(mode="json")
+        return options | (
             {}
             if self.options.verifier or isinstance(self.verifier, Verifier)
             else {"verifier": self.verifier}
@@ -81,16 +83,16 @@ class ListedTask(ABC):
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
         """See `Task`. Raises NoProblems if no row belongs to the split."""
-        found = [problem for problem, home in self._problems if home == split]
-        if not found:
+        problems = [problem for problem, home in self._problems if home == split]
+        if not problems:
             raise NoProblems(
                 f"task {self.name!r} has no {split} problems: of its {len(self._problems)} prompts none hashes to "
                 "that split, which takes one in twenty (train: nine in ten); give more"
             )
         random = Random(f"{self.name} {split} {seed}")
         while True:
-            random.shuffle(found)
-            yield from found
+            random.shuffle(problems)
+            yield from problems
             if split != "train":
                 return
 
@@ -102,35 +104,35 @@ class ListedTask(ABC):
         """The answer that the list gives."""
         return problem.answer
 
-    def placed(self) -> Iterable[Placed]:
+    def located_rows(self) -> Iterable[LocatedRow]:
         """The rows, each with the place that a message names."""
         return ((f"row {number}", dict(row)) for number, row in enumerate(self.rows(), 1))
 
     def _listed(self) -> list[tuple[Problem, Split]]:
-        found: dict[str, tuple[str, Problem]] = {}
-        for place, row in self.placed():
-            problem = self.problem(place, row)
-            first, known = found.setdefault(problem.id, (place, problem))
-            if known.answer != problem.answer:
+        firsts: dict[str, tuple[str, Problem]] = {}
+        for location, row in self.located_rows():
+            problem = self.problem(location, row)
+            first_location, earlier = firsts.setdefault(problem.id, (location, problem))
+            if earlier.answer != problem.answer:
                 raise UserError(
-                    f"{self.name}, {place}: the prompt of {first} again, but with another answer: "
-                    f"{problem.answer[:60]!r}, not {known.answer[:60]!r}"
+                    f"{self.name}, {location}: the prompt of {first_location} again, but with another answer: "
+                    f"{problem.answer[:60]!r}, not {earlier.answer[:60]!r}"
                 )
-        return [(problem, split_of(f"listed {problem.id}")) for _, problem in found.values()]
+        return [(problem, split_of(f"listed {problem.id}")) for _, problem in firsts.values()]
 
-    def problem(self, place: str, row: Mapping[str, Any]) -> Problem:
-        """The problem that a row of `placed` is. Raises UserError if it is none."""
+    def problem(self, location: str, row: Mapping[str, Any]) -> Problem:
+        """The problem that a row of `located_rows` is. Raises UserError if it is none."""
         row = dict(row)
         prompt, answer = (_text(row.pop(column, None)) for column in ("prompt", "answer"))
         if not prompt.strip() or (self.rubric.needs_answer and not answer.strip()):
             missing = "answer" if prompt.strip() else "prompt"
-            raise UserError(f"{self.name}, {place}: no {missing}")
+            raise UserError(f"{self.name}, {location}: no {missing}")
         # The key isn't the list's: the same question in two files is one problem, in one split.
         key = " ".join(prompt.split()).casefold()
         id = blake2b(f"listed {key}".encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-        asked = self.options.template.replace("{prompt}", prompt)
+        question = self.options.template.replace("{prompt}", prompt)
         data = json.loads(json.dumps(row, default=str))
-        return Problem(self.name, id, asked, answer.strip(), data, self.options.language)
+        return Problem(self.name, id, question, answer.strip(), data, self.options.language)
 
 
 def _text(value: Any) -> str:

@@ -56,13 +56,13 @@ class Mixture:
         """See `Task`. Each part yields the problems that it yields alone; held out, a part that has no more
         leaves the others to go on, and a problem that two parts share comes once."""
         random = Random(f"{self.name} {split} {seed}")
-        sources = {place: task.problems(split, seed) for place, (task, _) in enumerate(self.parts)}
+        sources = {index: task.problems(split, seed) for index, (task, _) in enumerate(self.parts)}
         seen: set[str] = set()
         while sources:
-            (place,) = random.choices(list(sources), [self.parts[place][1] for place in sources])
-            problem = next(sources[place], None)
+            (index,) = random.choices(list(sources), [self.parts[index][1] for index in sources])
+            problem = next(sources[index], None)
             if problem is None:
-                del sources[place]
+                del sources[index]
             elif split == "train":
                 yield problem
             elif problem.id not in seen:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from longjing.errors import UserError
 from longjing.problems import Completion, Problem, Verdict, format_reward
 from longjing.validation import explain_settings, nearest
-from longjing.verifiers.base import Given, Judgement, Verifier
+from longjing.verifiers.base import Judgement, RubricSpec, Verifier
 from longjing.verifiers.code_execution import Code
 from longjing.verifiers.format_checks import Format, Language, Length
 from longjing.verifiers.json_answer import Json
@@ -21,7 +21,7 @@ from longjing.verifiers.mathematics import Math
 from longjing.verifiers.numbers import Expression, Number
 from longjing.verifiers.string_match import Exact, MultipleChoice, Regex
 
-__all__ = ["Given", "Judgement", "Rubric", "Verifier", "get", "names"]
+__all__ = ["RubricSpec", "Judgement", "Rubric", "Verifier", "get", "names"]
 
 _VERIFIERS: dict[str, type[Verifier[Any]]] = {
     verifier.name: verifier
@@ -51,15 +51,15 @@ def get(name: str, **settings: Any) -> Verifier[Any]:
 class Rubric:
     """Verifiers with a label and a weight each.
 
-    `given`: a name (`math`), or by label a weight (`{math: 1.0, format: 0.1}`) or settings, among them `weight` and,
+    `spec`: a name (`math`), or by label a weight (`{math: 1.0, format: 0.1}`) or settings, among them `weight` and,
     where the label is another, the `verifier` (`{short: {verifier: length, most: 400, weight: 0.1}}`).
     """
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, spec: RubricSpec) -> None:
         self.parts: dict[str, tuple[Verifier[Any], float]] = {}
-        named: Mapping[str, Any] = {given: 1.0} if isinstance(given, str) else given
-        for label, how in named.items():
-            settings: dict[str, Any] = dict(how) if isinstance(how, Mapping) else {"weight": how}
+        entries: Mapping[str, Any] = {spec: 1.0} if isinstance(spec, str) else spec
+        for label, entry in entries.items():
+            settings: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
             weight, name = settings.pop("weight", 1.0), settings.pop("verifier", label)
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < 1e6:
                 raise UserError(f"verifier {label!r}: its weight is {weight!r}, which is no number")
@@ -84,15 +84,21 @@ class Rubric:
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         """`accuracy` is the weighted sum of all scores, and each score stands under its label, too. Correct is what
         all say that decide (or just all, if none decides); a single one that failed leaves it unjudged."""
-        found = {label: verifier.judge(problem, completion) for label, (verifier, _) in self.parts.items()}
-        deciding = [label for label, (verifier, _) in self.parts.items() if verifier.decides] or list(found)
-        total = sum(weight * found[label].score for label, (_, weight) in self.parts.items())
-        rewards = {label: judgement.score for label, judgement in found.items()}
+        judgements = {}
+        total = 0.0
+        for label, (verifier, weight) in self.parts.items():
+            judgements[label] = verifier.judge(problem, completion)
+            total += weight * judgements[label].score
+        rewards = {label: judgement.score for label, judgement in judgements.items()}
         rewards |= {"accuracy": total, "format": format_reward(completion)}
-        failed = next((judgement for judgement in found.values() if judgement.outcome == "unjudged"), None)
-        if failed is not None:
-            return Verdict(
-                "unjudged", dict.fromkeys(rewards, 0.0) | {"format": rewards["format"]}, failed.reason
-            )
-        wrong = next((found[label] for label in deciding if found[label].outcome == "wrong"), None)
-        return Verdict("wrong", rewards, wrong.reason) if wrong else Verdict("correct", rewards, "correct")
+        for judgement in judgements.values():
+            if judgement.outcome == "unjudged":
+                nothing = dict.fromkeys(rewards, 0.0) | {"format": rewards["format"]}
+                return Verdict("unjudged", nothing, judgement.reason)
+        deciding = [label for label, (verifier, _) in self.parts.items() if verifier.decides] or list(
+            judgements
+        )
+        for label in deciding:
+            if judgements[label].outcome == "wrong":
+                return Verdict("wrong", rewards, judgements[label].reason)
+        return Verdict("correct", rewards, "correct")

@@ -92,4 +92,4 @@ class AnswerVerifier(Verifier[A]):
         VerifierError if the gold or the verifier is."""
 
 
-Given = str | Mapping[str, float | Mapping[str, Any]]
+RubricSpec = str | Mapping[str, float | Mapping[str, Any]]

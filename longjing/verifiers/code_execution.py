@@ -113,10 +113,10 @@ class Code(AnswerVerifier[CodeSettings]):
         return Judgement("wrong", score, f"{passed} of {len(mistakes)} tests passed; {wrong[0]}")
 
 
-def read_tests(given: Any) -> list[StdioTest | CallTest]:
+def read_tests(tests: Any) -> list[StdioTest | CallTest]:
     """The tests of a problem. Raises VerifierError if they are none: that is no fault of a program's."""
     try:
-        rows = json.loads(given) if isinstance(given, str) else given
+        rows = json.loads(tests) if isinstance(tests, str) else tests
         if not isinstance(rows, list) or not 0 < len(rows) <= MOST_TESTS:
             raise ValueError(f"not a list of 1 to {MOST_TESTS}")
         return [_read_test(row) for row in rows]

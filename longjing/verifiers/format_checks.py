@@ -36,10 +36,12 @@ class Language(Verifier[LanguageSettings]):
     needs_answer = False
 
     def judge(self, problem: Problem, completion: Completion) -> Judgement:
-        found = language_reward(problem, completion)
-        right = found >= self.options.least
+        language_share = language_reward(problem, completion)
+        right = language_share >= self.options.least
         return Judgement(
-            "correct" if right else "wrong", found, f"{found:.0%} of the words are {problem.language}"
+            "correct" if right else "wrong",
+            language_share,
+            f"{language_share:.0%} of the words are {problem.language}",
         )
 
 

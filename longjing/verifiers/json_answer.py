@@ -10,7 +10,7 @@ from longjing.errors import UserError
 from longjing.problems import Problem
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import shared
-from longjing.verifiers.subprocess_scorers import validator
+from longjing.verifiers.scorers.json_values import validator
 
 
 class JsonSettings(AnswerSettings):
@@ -35,7 +35,7 @@ class Json(AnswerVerifier[JsonSettings]):
     def __init__(self, settings: JsonSettings) -> None:
         super().__init__(settings)
         self._schema: str | None = None
-        self._pool = shared("structures", settings.seconds, 512)
+        self._pool = shared("json_values", settings.seconds, 512)
         self.concurrency = self._pool.size
         if settings.schema_ is None:
             return
@@ -50,7 +50,7 @@ class Json(AnswerVerifier[JsonSettings]):
     def compare(self, problem: Problem, answer: str) -> Judgement:
         gold = problem.answer or None
         asked = (self._schema, gold)
-        mistake = self._pool.ask(*asked, _unfenced(answer), alone=(*asked, gold or "null"))
+        mistake = self._pool.ask(*asked, _unfenced(answer), baseline=(*asked, gold or "null"))
         return Judgement.of(not mistake, mistake)
 
 

@@ -54,7 +54,7 @@ class Algebra:
         if _NUMBER.fullmatch(gold) and _NUMBER.fullmatch(answer):
             return Judgement.of(Decimal(gold) == Decimal(answer), "another answer")
         try:
-            return Judgement.of(self.pool.ask(gold, answer, alone=(gold,)), "another answer")
+            return Judgement.of(self.pool.ask(gold, answer, baseline=(gold,)), "another answer")
         except AnswerError as error:
             return Judgement("wrong", 0.0, str(error))
 

@@ -4,8 +4,8 @@ A model may write anything, `9^{9^{9^9}}` for one, and computer algebra will try
 than the universe has. No alarm inside a process stops either for sure, so another process does the work: it has
 limits on memory and time, and is killed and replaced when it passes them.
 
-Who is to blame then is found out in one way for all: a question may come with the same one `alone`, without the answer.
-If nobody can answer that either, the problem or the verifier is at fault, else the answer is.
+Who is to blame then is found out in one way for all: a question may come with a `baseline`, the same question without
+the answer. If nobody can answer that either, the problem or the verifier is at fault, else the answer is.
 """
 
 import json
@@ -26,9 +26,9 @@ from queue import LifoQueue
 from typing import Any
 
 _PROGRAM = Path(__file__).with_name("worker.py")
-_START = 60.0  # seconds that the work's libraries may take to load
-_GRACE = 1.0  # seconds beyond a question's, in which a process whose kernel keeps the time says so
-_REMEMBERED = 100_000  # questions; many samples say the same
+_START_SECONDS = 60.0  # seconds that the work's libraries may take to load
+_GRACE_SECONDS = 1.0  # seconds beyond a question's, in which a process whose kernel keeps the time says so
+_MOST_CACHED = 100_000  # questions; many samples say the same
 
 
 class VerifierError(Exception):
@@ -52,65 +52,65 @@ class Pool:
         for _ in range(size):
             self._idle.put(None)
         self._alive: set[_Worker] = set()
-        self._known: OrderedDict[str, Any] = OrderedDict()
+        self._cache: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
         weakref.finalize(self, _stop_all, self._alive)
 
-    def ask(self, *question: Any, alone: Sequence[Any] | None = None) -> Any:
+    def ask(self, *question: Any, baseline: Sequence[Any] | None = None) -> Any:
         """The answer to a question, both JSON-able, in at most `seconds`. Raises VerifierError if nobody knows; that is
         remembered, too.
 
-        `alone`: the question without what a model wrote, such as that of the right answer. It is asked before, once,
+        `baseline`: the question without what a model wrote, such as that of the right answer. It is asked before, once,
         and may take half of the time. If it has an answer, AnswerError is raised instead of VerifierError.
         """
-        spent = 0.0
-        if alone is not None:
-            _, spent = self._known_or_asked(alone, self.seconds / 2)
+        seconds_spent = 0.0
+        if baseline is not None:
+            _, seconds_spent = self._cached(baseline, self.seconds / 2)
         try:
-            return self._known_or_asked(question, self.seconds - spent)[0]
+            return self._cached(question, self.seconds - seconds_spent)[0]
         except VerifierError as error:
-            if alone is None:
+            if baseline is None:
                 raise
             raise AnswerError(str(error)) from None
 
-    def _known_or_asked(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
+    def _cached(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
         """The answer, and the seconds that it took."""
-        spent, line = 0.0, json.dumps(question)
+        seconds_spent, line = 0.0, json.dumps(question)
         with self._lock:
-            known = self._known.get(line, self)
-        if known is self:
-            known, spent = self._find_out(question, seconds)
+            answer = self._cache.get(line, self)
+        if answer is self:
+            answer, seconds_spent = self._answer(question, seconds)
             with self._lock:
-                self._known[line] = known
-                if len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
-        if isinstance(known, VerifierError):
-            raise VerifierError(str(known))
-        return known, spent
+                self._cache[line] = answer
+                if len(self._cache) > _MOST_CACHED:
+                    self._cache.popitem(last=False)
+        if isinstance(answer, VerifierError):
+            raise VerifierError(str(answer))
+        return answer, seconds_spent
 
-    def _find_out(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
-        worker, sound = self._idle.get(), None
+    def _answer(self, question: Sequence[Any], seconds: float) -> tuple[Any, float]:
+        worker, healthy = self._idle.get(), None
         try:
             if worker is None:
                 worker = _Worker(self.work, self.seconds, self.megabytes)
                 self._alive.add(worker)
-                worker.hear(_START, "starting")
+                worker.receive(_START_SECONDS, "starting")
             began = time.monotonic()
             reply = worker.ask(question, seconds)
-            spent = time.monotonic() - began
-            sound = worker
+            seconds_spent = time.monotonic() - began
+            healthy = worker
         except VerifierError as error:
             return error, seconds
         finally:
             # One that was given up, by an interruption too, may yet answer: nobody must take that for another's.
-            if worker is not None and sound is None:
+            if worker is not None and healthy is None:
                 worker.stop()
                 self._alive.discard(worker)
-            self._idle.put(sound)
+            self._idle.put(healthy)
         if "died" in reply:
             failure = _failure(reply["died"] == "late", seconds, f"judging {_excerpt(question)}")
-            return VerifierError(failure), spent
-        return VerifierError(reply["error"]) if "error" in reply else reply["answer"], spent
+            return VerifierError(failure), seconds_spent
+        return VerifierError(reply["error"]) if "error" in reply else reply["answer"], seconds_spent
 
 
 def _excerpt(question: Sequence[Any]) -> str:
@@ -131,7 +131,7 @@ class _Worker:
     """One process."""
 
     def __init__(self, work: str, seconds: float, megabytes: int) -> None:
-        self.keeps_time = work in ("mathematics", "pattern")
+        self.keeps_time = work in ("mathematics", "regex")
         self.process = subprocess.Popen(
             # -P: or the modules of this folder would hide those of the standard library.
             [sys.executable, "-P", str(_PROGRAM), work, str(seconds), str(megabytes)],
@@ -150,17 +150,19 @@ class _Worker:
         with suppress(BrokenPipeError):  # it fell over meanwhile, which shows when it is heard
             self.process.stdin.write(json.dumps([seconds, *question]) + "\n")
             self.process.stdin.flush()
-        return self.hear(seconds + (_GRACE if self.keeps_time else 0), f"judging {_excerpt(question)}")
+        return self.receive(
+            seconds + (_GRACE_SECONDS if self.keeps_time else 0), f"judging {_excerpt(question)}"
+        )
 
-    def hear(self, seconds: float, task: str) -> Any:
+    def receive(self, seconds: float, task: str) -> Any:
         """Its next line. Raises VerifierError if it is late or gone."""
         assert self.process.stdout is not None
         poll = select.poll()
         poll.register(self.process.stdout, select.POLLIN)
-        heard = poll.poll(1000 * seconds)
-        line = self.process.stdout.readline() if heard else ""
+        readable = poll.poll(1000 * seconds)
+        line = self.process.stdout.readline() if readable else ""
         if not line.endswith("\n"):
-            raise VerifierError(_failure(not heard, seconds, task))
+            raise VerifierError(_failure(not readable, seconds, task))
         return json.loads(line)
 
     def stop(self) -> None:

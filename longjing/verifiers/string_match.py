@@ -46,7 +46,7 @@ _LETTER = re.compile(
 )
 # What makes another statement of a letter, where the choice's text would stand; that begins with a capital, as in
 # `B. Wrong, Not wrong`.
-_AGAIN = re.compile(
+_SECOND_STATEMENT = re.compile(
     r"(?:is|isn't|are|or|and|nor|but|not|no,|wrong|incorrect|OR|AND|或|和|不对(?!称))(?![A-Za-z])"
     r"|[A-Za-z](?: ?[,/;&] ?[A-Za-z]){0,26}[.)]?$"
 )
@@ -78,7 +78,8 @@ class MultipleChoice(AnswerVerifier[ChoiceSettings]):
             return None
         letter, rest = (found[1] or found[2] or found[5]).upper(), (found[4] or "").strip()
         if rest.strip(".。:： ") and (
-            _AGAIN.match(rest) or any(other in self.options.choices for other in _ANOTHER.findall(rest))
+            _SECOND_STATEMENT.match(rest)
+            or any(other in self.options.choices for other in _ANOTHER.findall(rest))
         ):
             return None
         return letter if letter in self.options.choices else None
@@ -114,6 +115,6 @@ class Regex(AnswerVerifier[RegexSettings]):
 
     def compare(self, problem: Problem, answer: str) -> Judgement:
         pattern = problem.answer if self.options.pattern is None else self.options.pattern
-        pool, case = shared("pattern", self.options.seconds, 512), self.options.case
+        pool, case = shared("regex", self.options.seconds, 512), self.options.case
         # A pattern that matches nothing in time is broken; one that only this text makes backtrack without end isn't.
-        return Judgement.of(pool.ask(pattern, answer, case, alone=(pattern, "", case)), "does not match")
+        return Judgement.of(pool.ask(pattern, answer, case, baseline=(pattern, "", case)), "does not match")

@@ -252,7 +252,7 @@ def test_eval_prints_a_table_and_writes_json(
     class Engine:
         model = load("base")[0]
 
-    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: (Engine, None))
+    monkeypatch.setattr("longjing.cli.evaluation.load_engine", lambda *arguments: (Engine, None))
     monkeypatch.setattr("longjing.evaluation.measure", measure)
     path = tmp_path / "result.json"
     options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
@@ -353,7 +353,7 @@ def test_eval_keeps_to_the_context(
 def test_compare_finds_out_before_it_works(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr("longjing.cli.evaluation.load_engine", lambda *arguments: pytest.fail("loaded"))
     one, two, odd = tmp_path / "one.json", tmp_path / "two.json", tmp_path / "odd.json"
     one.write_text(json.dumps(Evaluation("countdown", {}, "test", {}, [RECORD], 1.0).to_dict()))
     two.write_text(one.read_text().replace('"gold": "1+2"', '"gold": "2+2"'))
@@ -390,7 +390,7 @@ def test_work_that_fails_leaves_the_result_as_it_was(
 def test_a_result_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
-    monkeypatch.setattr("longjing.cli.measuring.load_engine", lambda *arguments: (None, None))
+    monkeypatch.setattr("longjing.cli.evaluation.load_engine", lambda *arguments: (None, None))
     monkeypatch.setattr("longjing.evaluation.measure", lambda *arguments, **options: pytest.fail("worked"))
     assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", place) == 2
     assert f"cannot write {place}" in capsys.readouterr().err

@@ -84,7 +84,7 @@ def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path
 def test_a_problem_with_another_answer_is_measured_anew(tmp_path: Path) -> None:
     task, kept, config = listed(tmp_path), tmp_path / "rates.jsonl", EvalConfig(samples=4)
     measure_pass_rates(Knows(), task, config, {}, kept)
-    rows = [row for _, row in task.placed()]
+    rows = [row for _, row in task.located_rows()]
     write(tmp_path / "problems.jsonl", [*rows[:3], rows[3] | {"answer": "False"}, rows[4]])
     changed, again = tasks.get(task.name, verifier="exact"), Knows()
     assert isinstance(changed, ListedTask)

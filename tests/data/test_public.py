@@ -88,7 +88,7 @@ def test_a_set_becomes_a_task_that_its_verifier_judges(name: str, tmp_path: Path
         return  # it needs the sandbox; see below
     task = tasks.get(str(out), verifier=PUBLIC[name].verifier)
     assert isinstance(task, ListedTask)
-    ((place, row),) = task.placed()
+    ((place, row),) = task.located_rows()
     problem = task.problem(place, row)
     said = f"hm</think>\\boxed{{{PROBLEMS[name]['answer']}}}"
     assert task.judge(problem, Completion.parse(said)).outcome == "correct"
@@ -101,7 +101,7 @@ def test_programs_are_judged_by_the_tests_of_the_set(tmp_path: Path) -> None:
     except UserError as error:
         pytest.skip(str(error))
     assert isinstance(task, ListedTask)
-    ((place, row),) = task.placed()
+    ((place, row),) = task.located_rows()
     program = "print(sum(map(int, input().split())))"
     for said, outcome in ((program, "correct"), (program.replace("sum", "max"), "wrong")):
         verdict = task.judge(task.problem(place, row), Completion.parse(f"hm</think>```python\n{said}\n```"))

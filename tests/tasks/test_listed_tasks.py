@@ -13,7 +13,7 @@ from longjing.errors import UserError
 from longjing.files import digest
 from longjing.recipe import loading
 from longjing.tasks import Completion, Problem
-from longjing.tasks.rows import READERS
+from longjing.tasks.row_files import READERS
 
 ROWS = [
     {"prompt": f"What is {number} plus 7?", "answer": number + 7, "source": f"book {number}"}

@@ -14,7 +14,7 @@ from longjing import tasks
 from longjing.errors import UserError
 from longjing.sandbox import layers
 from longjing.tasks import Completion, Problem, Task
-from longjing.tasks.check import check
+from longjing.tasks.linter import check
 
 EVERY = [(name, difficulty) for name in tasks.names() for difficulty in range(1, 6)]
 every = pytest.mark.parametrize(("name", "difficulty"), EVERY)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from longjing import tasks
 from longjing.problems import MAX_TURNS, Completion, ModelTurn, MultiTurnTask, Problem, max_turns, reply_to
-from longjing.tasks.check import check
+from longjing.tasks.linter import check
 from longjing.tasks.mixture import Mixture
 
 TASK: Any = tasks.get("calculator")

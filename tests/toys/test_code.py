@@ -21,7 +21,7 @@ from longjing.sandbox import (
     run_tests,
 )
 from longjing.tasks import Completion, Problem
-from longjing.tasks.check import check
+from longjing.tasks.linter import check
 from longjing.toys.code.pieces import INPUTS, PIECES, Kind
 from longjing.toys.code.task import (
     CodeData,

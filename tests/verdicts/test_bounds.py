@@ -425,12 +425,12 @@ def test_halves_of_characters_neither_stop_a_file_nor_an_evaluation(tmp_path: Pa
 def test_what_the_answer_alone_causes_is_its_own_fault() -> None:
     from longjing.verifiers.pool import AnswerError, Pool, VerifierError
 
-    pool = Pool("pattern", 1, 0.3, 512)
+    pool = Pool("regex", 1, 0.3, 512)
     endless = ("(a+)+c", "a" * 40 + "b", True)
     with pytest.raises(AnswerError, match="took over"):
-        pool.ask(*endless, alone=("(a+)+c", "ac", True))
+        pool.ask(*endless, baseline=("(a+)+c", "ac", True))
     with pytest.raises(VerifierError):
-        pool.ask("a", "a", True, alone=endless)
+        pool.ask("a", "a", True, baseline=endless)
 
 
 def test_the_pass_rate_counts_what_nobody_judged() -> None:

@@ -180,7 +180,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(given_rubric: Any, said_of_i
 
 
 def test_a_process_that_falls_over_says_so_and_gets_up() -> None:
-    pool = Pool("pattern", 1, 5.0, 512)
+    pool = Pool("regex", 1, 5.0, 512)
     assert pool.ask("a", "a", True) is True
     (worker,) = pool._alive
     os.killpg(worker.process.pid, signal.SIGKILL)
@@ -197,33 +197,33 @@ def test_a_process_that_falls_over_says_so_and_gets_up() -> None:
 
 
 def test_the_answer_is_to_blame_for_what_does_not_fail_without_it() -> None:
-    pool = Pool("pattern", 1, 1.0, 512)
+    pool = Pool("regex", 1, 1.0, 512)
     endless = "a" * 40 + "b"
     with pytest.raises(AnswerError, match="took over"):
-        pool.ask("(a+)+c", endless, True, alone=("(a+)+c", "", True))
+        pool.ask("(a+)+c", endless, True, baseline=("(a+)+c", "", True))
     with pytest.raises(VerifierError, match="took over"):
         pool.ask("(a+)+c", endless + "b", True)
     with pytest.raises(VerifierError, match="no regular expression"):
-        pool.ask("(((", "a", True, alone=("(((", "", True))
+        pool.ask("(((", "a", True, baseline=("(((", "", True))
     began = time.monotonic()
     with pytest.raises(VerifierError, match="took over 0.5 s"):
-        pool.ask("(a+)+c", "ac", True, alone=("(a+)+c", endless + "bb", True))
+        pool.ask("(a+)+c", "ac", True, baseline=("(a+)+c", endless + "bb", True))
     with pytest.raises(VerifierError, match="took over 0.5 s"):
-        pool.ask("(a+)+c", "aac", True, alone=("(a+)+c", endless + "bb", True))
+        pool.ask("(a+)+c", "aac", True, baseline=("(a+)+c", endless + "bb", True))
     assert time.monotonic() - began < 2, "a gold that fails costs its time once"
-    assert pool.ask("(a+)+c", "aac", True, alone=("(a+)+c", "", True)) is True
+    assert pool.ask("(a+)+c", "aac", True, baseline=("(a+)+c", "", True)) is True
     assert len(pool._alive) == 1, "and none of it a new process"
 
 
 def test_a_question_that_was_given_up_is_not_answered_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool("pattern", 1, 30.0, 512)
+    pool = Pool("regex", 1, 30.0, 512)
     assert pool.ask("x", "y", True) is False
     (worker,) = pool._alive
 
     def interrupted(*given: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker, "hear", interrupted)
+    monkeypatch.setattr(worker, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pool.ask("b", "b", True)
     assert pool.ask("c", "d", True) is False
@@ -237,7 +237,7 @@ def test_threads_get_the_answers_to_their_own_questions(pairs: list[tuple[str, s
     from longjing.verifiers.pool import shared
 
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda pair: shared("pattern", 5.0, 512).ask(*pair, True), pairs))
+        found = list(threads.map(lambda pair: shared("regex", 5.0, 512).ask(*pair, True), pairs))
     assert found == [pattern == text for pattern, text in pairs]
 
 

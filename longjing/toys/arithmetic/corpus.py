@@ -14,6 +14,7 @@ LONG, TOO_LONG = 200, 320  # characters of work and check: then the second try i
 def solve_as_somebody(
     problem: Problem,
     random: Random,
+    *,
     truth: Values,
     written: Callable[[Values], str],
     stated: Callable[[Values], str],
@@ -65,7 +66,13 @@ def write_solution(problem: Problem, random: Random) -> Document:
         return f"{expression}={values[0]}"
 
     return solve_as_somebody(
-        problem, random, [evaluate(expression, operate)], lambda values: str(values[0]), stated, work, check
+        problem,
+        random,
+        truth=[evaluate(expression, operate)],
+        written=lambda values: str(values[0]),
+        stated=stated,
+        work=work,
+        check=check,
     )
 
 

@@ -37,6 +37,7 @@ class Solver:
         self.steps: list[str] = []
 
     def say(self, phrases: Phrases, kind: str, *values: object) -> str:
+        """One of the phrases of a kind, in one of the solver's languages, with its gaps filled."""
         return self.random.choice(phrases[self.random.choice(self.languages)][kind]).format(*values)
 
     def near(self, value: Value) -> Value:
@@ -74,10 +75,10 @@ class Solver:
             self.end_line(label)
             return value
         value = sign * _METHODS[kind](self, x, y)
-        asked, long = shown(a, operator, b), f"{x}{kind}{y}"
-        rewritten = f"=-({long})" if sign < 0 else "" if asked == long else f"={long}"
+        operation, long = shown(a, operator, b), f"{x}{kind}{y}"
+        rewritten = f"=-({long})" if sign < 0 else "" if operation == long else f"={long}"
         conclusion = "" if self.steps[-1].endswith(f"={value}") else f", {value}"
-        self.end_line(f"{label}{asked}{rewritten}: ", conclusion)
+        self.end_line(f"{label}{operation}{rewritten}: ", conclusion)
         return value
 
 
@@ -102,6 +103,7 @@ def shown(a: Value, operator: str, b: Value) -> str:
 
 
 def claim(a: Value, operator: str, b: Value) -> str:
+    """`a operator b=` and what it comes to."""
     return f"{shown(a, operator, b)}={operate(a, operator, b)}"
 
 
@@ -119,7 +121,9 @@ def _magnitudes(a: Value, operator: str, b: Value) -> tuple[int, Value, str, Val
 def _parts(number: int) -> list[int]:
     """305 as 300 and 5."""
     digits = str(number)
-    return [int(d) * 10 ** (len(digits) - place) for place, d in enumerate(digits, 1) if d != "0"] or [0]
+    return [int(d) * 10 ** (len(digits) - position) for position, d in enumerate(digits, 1) if d != "0"] or [
+        0
+    ]
 
 
 def _easy(x: int, operator: str, y: int) -> bool:

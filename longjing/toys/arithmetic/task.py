@@ -48,10 +48,14 @@ def _readable(expression: str) -> str:
 
 
 class ArithmeticData(ProblemData):
+    """The expression that is asked for."""
+
     expression: Annotated[str, AfterValidator(_readable)]
 
 
 class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
+    """What is the value of an expression?"""
+
     name = "arithmetic"
     settings_type = ArithmeticSettings
     data_type = ArithmeticData

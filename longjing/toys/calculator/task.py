@@ -29,6 +29,8 @@ class CalculatorSettings(ArithmeticSettings):
 
 
 class Calculator(Arithmetic):
+    """What is the value of an expression, with a calculator to ask?"""
+
     name = "calculator"
     settings_type = CalculatorSettings
     max_turns = 4

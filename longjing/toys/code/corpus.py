@@ -40,54 +40,59 @@ def write_solution(problem: Problem, random: Random) -> Document:
     steps = list(data.steps)
     if style in ("guess", "direct"):
         if random.random() < SLIPS[style]:
-            place = random.randrange(len(steps))
-            steps[place] = _slip(steps[place], random)
+            index = random.randrange(len(steps))
+            steps[index] = _slip(steps[index], random)
         code = program(data.given, steps)
         reasoning = random.choice(phrases.guess).format(code) if style == "guess" else code
     else:
         steps = [_slip(step, random) if random.random() < SLIPS[style] else step for step in steps]
-        said = [_said(problem.prompt, step, language) for step in data.steps]
-        lines = _pieces(data, steps, said)
+        clauses = [_clause(problem.prompt, step, language) for step in data.steps]
+        lines = _pieces(data, steps, clauses)
         if style == "tested":
-            lines += _test(data, steps, said, phrases, random)
-            wrong = next((place for place, step in enumerate(steps) if step != data.steps[place]), None)
+            lines += _test(data, steps, clauses, phrases, random)
+            wrong = _first_slip(steps, data.steps)
             if wrong is not None and lines[-1] != phrases.right:
                 steps = list(data.steps)
-                lines += _pieces(data, steps, said)[wrong:]
+                lines += _pieces(data, steps, clauses)[wrong:]
         code = program(data.given, steps)
         reasoning = "\n".join([*lines, random.choice(phrases.so).format(code)])
     return Document(problem.prompt, reasoning, f"\\boxed{{{code}}}", style)
 
 
-def _pieces(data: CodeData, steps: list[Step], said: list[str]) -> list[str]:
+def _pieces(data: CodeData, steps: list[Step], clauses: list[str]) -> list[str]:
     """A line for each step: what it is for, and all up to there in Python."""
     variable = INPUTS[data.given].variable
-    return [f"{words}: {expression(variable, steps[: place + 1])}" for place, words in enumerate(said)]
+    return [f"{words}: {expression(variable, steps[: index + 1])}" for index, words in enumerate(clauses)]
 
 
-def _test(data: CodeData, steps: list[Step], said: list[str], phrases: _Phrases, random: Random) -> list[str]:
+def _test(
+    data: CodeData, steps: list[Step], clauses: list[str], phrases: _Phrases, random: Random
+) -> list[str]:
     """An example that the program is run on, step by step, up to one that goes wrong; nothing if none is short."""
     variable = INPUTS[data.given].variable
-    wrong = next((place for place, step in enumerate(steps) if step != data.steps[place]), None)
+    wrong = _first_slip(steps, data.steps)
     last = len(steps) if wrong is None else wrong + 1
+    numbers = [step.k for step in data.steps if step.k]
+    letters = [step.c for step in data.steps if step.c]
     for _ in range(20):
-        numbers, letters = (
-            [getattr(step, name) for step in data.steps if getattr(step, name)] for name in "kc"
-        )
         value = sample_input(data.given, numbers, letters, random, most=4)
         try:
             results = [
-                compiled(f"lambda {variable}: {expression(variable, steps[: place + 1])}")(value)
-                for place in range(last)
+                compiled(f"lambda {variable}: {expression(variable, steps[: index + 1])}")(value)
+                for index in range(last)
             ]
-            meant = compiled(f"lambda {variable}: {expression(variable, data.steps[:last])}")(value)
+            expected = compiled(f"lambda {variable}: {expression(variable, data.steps[:last])}")(value)
         except (ValueError, IndexError):
             continue
         example, shown = f"{variable} = {value!r}", ", ".join(map(repr, results))
-        if len(example) + len(shown) <= _LONGEST and (wrong is None) == (results[-1] == meant):
-            verdict = phrases.right if wrong is None else phrases.wrong.format(said[wrong])
+        if len(example) + len(shown) <= _LONGEST and (wrong is None) == (results[-1] == expected):
+            verdict = phrases.right if wrong is None else phrases.wrong.format(clauses[wrong])
             return [phrases.test.format(example, shown), verdict]
     return []
+
+
+def _first_slip(steps: list[Step], right: list[Step]) -> int | None:
+    return next((index for index, step in enumerate(steps) if step != right[index]), None)
 
 
 def _slip(step: Step, random: Random) -> Step:
@@ -107,10 +112,8 @@ def _slip(step: Step, random: Random) -> Step:
     return Step(piece=other.piece, k=k, c=step.c if step.c and other.c else other.c)
 
 
-def _said(prompt: str, step: Step, language: str) -> str:
+def _clause(prompt: str, step: Step, language: str) -> str:
     """The step in the words of the prompt, if it is in this language."""
-    ways = [
-        way.format(k=step.k, c=step.c)
-        for way in (step.definition.en if language == "en" else step.definition.zh)
-    ]
+    wordings = step.definition.en if language == "en" else step.definition.zh
+    ways = [wording.format(k=step.k, c=step.c) for wording in wordings]
     return next((way for way in ways if way in prompt), ways[0])

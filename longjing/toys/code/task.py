@@ -76,6 +76,7 @@ class Step(ProblemData):
 
     @property
     def definition(self) -> Piece:
+        """What the piece is."""
         return PIECES[self.piece]
 
 
@@ -93,6 +94,8 @@ class CodeData(ProblemData):
 
 
 class Code(GeneratedTask[CodeSettings, CodeData]):
+    """Which program of one line does this?"""
+
     name = "code"
     settings_type = CodeSettings
     data_type = CodeData
@@ -108,14 +111,14 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         given: Kind = random.choices(list(INPUTS), [3, 1, 2])[0]
         steps: list[Step] = []
         kind = given
-        for place in range(self.options.steps):
-            last = place + 1 == self.options.steps
+        for index in range(self.options.steps):
+            last = index + 1 == self.options.steps
             fitting = [
                 name
                 for name, piece in PIECES.items()
                 if piece.takes == kind
                 and all(name != step.piece for step in steps)
-                and (place == 0 or not piece.first)
+                and (index == 0 or not piece.first)
                 and (self.options.branches or not piece.branch)
                 and (last or piece.gives != "truth")
             ]
@@ -138,7 +141,7 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         return code
 
     def prompt(self, data: CodeData, language: Language, random: Random) -> str:
-        given = INPUTS[data.given]
+        program_input = INPUTS[data.given]
         clauses = [
             random.choice(step.definition.en if language == "en" else step.definition.zh).format(
                 k=step.k, c=step.c
@@ -146,9 +149,9 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
             for step in data.steps
         ]
         joined = (", then " if language == "en" else "，再").join(clauses)
-        what = given.en if language == "en" else given.zh
+        what = program_input.en if language == "en" else program_input.zh
         prompt = random.choice(_WORDING.prompts[language])
-        return prompt.format(what=what, variable=given.variable, steps=joined)
+        return prompt.format(what=what, variable=program_input.variable, steps=joined)
 
     def mistake(self, data: CodeData, answer: str) -> str | None:
         if len(answer) > LONGEST or "\n" in answer:
@@ -195,9 +198,10 @@ def expression(start: str, steps: Sequence[Step]) -> str:
 
 
 def fits(given: Kind, steps: Sequence[Step]) -> bool:
+    """Whether each step takes what the one before gives."""
     kind = given
-    for place, step in enumerate(steps):
-        if step.definition.takes != kind or (step.definition.first and place):
+    for index, step in enumerate(steps):
+        if step.definition.takes != kind or (step.definition.first and index):
             return False
         kind = step.definition.gives
     return True
@@ -215,7 +219,7 @@ def _tests(
 ) -> tuple[CallTest, ...]:
     random = Random(code)
     called = compiled(code)
-    found: dict[str, CallTest] = {}
+    tests: dict[str, CallTest] = {}
     for _ in range(4 * TESTS):
         value = sample_input(given, numbers, letters, random)
         try:
@@ -223,8 +227,8 @@ def _tests(
         except (ValueError, IndexError):  # the largest of an empty list, the digits of a negative number
             continue
         if _small(expected):
-            found.setdefault(repr(value), CallTest("f", [value], expected))
-    return tuple(islice(found.values(), TESTS))
+            tests.setdefault(repr(value), CallTest("f", [value], expected))
+    return tuple(islice(tests.values(), TESTS))
 
 
 def compiled(code: str) -> Any:
@@ -275,12 +279,12 @@ def _small(value: Any) -> bool:
 
 def _near(data: CodeData) -> Iterator[str]:
     """Programs that are nearly this one: without a step, with another number, in another order."""
-    for place, step in enumerate(data.steps):
+    for index, step in enumerate(data.steps):
         variants: list[list[Step]] = [[]] if len(data.steps) > 1 else []
         if step.k:
             others = [step.k + 1] + [step.k - 1] * (step.k > 2)
             variants += [[Step(piece=step.piece, k=k, c=step.c)] for k in others]
         for variant in variants:
-            steps = [*data.steps[:place], *variant, *data.steps[place + 1 :]]
+            steps = [*data.steps[:index], *variant, *data.steps[index + 1 :]]
             if fits(data.given, steps):
                 yield program(data.given, steps)

@@ -7,7 +7,7 @@ learning to find.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from random import Random
 from typing import NamedTuple
@@ -52,6 +52,8 @@ class Term(NamedTuple):
 
 
 class Step(NamedTuple):
+    """What is done with two numbers, and what comes of it."""
+
     left: int
     operator: str
     right: int
@@ -78,6 +80,7 @@ class Habits:
 
     @classmethod
     def draw(cls, random: Random) -> "Habits":
+        """Somebody's habits."""
         return cls(
             random.random() < 0.3, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8
         )
@@ -115,68 +118,72 @@ def write_solution(problem: Problem, random: Random) -> Document:
         reasoning, answer = "\n".join(lines), guessed.written.text
     else:
         patience = random.randint(2, 6) if style == "short" else 60
-        lines, found = _search(
-            terms, target, phrases, Habits.draw(random), patience, style == "checked", random
-        )
-        answer = (found or guessed).written.text
-        lines.append(random.choice(phrases.found if found else phrases.give_up).format(answer))
-        reasoning = "\n".join([random.choice(phrases.search), *lines])
+        search = _Search(target, phrases, Habits.draw(random), patience, style == "checked", random)
+        solution = next(search.solutions(terms, []), None)
+        answer = (solution or guessed).written.text
+        search.lines.append(random.choice(phrases.found if solution else phrases.give_up).format(answer))
+        reasoning = "\n".join([random.choice(phrases.search), *search.lines])
     return Document(problem.prompt, reasoning, f"\\boxed{{{answer}}}", style)
 
 
-def _search(
-    terms: list[Term],
-    target: int,
-    phrases: CountdownPhrases,
-    habits: Habits,
-    patience: int,
-    checks: bool,
-    random: Random,
-) -> tuple[list[str], Term | None]:
-    """Depth first through the habits' steps, until the target is met or patience runs out."""
-    lines: list[str] = []
-    tried = 0
+@dataclass
+class _Search:
+    """One search: depth first through the habits' steps, until the target is met or patience runs out.
 
-    def descend(table: list[Term], path: list[Step]) -> Iterator[Term]:
-        nonlocal tried
+    `lines` is what was written meanwhile; `checks`: whether a hit is gone over once more.
+    """
+
+    target: int
+    phrases: CountdownPhrases
+    habits: Habits
+    patience: int  # results of all numbers that are tried
+    checks: bool
+    random: Random
+    lines: list[str] = field(default_factory=list)
+    tried: int = 0
+
+    def solutions(self, table: list[Term], path: list[Step]) -> Iterator[Term]:
+        """The terms of all numbers that meet the target; the table lies after the steps of the path."""
         last = len(table) == 2
-        ordered = sorted(table, reverse=not habits.ascending) if not path else table
+        ordered = table if path else sorted(table, reverse=not self.habits.ascending)
         for one, other in combinations(range(len(table)), 2):
+            left, right = ordered[one], ordered[other]
             if not path and (one, other) != (0, 1):
-                lines.append(random.choice(phrases.again).format(ordered[one].value, ordered[other].value))
-            for step in habits.steps(ordered[one].value, ordered[other].value, target, last):
-                if tried >= patience:
+                self.lines.append(self.random.choice(self.phrases.again).format(left.value, right.value))
+            for step in self.habits.steps(left.value, right.value, self.target, last):
+                if self.tried >= self.patience:
                     return
-                step = _slip(step, random)
-                left, right = ordered[one], ordered[other]
-                if (left.value, right.value) != (step.left, step.right):
-                    left, right = right, left
-                term = Term(step.result, join(left.written, step.operator, right.written))
-                rest = [entry for place, entry in enumerate(ordered) if place not in (one, other)]
+                step = _slip(step, self.random)
+                term = _term(step, left, right)
                 if not last:
-                    lines.append(f"{equation(step)}: {' '.join(str(e.value) for e in [term, *rest])}")
-                    yield from descend([term, *rest], [*path, step])
+                    rest = [entry for index, entry in enumerate(ordered) if index not in (one, other)]
+                    self.lines.append(f"{equation(step)}: {' '.join(str(e.value) for e in [term, *rest])}")
+                    yield from self.solutions([term, *rest], [*path, step])
                     continue
-                tried += 1
-                hit = step.result == target
-                lines.append(f"{equation(step)} vs {target} {phrases.hit if hit else phrases.miss}")
-                if hit and _stands([*path, step], target, phrases, lines if checks else None):
+                self.tried += 1
+                hit = step.result == self.target
+                verdict = self.phrases.hit if hit else self.phrases.miss
+                self.lines.append(f"{equation(step)} vs {self.target} {verdict}")
+                if hit and (not self.checks or self._stands([*path, step])):
                     yield term
 
-    return lines, next(descend(terms, []), None)
+    def _stands(self, path: list[Step]) -> bool:
+        """Go over the steps once more; False if one of them was a slip."""
+        right = [take(step.left, step.operator, step.right) for step in path]
+        wrong = next((index for index, step in enumerate(path) if step != right[index]), None)
+        checked = right if wrong is None else right[: wrong + 1]
+        self.lines.append(self.phrases.check + ", ".join(map(equation, checked)))
+        if wrong is None:
+            self.lines.append(self.phrases.right)
+        else:
+            self.lines.append(self.phrases.wrong.format(path[wrong].result))
+        return wrong is None
 
 
-def _stands(path: list[Step], target: int, phrases: CountdownPhrases, lines: list[str] | None) -> bool:
-    """Go over the steps once more, if this searcher does (`lines`); False if one of them was a slip."""
-    if lines is None:
-        return True
-    true = [take(step.left, step.operator, step.right) for step in path]
-    wrong = next((place for place, step in enumerate(path) if step != true[place]), None)
-    lines.append(
-        phrases.check + ", ".join(equation(step) for step in true[: None if wrong is None else wrong + 1])
-    )
-    lines.append(phrases.right if wrong is None else phrases.wrong.format(path[wrong].result))
-    return wrong is None
+def _term(step: Step, one: Term, other: Term) -> Term:
+    """The term that a step with these two makes, whichever is its left one."""
+    left, right = (one, other) if (one.value, other.value) == (step.left, step.right) else (other, one)
+    return Term(step.result, join(left.written, step.operator, right.written))
 
 
 def guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[Step]]:
@@ -206,6 +213,7 @@ def _narrate(path: list[Step], values: list[int]) -> Iterator[str]:
 
 
 def equation(step: Step) -> str:
+    """The step in writing: `20-2=18`."""
     return f"{step.left}{step.operator}{step.right}={step.result}"
 
 

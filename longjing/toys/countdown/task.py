@@ -60,11 +60,15 @@ class CountdownSettings(TaskSettings):
 
 
 class CountdownData(ProblemData):
+    """The numbers in the order in which they are given, and the target."""
+
     numbers: Annotated[list[PositiveInt], Field(min_length=1)]
     target: PositiveInt
 
 
 class Countdown(GeneratedTask[CountdownSettings, CountdownData]):
+    """Which expression of all the numbers makes the target?"""
+
     name = "countdown"
     settings_type = CountdownSettings
     data_type = CountdownData
@@ -102,10 +106,10 @@ def moves(a: int, b: int) -> list[tuple[int, str, int, int]]:
     """The legal operations on two numbers, larger operand first: `(left, operator, right, result)`."""
     if a < b:
         a, b = b, a
-    found = [(a, "+", b, a + b), (a, "-", b, a - b), (a, "*", b, a * b)]
+    operations = [(a, "+", b, a + b), (a, "-", b, a - b), (a, "*", b, a * b)]
     if b and a % b == 0:
-        found.append((a, "/", b, a // b))
-    return found
+        operations.append((a, "/", b, a // b))
+    return operations
 
 
 def solve_countdown(numbers: Sequence[int], target: int) -> str | None:
@@ -130,18 +134,18 @@ def solve_countdown(numbers: Sequence[int], target: int) -> str | None:
 
 def _partners(a: int, target: int) -> list[tuple[str, int]]:
     """Each number that makes `target` together with `a` in one operation, in either order."""
-    found = [("-", target + a)]
+    partners = [("-", target + a)]
     if a <= target:
-        found.append(("+", target - a))
+        partners.append(("+", target - a))
     if a >= target:
-        found.append(("-", a - target))
+        partners.append(("-", a - target))
     if a:
-        found.append(("/", target * a))
+        partners.append(("/", target * a))
         if target % a == 0:
-            found.append(("*", target // a))
+            partners.append(("*", target // a))
         if a % target == 0:
-            found.append(("/", a // target))
-    return found
+            partners.append(("/", a // target))
+    return partners
 
 
 # For each value, its best expressions, one for each way to bind: that decides about parentheses further out.
@@ -159,20 +163,20 @@ def _reachable(numbers: tuple[int, ...]) -> _Table:
         for (a, lefts), (b, rights) in pairs:
             larger, smaller = (lefts, rights) if a >= b else (rights, lefts)
             for _, operator, _, value in moves(a, b):
-                place = (value, BINDING[operator])
+                slot = (value, BINDING[operator])
                 for left, right in product(larger, smaller):
-                    best[place] = _better(best.get(place), left, operator, right)
+                    best[slot] = _better(best.get(slot), left, operator, right)
     table: _Table = {}
     for (value, _), written in best.items():
         table.setdefault(value, []).append(written)
     return table
 
 
-def _better(known: Written | None, left: Written, operator: str, right: Written) -> Written:
+def _better(best: Written | None, left: Written, operator: str, right: Written) -> Written:
     """`known`, or `left operator right` if that has fewer parentheses."""
     binding = BINDING[operator]
     parentheses = left.parentheses + right.parentheses + (left.binding < binding) + (right.binding <= binding)
-    return known if known and known.parentheses <= parentheses else join(left, operator, right)
+    return best if best and best.parentheses <= parentheses else join(left, operator, right)
 
 
 def _splits(numbers: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

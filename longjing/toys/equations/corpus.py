@@ -31,7 +31,9 @@ def write_solution(problem: Problem, random: Random) -> Document:
     def stated(values: Values) -> str:
         return f"{text}: {_written(values)}"
 
-    return solve_as_somebody(problem, random, truth, _written, stated, work, check)
+    return solve_as_somebody(
+        problem, random, truth=truth, written=_written, stated=stated, work=work, check=check
+    )
 
 
 def _one(solver: Solver, a: int, b: int, c: int, d: int) -> Value:

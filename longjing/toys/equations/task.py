@@ -64,6 +64,8 @@ class Equation(ProblemData):
 
 
 class EquationsData(ProblemData):
+    """As many equations as unknowns, with exactly one solution."""
+
     equations: Annotated[list[Equation], Field(min_length=1, max_length=2)]
 
     @model_validator(mode="after")
@@ -76,12 +78,15 @@ class EquationsData(ProblemData):
         return self
 
     def solution(self) -> list[Fraction]:
+        """The values of the unknowns."""
         solution = solve_linear(self.equations)
         assert solution is not None  # see _solvable
         return solution
 
 
 class Equations(GeneratedTask[EquationsSettings, EquationsData]):
+    """Which values of the unknowns satisfy the equations?"""
+
     name = "equations"
     settings_type = EquationsSettings
     data_type = EquationsData
@@ -90,12 +95,12 @@ class Equations(GeneratedTask[EquationsSettings, EquationsData]):
         options = self.options
         solution = [self._number(random) for _ in range(options.unknowns)]
         equations = [self._equation(random, solution) for _ in solution]
-        found = solve_linear(equations)
-        if found is None or str(equations[0]) == _written(found):  # x=3 would be its own answer
+        actual = solve_linear(equations)
+        if actual is None or str(equations[0]) == _written(actual):  # x=3 would be its own answer
             return None
-        if not options.negatives and (min(found) < 0 or min(n for e in equations for n in e.right) < 0):
+        if not options.negatives and (min(actual) < 0 or min(n for e in equations for n in e.right) < 0):
             return None
-        if max(value.denominator for value in found) > _MAX_DENOMINATOR:
+        if max(value.denominator for value in actual) > _MAX_DENOMINATOR:
             return None
         return EquationsData(equations=equations)
 

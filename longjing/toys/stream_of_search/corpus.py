@@ -85,8 +85,8 @@ def _looks(numbers: list[int], target: int) -> Iterator[Look]:
         return
     for last, three in _each(numbers):
         for goal, operator in _needed(target, last).items():
-            begun = f"{equation(_made(target, last)[goal])}: {_listed(three)}"
-            yield from _among_three(three, goal, [begun], [(operator, last)])
+            first_line = f"{equation(_made(target, last)[goal])}: {_listed(three)}"
+            yield from _among_three(three, goal, [first_line], [(operator, last)])
     for partner, pair in _each(numbers[1:]):
         for other, step in _made(numbers[0], partner).items():
             needed: dict[int, Links] = {v: [(o, other)] for v, o in _needed(target, other).items()}
@@ -125,8 +125,8 @@ def _needed(goal: int, other: int) -> dict[int, str]:
 
 def _each(numbers: list[int]) -> Iterator[tuple[int, list[int]]]:
     """Each number with the others."""
-    for place, value in enumerate(numbers):
-        yield value, numbers[:place] + numbers[place + 1 :]
+    for index, value in enumerate(numbers):
+        yield value, numbers[:index] + numbers[index + 1 :]
 
 
 def _expression(terms: list[Term], steps: list[Step]) -> str:

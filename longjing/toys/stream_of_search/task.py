@@ -30,6 +30,8 @@ class StreamOfSearchSettings(CountdownSettings):
 
 
 class StreamOfSearch(Countdown):
+    """Countdown by that paper's rule, with targets that are held out."""
+
     name = "stream-of-search"
     settings_type: ClassVar[type[CountdownSettings]] = StreamOfSearchSettings
     options: StreamOfSearchSettings

@@ -20,8 +20,8 @@ class _Phrases(Forms):
 PHRASES = read_prose(__file__, "phrases.yaml", _Phrases)
 
 
-class Told(NamedTuple):
-    """What one part of a story does (see `stories`), and its numbers."""
+class StoryPart(NamedTuple):
+    """What one part of a story does (`stories.yaml` says which kinds there are), and its numbers."""
 
     kind: str
     a: int
@@ -33,42 +33,54 @@ N = TypeVar("N")
 
 def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the story, somebody's calculation, and the number they gave, right or wrong."""
-    told = _told(problem.data)
+    parts = _story_parts(problem.data)
     truth = problem.data["steps"][-1]["result"]
 
     def work(solver: Solver) -> Values:
         def calculate(kind: str, a: Value, operator: str, b: Value, *named: Value) -> Value:
             return solver.calculate(a, operator, b, solver.say(PHRASES.lines, kind, *named))
 
-        if told[0].kind == "=":
-            solver.lines.append(f"{solver.say(PHRASES.lines, 'start')}{told[0].a}")
-        return [_follow(told, int, calculate)]
+        if parts[0].kind == "=":
+            solver.lines.append(f"{solver.say(PHRASES.lines, 'start')}{parts[0].a}")
+        return [_follow(parts, int, calculate)]
 
     def expression(kind: str, a: Written, operator: str, b: Written, *named: Written) -> Written:
         return join(a, operator, b)
 
     def stated(values: Values) -> str:
-        return f"{_follow(told, number, expression).text}={values[0]}"
+        return f"{_follow(parts, number, expression).text}={values[0]}"
 
     def check(values: Values) -> str:
         def run(operate: Operate) -> Value:
-            return _follow(told, int, lambda kind, a, operator, b, *named: operate(a, operator, b))
+            return _follow(parts, int, lambda kind, a, operator, b, *named: operate(a, operator, b))
 
         return recount(run, values[0])
 
-    return solve_as_somebody(problem, random, [truth], lambda values: str(values[0]), stated, work, check)
+    return solve_as_somebody(
+        problem,
+        random,
+        truth=[truth],
+        written=lambda values: str(values[0]),
+        stated=stated,
+        work=work,
+        check=check,
+    )
 
 
-def _told(data: dict[str, Any]) -> list[Told]:
+def _story_parts(data: dict[str, Any]) -> list[StoryPart]:
+    """The opening, the events and the ending that a problem's data name."""
     story, told = STORIES[data["story"]], data["told"]
     choices = [story.openings, *[story.events] * (len(told) - 2), story.endings]
-    return [Told(parts[t["part"]].kind, t["a"], t["b"]) for parts, t in zip(choices, told, strict=True)]
+    return [
+        StoryPart(choice[part["part"]].kind, part["a"], part["b"])
+        for choice, part in zip(choices, told, strict=True)
+    ]
 
 
-def _follow(told: list[Told], number: Callable[[int], N], operate: Callable[..., N]) -> N:
+def _follow(parts: list[StoryPart], number: Callable[[int], N], operate: Callable[..., N]) -> N:
     """The result of the story; `operate(kind, left, operator, right, *numbers named)` does each operation."""
-    amount = number(told[0].a)
-    for kind, *numbers in told:
+    amount = number(parts[0].a)
+    for kind, *numbers in parts:
         a, b = map(number, numbers)
         match kind:
             case "=" | "":

@@ -14,6 +14,8 @@ class Part(Prose):
 
 
 class Noun(Prose):
+    """A thing, in singular and plural, and in Chinese with its measure word."""
+
     one: str
     many: str
     zh: str
@@ -21,6 +23,8 @@ class Noun(Prose):
 
 
 class Story(Prose):
+    """What a story may be about, and the parts that it may be told of."""
+
     nouns: list[Noun]
     openings: list[Part]
     events: list[Part]
@@ -40,6 +44,8 @@ class _File(Prose):
 
 
 class Person(NamedTuple):
+    """Somebody, with the pronouns."""
+
     name: str
     he: str
     his: str

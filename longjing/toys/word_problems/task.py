@@ -68,6 +68,8 @@ class WordProblemsData(ProblemData):
 
 
 class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
+    """Which number does the story end with?"""
+
     name = "word-problems"
     settings_type = WordProblemsSettings
     data_type = WordProblemsData

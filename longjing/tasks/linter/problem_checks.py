@@ -5,12 +5,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from longjing.problems import Problem
-from longjing.tasks.check.findings import Report, short
+from longjing.tasks.linter.report import Report, short
 
-_LEAKED, _MORE = (
-    0.25,
-    0.2,
-)  # share of prompts that hold their answer, and by how much more than others' answers
+# The share of prompts that hold their answer, and by how much more of them than hold another problem's.
+_LEAKED, _MORE = 0.25, 0.2
 _MARK = r"(?:answer|solution|result|####|=>|\\boxed\{|答案|结果)\s*(?:is|=|:|：|是|为)?\s*[\"'(\[]?"
 # Options to choose from: two in one prompt, as `A) ... B) ...`.
 _OPTIONS = re.compile(r"(?:^|[\s(])\(?A[).:：、][\s\S]{1,2000}?[\s(]\(?B[).:：、]")
@@ -24,9 +22,9 @@ def check_splits(report: Report, sampled: Mapping[str, Sequence[Problem]]) -> No
     """No problem, and no prompt with its answer, may be in two splits, be it in other capitals, spaces or punctuation,
     nor twice in a held-out one. (A task that replies may ask all the same.)"""
     home: dict[str, tuple[str, str]] = {}
-    for split, found in sampled.items():
+    for split, problems in sampled.items():
         seen: set[str] = set()
-        for problem in found:
+        for problem in problems:
             if split != "train" and problem.id in seen:
                 report.add(
                     "splits are disjoint", "failed",
@@ -64,30 +62,31 @@ def plain_question(text: str) -> str:
 def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> None:
     """How many prompts hold their answer, compared with how many hold another problem's: a number of the prompt may be
     the answer by chance, and whoever asks for yes or no says both."""
-    known = [problem for problem in problems if problem.answer.strip()]
-    asked = [problem for problem in known if not _OPTIONS.search(problem.prompt)]
-    if not asked:
-        if known:
+    answered = [problem for problem in problems if problem.answer.strip()]
+    open_questions = [problem for problem in answered if not _OPTIONS.search(problem.prompt)]
+    if not open_questions:
+        if answered:
             report.add(
                 "answers in prompts", "ok", "all problems are choices, whose answers stand among the options"
             )
         return
-    pairs = [(one, other.answer) for one, other in _others(asked)]
-    told = [problem for problem in asked if _holds(problem.prompt, problem.answer)]
-    own, chance = len(told) / len(asked), _share(pairs)
-    marked = [problem for problem in asked if _holds(problem.prompt, problem.answer, _MARK)]
+    pairs = [(one, other.answer) for one, other in _others(open_questions)]
+    leaking = [problem for problem in open_questions if _holds(problem.prompt, problem.answer)]
+    share, chance = len(leaking) / len(open_questions), _share(pairs)
+    marked = [problem for problem in open_questions if _holds(problem.prompt, problem.answer, _MARK)]
     chance_marked = _share(pairs, _MARK)
-    says = f"{own:.0%} of {len(asked)} prompts hold their answer, {chance:.0%} that of another problem"
-    if len(marked) > len(asked) * max(0.01, 2 * chance_marked):
+    says = f"{share:.0%} of {len(open_questions)} prompts hold their answer, {chance:.0%} that of another problem"
+    if len(marked) > len(open_questions) * max(0.01, 2 * chance_marked):
         report.add(
             "answers in prompts", "failed",
-            f"{len(marked)} of {len(asked)} prompts say their answer, for one {short(_around(marked[0]))}: take it "
-            "out, or there is nothing to find out",
+            f"{len(marked)} of {len(open_questions)} prompts say their answer, for one {short(_around(marked[0]))}: "
+            "take it out, or there is nothing to find out",
         )  # fmt: skip
-    elif own >= _LEAKED and own >= chance + _MORE:
+    elif share >= _LEAKED and share >= chance + _MORE:
         report.add(
             "answers in prompts", "warning",
-            f"{says}, for one {short(_around(told[0]))}: if it isn't one of several things to choose from, take it out",
+            f"{says}, for one {short(_around(leaking[0]))}: if it isn't one of several things to choose from, take "
+            "it out",
         )  # fmt: skip
     else:
         report.add("answers in prompts", "ok", says)
@@ -96,13 +95,13 @@ def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> Non
 def _others(problems: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
     """Each problem with another that has another answer, where there is one nearby."""
     count = len(problems)
-    found = []
-    for at, problem in enumerate(problems):
-        nearby = (problems[(at + step) % count] for step in range(1, min(count, 50)))
+    pairs = []
+    for index, problem in enumerate(problems):
+        nearby = (problems[(index + step) % count] for step in range(1, min(count, 50)))
         other = next((each for each in nearby if each.answer != problem.answer), None)
         if other is not None:
-            found.append((problem, other))
-    return found
+            pairs.append((problem, other))
+    return pairs
 
 
 def _share(pairs: Sequence[tuple[Problem, str]], mark: str = "") -> float:

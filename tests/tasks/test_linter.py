@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from longjing import tasks
 from longjing.cli import app
 from longjing.tasks import Completion, Problem, Task, Verdict
-from longjing.tasks.check import check
-from longjing.tasks.check.hacks import HACKS
+from longjing.tasks.linter import check
+from longjing.tasks.linter.reward_hacks import HACKS
 
 Judge = Callable[[Task, Problem, Completion], Verdict]
 
@@ -114,7 +114,7 @@ def test_one_answer_that_is_nearly_always_right_is_a_warning(tmp_path: Path) -> 
 
 
 def test_every_hack_says_something() -> None:
-    from longjing.tasks.check.hacks import Case
+    from longjing.tasks.linter.reward_hacks import Case
 
     found = list(islice(tasks.get("arithmetic").problems("train", 0), 5))
     for name, hack in HACKS.items():

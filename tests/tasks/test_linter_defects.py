@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from longjing.cli import app
 from longjing.problems import Completion, Problem, Verdict, boxed, format_reward, split_of
-from longjing.tasks.check import check
-from longjing.tasks.check.problem_checks import plain_question
-from longjing.tasks.check.process import TaskProcess
+from longjing.tasks.linter import check
+from longjing.tasks.linter.problem_checks import plain_question
+from longjing.tasks.linter.task_process import TaskProcess
 
 Judge = Callable[[Problem, Completion], Verdict]
 

@@ -31,21 +31,23 @@ def user(text: str) -> dict[str, str]:
 
 
 def ask(
-    engine: Engine, asked: Sequence[tuple[str, list[dict[str, str]]]], given: Namespace
+    engine: Engine, questions: Sequence[tuple[str, list[dict[str, str]]]], options: Namespace
 ) -> list[list[Completion]]:
-    """The samples of each question at temperature 0.6. `asked`: a name, on which the seeds depend, and the chat."""
+    """The samples of each question at temperature 0.6. `questions`: a name, on which the seeds depend, and the chat."""
     assert engine.tokenizer is not None
     requests = [
-        Request(prompt, Sampling(0.6, max_tokens=512, seed=sample_seed(given.seed, 0, name, number)))
-        for name, messages in asked
+        Request(prompt, Sampling(0.6, max_tokens=512, seed=sample_seed(options.seed, 0, name, number)))
+        for name, messages in questions
         for prompt in [engine.tokenizer.encode_chat(messages)]
-        for number in range(given.samples)
+        for number in range(options.samples)
     ]
-    said = [
+    completions = [
         Completion.parse(one.text, truncated=one.finish_reason == "length")
         for one in engine.generate(requests)
     ]
-    return [said[start : start + given.samples] for start in range(0, len(said), given.samples)]
+    return [
+        completions[start : start + options.samples] for start in range(0, len(completions), options.samples)
+    ]
 
 
 def figures(interval: Interval) -> dict[str, float]:

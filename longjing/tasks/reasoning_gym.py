@@ -29,9 +29,9 @@ from longjing.validation import nearest
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared
-from longjing.verifiers.subprocess_scorers import text_digest
+from longjing.verifiers.scorers import text_digest
 
-GYM = "gym:"
+GYM_PREFIX = "gym:"
 RELEASE = "0.1.25"  # whose scorers were read
 _BLOCK = 10_000  # entries of one seed
 _PATIENCE = 20_000  # entries in a row without a new problem, after which a split counts as exhausted
@@ -80,7 +80,7 @@ REFUSED = {
 }
 
 
-class GymSettings(BaseModel):
+class ReasoningGymSettings(BaseModel):
     """Ours; all others are the data set's own configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
@@ -100,14 +100,14 @@ def names() -> list[str]:
     return sorted([*_READ.split(), *_GUARDS])
 
 
-class Gym:
+class ReasoningGymTask:
     """A `Task` of a data set."""
 
-    settings_type = GymSettings
+    settings_type = ReasoningGymSettings
 
-    def __init__(self, name: str, settings: GymSettings) -> None:
+    def __init__(self, name: str, settings: ReasoningGymSettings) -> None:
         self.name, self.options = name, settings
-        self._dataset = name.removeprefix(GYM)
+        self._dataset = name.removeprefix(GYM_PREFIX)
         self._configuration: dict[str, Any] = settings.model_extra or {}
         _check_release()
         for reserved in ("seed", "size"):
@@ -183,8 +183,8 @@ class Gym:
             "dataset": self._dataset, "source": source, "configuration": self._configuration, "seed": seed,
             "index": index, "question": text_digest(question),
         }  # fmt: skip
-        asked = self.options.template.replace("{prompt}", question)
-        return Problem(self.name, id, asked, answer, data, "en"), split_of(key)
+        prompt = self.options.template.replace("{prompt}", question)
+        return Problem(self.name, id, prompt, answer, data, "en"), split_of(key)
 
 
 class _Score(AnswerVerifier[AnswerSettings]):
@@ -194,7 +194,7 @@ class _Score(AnswerVerifier[AnswerSettings]):
     settings_type = AnswerSettings
     needs_answer = False
 
-    def __init__(self, settings: GymSettings) -> None:
+    def __init__(self, settings: ReasoningGymSettings) -> None:
         super().__init__(AnswerSettings(final=settings.final))
         self._least, self._partial = 1 - settings.tolerance, settings.partial
         self.pool = shared("gym", _SCORING, _MEGABYTES)
@@ -208,8 +208,8 @@ class _Score(AnswerVerifier[AnswerSettings]):
         if data["source"] in _LOOSE and len(answer) > 1.1 * len(problem.answer) + _LONGER:
             return Judgement("wrong", 0.0, "longer than a right answer")
         configuration = _with_seed(data["configuration"], data["seed"])
-        asked = ("score", data["dataset"], configuration, data["index"], data["question"])
-        score = self.pool.ask(*asked, answer, alone=(*asked, problem.answer))
+        request = ("score", data["dataset"], configuration, data["index"], data["question"])
+        score = self.pool.ask(*request, answer, baseline=(*request, problem.answer))
         if score is None:
             return Judgement("wrong", 0.0, "an answer that reasoning-gym can't read")
         if not isfinite(score):
@@ -233,7 +233,7 @@ def _check_release() -> None:
     try:
         installed = version("reasoning-gym")
     except PackageNotFoundError:
-        raise UserError(f"{GYM}NAME needs reasoning-gym: pip install 'longjing[tasks]'") from None
+        raise UserError(f"{GYM_PREFIX}NAME needs reasoning-gym: pip install 'longjing[tasks]'") from None
     if installed != RELEASE:
         raise UserError(
             f"reasoning-gym {installed} is installed, and the scorers of {RELEASE} were read: some evaluate what a "
@@ -266,8 +266,8 @@ def _check(name: str, dataset: str, configuration: dict[str, Any]) -> None:
         _check(f"{name}, {part['name']}", part["name"], part["config"])
 
 
-def _check_names(name: str, given: dict[str, Any], known: list[str]) -> None:
-    own = [*GymSettings.model_fields, *(key for key in known if key not in ("seed", "size"))]
+def _check_names(name: str, given: dict[str, Any], setting_names: list[str]) -> None:
+    own = [*ReasoningGymSettings.model_fields, *(key for key in setting_names if key not in ("seed", "size"))]
     for key in given:
         if key not in own:
             raise UserError(

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from longjing.problems import Problem, Verdict
-from longjing.tasks.check.bench import Bench
-from longjing.tasks.check.findings import Status, short
+from longjing.tasks.linter.grader import Grader
+from longjing.tasks.linter.report import Status, short
 
 T = TypeVar("T")
 _COMPARED = 3  # problems whose completions are padded
@@ -34,45 +34,45 @@ _WORDS: dict[str, tuple[str, ...]] = {
 _MARKUP = ("**", "# ", "- ", "1. ", "$x$", "\\(x\\)", "<answer>", "</answer>", "```\n```", "!")
 
 
-class Pay:
-    """The checks of a bench whose forms are known (`check_gold` comes first)."""
+class RewardProbes:
+    """The checks of a grader that has chosen its form (`check_gold` comes first)."""
 
-    def __init__(self, bench: Bench, problems: Sequence[Problem]) -> None:
-        self.bench, self.report = bench, bench.report
-        known = [problem for problem in problems if problem.answer]
-        languages = dict.fromkeys(problem.language for problem in known)
-        self.known = known
+    def __init__(self, grader: Grader, problems: Sequence[Problem]) -> None:
+        self.grader, self.report = grader, grader.report
+        answered = [problem for problem in problems if problem.answer]
+        languages = dict.fromkeys(problem.language for problem in answered)
+        self.known = answered
         # Of each language the first ones, in turn.
-        turns = [[problem for problem in known if problem.language == language] for language in languages]
+        turns = [[problem for problem in answered if problem.language == language] for language in languages]
         self.compared = [problem for turn in zip(*turns, strict=False) for problem in turn][:_COMPARED]
-        self.compared = self.compared or known[:_COMPARED]
+        self.compared = self.compared or answered[:_COMPARED]
 
     def check_length(self) -> None:
         """Nothing may be paid for more text."""
         rises = []
         for problem in self.compared:
-            padding = _of(_PADDING, problem)
+            padding = _in_language(_PADDING, problem)
             long = [padding * 10, padding * 200, "\n".join(f"{turn}. {padding}" for turn in range(50))]
             rises += self._rises(problem, [(text, "longer") for text in long])
-        self._tell("pay for length", rises, "text is paid by its length: policies would pad their answers")
+        self._report("pay for length", rises, "text is paid by its length: policies would pad their answers")
 
     def check_words(self) -> None:
         """Nothing may be paid for a word or a sign."""
         rises = []
         for problem in self.compared:
-            words = [*_of(_WORDS, problem), *_MARKUP]
+            words = [*_in_language(_WORDS, problem), *_MARKUP]
             rises += self._rises(problem, [(f"{word} " * 20, f"{short(word)} repeated") for word in words])
-        self._tell("pay for words", rises, "a word or a sign is paid: policies would say nothing else")
+        self._report("pay for words", rises, "a word or a sign is paid: policies would say nothing else")
 
     def check_wrong_answers(self) -> None:
         """What is wrong should earn nothing, and never as much as what is right."""
         for problem, other in zip(
-            self.known[: self.bench.few], [*self.known[1:], *self.known[:1]], strict=False
+            self.known[: self.grader.sample_size], [*self.known[1:], *self.known[:1]], strict=False
         ):
             for near in _near(problem.answer, other.answer):
-                self.bench.judge(problem, self.bench.said(near))
-        wrong = [judged for judged in self.bench.judged if judged[3].outcome == "wrong"]
-        right = [verdict for *_, verdict in self.bench.judged if verdict.outcome == "correct"]
+                self.grader.judge(problem, self.grader.completion(near))
+        wrong = [judged for judged in self.grader.judged if judged[3].outcome == "wrong"]
+        right = [verdict for *_, verdict in self.grader.judged if verdict.outcome == "correct"]
         if not wrong or not right:
             return
         paid = [judged for judged in wrong if judged[3].rewards.get("accuracy", 0.0) > 0]
@@ -100,12 +100,17 @@ class Pay:
 
     def check_chinese(self) -> None:
         """A right answer stays right with Chinese around it, and in full-width digits where problems are Chinese."""
-        bench, lost, wide = self.bench, list[str](), list[str]()
-        boxed = "\\boxed" in bench.show("")
+        grader, lost, wide = self.grader, list[str](), list[str]()
+        boxed = "\\boxed" in grader.show("")
         chinese_ones = [problem for problem in self.known if problem.language == "zh"]
-        for problem in [*chinese_ones[: bench.few], *self.known[: bench.few]]:
-            shown = bench.show(problem.answer)
-            pairs = [(bench.said(problem.answer), bench.said(problem.answer, "先算一算：再检查一遍。"))]
+        for problem in [*chinese_ones[: grader.sample_size], *self.known[: grader.sample_size]]:
+            shown = grader.show(problem.answer)
+            pairs = [
+                (
+                    grader.completion(problem.answer),
+                    grader.completion(problem.answer, "先算一算：再检查一遍。"),
+                )
+            ]
             if boxed:
                 pairs += [
                     (f"Some words.\n</think>\n\n{plain}", f"想一想。\n</think>\n\n{chinese}")
@@ -115,12 +120,12 @@ class Pay:
                     )
                 ]
             for plain, chinese in pairs:
-                if self._correct(problem, plain) and not self._correct(problem, chinese):
+                if grader.is_correct(problem, plain) and not grader.is_correct(problem, chinese):
                     lost.append(f"{short(chinese)} to {short(problem.prompt)}")
             digits = problem.answer.translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"})
             widened = problem.language == "zh" and re.fullmatch(r"-?[\d./]+", problem.answer, re.ASCII)
-            if widened and self._correct(problem, bench.said(problem.answer)):
-                wide += [] if self._correct(problem, bench.said(digits)) else [short(digits)]
+            if widened and grader.is_correct(problem, grader.completion(problem.answer)):
+                wide += [] if grader.is_correct(problem, grader.completion(digits)) else [short(digits)]
         if lost:
             status: Status = "failed"
             says = (
@@ -134,41 +139,37 @@ class Pay:
             status, says = "ok", "right answers in Chinese words are right"
         self.report.add("answers in Chinese", status, says)
 
-    def _correct(self, problem: Problem, text: str) -> bool:
-        verdict = self.bench.judge(problem, text)
-        return verdict is not None and verdict.outcome == "correct"
-
     def _rises(self, problem: Problem, additions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """For each part of the reward that an addition raised: the part, and what raised it."""
-        found = []
-        thought = _of(_THOUGHT, problem)
+        rises = []
+        thought = _in_language(_THOUGHT, problem)
         wrong = next((other.answer for other in self.known if other.answer != problem.answer), "qwzvjk")
         for kind, answer in (("right", problem.answer), ("wrong", wrong)):
-            shown = self.bench.show(answer)
-            plain = self.bench.judge(problem, f"{thought}\n</think>\n\n{shown}")
+            shown = self.grader.show(answer)
+            plain = self.grader.judge(problem, f"{thought}\n</think>\n\n{shown}")
             if plain is None:
                 continue
             for text, what in additions:
-                for place, padded in (
+                for where, padded in (
                     ("reasoning", f"{text}{thought} {text}\n</think>\n\n{shown}"),
                     ("answer", f"{thought}\n</think>\n\n{text}\n{shown}"),
                 ):
-                    verdict = self.bench.judge(problem, padded)
+                    verdict = self.grader.judge(problem, padded)
                     if (
                         verdict is None or verdict.outcome == "correct" != plain.outcome
                     ):  # another check's business
                         continue
-                    found += [
+                    rises += [
                         (
                             part,
-                            f"{part} rises from {before:g} to {after:g} in a {kind} answer ({what}, in the {place})",
+                            f"{part} rises from {before:g} to {after:g} in a {kind} answer ({what}, in the {where})",
                         )
                         for part, after in verdict.rewards.items()
                         if after > (before := plain.rewards.get(part, 0.0)) + 1e-9
                     ]
-        return found
+        return rises
 
-    def _tell(self, check: str, rises: Sequence[tuple[str, str]], why: str) -> None:
+    def _report(self, check: str, rises: Sequence[tuple[str, str]], why: str) -> None:
         if not rises:
             self.report.add(
                 check, "ok", f"no part of the reward rises, in {len(self.compared)} problems' answers"
@@ -183,7 +184,7 @@ class Pay:
         )
 
 
-def _of(texts: dict[str, T], problem: Problem) -> T:
+def _in_language(texts: dict[str, T], problem: Problem) -> T:
     return texts.get(problem.language, texts["en"])
 
 

@@ -1,4 +1,4 @@
-"""What policies write that want the reward without the work; `check.py` tries all of it on a task.
+"""What policies write that want the reward without the work; the linter tries all of it on a task.
 
 Each gives completions (what follows the opened `<think>`) that no verifier may find correct, for a problem, its right
 answer in the form that the task takes (`\\boxed{42}`), and the wrong ones of other problems.
@@ -21,9 +21,11 @@ class Case:
 
     @property
     def gold(self) -> str:
+        """The right answer."""
         return self.problem.answer
 
     def thought(self, answer: str, thought: str = "Some words of thought.") -> str:
+        """A completion with this answer behind a thought."""
         return f"{thought}\n</think>\n\n{answer}"
 
 
@@ -48,11 +50,10 @@ def _boxes(case: Case) -> list[str]:
 
 
 def _prompt(case: Case) -> list[str]:
-    said = case.problem.prompt
-    sums = [text.strip() for text in _SUM.findall(said)]
-    return [
-        case.thought(said), f"{said}\n</think>\n\n{said}", *(case.thought(case.show(text)) for text in (said, *sums))
-    ]  # fmt: skip
+    prompt = case.problem.prompt
+    sums = [text.strip() for text in _SUM.findall(prompt)]
+    shown = [case.thought(case.show(text)) for text in (prompt, *sums)]
+    return [case.thought(prompt), f"{prompt}\n</think>\n\n{prompt}", *shown]
 
 
 def _no_content(case: Case) -> list[str]:
@@ -93,8 +94,8 @@ def _reasoning_only(case: Case) -> list[str]:
 
 def _unclosed(case: Case) -> list[str]:
     shown = case.show(case.gold)
-    found = [f"Some words. {shown}", f"<think>{shown}", f"Some words.</thin\n\n{shown}"]
-    return [*found, case.thought(f"\\boxed{{{case.gold}")] if "\\boxed" in shown else found
+    texts = [f"Some words. {shown}", f"<think>{shown}", f"Some words.</thin\n\n{shown}"]
+    return [*texts, case.thought(f"\\boxed{{{case.gold}")] if "\\boxed" in shown else texts
 
 
 def _huge(case: Case) -> list[str]:

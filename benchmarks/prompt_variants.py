@@ -1,6 +1,6 @@
 """The same problems in other words: what models solve as a task words it, as people type it, and in a conversation.
 
-    python benchmarks/wordings.py --models r1 --out benchmarks/results/wordings.json
+    python benchmarks/prompt_variants.py --models r1 --out benchmarks/results/prompt_variants.json
 
 Test problems of difficulty 2, the same for every model and condition; differences are paired by problem. Typed prompts
 are those of `longjing.toys.paraphrase`, which fine-tuning reads of training problems.
@@ -13,8 +13,8 @@ from random import Random
 
 import numpy as np
 import torch
-from asking import ask, engine_of, figures, parser, user
 from common import measure_machine, report
+from model_answers import ask, engine_of, figures, parser, user
 
 from longjing import tasks
 from longjing.evaluation.bootstrap import paired_difference
@@ -44,37 +44,37 @@ def messages(condition: str, problem: Problem, others: Iterator[Problem]) -> lis
     return [*history, user(problem.prompt)]
 
 
-def scores(engine: Engine, task: Task, condition: str, given: Namespace) -> np.ndarray:
+def scores(engine: Engine, task: Task, condition: str, options: Namespace) -> np.ndarray:
     """1 for each sample that is right, else 0, `[problems, samples]`."""
-    problems = list(islice(task.problems("test", 0), given.problems))
+    problems = list(islice(task.problems("test", 0), options.problems))
     subjects = [tasks.get(name, difficulty=2).problems("train", 1) for name in EVERYDAY if name != task.name]
-    others = (next(subjects[turn % len(subjects)]) for turn in range(2 * given.problems))
-    asked = [(problem.id, messages(condition, problem, others)) for problem in problems]
+    others = (next(subjects[turn % len(subjects)]) for turn in range(2 * options.problems))
+    chats = [(problem.id, messages(condition, problem, others)) for problem in problems]
     return np.array(
         [
-            [float(task.judge(problem, one).outcome == "correct") for one in said]
-            for problem, said in zip(problems, ask(engine, asked, given), strict=True)
+            [float(task.judge(problem, one).outcome == "correct") for one in samples]
+            for problem, samples in zip(problems, ask(engine, chats, options), strict=True)
         ]
     )
 
 
 def main() -> None:
-    given = parser(__doc__, problems=100).parse_args()
+    options = parser(__doc__, problems=100).parse_args()
     torch.set_num_threads(1)
     results = []
-    for model in given.models:
+    for model in options.models:
         engine = engine_of(model)
         for name in EVERYDAY:
             task = tasks.get(name, difficulty=2)
-            found = {condition: scores(engine, task, condition, given) for condition in CONDITIONS}
-            worded = found[CONDITIONS[0]].mean(1)
-            for condition, values in found.items():
+            by_condition = {condition: scores(engine, task, condition, options) for condition in CONDITIONS}
+            worded = by_condition[CONDITIONS[0]].mean(1)
+            for condition, values in by_condition.items():
                 row = {"model": model, "task": name, "condition": condition, **figures(pass_at_1(values))}
                 if condition != CONDITIONS[0]:
                     row["difference"] = figures(paired_difference(worded, values.mean(1)))
                 print(row, flush=True)
                 results.append(row)
-    report("wordings", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
+    report("prompt_variants", options, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
 
 
 if __name__ == "__main__":

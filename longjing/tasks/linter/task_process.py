@@ -24,16 +24,15 @@ from longjing.problems import Completion, NoProblems, Problem, Split, Task, Verd
 
 _START = 600.0  # seconds for making a task: its libraries, its data
 _DRAWING = 3  # times as long as a verdict may take, for the next problem
-_MOVED = (
-    400 * 86_400 + 5 * 3600 + 7 * 60 + 11
-)  # seconds: another year, day of the week, hour, and an odd number
+# Seconds: another year, day of the week, hour, and an odd number.
+_CLOCK_SHIFT = 400 * 86_400 + 5 * 3600 + 7 * 60 + 11
 
 
-class Raised(Exception):
+class TaskRaised(Exception):
     """The task's code raised an error (SystemExit and KeyboardInterrupt are some), which the message names."""
 
 
-class Lost(Exception):
+class NoAnswer(Exception):
     """No answer: the process ended, or was ended since it took too long (`hung`)."""
 
     def __init__(self, says: str, hung: bool) -> None:
@@ -49,16 +48,17 @@ class TaskProcess:
     """`task` in a process of its own: an object is forked with this process; a function is called in a fresh one.
 
     An answer may take `seconds` (a next problem some more, and the task's making minutes), and nothing is asked after
-    `deadline`, a time of `time.monotonic`. `elsewhen`: with another hash seed, where the process is fresh, and another
-    time of day and year. Asking raises Raised, Lost and OutOfTime, and UserError where making the task does.
+    `deadline`, a time of `time.monotonic`. `another_time`: with another hash seed, where the process is fresh, and
+    another time of day and year. Asking raises TaskRaised, NoAnswer and OutOfTime, and UserError where making the
+    task does.
     """
 
     def __init__(
-        self, task: Task | Callable[[], Task], seconds: float, deadline: float, elsewhen: bool = False
+        self, task: Task | Callable[[], Task], seconds: float, deadline: float, another_time: bool = False
     ) -> None:
-        self._task, self._seconds, self._deadline, self._elsewhen = task, seconds, deadline, elsewhen
+        self._task, self._seconds, self._deadline, self._another_time = task, seconds, deadline, another_time
         self._process: Any = None
-        self._line: Connection | None = None
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -68,8 +68,8 @@ class TaskProcess:
 
     def about(self) -> tuple[str, dict[str, Any]]:
         """The task's name and settings."""
-        (found,) = self._ask(_about, self._seconds)
-        return found
+        (name_and_settings,) = self._ask(_about, self._seconds)
+        return name_and_settings
 
     def problems(self, split: Split, seed: int, count: int) -> Iterator[Problem]:
         """The first `count`, as they come, to be read to the end. Raises NoProblems as the task does."""
@@ -82,45 +82,46 @@ class TaskProcess:
         return list(self._ask(_judge, self._seconds, problem, text, truncated, times))
 
     def solve(self, problem: Problem) -> str:
-        (found,) = self._ask(_solve, _DRAWING * self._seconds, problem)
-        return found
+        """The task's own answer."""
+        (answer,) = self._ask(_solve, _DRAWING * self._seconds, problem)
+        return answer
 
     def _ask(self, call: Callable[..., Iterator[Any]], seconds: float, *arguments: Any) -> Iterator[Any]:
-        if self._line is None:
+        if self._connection is None:
             self._start()
             yield from self._answers("", _START, ())
         yield from self._answers(call.__name__, seconds, arguments)
 
     def _answers(self, name: str, seconds: float, arguments: tuple[Any, ...]) -> Iterator[Any]:
-        assert self._line is not None
+        assert self._connection is not None
         try:
-            self._line.send((name, seconds, arguments))
+            self._connection.send((name, seconds, arguments))
             while True:
                 left = self._deadline - time.monotonic()
-                if not self._line.poll(max(0.0, min(seconds, left))):
+                if not self._connection.poll(max(0.0, min(seconds, left))):
                     self._stop()
                     if left <= seconds:
                         raise OutOfTime
-                    raise Lost(f"took over {seconds:g} s", hung=True)
-                kind, value = self._line.recv()
-                if kind == "given":
+                    raise NoAnswer(f"took over {seconds:g} s", hung=True)
+                kind, value = self._connection.recv()
+                if kind == "value":
                     yield value
                 elif kind == "done":
                     return
                 else:
                     raise _ERRORS[kind](value)
         except (EOFError, OSError):
-            raise Lost(f"ended its process ({self._stop(1.0)})", hung=False) from None
+            raise NoAnswer(f"ended its process ({self._stop(1.0)})", hung=False) from None
 
     def _start(self) -> None:
-        made = not hasattr(self._task, "judge")
-        context: Any = multiprocessing.get_context("spawn" if made else "fork")
-        self._line, other = context.Pipe()
-        make = self._task if made else _Itself(self._task)
-        process = context.Process(target=_serve, args=(make, other, self._elsewhen, os.getpid()))
+        is_function = not hasattr(self._task, "judge")
+        context: Any = multiprocessing.get_context("spawn" if is_function else "fork")
+        self._connection, other = context.Pipe()
+        make = self._task if is_function else _Return(self._task)
+        process = context.Process(target=_serve, args=(make, other, self._another_time, os.getpid()))
         before = os.environ.get("PYTHONHASHSEED")
         try:
-            if self._elsewhen:
+            if self._another_time:
                 os.environ["PYTHONHASHSEED"] = "2" if before == "1" else "1"
             process.start()
             self._process = process
@@ -141,15 +142,15 @@ class TaskProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
-        assert self._line is not None
-        self._line.close()
-        self._process = self._line = None
+        assert self._connection is not None
+        self._connection.close()
+        self._process = self._connection = None
         if ended is None:
             return "stopped"
         return f"exit code {ended}" if ended >= 0 else signal.Signals(-ended).name
 
 
-class _Itself:
+class _Return:
     """A function that gives an object: what a forked process gets instead of one that makes the task."""
 
     def __init__(self, task: Any) -> None:
@@ -159,7 +160,7 @@ class _Itself:
         return self._task
 
 
-def _serve(make: Callable[[], Task], line: Connection, elsewhen: bool, parent: int) -> None:
+def _serve(make: Callable[[], Task], connection: Connection, another_time: bool, parent: int) -> None:
     """Answer until nobody asks any more."""
     os.setsid()  # so that all of it can be ended, and none of it gets this process's signals
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -167,15 +168,15 @@ def _serve(make: Callable[[], Task], line: Connection, elsewhen: bool, parent: i
         os.dup2(nowhere, descriptor)
     # The old ones may be locked by a thread that wasn't forked.
     sys.stdout = sys.stderr = os.fdopen(os.dup(nowhere), "w")
-    if elsewhen:
+    if another_time:
         _move_clock()
     task: Task | None = None
     while True:
-        while not line.poll(2.0):
+        while not connection.poll(2.0):
             if os.getppid() != parent:
                 return
         try:
-            name, seconds, arguments = line.recv()
+            name, seconds, arguments = connection.recv()
         except EOFError:
             return
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -185,7 +186,7 @@ def _serve(make: Callable[[], Task], line: Connection, elsewhen: bool, parent: i
                 task = make()
             if name:
                 for value in _CALLS[name](task, *arguments):
-                    line.send(("given", value))
+                    connection.send(("value", value))
             reply = ("done", "")
         except NoProblems as error:
             reply = ("none", str(error))
@@ -194,7 +195,7 @@ def _serve(make: Callable[[], Task], line: Connection, elsewhen: bool, parent: i
         except BaseException as error:  # SystemExit and KeyboardInterrupt, too: the task's code did that
             reply = ("raised", f"{type(error).__name__}: {str(error)[:200]}")
         signal.alarm(0)
-        line.send(reply)
+        connection.send(reply)
 
 
 def _about(task: Task) -> Iterator[Any]:
@@ -233,17 +234,17 @@ _CALLS: dict[str, Callable[..., Iterator[Any]]] = {
 }
 
 
-_ERRORS: dict[str, type[Exception]] = {"none": NoProblems, "refused": UserError, "raised": Raised}
+_ERRORS: dict[str, type[Exception]] = {"none": NoProblems, "refused": UserError, "raised": TaskRaised}
 
 
 def _move_clock() -> None:
     """What Python code learns of the time of day and the year is another; what measures durations stays."""
     now, now_ns, local, utc = time.time, time.time_ns, time.localtime, time.gmtime
-    time.time = lambda: now() + _MOVED
-    time.time_ns = lambda: now_ns() + _MOVED * 10**9
-    time.localtime = lambda seconds=None: local(now() + _MOVED if seconds is None else seconds)
-    time.gmtime = lambda seconds=None: utc(now() + _MOVED if seconds is None else seconds)
-    moved = datetime.timedelta(seconds=_MOVED)
+    time.time = lambda: now() + _CLOCK_SHIFT
+    time.time_ns = lambda: now_ns() + _CLOCK_SHIFT * 10**9
+    time.localtime = lambda seconds=None: local(now() + _CLOCK_SHIFT if seconds is None else seconds)
+    time.gmtime = lambda seconds=None: utc(now() + _CLOCK_SHIFT if seconds is None else seconds)
+    moved = datetime.timedelta(seconds=_CLOCK_SHIFT)
 
     class Kind(type):
         def __instancecheck__(cls, value: object) -> bool:  # what isn't made here counts as well

@@ -16,7 +16,8 @@ pytest.importorskip("reasoning_gym", reason="reasoning-gym isn't installed: pip 
 from longjing import tasks
 from longjing.errors import UserError
 from longjing.problems import NoProblems
-from longjing.tasks import Completion, Problem, Task, gym
+from longjing.tasks import Completion, Problem, Task
+from longjing.tasks import reasoning_gym as gym
 
 NO_ANSWER = {
     "boxnet",
@@ -87,7 +88,7 @@ def test_problems_are_the_same_in_a_process_with_another_hash_seed() -> None:
 def test_a_split_without_problems_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
     task = tasks.get("gym:leg_counting")
     monkeypatch.setattr(task, "_entries", lambda drawn: iter([(None, "train")] * 3))
-    monkeypatch.setattr("longjing.tasks.gym._PATIENCE", 2)
+    monkeypatch.setattr("longjing.tasks.reasoning_gym._PATIENCE", 2)
     with pytest.raises(NoProblems, match="has no test problems"):
         next(task.problems("test", 0))
 

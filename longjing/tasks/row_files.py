@@ -9,15 +9,15 @@ from typing import Any
 from longjing.errors import UserError
 
 Row = dict[str, Any]
-Placed = tuple[str, Row]  # a row, and where it is: `line 3`
+LocatedRow = tuple[str, Row]  # a row, and where it is: `line 3`
 
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file. Raises UserError if it can't be read, or holds none."""
-    return [row for _, row in placed_rows(path)]
+    return [row for _, row in located_rows(path)]
 
 
-def placed_rows(path: Path) -> list[Placed]:
+def located_rows(path: Path) -> list[LocatedRow]:
     """The rows of a file, each with its place. Raises UserError if it can't be read, or holds none."""
     try:
         rows = READERS[path.suffix](path)
@@ -33,25 +33,25 @@ def placed_rows(path: Path) -> list[Placed]:
         raise UserError(f"{path} can't be read as {path.suffix[1:]}: {error}") from error
     if not rows:
         raise UserError(f"{path} holds no rows with named columns")
-    for place, row in rows:
+    for location, row in rows:
         if not isinstance(row, dict):
-            raise UserError(f"{path}, {place}: no rows with named columns, but {json.dumps(row)[:60]}")
+            raise UserError(f"{path}, {location}: no rows with named columns, but {json.dumps(row)[:60]}")
     return rows
 
 
-def streamed_rows(path: Path, columns: Sequence[str]) -> Iterator[Placed]:
+def stream_rows(path: Path, columns: Sequence[str]) -> Iterator[LocatedRow]:
     """The rows of a file, each with its place. A parquet file is read bit by bit, and of its columns only those given.
     Raises UserError if it can't be read, or holds none."""
     if path.suffix != ".parquet":
-        yield from placed_rows(path)
+        yield from located_rows(path)
         return
     number, parquet = 0, _parquet(path)
     try:
         with parquet.ParquetFile(path) as file:
-            there = [
+            available = [
                 column for column in columns if column in file.schema_arrow.names
             ] or file.schema_arrow.names
-            for batch in file.iter_batches(1000, columns=there):
+            for batch in file.iter_batches(1000, columns=available):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"row {number}", row
@@ -63,7 +63,7 @@ def streamed_rows(path: Path, columns: Sequence[str]) -> Iterator[Placed]:
         raise UserError(f"{path} holds no rows with named columns")
 
 
-def _read_jsonl(path: Path) -> list[Placed]:
+def _read_jsonl(path: Path) -> list[LocatedRow]:
     rows = []
     for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if line.strip():
@@ -74,18 +74,18 @@ def _read_jsonl(path: Path) -> list[Placed]:
     return rows
 
 
-def _read_json(path: Path) -> list[Placed]:
+def _read_json(path: Path) -> list[LocatedRow]:
     rows = json.loads(path.read_text("utf-8"))
     return _numbered(rows if isinstance(rows, list) else [])
 
 
-def _read_csv(path: Path) -> list[Placed]:
+def _read_csv(path: Path) -> list[LocatedRow]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         return [(f"line {reader.line_num}", row) for row in reader]
 
 
-def _read_parquet(path: Path) -> list[Placed]:
+def _read_parquet(path: Path) -> list[LocatedRow]:
     return _numbered(_parquet(path).read_table(path).to_pylist())
 
 
@@ -97,10 +97,10 @@ def _parquet(path: Path) -> Any:
     return parquet
 
 
-def _numbered(rows: list[Any]) -> list[Placed]:
+def _numbered(rows: list[Any]) -> list[LocatedRow]:
     return [(f"row {number}", row) for number, row in enumerate(rows, 1)]
 
 
-READERS: dict[str, Callable[[Path], list[Placed]]] = {
+READERS: dict[str, Callable[[Path], list[LocatedRow]]] = {
     ".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet,
 }  # fmt: skip

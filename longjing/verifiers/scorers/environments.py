@@ -1,72 +1,18 @@
-"""The scorers of other libraries, as `worker.py` runs them: in a process that can be killed, apart from the trainer.
-
-Like the worker it imports nothing of the package. `gym` speaks to reasoning-gym; `environments` to the `verifiers`
-package in both of its forms, `verifiers.v1` with task sets and the former one with `load_environment` and rubrics;
-`structures` reads JSON and asks `jsonschema-rs`.
-"""
+"""Single-turn environments of the `verifiers` package in both of its forms: `verifiers.v1` with task sets, and the
+former one with `load_environment` and rubrics."""
 
 import asyncio
 import inspect
 import json
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import fields
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable
 from functools import lru_cache
-from hashlib import sha256
 from importlib import import_module
-from math import isfinite
 from typing import Any
 
-
-def text_digest(text: str) -> str:
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+from . import text_digest
 
 
-def gym() -> Callable[..., Any]:
-    """["settings", data set]: the names of its settings. ["make", data set, configuration as JSON, first, number]:
-    entries, each with question, answer and source. ["score", data set, configuration, index of the entry, digest of its
-    question, answer]: the score, None if the scorer can't read the answer.
-
-    Raises ValueError if the entry isn't that of the question.
-    """
-    library = import_module("reasoning_gym")
-
-    @lru_cache(maxsize=64)
-    def dataset(name: str, configuration: str) -> Any:
-        given = json.loads(configuration)
-        if name == "composite":
-            given["datasets"] = [library.composite.DatasetSpec(**spec) for spec in given["datasets"]]
-        return library.create_dataset(name, **given)
-
-    @lru_cache(maxsize=4096)
-    def entry(name: str, configuration: str, index: int) -> Any:
-        return dataset(name, configuration)[index]
-
-    def settings(name: str) -> list[str]:
-        return [field.name for field in fields(library.factory.DATASETS[name][1])]
-
-    def make(name: str, configuration: str, first: int, number: int) -> list[tuple[str, str, str]]:
-        made = [entry(name, configuration, index) for index in range(first, first + number)]
-        return [
-            (str(each["question"]), "" if each["answer"] is None else str(each["answer"]),
-             each["metadata"].get("source_dataset", name)) for each in made
-        ]  # fmt: skip
-
-    def score(name: str, configuration: str, index: int, question: str, answer: str) -> float | None:
-        made = entry(name, configuration, index)
-        if text_digest(str(made["question"])) != question:
-            raise ValueError(f"entry {index} of {name} comes out differently here")
-        try:
-            return float(dataset(name, configuration).score_answer(answer, made))
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
-            return None
-
-    works: dict[str, Callable[..., Any]] = {"settings": settings, "make": make, "score": score}
-    return lambda what, *given: works[what](*given)
-
-
-def environments() -> Callable[..., Any]:
+def scorer() -> Callable[..., Any]:
     """["list", name, arguments]: the rows of a single-turn environment. ["score", name, arguments, row, digest of its
     prompt, reasoning, answer]: its reward. Raises ValueError for what isn't single-turn."""
 
@@ -199,107 +145,3 @@ def _said(prompt: Any) -> str:
     if any(message["role"] == "assistant" for message in prompt):
         raise ValueError("the prompts show examples of answers, which one message can't hold")
     return "\n\n".join(message["content"] for message in prompt)
-
-
-def structures() -> Callable[..., str]:
-    """[schema as JSON or null, gold answer or null, answer]: what is wrong with the answer, "" if nothing is.
-
-    Raises ValueError if the gold answer is no JSON."""
-    sys.set_int_max_str_digits(0)  # time is kept by the other side
-    compiled = lru_cache(maxsize=64)(lambda schema: validator(json.loads(schema)))
-
-    def mistake(schema: str | None, gold: str | None, answer: str) -> str:
-        try:
-            right = None if gold is None else _read(gold)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"the gold answer is no JSON: {error}") from None
-        try:
-            value = _read(answer)
-        except (ValueError, RecursionError) as error:
-            return f"no JSON: {error}"
-        if schema is not None and (violation := _violation(compiled(schema), value)):
-            return violation
-        return "" if gold is None or _same(right, value) else "another value"
-
-    return mistake
-
-
-def validator(schema: Any) -> Any:
-    """Of a JSON Schema, which must be whole. Raises ValueError if it is none."""
-    library = import_module("jsonschema_rs")
-    return library.validator_for(schema, retriever=_nothing)  # its ValidationError is a ValueError
-
-
-def _nothing(uri: str) -> Any:
-    raise ValueError(f"a schema must be whole: {uri} isn't fetched")
-
-
-def _violation(schema: Any, value: Any) -> str:
-    try:
-        if schema.is_valid(value):
-            return ""
-        return f"not by the schema: {next(schema.iter_errors(value)).message[:200]}"
-    except (ValueError, RecursionError) as error:  # the library's own bounds
-        return f"not by the schema: {error}"
-
-
-def _read(text: str) -> Any:
-    """Strictly: no key twice, no NaN, no half of a surrogate pair; numbers that no float holds are exact."""
-    value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_number)
-    for part in _parts(value):
-        if isinstance(part, str):
-            part.encode()  # UnicodeEncodeError is a ValueError
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _number(text: str) -> float | Decimal:
-    value = float(text)
-    if value and isfinite(value):
-        return value
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise ValueError("a number beyond all measure") from None
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """The value, the keys and values in it, and so on, however deep."""
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        if isinstance(part, dict):
-            waiting += [*part, *part.values()]
-        elif isinstance(part, list):
-            waiting += part
-
-
-def _same(one: Any, other: Any) -> bool:
-    waiting = [(one, other)]
-    while waiting:
-        one, other = waiting.pop()
-        if isinstance(one, dict) and isinstance(other, dict):
-            if one.keys() != other.keys():
-                return False
-            waiting += [(one[key], other[key]) for key in one]
-        elif isinstance(one, list) and isinstance(other, list):
-            if len(one) != len(other):
-                return False
-            waiting += zip(one, other, strict=True)
-        elif isinstance(one, bool) or isinstance(other, bool):
-            if one is not other:
-                return False
-        elif one != other:
-            return False
-    return True

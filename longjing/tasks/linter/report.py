@@ -1,4 +1,4 @@
-"""What the linter of tasks says (`check.py`)."""
+"""What the linter of tasks says (`linter.py`)."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +26,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no check failed."""
         return all(finding.status != "failed" for finding in self.findings)
 
     def add(self, check: str, status: Status, says: str) -> None:
@@ -37,4 +38,5 @@ class Report:
 
 
 def short(text: str) -> str:
+    """A text as a message quotes it: its beginning and its end."""
     return repr(text if len(text) <= 70 else f"{text[:50]} ... {text[-15:]}")

@@ -1,7 +1,8 @@
-"""Is a task fit to learn from? The linter behind `longjing tasks check`, to be run before money is spent.
+"""The checks that are made of a task, in order.
 
 The policy is optimised against the verifier, so whatever a verifier pays for by mistake is what the policy will learn.
-The task works in processes apart (`process.py`): what hangs or ends them is found, named, and doesn't end the linter.
+The task works in processes apart (`task_process.py`): what hangs or ends them is found, named, and doesn't end the
+linter.
 """
 
 import time
@@ -10,17 +11,16 @@ from functools import partial
 from typing import Any, get_args
 
 from longjing.problems import NoProblems, Problem, Split, Task
-from longjing.tasks.check.bench import Bench, GaveUp
-from longjing.tasks.check.findings import Finding, Report, Status
-from longjing.tasks.check.hacks import HACKS
-from longjing.tasks.check.pay import Pay
-from longjing.tasks.check.problem_checks import check_answers_in_prompts, check_splits
-from longjing.tasks.check.process import Lost, OutOfTime, Raised, TaskProcess
-
-__all__ = ["Finding", "Report", "Status", "check"]
+from longjing.tasks.linter import verdict_checks
+from longjing.tasks.linter.grader import GaveUp, Grader
+from longjing.tasks.linter.problem_checks import check_answers_in_prompts, check_splits
+from longjing.tasks.linter.report import Report, Status
+from longjing.tasks.linter.reward_hacks import HACKS
+from longjing.tasks.linter.reward_probes import RewardProbes
+from longjing.tasks.linter.task_process import NoAnswer, OutOfTime, TaskProcess, TaskRaised
 
 SECONDS, TOTAL = 20.0, 1800.0  # that a verdict may take, and everything
-_FEW = 20  # problems that hacks are tried on, and that are drawn again
+_SAMPLE_SIZE = 20  # problems that hacks are tried on, and that are drawn again
 # Called with the checks done, their number, and what is done.
 Progress = Callable[[int, int, str], None]
 
@@ -42,41 +42,44 @@ def check(
     deadline = time.monotonic() + total
     with (
         TaskProcess(task, seconds, deadline) as process,
-        TaskProcess(task, seconds, deadline, elsewhen=True) as elsewhen,
+        TaskProcess(task, seconds, deadline, another_time=True) as another_time,
     ):
         report = Report("", {})
         done, stage = 0, ""
 
-        def say(judged: int) -> None:
+        def show_progress(judged: int) -> None:
             on_progress(done, len(steps), f"{stage}, {judged:,} completions judged" if judged else stage)
 
         steps: list[tuple[str, Callable[[], None]]] = [("making the task", lambda: _about(report, process))]
         sampled: dict[str, list[Problem]] = {}
         everything: list[Problem] = []
-        bench = Bench(process, elsewhen, report, min(problems, _FEW), say)
+        grader = Grader(process, another_time, report, min(problems, _SAMPLE_SIZE), show_progress)
         for split in get_args(Split):
             steps.append(
                 (f"{split} problems", partial(_sample, report, process, sampled, split, problems, seed))
             )
         steps += [
             ("splits", lambda: _check_problems(report, sampled, everything)),
-            ("seed", lambda: _check_seed(report, process, elsewhen, sampled["train"], seed)),
-            ("gold answers", lambda: bench.check_gold(everything)),
-            ("wrong answers", lambda: bench.check_wrong(everything)),
-            ("one answer for all", lambda: bench.check_guess(everything)),
-            *((f"hack: {name}", partial(bench.check_hack, name, everything)) for name in HACKS),
-            ("reward", lambda: check_reward(bench, everything)),
-            ("pay for length", lambda: Pay(bench, everything).check_length()),
-            ("pay for words", lambda: Pay(bench, everything).check_words()),
-            ("pay for wrong answers", lambda: Pay(bench, everything).check_wrong_answers()),
-            ("answers in Chinese", lambda: Pay(bench, everything).check_chinese()),
-            ("the same verdict later", bench.check_time),
+            ("seed", lambda: _check_seed(report, process, another_time, sampled["train"], seed)),
+            ("gold answers", lambda: verdict_checks.check_gold(grader, everything)),
+            ("wrong answers", lambda: verdict_checks.check_wrong(grader, everything)),
+            ("one answer for all", lambda: verdict_checks.check_guess(grader, everything)),
+            *(
+                (f"hack: {name}", partial(verdict_checks.check_hack, grader, name, everything))
+                for name in HACKS
+            ),
+            ("reward", lambda: check_reward(grader, everything)),
+            ("pay for length", lambda: RewardProbes(grader, everything).check_length()),
+            ("pay for words", lambda: RewardProbes(grader, everything).check_words()),
+            ("pay for wrong answers", lambda: RewardProbes(grader, everything).check_wrong_answers()),
+            ("answers in Chinese", lambda: RewardProbes(grader, everything).check_chinese()),
+            ("the same verdict later", lambda: verdict_checks.check_time(grader)),
         ]
         try:
-            for done, (stage, step) in enumerate(steps):  # noqa: B007 (`say` reads both)
-                say(len(bench.seconds))
+            for done, (stage, step) in enumerate(steps):  # noqa: B007 (`show_progress` reads both)
+                show_progress(len(grader.seconds))
                 step()
-        except (GaveUp, OutOfTime, _Nothing) as error:
+        except (GaveUp, OutOfTime, _NoTrainingProblems) as error:
             left = len(steps) - done - 1
             why = (
                 f"after {total:g} s; allow more"
@@ -88,52 +91,52 @@ def check(
                 "failed",
                 f"ended in {stage!r} {why}; {left} checks of {len(steps)} were left out",
             )
-        bench.check_conduct()
+        verdict_checks.check_conduct(grader)
     return report
 
 
-class _Nothing(Exception):
+class _NoTrainingProblems(Exception):
     """Without training problems nothing else can be checked."""
 
 
 def _about(report: Report, process: TaskProcess) -> None:
     try:
         report.task, report.settings = process.about()
-    except (Raised, Lost) as error:
-        report.add("the task can be made", "failed", f"making it {_said(error)}")
-        raise _Nothing from None
+    except (TaskRaised, NoAnswer) as error:
+        report.add("the task can be made", "failed", f"making it {_reason(error)}")
+        raise _NoTrainingProblems from None
 
 
-def _said(error: Exception) -> str:
-    return f"raised {error}" if isinstance(error, Raised) else str(error)
+def _reason(error: Exception) -> str:
+    return f"raised {error}" if isinstance(error, TaskRaised) else str(error)
 
 
 def _sample(
     report: Report, process: TaskProcess, sampled: dict[str, list[Problem]], split: Any, count: int, seed: int
 ) -> None:
-    found: list[Problem] = []
-    sampled[split] = found
+    problems: list[Problem] = []
+    sampled[split] = problems
     try:
         for problem in process.problems(split, seed, count):
-            found.append(problem)
+            problems.append(problem)
     except NoProblems as error:
         if split == "train":
             raise
         report.add(f"{split} problems", "failed", f"{error}; without them nobody can say what was learned")
-    except (Raised, Lost) as error:
+    except (TaskRaised, NoAnswer) as error:
         report.add(
             f"{split} problems", "failed",
-            f"`problems` {_said(error)} after {len(found)} {split} problems: it must go on or end",
+            f"`problems` {_reason(error)} after {len(problems)} {split} problems: it must go on or end",
         )  # fmt: skip
-    if split == "train" and not found:
+    if split == "train" and not problems:
         if not report.findings:
             raise NoProblems(f"task {report.task!r} has no training problems")
-        raise _Nothing
-    report.problems[split] = len(found)
+        raise _NoTrainingProblems
+    report.problems[split] = len(problems)
 
 
 def _check_problems(report: Report, sampled: dict[str, list[Problem]], everything: list[Problem]) -> None:
-    everything += {problem.id: problem for found in sampled.values() for problem in found}.values()
+    everything += {problem.id: problem for problems in sampled.values() for problem in problems}.values()
     counts = ", ".join(f"{count} {split}" for split, count in report.problems.items())
     report.add("problems", "ok", f"{counts} sampled")
     check_splits(report, sampled)
@@ -141,35 +144,38 @@ def _check_problems(report: Report, sampled: dict[str, list[Problem]], everythin
 
 
 def _check_seed(
-    report: Report, process: TaskProcess, elsewhen: TaskProcess, train: list[Problem], seed: int
+    report: Report, process: TaskProcess, another_time: TaskProcess, train: list[Problem], seed: int
 ) -> None:
-    few = min(len(train), _FEW)
+    few = min(len(train), _SAMPLE_SIZE)
     status: Status = "failed"
     says = (
         "the same seed gives other problems: a run could not be resumed; draw from `random.Random(seed)` only"
     )
     try:
         if list(process.problems("train", seed, few)) == train[:few]:
-            if list(elsewhen.problems("train", seed, few)) == train[:few]:
+            if list(another_time.problems("train", seed, few)) == train[:few]:
                 status, says = "ok", "the same seed gives the same problems"
             else:
                 says = (
                     "the same seed gives other problems in another process, in which the clock and the order of sets "
                     "are others: a run could not be resumed; sort what comes from sets, and leave the time out"
                 )
-    except (Raised, Lost) as error:
-        says = f"the same seed doesn't give the same problems: the second time `problems` {_said(error)}"
+    except (TaskRaised, NoAnswer) as error:
+        says = f"the same seed doesn't give the same problems: the second time `problems` {_reason(error)}"
     report.add("problems follow from the seed", status, says)
 
 
-def check_reward(bench: Bench, problems: list[Problem]) -> None:
+def check_reward(grader: Grader, problems: list[Problem]) -> None:
     """A wrong answer in good form must not be paid as much as a right one."""
-    known = next((problem for problem in problems if problem.answer), None)
-    if known is None:
+    example = next((problem for problem in problems if problem.answer), None)
+    if example is None:
         return
-    right, wrong = bench.judge(known, bench.said(known.answer)), bench.judge(known, bench.said("qwzvjk"))
+    right, wrong = (
+        grader.judge(example, grader.completion(example.answer)),
+        grader.judge(example, grader.completion("qwzvjk")),
+    )
     if right is None or wrong is None or "accuracy" not in right.rewards:
-        bench.report.add(
+        grader.report.add(
             "reward", "failed", "a verdict has no reward part `accuracy`, which training asks for"
         )
         return
@@ -177,4 +183,4 @@ def check_reward(bench: Bench, problems: list[Problem]) -> None:
     says = f"a right answer earns {right.rewards['accuracy']:g}, a wrong one in good form {gap:g} less"
     if gap <= 0:
         says += ": nothing would be learned; give the verifier that decides more weight"
-    bench.report.add("reward", "ok" if gap > 0 else "failed", says)
+    grader.report.add("reward", "ok" if gap > 0 else "failed", says)
