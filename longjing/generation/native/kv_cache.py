@@ -43,29 +43,23 @@ class KVCache:
 
     @classmethod
     def for_model(
-        cls,
-        config: ModelConfig,
-        size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        drafts: bool,
-        record_routes: bool,
+        cls, config: ModelConfig, size: int, weight: Tensor, drafts: bool, record_routes: bool
     ) -> "KVCache":
-        """As many tokens as `size` bytes hold of a model with weights of `dtype`. `drafts`: one layer more, for the
+        """As many tokens as `size` bytes hold of a model with weights like `weight`. `drafts`: one layer more, for the
         prediction module. Raises UserError if that is less than two."""
         layers = config.num_hidden_layers + drafts
         mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
         routes = mixtures, config.num_experts_per_tok
         # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
-        kept = torch.float32 if device.type == "cpu" else dtype
-        token_bytes = layers * config.cache_width * kept.itemsize + 2 * routes[0] * routes[1]
+        dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+        token_bytes = layers * config.cache_width * dtype.itemsize + 2 * routes[0] * routes[1]
         area = size // token_bytes
         if area < 2:
             raise UserError(
                 f"the engine needs a cache for at least two tokens ({2 * token_bytes} bytes), "
                 f"not cache_bytes = {size}"
             )
-        return cls(area, [config.cache_width] * layers, kept, device, routes)
+        return cls(area, [config.cache_width] * layers, dtype, weight.device, routes)
 
     def _lay_out(self, rows: int, columns: int) -> None:
         """Lay the rectangle out.

@@ -50,9 +50,7 @@ class ModelRunner:
         self.device = weight.device
         self._drafts = drafts
         self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
-        self.cache = KVCache.for_model(
-            model.config, cache_bytes, weight.dtype, weight.device, drafts, record_routes
-        )
+        self.cache = KVCache.for_model(model.config, cache_bytes, weight, drafts, record_routes)
         # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
         experts = (module for module in self.model.layers.modules() if isinstance(module, Experts))
         graphs = self.device.type == "cuda" and all(
@@ -81,7 +79,7 @@ class ModelRunner:
         self,
         tokens: Tensor,
         columns: Tensor,
-        longest: int | None = None,
+        longest: int | None,
         first_row: int = 0,
         replay: Tensor | None = None,
     ) -> tuple[Tensor, Context]:

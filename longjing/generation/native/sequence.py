@@ -1,6 +1,5 @@
 """One request on its way: its tokens so far, its text, its place in the cache, and its end."""
 
-from collections import abc
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -61,10 +60,7 @@ class Sequence:
         self.drafted, self.gap = self.stored, (0, 0)
 
     def extend(
-        self,
-        tokens: abc.Sequence[int],
-        logprobs: abc.Sequence[float],
-        top: abc.Sequence[list[tuple[int, float]]] | None,
+        self, tokens: list[int], logprobs: list[float], top: list[list[tuple[int, float]]] | None
     ) -> FinishReason | None:
         """Take in what was sampled, up to the token that ends the request; returns why it has ended, if it has."""
         sampling = self.request.sampling
