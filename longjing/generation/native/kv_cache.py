@@ -32,6 +32,7 @@ class KVCache:
         self.area, self.device, self._route_shape = area, device, routes
         # The last is the layer of the routes.
         self._widths = [*widths, routes[0] * routes[1]]
+        self.keeps_routes = self._widths[-1] > 0
         dtypes = [dtype] * len(widths) + [torch.int16]
         self._flat = [
             torch.empty(area * width, dtype=each, device=device)
@@ -123,12 +124,12 @@ class KVCache:
 
     def store_routes(self, routes: Sequence[Tensor]) -> None:
         """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, if they are kept."""
-        if self._widths[-1]:
+        if self.keeps_routes:
             self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
 
     def routes(self, row: int, length: int) -> Tensor | None:
         """The experts taken in a row, `[length, mixture layers, experts per token]`; or None."""
-        if not self._widths[-1]:
+        if not self.keeps_routes:
             return None
         with torch.inference_mode(False):  # an inference tensor could not index in the trainer
             return self._views[-1][row, :length].clone().view(length, *self._route_shape)
