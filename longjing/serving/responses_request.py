@@ -120,26 +120,30 @@ class FlatFunction(Function):
 
 
 class FlatChoice(StrictModel):
+    """The one tool that is to be called."""
+
     type: Literal["function"]
     name: str
 
 
-class FlatSchema(StrictModel):
+class FlatSchema(JsonSchema):
     """A JSON schema as this endpoint takes it: its fields not one level down."""
 
     type: Literal["json_schema"]
     name: str
     schema_: JsonObject = Field(alias="schema")
-    description: str | None = None
-    strict: bool | None = None
 
 
 class TextSettings(StrictModel):
+    """What the answer is to look like."""
+
     verbosity: Literal["medium"] | None = None  # as it is without
     format: Annotated[TextFormat | JsonFormat | FlatSchema, Field(discriminator="type")] | None = None
 
 
 class Reasoning(StrictModel):
+    """How much it is to think."""
+
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None  # the text is given in full
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
