@@ -24,7 +24,7 @@ from longjing import tasks
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.model.store.checkpoint import load_model
 from longjing.runs.resolve import resolve
-from longjing.serving.service import TEMPERATURE, TOP_P
+from longjing.serving.served_model import TEMPERATURE, TOP_P
 from longjing.text import Tokenizer
 from longjing.toys import EVERYDAY
 

@@ -17,7 +17,7 @@ from longjing.text.tokenizer import Tokenizer
 _COMPACT = {"x-guidance": {"whitespace_flexible": False}}  # no room for endless white space
 # The white space that models were taught to write calls with.
 _SPACED = {"x-guidance": {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}}
-_USUAL = 0.005  # seconds that a token may take all the time
+_USUAL_SECONDS = 0.005  # that every token may take
 _NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 _REFUSED = "the JSON schema can't be honoured"
 _CALLS = """%llguidance {{}}
@@ -45,18 +45,19 @@ class GrammarCompiler:
         self._trials = GrammarTrials(tokenizer_line(as_json, vocabulary, end_tokens, closers))
 
     def json(self, schema: Mapping[str, Any]) -> "Grammar":
-        """Raises UserError for a schema that can't be kept."""
+        """The grammar of a JSON text that keeps to the schema. Raises UserError for one that can't be kept."""
         source = _of_schema(schema)
         return self._grammar(source, [source])
 
     def calls(
         self, tools: Mapping[str, Mapping[str, Any]], answer: Mapping[str, Any] | None, forced: bool, several: bool
     ) -> "Grammar":  # fmt: skip
-        """Text with calls of `tools`, which are schemas of their arguments by name. `answer`: what binds a text without
-        calls; `forced`: nothing but calls, at least one; `several`: more than one are allowed. Raises UserError."""
-        some = "call+" if several else "call"
+        """The grammar of a text with calls of `tools`, which are schemas of their arguments by name. `answer`: what
+        binds a text without calls; `forced`: nothing but calls, at least one; `several`: more than one are allowed.
+        Raises UserError."""
+        calls = "call+" if several else "call"
         free = "call* TEXT" if several else "call? TEXT"
-        start = some if forced else free if answer is None else f"answer | {some}"
+        start = calls if forced else free if answer is None else f"answer | {calls}"
         open_, close = (OPEN, CLOSE) if self._tags_are_tokens else (f'"{OPEN}"', f'"{CLOSE}"')
         before = "TEXT " if start == free else ""
         lazy = "[lazy]" if before and not self._tags_are_tokens else ""
@@ -82,7 +83,7 @@ class GrammarCompiler:
 
 
 def _of_schema(schema: Mapping[str, Any]) -> str:
-    """Its grammar. Raises UserError for what is no JSON, and for numbers that would be taken for others."""
+    """The schema as a grammar. Raises UserError for what is no JSON, and for numbers that would be taken for others."""
     for name, value in _numbers(schema):
         if value <= 0 if name == "multipleOf" else abs(value) >= 2**63:
             allowed = "above 0" if name == "multipleOf" else "a number of at most 64 bits"
@@ -97,10 +98,10 @@ def _numbers(schema: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The numbers that bound numbers anywhere in a schema, with their keywords."""
     unseen: list[Any] = [schema]
     while unseen:
-        one = unseen.pop()
-        if isinstance(one, list):
-            unseen += one
-        for name, value in one.items() if isinstance(one, Mapping) else ():
+        node = unseen.pop()
+        if isinstance(node, list):
+            unseen += node
+        for name, value in node.items() if isinstance(node, Mapping) else ():
             if name in _NUMBERS and isinstance(value, int | float):
                 yield name, value
             elif name not in ("const", "enum", "default", "examples"):
@@ -115,7 +116,7 @@ class TimeLimit:
 
     def note(self, seconds: float) -> None:
         """Of computing, for one token. Raises UserError once they are too many, at once or all the time."""
-        self._debt = max(0.0, self._debt + seconds - _USUAL)
+        self._debt = max(0.0, self._debt + seconds - _USUAL_SECONDS)
         if self._debt > TOKEN_SECONDS:
             raise UserError("to follow it takes too long")
 
@@ -123,12 +124,12 @@ class TimeLimit:
 class Grammar:
     """The `LogitsProcessor` of one text."""
 
-    def __init__(self, matcher: LLMatcher, pace: "TimeLimit | None" = None) -> None:
-        self._matcher, self._read, self._pace = matcher, 0, pace or TimeLimit()
+    def __init__(self, matcher: LLMatcher, time_limit: TimeLimit | None = None) -> None:
+        self._matcher, self._read, self._time_limit = matcher, 0, time_limit or TimeLimit()
 
     def copy(self) -> "Grammar":
         """For another text; it costs less than to read the schema again."""
-        return Grammar(self._matcher.deep_copy(), self._pace)
+        return Grammar(self._matcher.deep_copy(), self._time_limit)
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
         """See `LogitsProcessor`. Raises UserError when the grammar can't be followed any further: it has grown too
@@ -139,7 +140,7 @@ class Grammar:
         mask = bytearray(self._matcher.compute_logit_bias())
         if self._matcher.is_error():  # the mask would say that the text has come to its end
             raise UserError(reason_of(self._matcher))
-        self._pace.note(time.thread_time() - began)
+        self._time_limit.note(time.thread_time() - began)
         allowed = torch.frombuffer(mask, dtype=torch.uint8)[:vocabulary] > 0
         if not allowed.any():
             raise UserError("it leaves no way to go on")

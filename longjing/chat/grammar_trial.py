@@ -31,7 +31,7 @@ _WALL = 20.0  # seconds, on a machine that has much else to do
 _MEMORY = 512 << 20  # bytes beyond what the process has at its start
 _STACK = 1 << 20  # bytes: less than any thread of the server has
 _TOKENS = 256  # of a text that is tried
-_KNOWN = 512  # grammars whose end is remembered
+_REMEMBERED = 512  # grammars whose outcome is remembered
 _TOO_MUCH = (
     f"it takes more than {SECONDS} s or {_MEMORY >> 20} MB to prepare, or its references go too deep; "
     "make it smaller or flatter"
@@ -46,7 +46,7 @@ class GrammarTrials:
         self._lock = threading.Lock()
         self._running: list[subprocess.Popen[bytes]] = []  # one at most
         weakref.finalize(self, _end, self._running)
-        self._known: OrderedDict[bytes, str | None] = OrderedDict()
+        self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
 
     def problem_of(self, grammars: Sequence[str]) -> str | None:
         """What is wrong with one of them, or with all together; None if texts can be written that keep each. Takes up
@@ -54,13 +54,13 @@ class GrammarTrials:
         line = json.dumps(list(grammars)).encode() + b"\n"
         key = sha256(line).digest()
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
-            found = self._known[key] = self._ask(line)
-            while len(self._known) > _KNOWN:
-                self._known.popitem(last=False)
-            return found
+            if key in self._verdicts:
+                self._verdicts.move_to_end(key)
+                return self._verdicts[key]
+            problem = self._verdicts[key] = self._ask(line)
+            while len(self._verdicts) > _REMEMBERED:
+                self._verdicts.popitem(last=False)
+            return problem
 
     def _ask(self, line: bytes) -> str | None:
         if not self._running:
@@ -80,8 +80,8 @@ class GrammarTrials:
         if not answer.endswith(b"\n"):
             _end(self._running)
             return _TOO_MUCH
-        found = json.loads(answer)
-        return found if found is None else str(found)
+        problem = json.loads(answer)
+        return problem if problem is None else str(problem)
 
 
 def _end(running: list[subprocess.Popen[bytes]]) -> None:
@@ -98,9 +98,9 @@ def _line(descriptor: int, seconds: float) -> bytes:
     while not read.endswith(b"\n"):
         if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
             break
-        if not (piece := os.read(descriptor, 1 << 16)):
+        if not (part := os.read(descriptor, 1 << 16)):
             break
-        read += piece
+        read += part
     return read
 
 
@@ -131,8 +131,9 @@ def _serve() -> None:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        whole = answer if answer.endswith(b"\n") else json.dumps(_TOO_MUCH).encode() + b"\n"
-        sys.stdout.buffer.write(whole)
+        if not answer.endswith(b"\n"):
+            answer = json.dumps(_TOO_MUCH).encode() + b"\n"
+        sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
 
 
@@ -154,23 +155,26 @@ def _in_thread(work: Callable[[], None]) -> None:
 
 
 def _answer(writing: int, tokens: Any, ends: list[int], ways_out: list[int], line: bytes) -> None:
-    found = None
+    problem = None
     for grammar in json.loads(line):
         matcher = LLMatcher(tokens, grammar, log_level=0, limits=LIMITS)
         if matcher.is_error():
-            found = reason_of(matcher)
-        else:  # one way that leads nowhere isn't all of them
-            ways = (_walk(matcher.deep_copy(), ends, ways_out, first) for first in (True, False))
-            found = min((why or "" for why in ways), key=len) or None
+            problem = reason_of(matcher)
+        else:  # one text that leads nowhere isn't all of them
+            problem = _write(matcher.deep_copy(), ends, ways_out, first=True)
+            if problem:
+                other = _write(matcher.deep_copy(), ends, ways_out, first=False)
+                problem = other and min(problem, other, key=len)
         del matcher  # that, too, may overflow
-        if found:
+        if problem:
             break
-    os.write(writing, json.dumps(found).encode() + b"\n")
+    os.write(writing, json.dumps(problem).encode() + b"\n")
     os._exit(0)
 
 
-def _walk(matcher: LLMatcher, ends: list[int], ways_out: list[int], first: bool) -> str | None:
-    """Write a text that keeps to the grammar, and soon comes to its end; what keeps it from being written."""
+def _write(matcher: LLMatcher, ends: list[int], ways_out: list[int], first: bool) -> str | None:
+    """Write a text that keeps to the grammar, and soon comes to its end; what keeps it from being written, or None.
+    `first`: whether it goes on with the first of the tokens that are allowed, or with the last."""
     for _ in range(_TOKENS):
         began = time.thread_time()
         mask = matcher.compute_logit_bias()

@@ -145,7 +145,7 @@ class PromptBuilder:
         """Of a reasoning model the next turn's prompt has the body only, for it drops this turn's reasoning; of another
         all that is written may begin it."""
         try:
-            tokens, body_tokens = self._tokenizer.encode_marking(text, body, self._limit)
+            tokens, body_tokens = self._tokenizer.encode_with_boundary(text, body, self._limit)
         except TooLong as error:
             assert self._limit is not None
             raise context_exceeded(self._limit, error.tokens, "messages") from error

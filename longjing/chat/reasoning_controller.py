@@ -12,7 +12,7 @@ from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
 from longjing.generation.request import LogitsProcessor
 from longjing.text.reasoning import Delta, ReasoningStream
-from longjing.text.stop_strings import Stops
+from longjing.text.stop_strings import StopStrings
 from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 _SEPARATOR = "\n\n"  # between reasoning and answer
@@ -51,7 +51,7 @@ class ReasoningController:
     ) -> None:
         self._stream = ReasoningStream.after(tokenizer.decode(prompt))
         self._cut_stream = deepcopy(self._stream)  # reads what stop strings leave, if they act everywhere
-        self._detokenizer, self._stops = Detokenizer(tokenizer), Stops(stops)
+        self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
         self._repetition = RepetitionDetector()
         self._ends, self._max_tokens = frozenset(end_tokens), max_tokens
         self._closing = tokenizer.encode(_CLOSING)

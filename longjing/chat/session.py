@@ -1,4 +1,4 @@
-"""A conversation: what was said so far, and whoever answers next."""
+"""A chat session: what was said so far, and the model that answers next."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class ChatSession:
     def __init__(self, model: ChatModel, temperature: float, max_tokens: int, seed: int) -> None:
         self.model, self.temperature = model, temperature
         self._max_tokens, self._seed = max_tokens, seed
-        self._turn = 0
-        self._budget = self._longest = room_to_think(max_tokens)
+        self._turns = 0
+        self._budget = self._max_budget = room_to_think(max_tokens)
         self.thinking = True
         self.messages: list[dict[str, str]] = []
         self.reply = Completion.parse("")
@@ -44,7 +44,7 @@ class ChatSession:
 
     @budget.setter
     def budget(self, tokens: int) -> None:
-        self._budget = min(tokens, self._longest)
+        self._budget = min(tokens, self._max_budget)
 
     def ask(self, question: str, stopped: Callable[[], bool] = lambda: False) -> Iterator[Delta]:
         """The reply, piece by piece, cut short as soon as `stopped()`; `reply` is the whole of it afterwards.
@@ -54,22 +54,24 @@ class ChatSession:
         """
         engine, tokenizer = self.model.engine, self.model.tokenizer
         messages, prompt = self._fit(question)
-        self._turn += 1
-        seed = sample_seed(self._seed, self._turn, "chat", 0)
+        self._turns += 1
+        seed = sample_seed(self._seed, self._turns, "chat", 0)
         sampling = Sampling(temperature=self.temperature, max_tokens=self._max_tokens, seed=seed)
-        turn = ReasoningController(tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget)
-        prefilled, text, reason = turn.in_reasoning, "", None
+        controller = ReasoningController(
+            tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget
+        )
+        prefilled, text, reason = controller.in_reasoning, "", None
         # What follows the question, the reasoning first, is no part of a later prompt.
         keep = len(tokenizer.encode_chat(messages, add_generation_prompt=False))
-        for chunk in engine.stream(Request(prompt, sampling, turn, keep)):
+        for chunk in engine.stream(Request(prompt, sampling, controller, keep)):
             text, reason = text + chunk.text, chunk.finish_reason
-            turn.extend(chunk.token_ids)
-            yield turn.take()
+            controller.extend(chunk.token_ids)
+            yield controller.take()
             if stopped():
                 break
-        turn.finish()
-        yield turn.take()
-        self.notices = [] if stopped() else turn.notices(reason or "stop")
+        controller.finish()
+        yield controller.take()
+        self.notices = [] if stopped() else controller.notices(reason or "stop")
         self.reply = Completion.parse(text, prefilled, truncated=reason != "stop")
         self.messages = [*messages, {"role": "assistant", "content": self.reply.answer}]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from longjing.text.stop_strings import overlap
+from longjing.text.stop_strings import partial_match
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
@@ -68,7 +68,7 @@ class ToolCallParser:
         self._held += text
         end = self._held.find(OPEN)
         if end < 0:
-            end = len(self._held) - overlap(self._held, OPEN)
+            end = len(self._held) - partial_match(self._held, OPEN)
         certain = self._held[:end].rstrip()
         self._held = self._held[len(certain) :]
         self._has_text = self._has_text or bool(certain)
@@ -81,7 +81,7 @@ class ToolCallParser:
         calls, broken, lost = list[ToolCall](), False, ""
         for number, segment in enumerate(segments, 1):
             inside, closed, rest = segment.partition(CLOSE)
-            whole = inside if closed else inside[: len(inside) - overlap(inside, CLOSE)]
+            whole = inside if closed else inside[: len(inside) - partial_match(inside, CLOSE)]
             unfinished = cut and not closed and number == len(segments)
             call = _parse(whole)
             if call is None and unfinished:
@@ -94,7 +94,7 @@ class ToolCallParser:
             else:
                 text += OPEN + segment
                 broken = True
-        if cut and not segments and (half := overlap(text, OPEN)) > len("<tool"):
+        if cut and not segments and (half := partial_match(text, OPEN)) > len("<tool"):
             text, lost = text[:-half], text[-half:]
         if broken:
             self.notices.append("A call of a tool is broken; it is told as text.")

@@ -31,6 +31,28 @@ _TASK_HELP = (
     "see `longjing tasks list`; aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k; or one of your own: "
     "problems.jsonl, my_task.py, gym:NAME"
 )
+# Of an endpoint; what isn't given is as `EndpointClient` says.
+BaseUrl = Annotated[
+    str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")
+]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")]
+Timeout = Annotated[
+    float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
+]
+Retries = Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")]
+AnswersFile = Annotated[
+    Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
+]
+RequestFields = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
+]
+# In dollars.
+PriceRead = Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")]
+PriceWritten = Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")]
+PriceHour = Annotated[
+    float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
+]
 
 
 def evaluate(
@@ -48,33 +70,15 @@ def evaluate(
     max_tokens: MaxTokens = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    price_read: Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")] = None,
-    price_written: Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")] = None,
-    price_hour: Annotated[
-        float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
-    ] = None,
-    retries: Annotated[
-        int | None, typer.Option(min=0, help="further attempts at a request; default 6")
-    ] = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl"),
-    ] = None,
-    request: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"
-        ),
-    ] = None,
+    price_read: PriceRead = None,
+    price_written: PriceWritten = None,
+    price_hour: PriceHour = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    retries: Retries = None,
+    answers: AnswersFile = None,
+    request: RequestFields = None,
 ) -> None:
     """Measure a model on held-out problems: pass@1 with its 95% interval, maj@k, pass@k, lengths, cost.
 
@@ -90,7 +94,7 @@ def evaluate(
 
         longjing eval some-model --base-url http://localhost:8000/v1 --task aime-2024
     """
-    from longjing.evaluation import EndpointClient, Price
+    from longjing.evaluation import Price
     from longjing.evaluation.benchmarks import find
     from longjing.recipe.loading import parse_settings
 
@@ -114,11 +118,7 @@ def evaluate(
     else:
         if (device, dtype) != ("auto", "float32"):
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
-        options["fields"] = parse_settings(options.pop("request", []))
-        kept = options.pop("answers", Path("answers") / f"{model}-{task}.jsonl".replace("/", "-"))
-        client = EndpointClient(base_url, model, kept, key=os.environ.get("OPENAI_API_KEY"), **options)
-        provenance = {"base_url": client.base_url, "request": options["fields"]}
-        say(console, f"{model} at {base_url}; its answers are kept in {kept}", "dim")
+        client, provenance = _endpoint_client(base_url, model, task, options, console)
     prices = [price_read, price_written, price_hour]
     stated = any(rate is not None for rate in prices)
     price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
@@ -219,6 +219,22 @@ def _local_client(
         "sha256": digest(resolve(model)),
     }  # fmt: skip
     return LocalClient(engine, tokenizer, count, context, strict=max_tokens is not None), provenance
+
+
+def _endpoint_client(
+    base_url: str, model: str, task: str, options: dict[str, Any], console: Console
+) -> tuple[Any, dict[str, Any]]:
+    """A client of the endpoint, and what the provenance says of it. `options`: those of the command line that were
+    given."""
+    from longjing.evaluation import EndpointClient
+    from longjing.recipe.loading import parse_settings
+
+    fields = parse_settings(options.pop("request", []))
+    answers = options.pop("answers", Path("answers") / f"{model}-{task}.jsonl".replace("/", "-"))
+    key = os.environ.get("OPENAI_API_KEY")
+    client = EndpointClient(base_url, model, answers, key=key, fields=fields, **options)
+    say(console, f"{model} at {base_url}; its answers are kept in {answers}", "dim")
+    return client, {"base_url": client.base_url, "request": fields}
 
 
 def _measure(client: Any, task: Any, config: Any, provenance: dict[str, Any], **stated: Any) -> Any:

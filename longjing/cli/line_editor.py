@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-KEPT = 1000  # lines of the history
+MAX_LINES = 1000  # lines of the history
 
 
-def lines(console: Console) -> Iterator[str]:
+def read_lines(console: Console) -> Iterator[str]:
     """What is typed, line by line, until the end of the input."""
     terminal = sys.stdin.isatty()
     history = History(history_file()) if terminal else None
@@ -50,9 +50,9 @@ class History:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        found = self._read()
-        self.lines = found[-KEPT:]
-        if len(found) > KEPT:
+        earlier = self._read()
+        self.lines = earlier[-MAX_LINES:]
+        if len(earlier) > MAX_LINES:
             self._write(self.lines, "w")
         try:
             import readline
@@ -82,11 +82,11 @@ class History:
         if self._file is not None:
             with suppress(OSError):
                 rows = self._file.read_text("utf-8", errors="replace").splitlines()
-        found = []
+        lines = []
         for row in rows:
             with suppress(ValueError):
-                found.append(json.loads(row))
-        return [line for line in found if isinstance(line, str)]
+                lines.append(json.loads(row))
+        return [line for line in lines if isinstance(line, str)]
 
     def _write(self, rows: list[str], mode: str) -> None:
         if self._file is not None:

@@ -45,10 +45,10 @@ def chat(
         limit = engine.model.config.max_position_embeddings
         return ChatModel(name, engine, tokenizer, limit, task_of(name))
 
-    conversation = ChatSession(load(model), temperature, max_tokens, seed)
+    session = ChatSession(load(model), temperature, max_tokens, seed)
     if budget is not None:
-        conversation.budget = budget
-    converse(conversation, load, console)
+        session.budget = budget
+    converse(session, load, console)
 
 
 def export(

@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, build_opener
 from longjing.errors import UserError
 from longjing.serving.server import address, listen
 
-_PATIENCE = 60.0  # seconds until it listens
+_START_SECONDS = 60.0  # seconds until it listens
 _COMMAND = "from longjing.cli import main; main()"
 
 
@@ -23,30 +23,33 @@ def has_display() -> bool:
 
 
 @contextmanager
-def page_beside(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def page_process(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Serve the page for the runs under `folder`; gives its address and its process, which ends with the block.
 
     Raises UserError if it doesn't come up.
     """
     with listen("127.0.0.1", 0) as free:
-        where = address(free)
-    command = ["serve", "--watch", "--runs", str(folder), "--port", where.rpartition(":")[2]]
+        url = address(free)
+    command = ["serve", "--watch", "--runs", str(folder), "--port", url.rpartition(":")[2]]
     process = subprocess.Popen(
         [sys.executable, "-c", _COMMAND, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     try:
-        _wait_for(where, process)
-        yield where, process
+        _wait_for(url, process)
+        yield url, process
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_for(where: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline, opener = time.monotonic() + _PATIENCE, build_opener(ProxyHandler({}))  # it is on this machine
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline, opener = (
+        time.monotonic() + _START_SECONDS,
+        build_opener(ProxyHandler({})),
+    )  # it is on this machine
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with opener.open(f"{where}/health", timeout=1):
+            with opener.open(f"{url}/health", timeout=1):
                 return
         except (URLError, TimeoutError, ConnectionError):
             time.sleep(0.1)

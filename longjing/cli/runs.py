@@ -89,14 +89,14 @@ def run(
 def _page(folder: Path, console: Console) -> "Iterator[subprocess.Popen[bytes] | None]":
     """The page, if there is somebody to look at it; gives its process."""
     try:
-        from longjing.cli.page_process import has_display, page_beside
+        from longjing.cli.page_process import has_display, page_process
     except ImportError as error:
         raise UserError(f"the page needs more packages ({error}): pip install 'longjing[serve]'") from error
     if not has_display():
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with page_beside(folder) as (address, process):
+    with page_process(folder) as (address, process):
         say(console, f"Watch it in a browser: {address}", "bold")
         yield process
 

@@ -3,7 +3,7 @@
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,58 +12,58 @@ from longjing.cli.models import Device, Dtype
 from longjing.cli.output import announce
 from longjing.errors import UserError
 
+_MODELS_HELP = "runs, model directories, shipped models; the first is the default"
+_HOST_HELP = (
+    "a name of this server, as browsers see it; on 127.0.0.1 none but localhost is taken else. "
+    "Repeat for more; * is any"
+)
+_THREADS_HELP = "of the CPU, for the models; default: one for small models, else all cores but one"
+
+Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=_MODELS_HELP)]
+Host = Annotated[str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(envvar="LONGJING_API_KEY", help="asked of every client, and by the page of every person"),
+]
+Runs = Annotated[Path, typer.Option(help="where the runs lie that the page shows")]
+WithPage = Annotated[bool, typer.Option(help="the page at the root, or the API alone")]
+Watch = Annotated[bool, typer.Option("--watch", help="the page opens at the runs")]
+MaxBatch = Annotated[int, typer.Option(min=1, help="completions that run at once, of each model")]
+Queue = Annotated[int, typer.Option(min=0, help="completions that wait beyond those; then 429")]
+CacheMb = Annotated[int, typer.Option(min=1, help="memory for what runs, of each model")]
+PrefixMb = Annotated[int, typer.Option(min=0, help="memory for conversations that may go on; 0: none")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")]
+Grace = Annotated[float, typer.Option(min=0, help="seconds to finish what runs when it is told to stop")]
+MaxRequestMb = Annotated[int, typer.Option(min=1, help="the largest request")]
+Cors = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more"),
+]
+AllowHost = Annotated[list[str] | None, typer.Option(metavar="NAME", help=_HOST_HELP)]
+Threads = Annotated[int | None, typer.Option(min=1, help=_THREADS_HELP)]
+
 
 def serve(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...", help="runs, model directories, shipped models; the first is the default"
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")] = 8000,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="LONGJING_API_KEY", help="asked of every client, and by the page of every person"
-        ),
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="where the runs lie that the page shows")] = Path("runs"),
-    page: Annotated[bool, typer.Option(help="the page at the root, or the API alone")] = True,
-    watch: Annotated[bool, typer.Option("--watch", help="the page opens at the runs")] = False,
-    max_batch: Annotated[int, typer.Option(min=1, help="completions that run at once, of each model")] = 256,
-    queue: Annotated[int, typer.Option(min=0, help="completions that wait beyond those; then 429")] = 256,
-    cache_mb: Annotated[int, typer.Option(min=1, help="memory for what runs, of each model")] = 1024,
-    prefix_mb: Annotated[
-        int, typer.Option(min=0, help="memory for conversations that may go on; 0: none")
-    ] = 256,
-    timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 600.0,
-    grace: Annotated[
-        float, typer.Option(min=0, help="seconds to finish what runs when it is told to stop")
-    ] = 30.0,
-    max_request_mb: Annotated[int, typer.Option(min=1, help="the largest request")] = 8,
-    cors: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more"),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="a name of this server, as browsers see it; on 127.0.0.1 none but localhost is taken else. "
-            "Repeat for more; * is any",
-        ),
-    ] = None,
+    models: Models = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    api_key: ApiKey = None,
+    runs: Runs = Path("runs"),
+    page: WithPage = True,
+    watch: Watch = False,
+    max_batch: MaxBatch = 256,
+    queue: Queue = 256,
+    cache_mb: CacheMb = 1024,
+    prefix_mb: PrefixMb = 256,
+    timeout: Timeout = 600.0,
+    grace: Grace = 30.0,
+    max_request_mb: MaxRequestMb = 8,
+    cors: Cors = None,
+    allow_host: AllowHost = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="of the CPU, for the models; default: one for small models, else all cores but one"
-        ),
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Serve models: an OpenAI-compatible API under /v1, and a page at the root to chat, compare and watch runs.
 
@@ -89,41 +89,43 @@ def serve(
     except ImportError as error:
         raise UserError(f"serving needs more packages ({error}): pip install 'longjing[serve]'") from error
 
-    import torch
-
-    if api_key is None:
-        api_key = os.environ.get("LONGJING_API_KEY")  # Typer takes an empty one for none
     console = Console()
+    key = (
+        os.environ.get("LONGJING_API_KEY") if api_key is None else api_key
+    )  # Typer takes an empty one for none
     bound = listen(host, port)
-    where = address(bound)
-    names = allowed_hosts(bound.getsockname()[0], allow_host or ())
-    config = ApiConfig(api_key, timeout, max_request_mb << 20, tuple(cors or ()), names)
-    local = ip_address(bound.getsockname()[0]).is_loopback
-    # By default a core is left to those who bring the work.
-    torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
+    listens_on = bound.getsockname()[0]
+    local = ip_address(listens_on).is_loopback
+    hosts = allowed_hosts(listens_on, allow_host or ())
+    config = ApiConfig(key, timeout, max_request_mb << 20, tuple(cors or ()), hosts)
     limits = EngineLimits(max_batch, queue, cache_mb << 20, prefix_mb << 20, threads)
     service = Service(device, dtype, limits)
-    for name in models or ["r1"]:
-        model = service.load(name)
-        announce(
-            console,
-            f"{model.name}: {model.parameters / 1e6:.1f} million parameters, context {model.context}",
-            "dim",
-        )
+    _load(service, models or ["r1"], threads, console)
     app = build(service, config)
     if page:
-        mount(app, service, runs, key=api_key, endpoints=local or api_key is not None, watch=watch)
-    if not (local or api_key):
-        announce(
-            console,
-            "Anyone who reaches this machine can use it: give --api-key, or listen on 127.0.0.1.",
-            "yellow",
-        )
+        mount(app, service, runs, key=key, endpoints=local or key is not None, watch=watch)
+    if not (local or key):
+        text = "Anyone who reaches this machine can use it: give --api-key, or listen on 127.0.0.1."
+        announce(console, text, "yellow")
 
     def ready(server: object) -> None:
         if page:
-            announce(console, f"Page:  {where}")
-        announce(console, f"API:   {where}/v1" + ("   (Ctrl-C stops it)" if console.is_terminal else ""))
+            announce(console, f"Page:  {address(bound)}")
+        announce(
+            console, f"API:   {address(bound)}/v1" + ("   (Ctrl-C stops it)" if console.is_terminal else "")
+        )
 
     run(app, service, bound, grace, ready)
     announce(console, "Stopped.")
+
+
+def _load(service: Any, names: list[str], threads: int | None, console: Console) -> None:
+    """Load the models, and say what each is."""
+    import torch
+
+    # By default a core is left to those who bring the work.
+    torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
+    for name in names:
+        model = service.load(name)
+        size = f"{model.parameters / 1e6:.1f} million parameters"
+        announce(console, f"{model.name}: {size}, context {model.context}", "dim")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from longjing.chat.session import ChatModel, ChatSession
-from longjing.cli.line_editor import lines
+from longjing.cli.line_editor import read_lines
 from longjing.errors import UserError
 from longjing.problems import verdict_of
 from longjing.problems.answer import BOX
@@ -33,20 +33,20 @@ _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 N = TypeVar("N", int, float)
 
 
-def converse(conversation: ChatSession, load: Callable[[str], ChatModel], console: Console) -> None:
+def converse(session: ChatSession, load: Callable[[str], ChatModel], console: Console) -> None:
     """Read questions and show replies until the user leaves. `load` finds another model by its name, or raises
     UserError."""
     if sys.stdin.isatty():
         console.print(Text(HELP, "dim"))
-    commands = Commands(conversation, load, console)
-    for line in lines(console):
+    commands = Commands(session, load, console)
+    for line in read_lines(console):
         if line == "/quit":
             return
         try:
             if line.startswith("/"):
                 commands.obey(*line.split(maxsplit=1))
             else:
-                _reply(conversation, line, console)
+                _reply(session, line, console)
         except UserError as error:
             console.print(Text(str(error), "yellow"), soft_wrap=True)
         except KeyboardInterrupt:
@@ -56,63 +56,63 @@ def converse(conversation: ChatSession, load: Callable[[str], ChatModel], consol
 class Commands:
     """What the lines that begin with a slash do to a conversation."""
 
-    def __init__(self, conversation: ChatSession, load: Callable[[str], ChatModel], console: Console) -> None:
-        self._conversation, self._load, self._console = conversation, load, console
-        self._problems = _problems(conversation.model)
+    def __init__(self, session: ChatSession, load: Callable[[str], ChatModel], console: Console) -> None:
+        self._session, self._load, self._console = session, load, console
+        self._problems = _problems(session.model)
 
     def obey(self, command: str, value: str = "") -> None:
         """Do what a command says. Raises UserError if it can't be done, saying what can."""
-        talk = self._conversation
+        session = self._session
         match command, value:
             case "/model", _:
                 self._switch(value)
             case "/think", "on" | "off":
-                talk.thinking = value == "on"
+                session.thinking = value == "on"
                 self._say(f"thinking is {value}")
             case "/think", _:
-                raise UserError(f"/think on, or /think off; it is {'on' if talk.thinking else 'off'}")
+                raise UserError(f"/think on, or /think off; it is {'on' if session.thinking else 'off'}")
             case "/budget", _:
                 if (tokens := _number(int, value)) is None:
-                    raise UserError(f"/budget takes a number of tokens, 0 or more; it is {talk.budget}")
-                talk.budget = tokens
-                more = "; with more, no answer would fit into --max-tokens" if talk.budget < tokens else ""
-                self._say(f"it may think for {talk.budget} tokens{more}")
+                    raise UserError(f"/budget takes a number of tokens, 0 or more; it is {session.budget}")
+                session.budget = tokens
+                more = "; with more, no answer would fit into --max-tokens" if session.budget < tokens else ""
+                self._say(f"it may think for {session.budget} tokens{more}")
             case "/temperature", _:
                 if (temperature := _number(float, value)) is None:
-                    raise UserError(f"/temperature takes a number, 0 or more; it is {talk.temperature:g}")
-                talk.temperature = temperature
+                    raise UserError(f"/temperature takes a number, 0 or more; it is {session.temperature:g}")
+                session.temperature = temperature
                 self._say(f"the temperature is {temperature:g}")
             case "/problem", "":
                 self._ask_problem()
             case "/new", "":
-                talk.messages = []
+                session.messages = []
                 self._say("what was said is forgotten")
             case "/help", "":
                 self._say(HELP)
             case _:
-                said = printable(f"{command} {value}".strip())
-                raise UserError(f"there is no command {said}; /help says which there are")
+                text = printable(f"{command} {value}".strip())
+                raise UserError(f"there is no command {text}; /help says which there are")
 
     def _switch(self, name: str) -> None:
         """Let another model go on with what was said. If it can't be loaded the old one stays."""
-        talk = self._conversation
+        session = self._session
         if not name:
-            known = ", ".join(shipped())
-            self._say(f"{talk.model.name} answers; /model takes {known}, a run, or a model directory")
+            names = ", ".join(shipped())
+            self._say(f"{session.model.name} answers; /model takes {names}, a run, or a model directory")
             return
         try:
-            talk.model = self._load(os.path.expanduser(name))
+            session.model = self._load(os.path.expanduser(name))
         except (UserError, OSError) as error:
-            raise UserError(f"{printable(str(error))}\n{talk.model.name} goes on") from None
-        self._problems = _problems(talk.model)
+            raise UserError(f"{printable(str(error))}\n{session.model.name} goes on") from None
+        self._problems = _problems(session.model)
 
     def _ask_problem(self) -> None:
-        problem, task = next(self._problems, None), self._conversation.model.task
+        problem, task = next(self._problems, None), self._session.model.task
         if problem is None or task is None:
             raise UserError("this model has no task to draw problems from")
         self._console.print(Text(printable(problem.prompt), "bold"), soft_wrap=True)
-        _reply(self._conversation, problem.prompt, self._console)
-        _verdict(task, problem, self._conversation.reply, self._console)
+        _reply(self._session, problem.prompt, self._console)
+        _verdict(task, problem, self._session.reply, self._console)
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text, "dim"), soft_wrap=True)
@@ -131,7 +131,7 @@ def _number(kind: type[N], text: str) -> N | None:
     return number if 0 <= number < float("inf") else None
 
 
-class Boxes:
+class BoxHighlighter:
     """Tells what stands in `\\boxed{...}` from the rest of a text that comes in pieces."""
 
     def __init__(self) -> None:
@@ -160,12 +160,12 @@ class Boxes:
         self._held = ""
 
 
-def _reply(conversation: ChatSession, question: str, console: Console) -> None:
+def _reply(session: ChatSession, question: str, console: Console) -> None:
     """Show a reply as it comes; on a terminal what is boxed stands out, and elsewhere the text is as it was written."""
     reasoning, answered = "", False
-    boxes = Boxes()
+    boxes = BoxHighlighter()
     with interruptible() as stopped:
-        for delta in conversation.ask(question, stopped):
+        for delta in session.ask(question, stopped):
             console.print(Text(printable(delta.reasoning), "dim italic"), end="", soft_wrap=True)
             reasoning += delta.reasoning
             if delta.answer and reasoning and not answered:
@@ -174,7 +174,7 @@ def _reply(conversation: ChatSession, question: str, console: Console) -> None:
             answer = printable(delta.answer)
             _show_answer(boxes.feed(answer) if console.is_terminal else [(answer, False)], console)
         _show_answer(boxes.finish(), console)
-        notices = ["Stopped."] if stopped() else conversation.notices
+        notices = ["Stopped."] if stopped() else session.notices
         if notices:
             console.print(Text("\n" + "\n".join(notices), "yellow"), end="", soft_wrap=True)
     console.print("\n")
@@ -189,8 +189,8 @@ def _show_answer(pieces: Iterable[tuple[str, bool]], console: Console) -> None:
 def _verdict(task: Task, problem: Problem, completion: Completion, console: Console) -> None:
     verdict = verdict_of(task, problem, completion)
     style = {"correct": "green", "wrong": "red", "unjudged": "yellow"}[verdict.outcome]
-    said = verdict.outcome if verdict.outcome == verdict.reason else f"{verdict.outcome}: {verdict.reason}"
-    console.print(Text(printable(f"{said}\n"), style))
+    text = verdict.outcome if verdict.outcome == verdict.reason else f"{verdict.outcome}: {verdict.reason}"
+    console.print(Text(printable(f"{text}\n"), style))
 
 
 @contextmanager

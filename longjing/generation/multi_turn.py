@@ -62,7 +62,7 @@ class MultiTurnRollout:
             self.generation = replace(so_far, finish_reason="length")
             self.turns[-1] = replace(self.turns[-1], truncated=True)
             return None
-        self.turns[-1] = replace(self.turns[-1], reply=self._tokenizer.harmless(message))
+        self.turns[-1] = replace(self.turns[-1], reply=self._tokenizer.without_control_tokens(message))
         text, tokens = reply_tokens(self._tokenizer, message, so_far.tokens[-1])
         self._prefilled = ReasoningStream.after(text).in_reasoning
         seed = sample_seed(self._sampling.seed, len(self.turns), "turn", 0)

@@ -37,27 +37,28 @@ class Sampling:
     top_logprobs: int = 0
 
     def __post_init__(self) -> None:
+        rules = (
+            ("temperature", "0, for greedy, or 0.0001 to 10000", _divides(self.temperature)),
+            ("top_k", "0, for off, or more", self.top_k >= 0),
+            ("top_p", "above 0 and at most 1", 0 < self.top_p <= 1),
+            ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
+            ("max_tokens", "at least 1", self.max_tokens >= 1),
+            ("stop", "non-empty strings", all(self.stop)),
+            ("presence_penalty", "a number", isfinite(self.presence_penalty)),
+            ("frequency_penalty", "a number", isfinite(self.frequency_penalty)),
+            ("logit_bias", "numbers by token", not any(map(isnan, self.logit_bias.values()))),
+            ("top_logprobs", "0, for none, or more", self.top_logprobs >= 0),
+        )
         wrong = [
             f"{name} = {getattr(self, name)!r} (must be {allowed})"
-            for name, allowed, good in (
-                ("temperature", "0, for greedy, or 0.0001 to 10000", _tempered(self.temperature)),
-                ("top_k", "0, for off, or more", self.top_k >= 0),
-                ("top_p", "above 0 and at most 1", 0 < self.top_p <= 1),
-                ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
-                ("max_tokens", "at least 1", self.max_tokens >= 1),
-                ("stop", "non-empty strings", all(self.stop)),
-                ("presence_penalty", "a number", isfinite(self.presence_penalty)),
-                ("frequency_penalty", "a number", isfinite(self.frequency_penalty)),
-                ("logit_bias", "numbers by token", not any(map(isnan, self.logit_bias.values()))),
-                ("top_logprobs", "0, for none, or more", self.top_logprobs >= 0),
-            )
-            if not good
+            for name, allowed, holds in rules
+            if not holds
         ]
         if wrong:
             raise UserError(f"sampling settings out of range: {', '.join(wrong)}")
 
 
-def _tempered(temperature: float) -> bool:
+def _divides(temperature: float) -> bool:
     """Whether logits divided by it stay numbers, in float32 too."""
     return temperature == 0 or 1e-4 <= temperature <= 1e4
 

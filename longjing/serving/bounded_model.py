@@ -13,16 +13,16 @@ def _bound(schema: Any) -> None:
     """Bound the lists and mappings anywhere in a core schema of pydantic's."""
     unseen = [schema]
     while unseen:
-        one = unseen.pop()
-        if isinstance(one, list | tuple):
-            unseen += one
-        elif isinstance(one, dict):
-            unseen += one.values()
-            if one.get("type") in ("list", "dict"):
-                one["fail_fast"] = True
+        node = unseen.pop()
+        if isinstance(node, list | tuple):
+            unseen += node
+        elif isinstance(node, dict):
+            unseen += node.values()
+            if node.get("type") in ("list", "dict"):
+                node["fail_fast"] = True
                 # Ids of tokens may be as many as a context holds.
-                if one.get("items_schema", {}).get("type") != "int":
-                    one.setdefault("max_length", _MAX_ITEMS)
+                if node.get("items_schema", {}).get("type") != "int":
+                    node.setdefault("max_length", _MAX_ITEMS)
 
 
 class BoundedModel(BaseModel):

@@ -11,6 +11,7 @@ from typing import Any
 
 from longjing.chat.tool_calls import ToolCall, ToolCallParser, tool_notices
 from longjing.serving.response_stream import ResponseDelta, ResponseStream, Token
+from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.served_model import ServedModel
 from longjing.text import Tokenizer
@@ -27,6 +28,17 @@ def usage(stream: ResponseStream, n: int | None = None) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": reused},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }  # fmt: skip
+
+
+def tool_call_parser(request: ChatRequest | ResponsesRequest) -> ToolCallParser:
+    """For one answer to the request, which may have no tools."""
+    enabled = bool(request.tools) and request.tool_choice != "none"
+    return ToolCallParser(enabled, request.parallel_tool_calls is not False)
+
+
+def untold_tools(request: ChatRequest | ResponsesRequest, model: ServedModel) -> list[str]:
+    """The notice that the model wasn't told of the request's tools, if it wasn't."""
+    return tool_notices(request.tools or (), request.tool_choice, model.tokenizer.template)
 
 
 def finite(logprob: float) -> float:
@@ -50,7 +62,7 @@ class ChatReply:
         """It in pieces: first the roles, at last what is asked for of usage."""
         for number in range(len(stream.jobs)):
             yield self._chunk(number, {"role": "assistant", "content": ""}, None)
-        parsers = [self._tool_call_parser() for _ in stream.jobs]
+        parsers = [tool_call_parser(self._request) for _ in stream.jobs]
         async for number, delta in stream.deltas():
             fields: dict[str, Any] = {}
             if self._shows_reasoning and delta.reasoning:
@@ -65,7 +77,11 @@ class ChatReply:
             if fields or (logprobs and any(logprobs.values())):
                 yield self._chunk(number, fields, None, logprobs, used=used)
             if delta.finish_reason:
-                notices = (*delta.notices, *parsers[number].notices, *self._tool_notices)
+                notices = (
+                    *delta.notices,
+                    *parsers[number].notices,
+                    *untold_tools(self._request, self._model),
+                )
                 yield self._chunk(number, {}, _finish_reason(delta, calls), notices=notices, used=used)
         if self._request.wants_usage:
             used = usage(stream, self._request.n)
@@ -76,23 +92,13 @@ class ChatReply:
     def _shows_reasoning(self) -> bool:
         return self._request.include_reasoning is not False
 
-    @property
-    def _tool_notices(self) -> list[str]:
-        request, tokenizer = self._request, self._model.tokenizer
-        return tool_notices(request.offered_tools, request.tool_choice, tokenizer.template)
-
-    def _tool_call_parser(self) -> ToolCallParser:
-        return ToolCallParser(
-            bool(self._request.offered_tools), self._request.parallel_tool_calls is not False
-        )
-
     def _head(self, kind: str) -> dict[str, Any]:
         return {
             "id": self._id, "object": kind, "created": self._created, "model": self._model.name
         }  # fmt: skip
 
     def _choice(self, number: int, delta: ResponseDelta) -> dict[str, Any]:
-        parser = self._tool_call_parser()
+        parser = tool_call_parser(self._request)
         text, calls = parser.take(delta.answer, delta.finish_reason)
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
         message["refusal"] = None
@@ -103,7 +109,7 @@ class ChatReply:
         return {
             "index": number, "message": message, "logprobs": self._logprobs(delta),
             "finish_reason": _finish_reason(delta, calls),
-            "notices": (*delta.notices, *parser.notices, *self._tool_notices),
+            "notices": (*delta.notices, *parser.notices, *untold_tools(self._request, self._model)),
         }  # fmt: skip
 
     def _chunk(

@@ -7,7 +7,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from longjing.chat.errors import InvalidRequest
 from longjing.errors import UserError
 from longjing.serving.errors import ClientDisconnected, QueueFull, ServiceClosed, error_response
 from longjing.serving.messages import FieldError
@@ -26,54 +25,39 @@ def too_slow(seconds: float) -> str:
 def add_error_handlers(app: FastAPI, seconds: float) -> None:
     """Let `app` answer every exception. `seconds`: the longest that a request may take."""
 
-    @app.exception_handler(InvalidRequest)
-    async def invalid_request(request: Request, problem: InvalidRequest) -> Response:
-        return error_response(400, str(problem), parameter=problem.parameter, code=problem.code)
-
-    @app.exception_handler(UserError)
-    async def impossible(request: Request, problem: UserError) -> Response:
-        return error_response(400, str(problem))
-
-    @app.exception_handler(RequestValidationError)
-    async def wrong_form(request: Request, problem: RequestValidationError) -> Response:
-        text, parameter = explain(problem.errors())
-        return error_response(400, text, parameter=parameter)
-
-    @app.exception_handler(ModelNotFound)
-    async def not_found(request: Request, problem: ModelNotFound) -> Response:
-        return error_response(404, str(problem), parameter="model", code="model_not_found")
-
-    @app.exception_handler(QueueFull)
-    async def queue_full(request: Request, problem: QueueFull) -> Response:
-        headers = {"Retry-After": str(problem.retry_after)}
-        return error_response(429, str(problem), code="queue_full", headers=headers)
-
-    @app.exception_handler(ServiceClosed)
-    async def closed(request: Request, problem: ServiceClosed) -> Response:
-        return error_response(503, str(problem), headers={"Retry-After": "5"})
-
-    @app.exception_handler(TimeoutError)
-    async def slow(request: Request, problem: TimeoutError) -> Response:
-        return error_response(504, too_slow(seconds))
-
-    @app.exception_handler(RecursionError)
-    async def too_deep(request: Request, problem: RecursionError) -> Response:
-        return error_response(400, "the request is nested too deeply")
-
-    @app.exception_handler(ClientDisconnected)
-    async def disconnected(request: Request, problem: ClientDisconnected) -> Response:
-        return error_response(499, "the client left")  # read by nobody but the log
-
-    @app.exception_handler(Exception)
-    async def defect(request: Request, problem: Exception) -> Response:
+    async def answer(request: Request, problem: Exception) -> Response:
+        match problem:
+            case UserError():  # InvalidRequest knows the parameter that is to blame
+                parameter, code = getattr(problem, "parameter", None), getattr(problem, "code", None)
+                return error_response(400, str(problem), parameter=parameter, code=code)
+            case RequestValidationError():
+                text, parameter = explain(problem.errors())
+                return error_response(400, text, parameter=parameter)
+            case RecursionError():
+                return error_response(400, "the request is nested too deeply")
+            case ModelNotFound():
+                return error_response(404, str(problem), parameter="model", code="model_not_found")
+            case QueueFull():
+                headers = {"Retry-After": str(problem.retry_after)}
+                return error_response(429, str(problem), code="queue_full", headers=headers)
+            case ClientDisconnected():
+                return error_response(499, "the client left")  # read by nobody but the log
+            case ServiceClosed():
+                return error_response(503, str(problem), headers={"Retry-After": "5"})
+            case TimeoutError():
+                return error_response(504, too_slow(seconds))
+            case HTTPException(status_code=status):
+                text = str(problem.detail)
+                if status in (404, 405):
+                    text = f"{request.method} {request.url.path[:200]}: {text}; /openapi.json tells what there is"
+                return error_response(status, text, headers=problem.headers)
         return error_response(500, "the server has a defect; see its log")
 
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, problem: HTTPException) -> Response:
-        text = str(problem.detail)
-        if problem.status_code in (404, 405):
-            text = f"{request.method} {request.url.path[:200]}: {text}; /openapi.json tells what there is"
-        return error_response(problem.status_code, text, headers=problem.headers)
+    for kind in (
+        UserError, RequestValidationError, RecursionError, ModelNotFound, QueueFull, ClientDisconnected,
+        ServiceClosed, TimeoutError, HTTPException, Exception,
+    ):  # fmt: skip
+        app.add_exception_handler(kind, answer)
 
 
 def explain(errors: Any) -> tuple[str, str | None]:

@@ -30,16 +30,14 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = asyncio.ensure_future(self._send(send))
-        others = [
-            asyncio.ensure_future(_disconnected(receive)),
-            asyncio.ensure_future(self._keep_alive(send)),
-        ]
+        disconnected = asyncio.ensure_future(_disconnected(receive))
+        keep_alive = asyncio.ensure_future(self._keep_alive(send))
         try:
-            await asyncio.wait({stream, *others}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stream, disconnected, keep_alive}, return_when=asyncio.FIRST_COMPLETED)
             if stream.done():
                 stream.result()
         finally:
-            await _cancel(stream, *others)
+            await _cancel(stream, disconnected, keep_alive)
 
     async def _send(self, send: Send) -> None:
         headers = self.raw_headers

@@ -127,15 +127,15 @@ class AuthMiddleware:
     def _has_key(self, scope: Scope, gate: Gate | None) -> bool:
         if self._key is None:
             return True
-        scheme, _, given = header(scope, b"authorization").partition(b" ")
-        if scheme.lower() == b"bearer" and secrets.compare_digest(given.strip(), self._key.encode()):
+        scheme, _, key = header(scope, b"authorization").partition(b" ")
+        if scheme.lower() == b"bearer" and secrets.compare_digest(key.strip(), self._key.encode()):
             return True
         return gate is not None and not is_api(scope["path"]) and gate.knows(scope)
 
 
 def header(scope: Scope, name: bytes) -> bytes:
     """The header's value, or nothing; several of them in one, as HTTP lets them be joined."""
-    return b", ".join(value for given, value in scope["headers"] if given.lower() == name)
+    return b", ".join(value for key, value in scope["headers"] if key.lower() == name)
 
 
 def _without_port(host: str) -> str:
@@ -146,16 +146,16 @@ def _without_port(host: str) -> str:
 
 async def _head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """What a GET is answered, but for the body, which isn't waited for: it may be a stream that never ends."""
-    begun = asyncio.Event()
+    head_sent = asyncio.Event()
 
-    async def only_the_head(message: Message) -> None:
+    async def send_head(message: Message) -> None:
         if message["type"] == "http.response.start":
             await send(message)
             await send({"type": "http.response.body", "body": b""})
-            begun.set()
+            head_sent.set()
 
-    work = asyncio.ensure_future(app(scope, receive, only_the_head))
-    waiting = asyncio.ensure_future(begun.wait())
+    work = asyncio.ensure_future(app(scope, receive, send_head))
+    waiting = asyncio.ensure_future(head_sent.wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -177,7 +177,7 @@ class RequestCounter:
         if scope["type"] != "http" or not is_api(scope["path"]):
             return await self._app(scope, receive, send)
 
-        async def noting(message: Message) -> None:
+        async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._note(getattr(scope.get("route"), "path", "other"), message["status"])
             await send(message)
@@ -185,7 +185,7 @@ class RequestCounter:
         state = scope["app"].state
         state.open_requests += 1
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, counting_send)
         finally:
             state.open_requests -= 1
 
@@ -206,10 +206,10 @@ class HeadersMiddleware:
         self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def adding(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self._headers]
             await send(message)
 
         inside = scope["type"] == "http" and not is_api(scope["path"])
-        await self._app(scope, receive, adding if inside else send)
+        await self._app(scope, receive, send_with_headers if inside else send)

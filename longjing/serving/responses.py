@@ -10,8 +10,8 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from longjing.chat.tool_calls import ToolCall, ToolCallParser, tool_notices
-from longjing.serving.chat_completions import token_logprobs
+from longjing.chat.tool_calls import ToolCall
+from longjing.serving.chat_completions import token_logprobs, tool_call_parser, untold_tools
 from longjing.serving.item_store import ItemStore
 from longjing.serving.response_stream import ResponseDelta, ResponseStream
 from longjing.serving.responses_request import ResponsesRequest
@@ -31,7 +31,7 @@ class ResponsesReply:
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
         """All of it, when it is there."""
         (delta,) = deltas
-        parser = self._tool_call_parser()
+        parser = tool_call_parser(self._request)
         text, calls = parser.take(delta.answer, delta.finish_reason)
         status = _status(delta)
         output = []
@@ -51,13 +51,8 @@ class ResponsesReply:
         self._events += 1
         return event | {"sequence_number": self._events - 1}
 
-    def _tool_call_parser(self) -> ToolCallParser:
-        request = self._request
-        enabled = bool(request.tools) and request.tool_choice != "none"
-        return ToolCallParser(enabled, request.parallel_tool_calls is not False)
-
     async def _stream(self, stream: ResponseStream) -> AsyncIterator[Event]:
-        whole, text, parser, calls = ResponseDelta(), "", self._tool_call_parser(), list[ToolCall]()
+        whole, text, parser, calls = ResponseDelta(), "", tool_call_parser(self._request), list[ToolCall]()
         pending = list[Event]()  # tokens that have made no text yet
         for kind in ("created", "in_progress"):
             yield {"type": f"response.{kind}", "response": self._response(stream, whole, [])}
@@ -125,13 +120,8 @@ class ResponsesReply:
                 "output_tokens": sampled, "total_tokens": read + sampled,
                 "output_tokens_details": {"reasoning_tokens": job.controller.reasoning_tokens if job.controller else 0},
             },
-            "notices": (*delta.notices, *notices, *self._tool_notices) if ended else (),
+            "notices": (*delta.notices, *notices, *untold_tools(self._request, self._model)) if ended else (),
         }  # fmt: skip
-
-    @property
-    def _tool_notices(self) -> list[str]:
-        request = self._request
-        return tool_notices(request.tools or (), request.tool_choice, self._model.tokenizer.template)
 
     def _reasoning_item(self, text: str, status: str) -> Event:
         content = [{"type": "reasoning_text", "text": text}]

@@ -124,14 +124,12 @@ class FlatChoice(StrictModel):
     name: str
 
 
-class FlatSchema(StrictModel):
+class FlatSchema(JsonSchema):
     """A JSON schema as this endpoint takes it: its fields not one level down."""
 
     type: Literal["json_schema"]
     name: str
     schema_: JsonObject = Field(alias="schema")
-    description: str | None = None
-    strict: bool | None = None
 
 
 class TextSettings(StrictModel):

@@ -11,6 +11,11 @@ from pydantic import AfterValidator, Field, model_validator
 from longjing.chat.thinking_budget import Effort
 from longjing.serving.messages import ChatMessage, JsonObject, StrictModel, Text
 
+StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
 
@@ -74,7 +79,7 @@ class StreamOptions(StrictModel):
     include_obfuscation: bool | None = None
 
 
-def _tempered(temperature: float) -> float:
+def _not_too_cold(temperature: float) -> float:
     if 0 < temperature < 1e-4:
         raise ValueError("from 0.0001 on, or 0 for the likeliest tokens")
     return temperature
@@ -85,20 +90,14 @@ class SamplingFields(StrictModel):
 
     model: Annotated[str, Field(max_length=1000)] | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_tempered)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_not_too_cold)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31, description="0 or -1 is off")] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     # Without any effect on what is written.
     user: str | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
@@ -109,16 +108,10 @@ class CompletionFields(SamplingFields):
     """What /v1/chat/completions and /v1/completions share."""
 
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stop: (
-        Annotated[str, Field(min_length=1, max_length=1000)]
-        | Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=16)]
-        | None
-    ) = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=10_000)] | None
-    ) = None
+    logit_bias: Annotated[dict[str, Bias], Field(max_length=10_000)] | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: Annotated[
         bool | None, Field(description="write until max_tokens; vLLM's, for benchmarks")
@@ -208,12 +201,12 @@ class ChatRequest(CompletionFields):
         for number, message in enumerate(before):
             if message.prefix:
                 raise ValueError(f"messages.{number}.prefix: only the last message can be continued")
-        ways = {
+        settings = {
             f"messages.{len(before)}.prefix": last.prefix,
             "continue_final_message": self.continue_final_message,
             "add_generation_prompt": None if self.add_generation_prompt is None else not self.add_generation_prompt,
         }  # fmt: skip
-        wanted = {name: way for name, way in ways.items() if way is not None}
+        wanted = {name: value for name, value in settings.items() if value is not None}
         if len(set(wanted.values())) > 1:
             raise ValueError(
                 f"{min(wanted)}: differs from {max(wanted)}: is the last message to be continued?"

@@ -51,7 +51,7 @@ class Parsed:
 
 
 class ReasoningStream:
-    """The machine. `prefilled`: the prompt already opened the reasoning.
+    """Tells reasoning from answer in a text that comes in chunks. `prefilled`: the prompt already opened the reasoning.
 
     `opened` counts every `<think>`, the prompt's included.
     """
@@ -62,11 +62,11 @@ class ReasoningStream:
         self._late = 0  # `<think>`s that stand open in the answer
         self._part: Literal["before", "reasoning", "answer"] = "reasoning" if prefilled else "before"
         self._written: set[str] = set()  # the parts that have text other than white space
-        self._held = ""  # an end of the text so far that may yet become a tag
+        self._pending = ""  # an end of the text so far that may yet become a tag
 
     @classmethod
     def after(cls, prompt_text: str) -> "ReasoningStream":
-        """The machine as a rendered prompt leaves it.
+        """The stream as a rendered prompt leaves it.
 
         It reads the assistant's turn that the prompt has begun: a `<think>` left open, one closed already
         (thinking off), or a piece of reasoning to be continued. A prompt with no such turn is read whole.
@@ -95,17 +95,17 @@ class ReasoningStream:
 
     def feed(self, text: str) -> Delta:
         """Read the next chunk. Only an end that could be the start of a tag is held back."""
-        *pieces, tail = _TAG.split(self._held + text)
+        *pieces, tail = _TAG.split(self._pending + text)
         cut = tail.rfind("<")
         if cut < 0 or not any(tag.startswith(tail[cut:]) for tag in (_OPEN, _CLOSE)):
             cut = len(tail)
-        self._held = tail[cut:]
+        self._pending = tail[cut:]
         return self._take([*pieces, tail[:cut]])
 
     def finish(self) -> Delta:
         """The text has ended: what was held back is no tag."""
-        held, self._held = self._held, ""
-        return self._take([held])
+        pending, self._pending = self._pending, ""
+        return self._take([pending])
 
     def _take(self, pieces: list[str]) -> Delta:
         reasoning, answer = "", ""
@@ -135,7 +135,7 @@ class ReasoningStream:
 
 
 def parse(text: str, prefilled: bool = True) -> Parsed:
-    """Both parts of a whole turn, as the stream gives them, without the white space at their ends."""
+    """Reasoning and answer of a whole turn, as the stream gives them, without the white space at their ends."""
     stream = ReasoningStream(prefilled)
     deltas = [stream.feed(text), stream.finish()]
     return Parsed(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 
-class Stops:
+class StopStrings:
     """Watches a text that comes in pieces for strings that end it.
 
     `text` grows by what is certain: the beginning of a stop string waits until it turns out to be none. `stopped`: one
@@ -16,7 +16,7 @@ class Stops:
         self._stops = stops
         self.text = ""
         self.stopped = False
-        self._held = ""
+        self._pending = ""  # an end of the text that may yet become a stop string
 
     def add(self, piece: str) -> bool:
         """Take in a piece, unless it has stopped; returns whether it has now."""
@@ -25,33 +25,35 @@ class Stops:
         if not self._stops:
             self.text += piece
             return False
-        self._held += piece
-        found = [at for at in map(self._held.find, self._stops) if at >= 0]
-        if found:
-            self.text, self._held = self.text + self._held[: min(found)], ""
+        self._pending += piece
+        starts = [start for start in map(self._pending.find, self._stops) if start >= 0]
+        if starts:
+            self.text += self._pending[: min(starts)]
+            self._pending = ""
             self.stopped = True
             return True
-        keep = max(overlap(self._held, stop) for stop in self._stops)
-        certain = len(self._held) - keep
-        self.text, self._held = self.text + self._held[:certain], self._held[certain:]
+        certain = len(self._pending) - max(partial_match(self._pending, stop) for stop in self._stops)
+        self.text += self._pending[:certain]
+        self._pending = self._pending[certain:]
         return False
 
     def finish(self) -> None:
         """No more comes: what was held back is text."""
-        self.text, self._held = self.text + self._held, ""
+        self.text += self._pending
+        self._pending = ""
 
 
-def overlap(text: str, stop: str) -> int:
+def partial_match(text: str, stop: str) -> int:
     """Length of the longest end of the text that `stop` begins with, without being all of it."""
     longest = min(len(stop) - 1, len(text))
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class TextStream:
-    """Tokens to text, watched for stop strings over token boundaries. `text` as in `Stops`."""
+    """Tokens to text, watched for stop strings over token boundaries. `text` as in `StopStrings`."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
-        self._detokenizer, self._stops = Detokenizer(tokenizer), Stops(stops)
+        self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
 
     @property
     def text(self) -> str:

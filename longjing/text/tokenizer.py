@@ -15,7 +15,7 @@ from longjing.text.template import ChatTemplate, Message
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
 _SPECIAL = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"]
 _MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
-MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
+PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 # Merges stay inside these pieces. An operator, a relation or a bracket stands alone, so that a formula is
@@ -155,8 +155,8 @@ class Tokenizer:
             show_progress=False,
         )
         # Cut out here what is never merged, or the letters of "<think>" would earn merges.
-        written = re.compile("|".join(map(re.escape, tokens)))
-        backend.train_from_iterator((part for text in texts for part in written.split(text)), trainer)
+        special = re.compile("|".join(map(re.escape, tokens)))
+        backend.train_from_iterator((part for text in texts for part in special.split(text)), trainer)
         state = json.loads(backend.to_str())
         for token in state["added_tokens"]:  # the trainer calls all of them special
             token["special"] = token["content"] in _SPECIAL
@@ -196,7 +196,7 @@ class Tokenizer:
 
     @property
     def control_tokens(self) -> set[str]:
-        """What shapes a chat, and so must not stand in what is said: special tokens, and R1's marks of a turn."""
+        """What shapes a chat, and so must not stand in a message's text: special tokens, and R1's marks of a turn."""
         added = self._backend.get_added_tokens_decoder().values()
         return {token.content for token in added if token.special or token.content in _MARKERS[:2]}
 
@@ -212,44 +212,47 @@ class Tokenizer:
             return (name or "").encode()
         return bytes(_BYTES[letter] for letter in name)
 
-    def encode(self, text: str, most: int | None = None) -> list[int]:
+    def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
         """Ids. Special tokens written in the text are recognised; none is added.
 
-        With `most`, TooLong is raised for a text of more tokens than that, early: the time and memory that it takes
-        follow from `most`, and not from the text. Other threads run meanwhile.
+        With `max_tokens`, TooLong is raised for a text of more tokens than that, early: the time and memory that it
+        takes follow from `max_tokens`, and not from the text. Other threads run meanwhile.
         """
-        return self._encoding(text, most).ids
+        return self._encoding(text, max_tokens).ids
 
-    def encode_marking(self, text: str, place: int, most: int | None = None) -> tuple[list[int], int]:
-        """The ids of `text`, and how many of them end before its character `place`. `most` as in `encode`."""
-        encoding = self._encoding(text, most)
-        return encoding.ids, sum(end <= place for _, end in encoding.offsets)
+    def encode_with_boundary(
+        self, text: str, boundary: int, max_tokens: int | None = None
+    ) -> tuple[list[int], int]:
+        """The ids of `text`, and how many of them end before its character number `boundary`. `max_tokens` as in
+        `encode`."""
+        encoding = self._encoding(text, max_tokens)
+        return encoding.ids, sum(end <= boundary for _, end in encoding.offsets)
 
-    def _encoding(self, text: str, most: int | None = None) -> Encoding:
+    def _encoding(self, text: str, max_tokens: int | None = None) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"character {error.start} of the text is half of a surrogate pair") from error
-        if most is None:
+        if max_tokens is None:
             return self._backend.encode(text, add_special_tokens=False)
-        if len(text) > 4 * most:  # more than tokens usually hold
-            self._count(text, most)
+        if len(text) > 4 * max_tokens:  # more than tokens usually hold
+            self._refuse_longer(text, max_tokens)
         # A batch of one: `encode` would hold the interpreter.
         (encoding,) = self._backend.encode_batch([text], add_special_tokens=False)
-        if len(encoding) > most:
+        if len(encoding) > max_tokens:
             raise TooLong(str(len(encoding)))
         return encoding
 
-    def _count(self, text: str, most: int) -> None:
-        """Raise TooLong once a part of the text has more tokens than `most`, though it is cut where tokens may lie."""
-        count, window = 0, max(1024, min(_WINDOW, 4 * most))
+    def _refuse_longer(self, text: str, max_tokens: int) -> None:
+        """Raise TooLong once a part of the text has more tokens than that, though it is cut where tokens may lie."""
+        count, window = 0, max(1024, min(_WINDOW, 4 * max_tokens))
         for start in range(0, len(text), window):
             (piece,) = self._backend.encode_batch_fast(
                 [text[start : start + window]], add_special_tokens=False
             )
             count += max(0, len(piece) - _SLACK)
-            if count > most:
-                raise TooLong(f"more than {most}")
+            if count > max_tokens:
+                raise TooLong(f"more than {max_tokens}")
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text. Bytes that are no UTF-8 become U+FFFD."""
@@ -277,7 +280,7 @@ class Tokenizer:
             raise UserError(f"{self.origin}: no chat template; add chat_template.jinja, or prompt in text")
         return self._template.render(messages, add_generation_prompt, thinking, tools)
 
-    def harmless(self, message: Message) -> Message:
+    def without_control_tokens(self, message: Message) -> Message:
         """The message with spaces for the control tokens in its content: a tool may repeat what a model wrote."""
         if not isinstance(message.get("content"), str):
             return message
@@ -288,12 +291,13 @@ class Tokenizer:
         """What stands between the assistant's turn and its next one, if `message` comes in between: the template's text
         from the end of the one to the beginning of the other.
 
-        What was sampled is thus never rendered, nor encoded again. The message is made `harmless`. Raises UserError for
-        one that the template refuses.
+        What was sampled is thus never rendered, nor encoded again. The message's control tokens are taken out.
+        Raises UserError for one that the template refuses.
         """
-        asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}
-        _, mark, between = self.render([asked, said, self.harmless(message)]).partition(MARK)
-        if not mark:
+        question, turn = {"role": "user", "content": "?"}, {"role": "assistant", "content": PLACEHOLDER}
+        prompt = self.render([question, turn, self.without_control_tokens(message)])
+        _, placeholder, between = prompt.partition(PLACEHOLDER)
+        if not placeholder:
             raise UserError(f"{self.origin}: the chat template doesn't show what the assistant said before")
         return between
 
@@ -317,12 +321,13 @@ class Detokenizer:
         self._sent = 0  # how much of their text was handed out
 
     def add(self, token_id: int) -> str:
+        """The text that is certain now: nothing, where the token may be a part of a character."""
         self._ids.append(token_id)
         text = self._text()
-        whole = text.removesuffix("\ufffd")  # an unfinished character shows as exactly one of these
-        piece = text[self._sent : len(whole)]
-        self._sent = len(whole)
-        if whole == text:
+        certain = text.removesuffix("\ufffd")  # an unfinished character shows as exactly one of these
+        piece = text[self._sent : len(certain)]
+        self._sent = len(certain)
+        if certain == text:
             self._ids, self._sent = [], 0
         return piece
 
@@ -337,6 +342,7 @@ class Detokenizer:
 
 
 def _read(path: Path) -> str:
+    """The text of a tokenizer's file."""
     try:
         return path.read_text("utf-8")
     except OSError as error:

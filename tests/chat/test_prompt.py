@@ -38,7 +38,7 @@ class Templated:
         self.rendered += 1
         return self._made.render(*args)
 
-    def encode_marking(self, text: str, place: int, most: int | None) -> tuple[list[int], int]:
+    def encode_with_boundary(self, text: str, place: int, most: int | None) -> tuple[list[int], int]:
         return list(map(ord, text)), place
 
 

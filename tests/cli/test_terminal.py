@@ -22,8 +22,8 @@ from rich.console import Console
 
 from longjing import tasks
 from longjing.chat.session import ChatModel, ChatSession
-from longjing.cli.line_editor import KEPT, History, history_file
-from longjing.cli.terminal import Boxes, Commands, converse, interruptible, printable
+from longjing.cli.line_editor import MAX_LINES, History, history_file
+from longjing.cli.terminal import BoxHighlighter, Commands, converse, interruptible, printable
 from longjing.errors import UserError
 from longjing.generation.request import Chunk, Request
 from longjing.runs.resolve import shipped
@@ -323,11 +323,11 @@ def test_lines_are_found_in_the_next_session(lines: list[str], rubbish: bytes) -
 
 def test_the_history_stays_short(tmp_path: Path) -> None:
     history = History(tmp_path / "history")
-    for number in range(KEPT + 5):
+    for number in range(MAX_LINES + 5):
         history.add(str(number))
-    expected = [str(number) for number in range(5, KEPT + 5)]
+    expected = [str(number) for number in range(5, MAX_LINES + 5)]
     assert History(tmp_path / "history").lines == expected
-    assert len((tmp_path / "history").read_text().splitlines()) == KEPT
+    assert len((tmp_path / "history").read_text().splitlines()) == MAX_LINES
 
 
 def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path) -> None:
@@ -452,11 +452,11 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_the_arrows_bring_questions_ba
     st.lists(st.integers(1, 5), max_size=30),
 )
 def test_boxes_are_found_however_the_text_is_cut(parts: list[str], cuts: list[int]) -> None:
-    text, whole = "".join(parts), Boxes()
+    text, whole = "".join(parts), BoxHighlighter()
     expected = "".join(
         f"[{piece}]" if boxed else piece for piece, boxed in _joined([*whole.feed(text), *whole.finish()])
     )
-    boxes, found, rest = Boxes(), list[tuple[str, bool]](), text
+    boxes, found, rest = BoxHighlighter(), list[tuple[str, bool]](), text
     for cut in cuts:
         found += boxes.feed(rest[:cut])
         rest = rest[cut:]

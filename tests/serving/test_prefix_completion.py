@@ -28,11 +28,7 @@ def test_an_answer_goes_on(ask, way):
     said = message(ask([*ASKED, begun]))
     assert not said["reasoning"] and said["content"][:1].isdigit() and "}" in said["content"]
     whole = message(ask(ASKED))
-    begun = {
-        "role": "assistant",
-        "reasoning_content": whole["reasoning"],
-        "content": "The result",
-    } | way
+    begun = {"role": "assistant", "reasoning_content": whole["reasoning"], "content": "The result"} | way
     assert message(ask([*ASKED, begun]))["content"] == whole["content"].removeprefix("The result")
     half = {"role": "assistant", "content": None, "reasoning_content": whole["reasoning"][:10]} | way
     rest = message(ask([*ASKED, half]))

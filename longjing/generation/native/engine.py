@@ -2,7 +2,6 @@
 
 import time
 from collections import abc
-from collections.abc import Callable, Collection, Iterator
 from itertools import count
 from typing import Literal
 
@@ -47,7 +46,7 @@ class Engine:
         batch_invariant: bool | None = None,
         threads: int | None = None,
         speculate: bool | Literal["auto"] = False,
-        end_tokens: Collection[int] | None = None,
+        end_tokens: abc.Collection[int] | None = None,
         dtype: torch.dtype | None = None,
         prefix_bytes: int = 0,
     ) -> None:
@@ -62,17 +61,16 @@ class Engine:
         self._decoding: ModelRunner | Drafter = self._runner
         if drafts:
             self._decoding = Drafter(self._runner, speculate == "auto", self.stats)
-        self._threads = threads or decoding_threads(is_small(model))
-        self._ids = count()
+        self._ids, self._threads = count(), threads or decoding_threads(is_small(model))
         self.capabilities = Capabilities(
             record_routes, logits_processors=True, seeds=True, exact_logprobs=True
         )
-        self.watcher: Callable[[int, int, int], None] | None = None  # see `Generator`
+        self.watcher: abc.Callable[[int, int, int], None] | None = None  # see `Generator`
 
     def generate(
         self,
         requests: abc.Sequence[Request],
-        on_step: Callable[[int, int], None] | None = None,
+        on_step: abc.Callable[[int, int], None] | None = None,
         follow: Follow | None = None,
     ) -> list[Generation]:
         """See `Generator`. What follows a request is read from where that ended, and goes before those that wait."""
@@ -106,23 +104,25 @@ class Engine:
                 self.cancel(sequence.id)
         return [sequence.generation for sequence in sequences if sequence.generation]
 
-    def stream(self, request: Request) -> Iterator[Chunk]:
+    def stream(self, request: Request) -> abc.Iterator[Chunk]:
         """One completion in pieces, as they come. Closing the iterator cancels the request."""
         self.check(request)
         return self._stream(request)
 
-    def _stream(self, request: Request) -> Iterator[Chunk]:
+    def _stream(self, request: Request) -> abc.Iterator[Chunk]:
         sequence = self._add(request, streams=True)
-        progress, ended = sequence.progress, False
+        tokens = characters = 0
         try:
-            while not ended:
+            while True:
                 # Another caller's steps may have taken it further meanwhile.
-                if len(sequence.tokens) == progress[0] and not sequence.generation:
+                if len(sequence.tokens) == tokens and not sequence.generation:
                     self.step()
                     continue
-                chunk, progress = sequence.chunk_since(progress), sequence.progress
-                ended = chunk.finish_reason is not None
+                chunk = sequence.chunk_since(tokens, characters)
+                tokens, characters = tokens + len(chunk.token_ids), characters + len(chunk.text)
                 yield chunk
+                if chunk.finish_reason:
+                    return
         finally:
             self.cancel(sequence.id)
 
@@ -177,7 +177,7 @@ class Engine:
             return self._scheduler.cancel(id)
 
     def update_weights(self) -> None:
-        """Take over the model's present weights. Not while requests run: their cache is of the old ones."""
+        """See `Generator`. Not while requests run: their cache is of the old weights."""
         if self._scheduler.running:
             raise RuntimeError("update_weights() with requests running would mix two models in a completion")
         self._runner.update_weights()

@@ -151,7 +151,8 @@ class Scheduler:
         """Give every running request what was sampled for it, and let those go that have ended."""
         events, ended = [], []
         for row, sequence in enumerate(self.running):
-            before, count = sequence.progress, output.counts[row]
+            tokens, count = len(sequence.tokens), output.counts[row]
+            characters = len(sequence.stream.text) if sequence.stream else 0
             top = None if output.top is None else output.top[row]
             reason = sequence.extend(output.tokens[row][:count], output.logprobs[row], top)
             if reason:
@@ -159,7 +160,7 @@ class Scheduler:
                 ended.append(row)
             if output.drafts:
                 sequence.draft, sequence.drafted = output.drafts[row], sequence.stored
-            chunk = sequence.chunk_since(before)
+            chunk = sequence.chunk_since(tokens, characters)
             self._stats.tokens_sampled += len(chunk.token_ids)
             events.append(Event(sequence.id, chunk, sequence.generation))
         if ended:

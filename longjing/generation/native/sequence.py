@@ -37,6 +37,7 @@ class Sequence:
     generation: Generation | None = None
 
     # Its row.
+    stored: int = field(init=False)  # columns in use, once it has one
     started: int = -1  # its number among those that got rows: the latest is pre-empted first
     cached: int = 0  # columns that needn't be read when it gets a row, since they can be copied
     entries: list[Tensor] = field(default_factory=list)  # those columns, `[columns, width]` of each layer
@@ -50,18 +51,9 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt, self.processors = tuple(self.request.prompt), processors_of(self.request)
+        self.stored = len(self.prompt) - 1
         if self.tokenizer and (self.streams or self.request.sampling.stop):
             self.stream = TextStream(self.tokenizer, self.request.sampling.stop)
-
-    @property
-    def stored(self) -> int:
-        """Columns in use once it has a row."""
-        return len(self.prompt) + len(self.tokens) - 1
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """How many tokens and how many characters there are."""
-        return len(self.tokens), len(self.stream.text) if self.stream else 0
 
     def start(self, order: int) -> None:
         """It gets a row, which is about to be read: also by the prediction module."""
@@ -78,6 +70,7 @@ class Sequence:
         sampling = self.request.sampling
         for index, token in enumerate(tokens):
             self.tokens.append(token)
+            self.stored += 1
             self.logprobs.append(logprobs[index])
             if top is not None and sampling.top_logprobs:
                 self.top.append(top[index][: sampling.top_logprobs])
@@ -101,9 +94,8 @@ class Sequence:
             list(self.prompt), self.tokens, self.logprobs, reason, text, routes, self.top, self.reused
         )
 
-    def chunk_since(self, progress: tuple[int, int]) -> Chunk:
-        """What has come since the `progress` of before."""
-        tokens, characters = progress
+    def chunk_since(self, tokens: int, characters: int) -> Chunk:
+        """What has come after the first so many tokens and so many characters of text."""
         return Chunk(
             self.stream.text[characters:] if self.stream else "",
             self.tokens[tokens:],

@@ -1,6 +1,7 @@
 """DeepSeek's FP8 weights: e4m3 numbers with one float32 scale for each block (DeepSeek-V3, section 3.3)."""
 
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -45,26 +46,6 @@ def dequantise(weight: Tensor, scale_inv: Tensor, block: tuple[int, int]) -> Ten
     return out
 
 
-@dataclass(frozen=True)
-class BlockScaledTensor(StoredTensor):
-    """A weight with its scales, which is one tensor of floats when it is read."""
-
-    weight: StoredTensor
-    scales: StoredTensor
-    block: tuple[int, int]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.weight.shape
-
-    @property
-    def dtype(self) -> str:
-        return "F32"
-
-    def read(self) -> Tensor:
-        return dequantise(self.weight.read(), self.scales.read(), self.block)
-
-
 def join_scales(stored: dict[str, StoredTensor], block: tuple[int, int]) -> dict[str, StoredTensor]:
     """The stored tensors, those in FP8 joined with their scales. Raises UserError for scales of another shape."""
     joined = dict(stored)
@@ -75,6 +56,10 @@ def join_scales(stored: dict[str, StoredTensor], block: tuple[int, int]) -> dict
         if scales.dtype not in FLOATS or scales.shape != scale_shape(weight.shape, block):
             kind = f"{scales.dtype} {list(scales.shape)}"
             raise UserError(f"{scales.file}: {scales.name} is {kind}, not one float for each block")
-        joined[name] = BlockScaledTensor(name, weight.file, weight, scales, block)
+        joined[name] = replace(weight, dtype="F32", read=partial(_read, weight, scales, block))
         del joined[scales.name]
     return joined
+
+
+def _read(weight: StoredTensor, scales: StoredTensor, block: tuple[int, int]) -> Tensor:
+    return dequantise(weight.read(), scales.read(), block)

@@ -8,9 +8,8 @@ file of a directory that has no index, and SGLang looks for this name.
 
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,25 +22,6 @@ from longjing.model.store.tensors import StoredTensor
 
 MTP, INDEX = "mtp.safetensors", WEIGHTS + ".index.json"
 _SHARDS = "model-*-of-*.safetensors"
-
-
-@dataclass(frozen=True)
-class SafeTensor(StoredTensor):
-    """A tensor as the file holds it."""
-
-    handle: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.handle.get_slice(self.name).get_shape())
-
-    @property
-    def dtype(self) -> str:
-        return str(self.handle.get_slice(self.name).get_dtype())
-
-    def read(self) -> Tensor:
-        tensor: Tensor = self.handle.get_tensor(self.name)
-        return tensor
 
 
 def open_tensors(directory: Path, stack: ExitStack) -> dict[str, StoredTensor]:
@@ -69,7 +49,9 @@ def open_tensors(directory: Path, stack: ExitStack) -> dict[str, StoredTensor]:
                 f"{file}: not a whole safetensors file ({error}); copy or download it again"
             ) from None
         for name in handle.keys():  # noqa: SIM118
-            stored[name] = SafeTensor(name, file, handle)
+            part = handle.get_slice(name)
+            read = partial(handle.get_tensor, name)
+            stored[name] = StoredTensor(name, file, tuple(part.get_shape()), str(part.get_dtype()), read)
     for name, shard in shard_of.items():
         if name not in stored:
             raise UserError(f"{directory / shard}: {name} is not in it, though {INDEX} says so")

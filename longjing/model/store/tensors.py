@@ -4,7 +4,7 @@ A format is one file beside this. It opens a directory and gives every tensor un
 knows it by. Nothing is read but names, shapes and number formats, until one tensor after the other is.
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +14,15 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
-class StoredTensor(ABC):
-    """One tensor in an open file."""
+class StoredTensor:
+    """One tensor in an open file.
+
+    `read` gives it on the CPU, in this `shape`; `dtype` names its number format, one of `FLOATS` if that is what
+    `read` gives.
+    """
 
     name: str
     file: Path
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """The shape that it has when it is read."""
-
-    @property
-    @abstractmethod
-    def dtype(self) -> str:
-        """The name of its number format: one of `FLOATS`, if that is what `read` gives."""
-
-    @abstractmethod
-    def read(self) -> Tensor:
-        """The tensor, on the CPU."""
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Tensor]

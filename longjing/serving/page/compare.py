@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -20,115 +21,115 @@ OTHER_SERVER = "another server ..."
 _VOTES = ("left", "right", "tie", "neither")
 
 
+# What is set of each event: nobody else may call it, and no bar shows that it runs.
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
 def compare_tab(service: Service, pool: ModelPool, endpoints: bool) -> None:
     """Build it inside the caller's tab. `endpoints`: whether people may name addresses that this server then asks."""
+    tab = _CompareTab(service, pool, endpoints)
+    asking = tab.question.submit(
+        tab.ask, [tab.question, *tab.sides[0], *tab.sides[1]],
+        [*tab.views, tab.pair, tab.verdict, tab.stop, *tab.votes], concurrency_limit=None, **_QUIET,
+    )  # fmt: skip
+    tab.stop.click(
+        lambda: gr.Button(interactive=False), None, tab.stop, cancels=[asking], api_visibility="private"
+    )
+    for number, button in enumerate(tab.votes):
+        button.click(
+            partial(tab.vote, number), [tab.pair, tab.tally],
+            [tab.verdict, tab.tally, tab.table, tab.pair, *tab.votes], **_QUIET,
+        )  # fmt: skip
+    tab.clear.click(lambda: ({}, ""), None, [tab.tally, tab.table], **_QUIET)
+    gr.on([tab.tally.change], tally_table, tab.tally, tab.table, **_QUIET)
 
-    def model_names() -> list[str]:
-        return pool.names() + ([OTHER_SERVER] if endpoints else [])
 
-    names = model_names()
-    gr.Markdown("One question, two models, side by side; which is which shows after the vote.")
-    sides: list[list[gr.components.Component]] = []
-    with gr.Row():
-        for number, label in enumerate("AB"):
-            with gr.Column(min_width=280):
-                preset = names[min(number, len(names) - 1)]
-                if number and "longjing-base" in names:
-                    preset = "longjing-base"
-                model = gr.Dropdown(names, value=preset, label=f"Model {label}")
-                model.focus(
-                    lambda: gr.Dropdown(model_names()),
-                    None,
-                    model,
-                    show_progress="hidden",
-                    api_visibility="private",
+class _CompareTab:
+    """The components from the top down, and what happens to them. `sides`: of each model its choice, and the address,
+    name and key of one elsewhere; `pair`: the names of those that have just answered, left and right."""
+
+    def __init__(self, service: Service, pool: ModelPool, endpoints: bool) -> None:
+        self._service, self._pool, self._endpoints = service, pool, endpoints
+        gr.Markdown("One question, two models, side by side; which is which shows after the vote.")
+        with gr.Row():
+            self.sides = [self._side(number, label) for number, label in enumerate("AB")]
+        with gr.Row():
+            self.question = gr.Textbox(
+                placeholder="Ask both", show_label=False, scale=5, max_length=20_000, submit_btn=True, stop_btn=False
+            )  # fmt: skip
+        gr.Examples([[example] for example in EXAMPLES[:4]], self.question, label="For example")
+        with gr.Row(equal_height=True):
+            self.views = [
+                gr.Chatbot(
+                    label=side, height="46vh", latex_delimiters=FORMULAS, feedback_options=None, allow_tags=False,
+                    buttons=["copy"], min_width=280, elem_classes="lj-compare",
                 )
-                with gr.Group(visible=False) as group:
-                    url = gr.Textbox(label="Address", placeholder="http://localhost:8001/v1")
-                    name = gr.Textbox(label="Its model's name")
-                    key = gr.Textbox(label="Key", type="password")
-                model.change(
-                    lambda chosen: gr.Group(visible=chosen == OTHER_SERVER),
-                    model,
-                    group,
-                    show_progress="hidden",
-                )
-                sides.append([model, url, name, key])
-    with gr.Row():
-        question = gr.Textbox(
-            placeholder="Ask both",
-            show_label=False,
-            scale=5,
-            max_length=20_000,
-            submit_btn=True,
-            stop_btn=False,
-        )
-    gr.Examples([[example] for example in EXAMPLES[:4]], question, label="For example")
-    with gr.Row(equal_height=True):
-        views = [
-            gr.Chatbot(
-                label=side, height="46vh", latex_delimiters=FORMULAS, feedback_options=None, allow_tags=False,
-                buttons=["copy"], min_width=280, elem_classes="lj-compare",
+                for side in ("Left", "Right")
+            ]  # fmt: skip
+        with gr.Row():
+            texts = ("Left is better", "Right is better", "Both are good", "Neither is")
+            self.stop = gr.Button("Stop", variant="stop", interactive=False, min_width=90)
+            self.votes = [gr.Button(text, interactive=False, min_width=130) for text in texts]
+        self.verdict = gr.Markdown(elem_classes="lj-verdict")
+        self.tally = gr.BrowserState({}, storage_key="longjing-tally", secret="longjing-tally")
+        self.table = gr.Markdown()
+        self.clear = gr.Button("Forget the tally", size="sm", variant="secondary", min_width=130)
+        self.pair = gr.State(None)
+
+    def _side(self, number: int, label: str) -> list[gr.components.Component]:
+        with gr.Column(min_width=280):
+            names = self._names()
+            preset = names[min(number, len(names) - 1)]
+            if number and "longjing-base" in names:
+                preset = "longjing-base"
+            model = gr.Dropdown(names, value=preset, label=f"Model {label}")
+            model.focus(lambda: gr.Dropdown(self._names()), None, model, **_QUIET)
+            with gr.Group(visible=False) as group:
+                url = gr.Textbox(label="Address", placeholder="http://localhost:8001/v1")
+                name = gr.Textbox(label="Its model's name")
+                key = gr.Textbox(label="Key", type="password")
+            model.change(
+                lambda chosen: gr.Group(visible=chosen == OTHER_SERVER), model, group, show_progress="hidden"
             )
-            for side in ("Left", "Right")
-        ]  # fmt: skip
-    with gr.Row():
-        texts = ("Left is better", "Right is better", "Both are good", "Neither is")
-        stop = gr.Button("Stop", variant="stop", interactive=False, min_width=90)
-        votes = [gr.Button(text, interactive=False, min_width=130) for text in texts]
-    verdict = gr.Markdown(elem_classes="lj-verdict")
-    tally = gr.BrowserState({}, storage_key="longjing-tally", secret="longjing-tally")
-    table = gr.Markdown()
-    clear = gr.Button("Forget the tally", size="sm", variant="secondary", min_width=130)
-    pair = gr.State(None)
+        return [model, url, name, key]
 
-    async def ask(text: str, request: gr.Request, *chosen: str) -> AsyncIterator[Any]:
-        question_text = text.strip()
-        half = len(chosen) // 2
+    def _names(self) -> list[str]:
+        return self._pool.names() + ([OTHER_SERVER] if self._endpoints else [])
+
+    async def ask(self, text: str, request: gr.Request, *chosen: str) -> AsyncIterator[Any]:
+        """Show both replies as they grow; which model is left and which right is drawn by lot."""
+        question, half = text.strip(), len(chosen) // 2
         try:
-            if not question_text:
+            if not question:
                 raise UserError("ask something first")
-            if OTHER_SERVER in chosen and not endpoints:
+            if OTHER_SERVER in chosen and not self._endpoints:
                 raise UserError("other servers are asked on 127.0.0.1 or with a key only")
-            seats = [Seat(request.session_hash, side) for side in "AB"]
-            sides_asked = [_model_of(seats[0], *chosen[:half]), _model_of(seats[1], *chosen[half:])]
+            sides = [
+                _model_of(Seat(request.session_hash, "A"), *chosen[:half]),
+                _model_of(Seat(request.session_hash, "B"), *chosen[half:]),
+            ]
         except UserError as problem:
             raise gr.Error(escape_markdown(str(problem)), duration=6, print_exception=False) from None
-        order = random.sample([0, 1], 2)
-        views_now: list[list[dict[str, Any]]] = [[{"role": "user", "content": question_text}] for _ in order]
-        off = [gr.Button(interactive=True), *[gr.Button(interactive=False)] * len(votes)]
-        on = [gr.Button(interactive=False), *[gr.Button(interactive=True)] * len(votes)]
-        yield [*views_now, None, "", *off]
-        message = {"role": "user", "content": question_text}
-        replies = [stream_reply(pool, sides_asked[side][1], [message], ChatOptions()) for side in order]
-        async for view, reply in _both(replies):
-            views_now[view] = [message, *_blind(reply, service.prices.currency)]
-            yield [*views_now, None, "", *off]
-        pair_names = [sides_asked[side][0] for side in order]
-        yield [*views_now, pair_names, "", *on]
+        random.shuffle(sides)
+        message = {"role": "user", "content": question}
+        views: list[list[dict[str, Any]]] = [[message] for _ in sides]
+        running = [gr.Button(interactive=True), *[gr.Button(interactive=False)] * len(self.votes)]
+        over = [gr.Button(interactive=False), *[gr.Button(interactive=True)] * len(self.votes)]
+        yield [*views, None, "", *running]
+        replies = [stream_reply(self._pool, model, [message], ChatOptions()) for _, model in sides]
+        async for number, reply in _both(replies):
+            views[number] = [message, *_blind(reply, self._service.prices.currency)]
+            yield [*views, None, "", *running]
+        yield [*views, [name for name, _ in sides], "", *over]
 
-    def vote(number: int, shown_pair: list[str] | None, so_far: dict[str, Any]) -> list[Any]:
-        if not shown_pair:
-            return [gr.skip()] * 4 + [gr.skip()] * len(votes)
-        so_far = count(so_far or {}, shown_pair[0], shown_pair[1], _VOTES[number])
-        text = (
-            f"Left was **{escape_markdown(shown_pair[0])}**, right was **{escape_markdown(shown_pair[1])}**."
-        )
-        return [text, so_far, tally_table(so_far), None, *[gr.Button(interactive=False)] * len(votes)]
-
-    inputs = [question, *sides[0], *sides[1]]
-    asking = question.submit(
-        ask, inputs, [*views, pair, verdict, stop, *votes], show_progress="hidden", api_visibility="private",
-        concurrency_limit=None,
-    )  # fmt: skip
-    stop.click(lambda: gr.Button(interactive=False), None, stop, cancels=[asking], api_visibility="private")
-    for number, button in enumerate(votes):
-        button.click(
-            lambda shown_pair, so_far, number=number: vote(number, shown_pair, so_far),
-            [pair, tally], [verdict, tally, table, pair, *votes], show_progress="hidden", api_visibility="private",
-        )  # fmt: skip
-    clear.click(lambda: ({}, ""), None, [tally, table], show_progress="hidden", api_visibility="private")
-    gr.on([tally.change], tally_table, tally, table, show_progress="hidden", api_visibility="private")
+    def vote(self, number: int, pair: list[str] | None, tally: dict[str, Any]) -> list[Any]:
+        """Count a vote, and tell which model was which."""
+        if not pair:
+            return [gr.skip()] * (4 + len(self.votes))
+        left, right = pair
+        tally = count(tally or {}, left, right, _VOTES[number])
+        text = f"Left was **{escape_markdown(left)}**, right was **{escape_markdown(right)}**."
+        return [text, tally, tally_table(tally), None, *[gr.Button(interactive=False)] * len(self.votes)]
 
 
 def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[str, LocalModel | Endpoint]:
@@ -142,21 +143,21 @@ def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[st
 
 async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int, Reply]]:
     """What either says, as it comes."""
-    coming = {asyncio.ensure_future(anext(reply)): number for number, reply in enumerate(replies)}
+    pending = {asyncio.ensure_future(anext(reply)): number for number, reply in enumerate(replies)}
     try:
-        while coming:
-            done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+        while pending:
+            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                number = coming.pop(task)
+                number = pending.pop(task)
                 try:
                     yield number, task.result()
                 except StopAsyncIteration:
                     continue
-                coming[asyncio.ensure_future(anext(replies[number]))] = number
+                pending[asyncio.ensure_future(anext(replies[number]))] = number
     finally:
-        for task in coming:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*coming, return_exceptions=True)
+        await asyncio.gather(*pending, return_exceptions=True)
         for reply in replies:
             await reply.aclose()  # type: ignore[attr-defined]
 

@@ -53,12 +53,12 @@ class Login:
 
     def knows(self, scope: Scope) -> bool:
         cookies = cookie_parser(header(scope, b"cookie").decode("latin-1"))
-        given = cookies.get(_cookie(scope), "")
-        return secrets.compare_digest(given.encode(), self._token.encode())
+        token = cookies.get(_cookie(scope), "")
+        return secrets.compare_digest(token.encode(), self._token.encode())
 
     def serves(self, scope: Scope) -> bool:
-        asks = scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and not scope["has_key"]
-        return asks or (scope["path"] == "/login" and scope["method"] == "POST")
+        needs_form = scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and not scope["has_key"]
+        return needs_form or (scope["path"] == "/login" and scope["method"] == "POST")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (await self._answer(scope, receive))(scope, receive, send)
@@ -67,8 +67,8 @@ class Login:
         if scope["method"] != "POST":
             return _form()
         body = (await Request(scope, receive).body()).decode("ascii", "replace")
-        given = parse_qs(body, errors="replace").get("key", [""])[0]
-        if not secrets.compare_digest(given.strip().encode(), self._key):
+        key = parse_qs(body, errors="replace").get("key", [""])[0]
+        if not secrets.compare_digest(key.strip().encode(), self._key):
             return _form("That isn't the key.")
         reply = RedirectResponse("./", 303)
         secure = scope["scheme"] == "https"

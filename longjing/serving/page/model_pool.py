@@ -54,9 +54,9 @@ class ModelPool:
 
     def names(self) -> list[str]:
         """What is served first, the default one at the top."""
-        known = [*self._service.models, *(f"longjing-{name}" for name in shipped())]
+        names = [*self._service.models, *(f"longjing-{name}" for name in shipped())]
         runs = [str(run) for run in Runs(self._folder).paths() if _has_model(run)]
-        return list(dict.fromkeys(known + runs))
+        return list(dict.fromkeys(names + runs))
 
     @asynccontextmanager
     async def use(self, name: str, seat: Seat) -> AsyncIterator[ServedModel]:

@@ -56,7 +56,7 @@ def sound(gold: str) -> bool:
     """True, after what the gold alone costs: each expression of it is compared with itself, and with a number if it
     is one."""
     text = plain(gold)
-    if _DOTS.search(text) or _DATE.fullmatch(_time(text)) or _stated(text)[1]:
+    if _DOTS.search(text) or _DATE.fullmatch(_time(text)) or _statements(text)[1]:
         return True  # which algebra isn't asked about
     for leaf in _leaves(read(text)):
         quantity = read_quantity(leaf)
@@ -75,19 +75,19 @@ def _leaves(node: Node) -> list[str]:
     return [leaf for part in node.parts for leaf in _leaves(part)]
 
 
-def _squeezed(text: str) -> str:
+def _without_spaces(text: str) -> str:
     """Without the spaces that say nothing."""
     return _BESIDE.sub(r"\1", " ".join(text.split()))
 
 
-def _bare(text: str) -> str:
+def _plain_words(text: str) -> str:
     """The same, whether words stand as text or not."""
-    return _squeezed(_AS_TEXT.sub(r"\1", text))
+    return _without_spaces(_AS_TEXT.sub(r"\1", text))
 
 
 def _choices(text: str) -> list[str]:
     """The letters of several choices, `ABD` or `B, A and D`; none if it is anything else."""
-    text = _bare(text)
+    text = _plain_words(text)
     letters = [letter for letter in text if letter.isupper()] if _CHOICES.fullmatch(text) else []
     ordered = sorted(set(letters))
     return (
@@ -97,13 +97,15 @@ def _choices(text: str) -> list[str]:
 
 def _time(text: str) -> str:
     """Of `5:30 \\text{ p.m.}` and `5:30 PM` the same."""
-    return "".join(_bare(text).casefold().replace("p.m", "pm").replace("a.m", "am").rstrip(".").split())
+    return "".join(
+        _plain_words(text).casefold().replace("p.m", "pm").replace("a.m", "am").rstrip(".").split()
+    )
 
 
 def _same(gold: str, answer: str) -> bool:
     if not gold or not answer:
         return False
-    if _bare(gold) == _bare(answer):
+    if _plain_words(gold) == _plain_words(answer):
         return True
     if len(unwrapped(gold)) == len(unwrapped(answer)) == 1 and (gold + answer).isascii():
         gold, answer = unwrapped(gold), unwrapped(answer)
@@ -123,7 +125,7 @@ def _same(gold: str, answer: str) -> bool:
 
 def _same_statement(gold: str, answer: str) -> bool | None:
     """`5 \\approx 6` says neither 5 nor 6. None if neither has such a sign."""
-    (golds, signs), (answers, others) = _stated(gold), _stated(answer)
+    (golds, signs), (answers, others) = _statements(gold), _statements(answer)
     if signs == others:
         return all(_same(one, other) for one, other in zip(golds, answers, strict=True)) if signs else None
     if not others and signs[-1] in ("\\approx", "\\simeq", "\\sim"):  # the gold says what it rounds
@@ -131,7 +133,7 @@ def _same_statement(gold: str, answer: str) -> bool | None:
     return False
 
 
-def _stated(text: str) -> tuple[list[str], list[str]]:
+def _statements(text: str) -> tuple[list[str], list[str]]:
     bare = _FACTORIAL.sub(lambda found: "\x00" * len(found[0]), text)
     parts, signs, start = [], [], 0
     for found in _STATEMENT.finditer(bare):
@@ -142,66 +144,75 @@ def _stated(text: str) -> tuple[list[str], list[str]]:
 
 
 def _compare(gold: Node, answer: Node) -> bool:
+    """Whether two answers that were taken apart say the same: by their form as far as that goes, then by algebra."""
+    both_leaves = gold.kind == answer.kind == "leaf"
     if gold.unknown and answer.unknown and gold.unknown != answer.unknown:
         # x=5 isn't y=5, but y=x is x=y.
-        return (
-            gold.kind == answer.kind == "leaf"
-            and not _constant(gold.text)
-            and algebra.equal(gold.whole, answer.whole)
-        )
-    if (
-        gold.kind == "leaf"
-        and not gold.name
-        and len(stated := sides(gold.text)) > 1
-        and all(map(_constant, stated))
-    ):
-        gold = Node("leaf", stated[-1])  # \\log_2 8 = 3
-    if gold.kind == "leaf" and len(sides(gold.text)) > 1 and not gold.name:
-        return answer.kind == "leaf" and _same_expression(gold.text, answer.whole)
-    one, other = gold.kind, answer.kind
-    if (
-        gold.name
-        and one == other == "leaf"
-        and not answer.name
-        and len(sides(answer.text)) > 1
-        and not _constant(gold.text)
-    ):
-        return algebra.equal(gold.whole, answer.text)  # y = 2x+1 is 2x-y+1 = 0
-    if one == other == "leaf":
+        return both_leaves and not _constant(gold.text) and algebra.equal(gold.whole, answer.whole)
+    if gold.kind == "leaf" and not gold.name:
+        golds = sides(gold.text)
+        if len(golds) > 1 and all(map(_constant, golds)):
+            gold = Node("leaf", golds[-1])  # \\log_2 8 = 3
+    if (verdict := _compare_equation(gold, answer)) is not None:
+        return verdict
+    if both_leaves:
         return _same_leaf(gold, answer)
-    if one == other == "matrix":
-        return _all(gold.parts, answer.parts)
-    if one == other == "row":
-        return _all(gold.parts, answer.parts)
-    if one == other == "tuple" and gold.brackets == answer.brackets and _all(gold.parts, answer.parts):
+    if (verdict := _compare_parts(gold, answer)) is not None:
+        return verdict
+    return _compare_sets(gold, answer)
+
+
+def _compare_equation(gold: Node, answer: Node) -> bool | None:
+    """None if neither is an equation that has to be compared as a whole."""
+    if gold.kind != "leaf":
+        return None
+    if not gold.name and len(sides(gold.text)) > 1:
+        return answer.kind == "leaf" and _same_expression(gold.text, answer.whole)
+    if not gold.name or answer.name or answer.kind != "leaf":
+        return None
+    if len(sides(answer.text)) > 1 and not _constant(gold.text):
+        return algebra.equal(gold.whole, answer.text)  # y = 2x+1 is 2x-y+1 = 0
+    return None
+
+
+def _compare_parts(gold: Node, answer: Node) -> bool | None:
+    """Matrices, points, sets and lists, part by part; None where that decides nothing."""
+    kinds = {gold.kind, answer.kind}
+    if kinds in ({"matrix"}, {"row"}):
+        return _all_same(gold.parts, answer.parts)
+    if kinds == {"set"}:
+        return _each_has_a_match(gold.parts, answer.parts) and _each_has_a_match(answer.parts, gold.parts)
+    if kinds == {"tuple"} and gold.brackets == answer.brackets and _all_same(gold.parts, answer.parts):
         return True
-    if one == other == "set":
-        return _each_in(gold.parts, answer.parts) and _each_in(answer.parts, gold.parts)
-    if {one, other} <= {"set", "list", "union"}:
-        if _same_list(gold, answer):
-            return True
-    elif {one, other} <= {"tuple", "list"} and _sequence(gold) and _sequence(answer):
-        return _all(_by_name(gold), _by_name(answer))
-    elif {one, other} == {"matrix", "tuple"}:  # a column is a vector
-        column, point = (gold, answer) if one == "matrix" else (answer, gold)
-        return point.brackets == "()" and _all(*_turned(gold, answer)) if _is_column(column) else False
-    elif "leaf" in (one, other):
-        if "," in (gold.text if one == "leaf" else answer.text) and {one, other} <= {"leaf", "list", "set"}:
-            again = read(gold.text, False), read(answer.text, False)
-            return "leaf" not in (again[0].kind, again[1].kind) and _compare(*again)
-        single = gold if one == "set" else answer if other == "set" else None
-        if single is not None and len(single.parts) == 1:
-            parts = (gold.parts[0], answer) if single is gold else (gold, answer.parts[0])
-            return _compare(*parts)
-    if any(mark in gold.text + answer.text for mark in _SETS) or compares(gold.text):
-        if "list" in (one, other) or _PROSE.search(_COMMANDS.sub(" ", answer.text)):
-            return False
-        return (
-            {one, other} != {"leaf"}
-            and (one != "leaf" or _set_like(gold.text))
-            and algebra.equal(gold.text, answer.text)
-        )
-    return False
+    if kinds <= {"set", "list", "union"}:
+        return True if _same_list(gold, answer) else None
+    if kinds <= {"tuple", "list"} and _sequence(gold) and _sequence(answer):
+        return _all_same(_unnamed(gold), _unnamed(answer))
+    if kinds == {"matrix", "tuple"}:  # a column is a vector
+        column, point = (gold, answer) if gold.kind == "matrix" else (answer, gold)
+        return _is_column(column) and point.brackets == "()" and _all_same(_entries(gold), _entries(answer))
+    return _compare_with_leaf(gold, answer) if "leaf" in kinds else None
+
+
+def _compare_with_leaf(gold: Node, answer: Node) -> bool | None:
+    """One of them is a leaf, the other has parts."""
+    leaf, other = (gold, answer) if gold.kind == "leaf" else (answer, gold)
+    if "," in leaf.text and other.kind in ("list", "set"):  # 1,000 may be one number, or two
+        again = read(gold.text, False), read(answer.text, False)
+        return "leaf" not in (again[0].kind, again[1].kind) and _compare(*again)
+    if other.kind == "set" and len(other.parts) == 1:
+        (only,) = other.parts
+        return _compare(only, answer) if other is gold else _compare(gold, only)
+    return None
+
+
+def _compare_sets(gold: Node, answer: Node) -> bool:
+    """Unions, sets of numbers and inequalities by algebra; everything else differs."""
+    if not any(mark in gold.text + answer.text for mark in _SETS) and not compares(gold.text):
+        return False
+    if "list" in (gold.kind, answer.kind) or _PROSE.search(_COMMANDS.sub(" ", answer.text)):
+        return False
+    return (gold.kind != "leaf" or _set_like(gold.text)) and algebra.equal(gold.text, answer.text)
 
 
 def _set_like(text: str) -> bool:
@@ -212,11 +223,11 @@ def _constant(text: str) -> bool:
     return not _CONSTANT.sub("", text).strip()
 
 
-def _all(golds: tuple[Node, ...], answers: tuple[Node, ...]) -> bool:
+def _all_same(golds: tuple[Node, ...], answers: tuple[Node, ...]) -> bool:
     return len(golds) == len(answers) and all(map(_compare, golds, answers))
 
 
-def _each_in(some: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
+def _each_has_a_match(some: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
     return all(any(_compare(one, other) for other in others) for one in some)
 
 
@@ -230,7 +241,7 @@ def _distinct(names: list[str]) -> bool:
     return all(names) and len(set(names)) == len(names) > 1
 
 
-def _by_name(node: Node) -> tuple[Node, ...]:
+def _unnamed(node: Node) -> tuple[Node, ...]:
     """The parts without their names."""
     return tuple(Node(part.kind, part.text, part.parts, part.brackets) for part in node.parts)
 
@@ -239,11 +250,9 @@ def _is_column(node: Node) -> bool:
     return all(len(row.parts) == 1 for row in node.parts)
 
 
-def _turned(gold: Node, answer: Node) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    def parts(node: Node) -> tuple[Node, ...]:
-        return tuple(row.parts[0] for row in node.parts) if node.kind == "matrix" else node.parts
-
-    return parts(gold), parts(answer)
+def _entries(node: Node) -> tuple[Node, ...]:
+    """Of a column or a point."""
+    return tuple(row.parts[0] for row in node.parts) if node.kind == "matrix" else node.parts
 
 
 def _same_list(gold: Node, answer: Node) -> bool:
@@ -259,15 +268,16 @@ def _same_list(gold: Node, answer: Node) -> bool:
                 _compare(one, answers[others.index(name)]) for name, one in zip(names, golds, strict=True)
             )
         if not roots:  # x=1, y=2 is 1, 2, in this order
-            return all(map(_compare, _by_name(gold), _by_name(answer)))
-        golds, answers = _by_name(gold), _by_name(answer)
+            return all(map(_compare, _unnamed(gold), _unnamed(answer)))
+        golds, answers = _unnamed(gold), _unnamed(answer)
     left = list(answers)
     for one in golds:
+        text = _without_spaces(one.whole)
         match = next(
-            (at for at, other in enumerate(left) if _squeezed(one.whole) == _squeezed(other.whole)), None
+            (index for index, other in enumerate(left) if _without_spaces(other.whole) == text), None
         )
         if match is None:
-            match = next((at for at, other in enumerate(left) if _compare(one, other)), None)
+            match = next((index for index, other in enumerate(left) if _compare(one, other)), None)
         if match is None:
             return False
         left.pop(match)
@@ -281,19 +291,19 @@ def _same_leaf(gold: Node, answer: Node) -> bool:
 
 
 def _same_expression(gold: str, answer: str) -> bool:
-    if _squeezed(gold) == _squeezed(answer):
+    if _without_spaces(gold) == _without_spaces(answer):
         return True
     if (words := _words(gold)) is not None:
         return words == _words(answer)
     if _product(gold) and (letters := _TIMES.sub("", answer)).isalpha():
         return sorted(letters) == sorted(gold)
-    given, asked = sides(answer), sides(gold)
-    if len(given) > 1 and len(asked) == 1:
+    answer_sides, gold_sides = sides(answer), sides(gold)
+    if len(answer_sides) > 1 and len(gold_sides) == 1:
         # `2+3=5` says 5; `6=5` and `2+2=5` don't.
-        if is_name(given[0]):
-            given = given[1:]
-        return all(part and _same_expression(gold, part) for part in given)
-    if len(asked) > 1 and len(given) == 1:
+        if is_name(answer_sides[0]):
+            answer_sides = answer_sides[1:]
+        return all(part and _same_expression(gold, part) for part in answer_sides)
+    if len(gold_sides) > 1 and len(answer_sides) == 1:
         return False
     if compares(gold) != compares(answer):
         return False
@@ -303,7 +313,7 @@ def _same_expression(gold: str, answer: str) -> bool:
     if (verdict := _same_quantity(gold, answer)) is not None:
         return verdict
     if _PROSE.search(_COMMANDS.sub(_kept, gold)) and not _product(gold):
-        return _squeezed(gold).casefold() == _squeezed(answer).casefold()
+        return _without_spaces(gold).casefold() == _without_spaces(answer).casefold()
     if _PROSE.search(_COMMANDS.sub(_kept, answer)) and not _product(gold):
         return False  # `5 or something else`
     if (_APART.search(answer) and not _APART.search(gold)) or not _READABLE.fullmatch(answer):
@@ -325,15 +335,17 @@ def _same_quantity(gold: str, answer: str) -> bool | None:
     if one is None and other is None:
         return None
     if one is None or other is None:
-        found = other if one is None else one
-        assert found is not None
-        if found is other and found.words and found.words not in COUNTED:
+        quantity = other if one is None else one
+        assert quantity is not None
+        if quantity is other and quantity.words and quantity.words not in COUNTED:
             return False
-        if found.unit is None and not found.words:
+        if quantity.unit is None and not quantity.words:
             return None
-        if found.unit == (("%", 1),) or (found is one and not found.sure):
+        if quantity.unit == (("%", 1),) or (quantity is one and not quantity.sure):
             return None
-        return _same_expression(gold, found.body) if one is None else _same_expression(found.body, answer)
+        return (
+            _same_expression(gold, quantity.body) if one is None else _same_expression(quantity.body, answer)
+        )
     agreed = names_agree(one, other)
     if agreed is not True:
         return agreed
@@ -352,10 +364,10 @@ def _kept(found: re.Match[str]) -> str:
 
 def _words(text: str) -> str | None:
     """The words that a text is, in lower case; None if it is anything else."""
-    said = unwrapped(text)
-    if not _WORD.fullmatch(said) or (said is text and _product(text)):
+    words = unwrapped(text)
+    if not _WORD.fullmatch(words) or (words is text and _product(text)):
         return None
-    return said.casefold()
+    return words.casefold()
 
 
 def _product(text: str) -> bool:
