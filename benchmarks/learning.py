@@ -18,7 +18,7 @@ from common import measure_machine, report, run_recipe
 
 from longjing.runs.jsonl import Row
 
-CURVES = ("accuracy", "reward", "length_mean", "reflection", "entropy", "groups_without_signal", "truncated")
+CURVES = ("accuracy", "reward", "length_mean", "reflection", "entropy", "zero_variance_groups", "truncated")
 
 
 def main() -> None:

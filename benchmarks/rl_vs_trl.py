@@ -78,7 +78,7 @@ def setting_b(directory: str, options: Namespace) -> Setting:
     bare.load_state_dict(model.state_dict(), strict=False)
     save_model(bare, directory)
     Tokenizer.from_directory(source).save(directory)
-    changes = {"model": directory, "steps": options.steps or 12, "kl": 0.0, "refills": 0}
+    changes = {"model": directory, "steps": options.steps or 12, "kl": 0.0, "dynamic_sampling": 0}
     stage = ReinforcementSettings.model_validate(stage.model_dump(exclude={"name"}) | changes)
     if stage.minibatches > 1 or stage.optimizer != "adamw" or stage.preset().objective.kind != "grpo":
         raise SystemExit("the recipe's minibatches, optimiser or objective has no counterpart here")

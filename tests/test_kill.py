@@ -31,7 +31,7 @@ READ: dict[str, Any] = {
 }  # fmt: skip
 ZERO: dict[str, Any] = {
     "kind": "reinforce", "name": "zero", "task": {"name": "letters", "unreadable": "xyz"}, "steps": 8,
-    "prompts_per_step": 4, "group_size": 4, "minibatches": 2, "refills": 1, "max_tokens": 16,
+    "prompts_per_step": 4, "group_size": 4, "minibatches": 2, "dynamic_sampling": 1, "max_tokens": 16,
     "reference_every": 3, "kl": 0.01, "learning_rate": 1e-2, "save_every": 2,
     "evaluation": {"every": 3, "problems": 4, "samples": 2},
 }  # fmt: skip
@@ -131,7 +131,7 @@ def test_an_uninterrupted_run_is_worth_comparing(whole: tuple[dict[str, Any], fl
     files, _ = whole
     rows = files["zero/metrics.jsonl"]
     assert [row["step"] for row in rows] == list(range(8)) and all(row["grad_norm"] > 0 for row in rows)
-    assert any(row["refills"] for row in rows) and any(row["unjudged"] for row in rows)
+    assert any(row["resampled_groups"] for row in rows) and any(row["unjudged"] for row in rows)
     assert any(row["kl"] > 1e-6 for row in rows) and all(row["logprob_difference"] < 1e-5 for row in rows)
     assert [row["step"] for row in files["zero/evaluations.jsonl"]] == [-1, 2, 5, 7]
     assert {"read/model/model.safetensors", "zero/model/mtp.safetensors", "report.html"} <= files.keys()

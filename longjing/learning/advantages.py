@@ -15,7 +15,7 @@ def advantages(rewards: Tensor, scale: Scale = "none", valid: Tensor | None = No
     """Reward minus the group's mean, `[groups, group_size]`, as `rewards` (floating point).
 
     `valid` (bool, same shape) marks the judged samples: the others take no part in the mean and get 0. A
-    group without a signal gets exactly 0 throughout.
+    group without reward variance gets exactly 0 throughout.
 
     `scale="group_std"` also divides by the group's standard deviation (that of a sample: n - 1), as GRPO was
     published (DeepSeekMath, arXiv 2402.03300, section 4.1.2). That gives a problem solved nearly always or
@@ -24,14 +24,14 @@ def advantages(rewards: Tensor, scale: Scale = "none", valid: Tensor | None = No
     valid = torch.ones_like(rewards, dtype=torch.bool) if valid is None else valid
     count = valid.sum(dim=1, keepdim=True)
     mean = rewards.masked_fill(~valid, 0).sum(dim=1, keepdim=True) / count.clamp(min=1)
-    centred = (rewards - mean).masked_fill(~(valid & has_signal(rewards, valid)[:, None]), 0)
+    centred = (rewards - mean).masked_fill(~(valid & has_reward_variance(rewards, valid)[:, None]), 0)
     if scale == "none":
         return centred
     deviation = (centred.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     return centred / (deviation + EPSILON)
 
 
-def has_signal(rewards: Tensor, valid: Tensor | None = None) -> Tensor:
+def has_reward_variance(rewards: Tensor, valid: Tensor | None = None) -> Tensor:
     """Whether the judged rewards of a group differ: bool `[groups]`, of `rewards` `[groups, group_size]`.
 
     Where they don't, every advantage is 0 and the group teaches nothing: drop it before tokens are counted

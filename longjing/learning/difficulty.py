@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from longjing.generation.generator import Generator
-from longjing.learning.advantages import has_signal
+from longjing.learning.advantages import has_reward_variance
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
 from longjing.problems import Task
 from longjing.tasks.linter import Finding, Status
@@ -74,8 +74,8 @@ def measure(
         [[float(verdict.outcome == "correct") for verdict in group.verdicts] for group in found]
     )
     rewards = torch.tensor([group.rewards({"accuracy": 1.0, "format": 1.0}) for group in found])
-    signal = has_signal(correct, judged)
-    form = has_signal(rewards, judged) & ~signal
+    signal = has_reward_variance(correct, judged)
+    form = has_reward_variance(rewards, judged) & ~signal
     outcomes = [verdict.outcome for group in found for verdict in group.verdicts]
     cut = [completion.truncated for group in found for completion in group.completions]
     return Difficulty(

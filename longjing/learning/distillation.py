@@ -33,8 +33,8 @@ from longjing.learning.advice import gradient_spikes, not_finite, truncated
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
 from longjing.learning.policy import (
-    Clock,
     OnPolicyTrainer,
+    PhaseTimer,
     PolicySettings,
     TrainingSample,
     aligned,
@@ -89,45 +89,45 @@ class Distillation(OnPolicyTrainer):
         self.teacher = load_model(teacher, runtime.device)
 
     def step(self, step: int) -> Step:
-        clock, size = Clock(), self.settings.group_size
-        groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, clock)
-        lessons = [
+        timer, size = PhaseTimer(), self.settings.group_size
+        groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, timer)
+        samples = [
             TrainingSample(generation, torch.zeros(generation.length))  # the teacher fills it in, see `_loss`
             for group in groups
             for generation in group.generations
         ]
-        with clock.phase("updating"):
-            update = self._update(step, [lessons[at : at + size] for at in range(0, len(lessons), size)])
+        with timer.phase("updating"):
+            update = self._update(step, [samples[at : at + size] for at in range(0, len(samples), size)])
         scoring = update.tokens * flops.forward(self.teacher.config, (length_mean(groups) + 1) / 2)
-        metrics = self._metrics(step, groups, update, clock) | {
-            "kl": -float(torch.cat([lesson.advantages for lesson in lessons]).mean()),  # from the teacher
+        metrics = self._metrics(step, groups, update, timer) | {
+            "kl": -float(torch.cat([sample.advantages for sample in samples]).mean()),  # from the teacher
             "flops": self._flops(groups, update.tokens) + scoring,
         }
         scores = [
             {
-                "reward": float(lesson.advantages.mean()),
+                "reward": float(sample.advantages.mean()),
                 "teacher_logprobs": aligned(
-                    lesson.generation,
-                    (torch.tensor(lesson.generation.logprobs) + lesson.advantages).tolist(),
+                    sample.generation,
+                    (torch.tensor(sample.generation.logprobs) + sample.advantages).tolist(),
                 ),
             }
-            for lesson in lessons
+            for sample in samples
         ]
         return Step(
             metrics,
             [record(group, scores[at * size : (at + 1) * size]) for at, group in enumerate(groups)],
         )
 
-    def _loss(self, lessons: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
+    def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """See the module. A teacher that is a mixture takes its own experts."""
         logits = self._logits(self.model, padded)
         with torch.no_grad():
             teacher = self._logits(self.teacher, replace(padded, routes=None))
-            gains = self._chosen(teacher, padded) - padded.old_logprobs[padded.sampled]
-        counts = [lesson.generation.length for lesson in lessons]
-        for lesson, own in zip(lessons, gains.cpu().split(counts), strict=True):
-            lesson.advantages.copy_(own)
-        loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, gains, weights)
+            advantages = self._chosen(teacher, padded) - padded.old_logprobs[padded.sampled]
+        counts = [sample.generation.length for sample in samples]
+        for sample, own in zip(samples, advantages.cpu().split(counts), strict=True):
+            sample.advantages.copy_(own)
+        loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, advantages, weights)
         if self.settings.estimate == "sampled":
             return loss
         known = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same

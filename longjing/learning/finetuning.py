@@ -163,7 +163,7 @@ class Finetuning(ModelTrainer):
             metrics
             | {
                 "epoch": settings.epochs * (step + 1) / self.steps,
-                "learned": float(packed.loss_mask.sum()) / tokens,
+                "loss_mask_share": float(packed.loss_mask.sum()) / tokens,
                 "tokens": tokens,
                 "flops": tokens * flops.training(self.model.config, length, mtp=True),
             }
@@ -202,7 +202,7 @@ def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
 STAGE = StageKind(
     FinetuningSettings,
     Finetuning,
-    (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "learned", "conversations"))),
+    (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "loss_mask_share", "conversations"))),
     READING_CHARTS,
     READING_ADVICE,
     takes={"model": MODEL, "data": DATA},

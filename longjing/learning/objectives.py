@@ -237,7 +237,7 @@ def token_weights(mask: Tensor, aggregation: Aggregation, max_tokens: int | None
     """The weight of each token's loss, float32 `[completions, length]`, 0 outside `mask` (bool, same shape).
 
     `mask` must hold every completion of the optimiser step, of all microbatches and ranks. A row without a
-    token isn't counted: leave out groups without a signal and samples not judged, or clear their rows, first.
+    token isn't counted: leave out zero-variance groups and samples not judged, or clear their rows, first.
 
     `tokens`: 1 / all tokens, so that every token weighs the same (DAPO, arXiv 2503.14476, section 3.3).
     `sequences`: 1 / (completions * own length), the mean of each completion's mean (GRPO as published); a
@@ -290,7 +290,7 @@ PRESETS: dict[str, Preset] = {
     "grpo": Preset(Objective("grpo", 0.2, 0.2, kl=0.001), "sequences", "group_std"),
     # arXiv 2503.20783: neither of GRPO's two biased divisions, and no KL.
     "dr_grpo": Preset(Objective("grpo", 0.2, 0.2), "constant", "none"),
-    # arXiv 2503.14476: clip-higher, all tokens weigh the same, no KL; drop the groups without `has_signal`.
+    # arXiv 2503.14476: clip-higher, all tokens weigh the same, no KL; drop the groups without `has_reward_variance`.
     "dapo": Preset(Objective("grpo", 0.2, 0.28), "tokens", "group_std"),
     # arXiv 2506.13585: the low side open. It doesn't state its high side; 4 is ScaleRL's (arXiv 2510.13786).
     "cispo": Preset(Objective("cispo", 1.0, 4.0), "tokens", "group_std"),

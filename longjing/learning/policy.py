@@ -88,7 +88,7 @@ class PolicySettings(OptimizerSettings, EngineSettings):
         return self
 
 
-class Clock:
+class PhaseTimer:
     """Seconds spent in each phase of a step."""
 
     def __init__(self) -> None:
@@ -146,13 +146,13 @@ class OnPolicyTrainer(ModelTrainer):
         super().restore(tensors, totals)
         self.generator.update_weights()
 
-    def _sample(self, task: Task, count: int, step: int, turn: int, clock: Clock) -> list[Group]:
+    def _sample(self, task: Task, count: int, step: int, turn: int, timer: PhaseTimer) -> list[Group]:
         """Judged groups of `count` training problems."""
         settings = self.settings
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
         problems = draw_problems(task, count, self.runtime.seed, step, turn)
         asked = [(task, problem) for problem in problems]
-        with clock.phase("sampling"):
+        with timer.phase("sampling"):
             sampled = sample_groups(
                 self.generator,
                 self.tokenizer,
@@ -163,7 +163,7 @@ class OnPolicyTrainer(ModelTrainer):
                 step,
                 turn,
             )
-        with clock.phase("judging"):
+        with timer.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(asked, sampled, strict=True)]
 
     def _update(self, step: int, groups: Sequence[Sequence[TrainingSample]]) -> Update:
@@ -171,7 +171,7 @@ class OnPolicyTrainer(ModelTrainer):
         parts = [groups[number :: self.settings.minibatches] for number in range(self.settings.minibatches)]
         total, first, norms, trained = None, None, [], 0
         for part in filter(None, parts):
-            statistics, norm, tokens = self._optimise(step, [lesson for group in part for lesson in group])
+            statistics, norm, tokens = self._optimise(step, [sample for group in part for sample in group])
             first = first or statistics
             total = statistics if total is None else total + statistics
             norms.append(norm)
@@ -182,9 +182,9 @@ class OnPolicyTrainer(ModelTrainer):
             total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
         return Update(total, max(norms, default=0.0), trained)
 
-    def _optimise(self, step: int, lessons: Sequence[TrainingSample]) -> tuple[PolicyStatistics, float, int]:
+    def _optimise(self, step: int, samples: Sequence[TrainingSample]) -> tuple[PolicyStatistics, float, int]:
         """One optimiser step: the loss has one denominator over all its microbatches."""
-        generations = [lesson.generation for lesson in lessons]
+        generations = [sample.generation for sample in samples]
         counts = torch.tensor([generation.length for generation in generations])
         mask = torch.arange(int(counts.max())) < counts[:, None]
         per_token = token_weights(mask, self.preset.aggregation, self.settings.max_tokens)[:, 0]
@@ -193,27 +193,29 @@ class OnPolicyTrainer(ModelTrainer):
         for batch in by_length(sizes, self.settings.micro_tokens):
             padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.runtime.device)
             weights = per_token[batch].to(self.runtime.device)[:, None]
-            loss = self._loss([lessons[row] for row in batch], padded, weights)
+            loss = self._loss([samples[row] for row in batch], padded, weights)
             torch.autograd.backward(loss.loss)
             statistics = loss.statistics if statistics is None else statistics + loss.statistics
             done += len(batch)
-            self.watcher.updated(done, len(lessons))
+            self.watcher.updated(done, len(samples))
         assert statistics is not None
         norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizers.step(self._rate_factor(step))
         return statistics, norm, sum(len(g.prompt) + len(g.tokens) for g in generations)
 
-    def _loss(self, lessons: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
+    def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """The loss of a microbatch; `weights` `[batch, 1]`, of each token of a completion."""
-        gains = [lesson.advantages.expand(lesson.generation.length) for lesson in lessons]
-        return self._policy_loss(self._logprobs(self.model, padded), padded, torch.cat(gains), weights)
+        advantages = [sample.advantages.expand(sample.generation.length) for sample in samples]
+        return self._policy_loss(self._logprobs(self.model, padded), padded, torch.cat(advantages), weights)
 
-    def _policy_loss(self, logprobs: Tensor, padded: Padded, gains: Tensor, weights: Tensor) -> PolicyLoss:
-        """The objective; `logprobs` `[batch, length - 1]`, `gains` `[tokens]`: the advantage of each."""
+    def _policy_loss(
+        self, logprobs: Tensor, padded: Padded, advantages: Tensor, weights: Tensor
+    ) -> PolicyLoss:
+        """The objective; `logprobs` `[batch, length - 1]`, `advantages` `[tokens]`: the advantage of each."""
         batch = PolicyBatch(
             logprobs=logprobs,
             old_logprobs=padded.old_logprobs,
-            advantages=scatter(padded, gains.to(self.runtime.device)),
+            advantages=scatter(padded, advantages.to(self.runtime.device)),
             mask=padded.sampled,
             weights=weights,
             reference_logprobs=self._reference_logprobs(padded),
@@ -247,7 +249,7 @@ class OnPolicyTrainer(ModelTrainer):
     def _rate_factor(self, step: int) -> float:
         return min(1.0, (step + 1) / (self.settings.warmup_steps + 1))
 
-    def _metrics(self, step: int, groups: list[Group], update: Update, clock: Clock) -> dict[str, Any]:
+    def _metrics(self, step: int, groups: list[Group], update: Update, timer: PhaseTimer) -> dict[str, Any]:
         """What was sampled and how the update went, for the log."""
         generations = [generation for group in groups for generation in group.generations]
         completions = [completion for group in groups for completion in group.completions]
@@ -272,11 +274,11 @@ class OnPolicyTrainer(ModelTrainer):
             **(update.statistics.means() if update.statistics else {}),
             "grad_norm": update.grad_norm,
             "learning_rate": self.settings.learning_rate * self._rate_factor(step),
-            **{f"seconds_{name}": seconds for name, seconds in clock.seconds.items()},
+            **{f"seconds_{name}": seconds for name, seconds in timer.seconds.items()},
             "tokens_sampled": sampled,
             "tokens_trained": update.tokens,
-            "tokens_per_second_sampling": sampled / max(1e-9, clock.seconds["sampling"]),
-            "tokens_per_second_updating": update.tokens / max(1e-9, clock.seconds["updating"]),
+            "tokens_per_second_sampling": sampled / max(1e-9, timer.seconds["sampling"]),
+            "tokens_per_second_updating": update.tokens / max(1e-9, timer.seconds["updating"]),
         }
 
     def _flops(self, groups: list[Group], trained: int) -> float:

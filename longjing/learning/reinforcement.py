@@ -18,13 +18,13 @@ from torch import Tensor
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
-from longjing.learning.advantages import Scale, advantages, has_signal
+from longjing.learning.advantages import Scale, advantages, has_reward_variance
 from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, truncated, values_of
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Kind, Preset
 from longjing.learning.policy import (
-    Clock,
     OnPolicyTrainer,
+    PhaseTimer,
     PolicySettings,
     TrainingSample,
     mean,
@@ -40,7 +40,7 @@ from longjing.learning.policy_metrics import (
     talk_metrics,
 )
 from longjing.learning.reward_models import PreferenceReward
-from longjing.learning.rollouts import Group, rate_group
+from longjing.learning.rollouts import Group, add_model_rewards
 from longjing.learning.settings import Settings
 from longjing.learning.stage import MODEL, REWARD_MODEL, StageKind
 from longjing.learning.state import copy_weights, weights
@@ -77,7 +77,9 @@ class ReinforcementSettings(PolicySettings):
 
     kind: Literal["reinforce"] = "reinforce"
     group_size: int = Field(16, ge=2)
-    refills: int = Field(0, ge=0, description="times that groups without a signal are replaced by new ones")
+    dynamic_sampling: int = Field(
+        0, ge=0, description="times that zero-variance groups are replaced by newly sampled ones"
+    )
     algorithm: Literal["grpo", "dr_grpo", "dapo", "cispo", "gspo"] = Field(
         "grpo", description="sets whatever of the next six isn't given"
     )
@@ -135,50 +137,55 @@ class Reinforcement(OnPolicyTrainer):
         super().__init__(settings, settings.preset(), runtime, watcher)
         if self.preset.objective.kl:
             self.reference = copy.deepcopy(self.model)
-        self.weights, self.raters = settings.rewards, dict[str, PreferenceReward]()
+        self.weights, self.reward_models = settings.rewards, dict[str, PreferenceReward]()
         if (preference := settings.preference) is not None:
             if preference.helpfulness is not None:
-                self.raters["helpfulness"] = PreferenceReward(
+                self.reward_models["helpfulness"] = PreferenceReward(
                     preference.helpfulness, "answer", runtime.device
                 )
             if preference.safety is not None:
-                self.raters["safety"] = PreferenceReward(preference.safety, "everything", runtime.device)
-            self.weights = self.weights | dict.fromkeys(self.raters, preference.weight)
+                self.reward_models["safety"] = PreferenceReward(
+                    preference.safety, "everything", runtime.device
+                )
+            self.weights = self.weights | dict.fromkeys(self.reward_models, preference.weight)
 
     def step(self, step: int) -> Step:
-        clock = Clock()
-        groups = self._collect(step, clock)
+        timer = PhaseTimer()
+        groups = self._collect(step, timer)
         rewards = torch.tensor([group.rewards(self.weights) for group in groups])
         judged = torch.tensor([group.judged for group in groups])
-        gains = advantages(rewards, self.preset.advantage_scale, judged)
-        with clock.phase("updating"):
-            update = self._update(step, self._lessons(groups, gains, judged))
+        group_advantages = advantages(rewards, self.preset.advantage_scale, judged)
+        with timer.phase("updating"):
+            update = self._update(step, self._training_samples(groups, group_advantages, judged))
         if self.reference is not None and (step + 1) % self.settings.reference_every == 0:
             copy_weights(weights(self.model), self.reference)
-        metrics = self._metrics(step, groups, update, clock) | {
+        metrics = self._metrics(step, groups, update, timer) | {
             "reward": float(rewards[judged].mean()) if judged.any() else 0.0,
             **self._parts(groups),
-            "groups_without_signal": mean([not self._teaches(group) for group in groups]),
-            "groups_all_wrong": mean([all(v.outcome == "wrong" for v in group.verdicts) for group in groups]),
-            "refills": len(groups) - self.settings.prompts_per_step,
-            "flops": self._flops(groups, update.tokens) + self._rating_flops(groups),
+            "zero_variance_groups": mean([not self._has_variance(group) for group in groups]),
+            "all_wrong_groups": mean([all(v.outcome == "wrong" for v in group.verdicts) for group in groups]),
+            "resampled_groups": len(groups) - self.settings.prompts_per_step,
+            "flops": self._flops(groups, update.tokens) + self._reward_model_flops(groups),
         }
         scores = [
-            [{"reward": float(reward), "advantage": float(gain)} for reward, gain in zip(*row, strict=True)]
-            for row in zip(rewards, gains, strict=True)
+            [
+                {"reward": float(reward), "advantage": float(advantage)}
+                for reward, advantage in zip(*row, strict=True)
+            ]
+            for row in zip(rewards, group_advantages, strict=True)
         ]
         return Step(metrics, [record(*row) for row in zip(groups, scores, strict=True)])
 
-    def _collect(self, step: int, clock: Clock) -> list[Group]:
-        """The step's groups, those without a signal replaced as often as the settings allow."""
+    def _collect(self, step: int, timer: PhaseTimer) -> list[Group]:
+        """The step's groups, those of zero variance replaced as often as the settings allow."""
         groups: list[Group] = []
-        for turn in range(self.settings.refills + 1):
-            missing = self.settings.prompts_per_step - sum(self._teaches(group) for group in groups)
+        for turn in range(self.settings.dynamic_sampling + 1):
+            missing = self.settings.prompts_per_step - sum(self._has_variance(group) for group in groups)
             if not missing:
                 break
-            sampled = self._sample(self._task(step), missing, step, turn, clock)
-            with clock.phase("judging"):
-                groups += [self._rate(step, group) for group in sampled]
+            sampled = self._sample(self._task(step), missing, step, turn, timer)
+            with timer.phase("judging"):
+                groups += [self._add_model_rewards(step, group) for group in sampled]
         return groups
 
     def _preference(self, step: int) -> PreferenceRewards | None:
@@ -194,25 +201,27 @@ class Reinforcement(OnPolicyTrainer):
         parts = [(self.task, 1 - share), (tasks.get("conversation"), share)]
         return Mixture([(task, weight) for task, weight in parts if weight])
 
-    def _rate(self, step: int, group: Group) -> Group:
+    def _add_model_rewards(self, step: int, group: Group) -> Group:
         preference = self._preference(step)
         general = group.problem.task == "conversation"
         rated = preference is not None and (general or preference.rates == "all")
-        return rate_group(group, self.raters) if rated else group
+        return add_model_rewards(group, self.reward_models) if rated else group
 
-    def _teaches(self, group: Group) -> bool:
+    def _has_variance(self, group: Group) -> bool:
         rewards = torch.tensor([group.rewards(self.weights)])
-        return bool(has_signal(rewards, torch.tensor([group.judged])))
+        return bool(has_reward_variance(rewards, torch.tensor([group.judged])))
 
-    def _lessons(self, groups: list[Group], gains: Tensor, judged: Tensor) -> list[list[TrainingSample]]:
-        """What was judged, of the groups that teach."""
+    def _training_samples(
+        self, groups: list[Group], group_advantages: Tensor, judged: Tensor
+    ) -> list[list[TrainingSample]]:
+        """What was judged, of the groups whose rewards differ."""
         return [
             [
-                TrainingSample(generation, gain)
-                for generation, gain, valid in zip(group.generations, row, valids, strict=True)
+                TrainingSample(generation, advantage)
+                for generation, advantage, valid in zip(group.generations, row, valids, strict=True)
                 if valid
             ]
-            for group, row, valids in zip(groups, gains, judged, strict=True)
+            for group, row, valids in zip(groups, group_advantages, judged, strict=True)
             if row.any()
         ]
 
@@ -222,17 +231,17 @@ class Reinforcement(OnPolicyTrainer):
         found = {part: [v.rewards[part] for v in verdicts if part in v.rewards] for part in self.weights}
         return {f"reward_{part}": mean(values) for part, values in found.items() if values}
 
-    def _rating_flops(self, groups: list[Group]) -> float:
+    def _reward_model_flops(self, groups: list[Group]) -> float:
         """What the reward models cost, as if they all read everything."""
         lengths = [
             len(generation.prompt) + len(generation.tokens)
             for group in groups
-            if self.raters.keys() & group.verdicts[0].rewards.keys()
+            if self.reward_models.keys() & group.verdicts[0].rewards.keys()
             for generation in group.generations
         ]
         return sum(
-            length * flops.forward(rater.model.config, (length + 1) / 2, head=False)
-            for rater in self.raters.values()
+            length * flops.forward(reward_model.model.config, (length + 1) / 2, head=False)
+            for reward_model in self.reward_models.values()
             for length in lengths
         )
 
@@ -247,8 +256,8 @@ def verifier_failed(rows: Rows) -> str | None:
     )
 
 
-def without_signal(rows: Rows) -> str | None:
-    share, wrong = (mean_of(rows[-WINDOW:], key) for key in ("groups_without_signal", "groups_all_wrong"))
+def zero_variance(rows: Rows) -> str | None:
+    share, wrong = (mean_of(rows[-WINDOW:], key) for key in ("zero_variance_groups", "all_wrong_groups"))
     if share is None or wrong is None or share <= 0.5:
         return None
     if wrong > share / 2:
@@ -328,9 +337,9 @@ STAGE = StageKind(
         ACCURACY,
         LENGTH,
         TRUNCATED,
-        Metric("groups_without_signal", "no signal", "{:.0%}"),
+        Metric("zero_variance_groups", "zero variance", "{:.0%}"),
         *POLICY_METRICS,
-        *map(Metric, ("groups_all_wrong", "refills")),
+        *map(Metric, ("all_wrong_groups", "resampled_groups")),
     ),
     (
         ChartSpec(
@@ -341,8 +350,8 @@ STAGE = StageKind(
         ),
         *POLICY_CHARTS,
         ChartSpec(
-            "Groups without signal",
-            [Series("groups_without_signal", "equal rewards"), Series("groups_all_wrong", "all wrong")],
+            "Zero-variance groups",
+            [Series("zero_variance_groups", "equal rewards"), Series("all_wrong_groups", "all wrong")],
             "A group whose rewards are all equal teaches nothing.",
             percent=True,
         ),
@@ -354,7 +363,7 @@ STAGE = StageKind(
         *MACHINERY_CHARTS,
     ),
     (
-        not_finite, verifier_failed, without_signal, truncated, badly_formed, entropy_collapsed,
+        not_finite, verifier_failed, zero_variance, truncated, badly_formed, entropy_collapsed,
         far_from_reference, clipped, gradient_spikes, nothing_learned,
     ),
     takes={"model": MODEL, "preference.helpfulness": REWARD_MODEL, "preference.safety": REWARD_MODEL},

@@ -10,12 +10,11 @@ does.
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from random import Random
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from torch import Tensor
 
 from longjing import tasks
@@ -28,49 +27,26 @@ from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.policy import earlier_turns
 from longjing.learning.rollouts import Group, judge_group, sample_groups
-from longjing.learning.settings import EngineSettings, Settings, TaskSettings
+from longjing.learning.sample_filter import REASONS, KeepSettings, filter_samples, rejection_key
+from longjing.learning.sampled_conversations import ConversationSettings, sampled_rows
+from longjing.learning.settings import EngineSettings, TaskSettings
 from longjing.learning.stage import DATA, StageKind
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.planning.bill import quantity
-from longjing.problems import Problem, Task, boxed
-from longjing.problems.language import share
-from longjing.problems.repetition import repetition
+from longjing.problems import Problem, Task
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
-from longjing.toys.answer_sentences import answer_sentence
-from longjing.toys.paraphrase import informal, informal_tasks
-from longjing.toys.toy import STANDALONE, UNASKED
+from longjing.toys.paraphrase import informal_tasks
 
-# Why a sample isn't kept, in the order in which it is asked; the first reason counts.
-REASONS = (
-    "unjudged", "truncated", "malformed", "wrong", "language", "repetition", "long", "duplicate", "surplus",
-)  # fmt: skip
 SUMMED = (
     "problems", "solved", "sampled", "kept", "others", *(f"rejected_{reason}" for reason in REASONS),
     "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
 )  # fmt: skip
-_EARLIER = 3  # exchanges that a conversation had before, at most
 _PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
-
-
-class KeepSettings(Settings):
-    """What a sample must be to be kept. It always has to be judged, to have ended, and to keep the form."""
-
-    correct: bool = True
-    min_language: float = Field(
-        0.9,
-        ge=0,
-        le=1,
-        description="share of the words in the problem's language, of reasoning and answer each",
-    )
-    max_repetition: float = Field(0.2, ge=0, le=1, description="share of the text that repeats itself")
-    max_length: int | None = Field(None, ge=1, description="tokens of the completion")
-    per_problem: int | None = Field(None, ge=1, description="samples kept of one problem, the first ones")
-    deduplicate: bool = Field(True, description="keep the same reasoning once")
 
 
 # Told apart by their form, so that what is wrong inside of one is all that is complained of.
@@ -80,7 +56,7 @@ OneOrMore = Annotated[
 ]
 
 
-class RejectionSamplingSettings(EngineSettings):
+class RejectionSamplingSettings(ConversationSettings, EngineSettings):
     """The settings of a sampling stage."""
 
     kind: Literal["sample"] = "sample"
@@ -92,16 +68,6 @@ class RejectionSamplingSettings(EngineSettings):
     temperature: float = Field(1.0, gt=0)
     max_tokens: int = Field(ge=1, description="longest completion")
     keep: KeepSettings = Field(default_factory=lambda: KeepSettings.model_validate({}))
-    form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
-    others: dict[Literal["conversation", "limits", "worked", "drill", "practice"], PositiveFloat] = Field(
-        default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
-    )
-    as_typed: float = Field(
-        0.0, ge=0, le=1, description="share of the prompts that are put as people type them"
-    )
-    follow_ups: float = Field(
-        0.0, ge=0, le=1, description="share of the prompts that come late in a conversation"
-    )
 
     @field_validator("task")
     @classmethod
@@ -110,24 +76,15 @@ class RejectionSamplingSettings(EngineSettings):
             raise ValueError("there is no task to draw problems from")
         return task
 
-    @field_validator("others")
-    @classmethod
-    def _some_is_its_own(cls, others: dict[str, float]) -> dict[str, float]:
-        if sum(others.values()) >= 1:
-            raise ValueError(
-                f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left"
-            )
-        return others
-
     @model_validator(mode="after")
-    def _can_be_typed(self) -> Self:
+    def _can_be_informal(self) -> Self:
         leaves = (
             leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump())
         )
-        for task in leaves if self.as_typed else ():
+        for task in leaves if self.informal else ():
             if task not in informal_tasks():
                 raise ValueError(
-                    f"as_typed rewords prompts of the tasks {', '.join(informal_tasks())} only, since in others' a "
+                    f"informal rewords prompts of the tasks {', '.join(informal_tasks())} only, since in others' a "
                     f"capital or a sign may be what is asked; leave it out, or the task {task}"
                 )
         return self
@@ -143,48 +100,6 @@ class RejectionSamplingSettings(EngineSettings):
 
 def _listed(task: TaskSettings | list[TaskSettings]) -> list[TaskSettings]:
     return task if isinstance(task, list) else [task]
-
-
-def filter_samples(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> list[str | None]:
-    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is.
-
-    `control`: tokens of the template's, which nobody can learn to say.
-    """
-    reasons: list[str | None] = []
-    seen: set[str] = set()
-    for number in range(len(group.generations)):
-        reason = _flaw(group, number, keep, control)
-        completion = group.completions[number]
-        text = " ".join((completion.all_reasoning or completion.answer).split())
-        if reason is None and keep.deduplicate and text in seen:
-            reason = "duplicate"
-        if reason is None and reasons.count(None) == keep.per_problem:
-            reason = "surplus"
-        if reason is None:
-            seen.add(text)
-        reasons.append(reason)
-    return reasons
-
-
-def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str]) -> str | None:
-    """What is wrong with a sample by itself."""
-    completion, verdict = group.completions[number], group.verdicts[number]
-    if verdict.outcome == "unjudged":
-        return "unjudged"
-    if completion.truncated:
-        return "truncated"
-    parts = [part for turn in completion.turns for part in (turn.reasoning, turn.answer) if part]
-    if not verdict.rewards.get("format") or any(token in part for token in control for part in parts):
-        return "malformed"
-    if keep.correct and verdict.outcome != "correct":
-        return "wrong"
-    if min((share(part, group.problem.language) for part in parts), default=0.0) < keep.min_language:
-        return "language"
-    if max(map(repetition, parts), default=0.0) > keep.max_repetition:
-        return "repetition"
-    if keep.max_length is not None and group.generations[number].length > keep.max_length:
-        return "long"
-    return None
 
 
 def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]]:
@@ -260,7 +175,7 @@ class RejectionSampling(Trainer):
             "others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds,
         }  # fmt: skip
         rollouts = [_record(group, why) for group, why in zip(groups, reasons, strict=True)]
-        return Step(metrics, rollouts, self.rows(groups, reasons, others))
+        return Step(metrics, rollouts, sampled_rows(self.settings, self.seed, groups, reasons, others))
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
         self._kept, self._others = totals["kept"], totals["others"]
@@ -268,7 +183,9 @@ class RejectionSampling(Trainer):
     def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
         if not totals["kept"]:
             counts = ", ".join(
-                f"{totals[_key(reason)]} {reason}" for reason in REASONS if totals[_key(reason)]
+                f"{totals[rejection_key(reason)]} {reason}"
+                for reason in REASONS
+                if totals[rejection_key(reason)]
             )
             raise UserError(
                 f"none of {totals['sampled']} samples was kept ({counts}); ask for less in `keep`, draw more "
@@ -303,7 +220,7 @@ class RejectionSampling(Trainer):
             "solved": sum(None in why for why in reasons),
             "sampled": len(flat),
             "kept": len(kept),
-            **{_key(reason): flat.count(reason) for reason in REASONS},
+            **{rejection_key(reason): flat.count(reason) for reason in REASONS},
             "accuracy": outcomes.count("correct") / max(1, len(outcomes)),
             "length_mean": tokens / len(flat),
             "tokens_sampled": tokens,
@@ -318,58 +235,6 @@ class RejectionSampling(Trainer):
                 for group in groups
             ),
         }
-
-    def row(self, group: Group, number: int) -> dict[str, Any]:
-        """A sample that is kept, as a conversation."""
-        problem, completion = group.problem, group.completions[number]
-        answer = completion.answer
-        if self.settings.form == "readable" and (result := boxed(answer)):
-            answer = answer_sentence(problem, result, Random(f"answer {self.seed} {problem.id} {number}"))
-        prompt = self._typed(problem.prompt, f"{problem.id} {number}", problem)
-        messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}]
-        for exchange in completion.earlier:
-            messages += [_said(exchange.completion.reasoning, exchange.completion.answer), exchange.reply]
-        return {
-            "messages": [*messages, _said(completion.reasoning, answer)],
-            **({"keep_reasoning": True} if completion.earlier else {}),
-            "task": problem.task, "problem": problem.id, "language": problem.language,
-        }  # fmt: skip
-
-    def _typed(self, prompt: str, origin: str, problem: Problem | None = None) -> str:
-        """The prompt, or how somebody might have typed it."""
-        random = Random(f"typed {self.seed} {origin}")
-        return informal(prompt, random, problem) if random.random() < self.settings.as_typed else prompt
-
-    def rows(
-        self, groups: list[Group], reasons: list[list[str | None]], others: range
-    ) -> list[dict[str, Any]]:
-        """A step's data: the samples that are kept, and `others` by their numbers; some end a conversation."""
-        rows = [
-            self.row(group, number)
-            for group, why in zip(groups, reasons, strict=True)
-            for number, reason in enumerate(why)
-            if reason is None
-        ]
-        rows += map(self.other, others)
-        random = Random(f"follow-ups {self.seed} {groups[0].problem.id}")
-        return [
-            _behind(row, rows, random) if _asked(row) and random.random() < self.settings.follow_ups else row
-            for row in rows
-        ]
-
-    def other(self, number: int) -> dict[str, Any]:
-        """What isn't the model's own, by its number."""
-        random, others = Random(f"others {self.seed} {number}"), self.settings.others
-        (kind,) = random.choices(list(others), list(others.values()))
-        document = STANDALONE[kind](random)
-        prompt, problem = document.prompt, document.problem
-        if kind not in UNASKED:
-            prompt = self._typed(prompt, f"other {number}", problem)
-        return {
-            "messages": [{"role": "user", "content": prompt}, _said(document.reasoning, document.answer)],
-            "thinking": document.thinking, "task": kind, **({"problem": problem.id} if problem else {}),
-            "language": "en" if document.prompt.isascii() else "zh",
-        }  # fmt: skip
 
 
 def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
@@ -389,33 +254,6 @@ def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
         "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
         "answer": problem.answer, "completions": completions,
     }  # fmt: skip
-
-
-def _asked(row: Mapping[str, Any]) -> bool:
-    """Whether a person might say it in a conversation about anything."""
-    return row["task"] not in UNASKED and not row.get("keep_reasoning")
-
-
-def _behind(row: dict[str, Any], rows: list[dict[str, Any]], random: Random) -> dict[str, Any]:
-    """The row behind one or a few of the others, which are only read; never behind an answer to its own problem."""
-    others = [
-        one for one in rows if _asked(one) and one is not row and one.get("problem", "") != row.get("problem")
-    ]
-    earlier = random.sample(others, min(len(others), random.randint(1, _EARLIER)))
-    messages = [
-        message
-        for question, answer in (one["messages"] for one in earlier)
-        for message in (question, _said("", answer["content"]) | {"weight": 0})
-    ]
-    return row | {"messages": [*messages, *row["messages"]]}
-
-
-def _said(reasoning: str, answer: str) -> dict[str, Any]:
-    return {"role": "assistant", "reasoning_content": reasoning, "content": answer}
-
-
-def _key(reason: str) -> str:
-    return f"rejected_{reason}"
 
 
 def little_kept(rows: Rows) -> str | None:
@@ -441,7 +279,7 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not result:
         return []
     kept, sampled = result["kept"], result["sampled"]
-    prefix = _key("")
+    prefix = rejection_key("")
     rejected = [
         f"{count:,} {key.removeprefix(prefix)}"
         for key, count in result.items()

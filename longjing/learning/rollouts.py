@@ -24,7 +24,7 @@ REFLECTION = (
 )  # fmt: skip
 
 # Scores completions of one chat, each from 0 to 1: `learning.preference.PreferenceReward`.
-Rater = Callable[[list[dict[str, str]], list[Completion]], list[float]]
+RewardFunction = Callable[[list[dict[str, str]], list[Completion]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ def judge_group(task: Task, problem: Problem, dialogues: Sequence[MultiTurnRollo
     return Group(problem, generations, completions, verdicts)
 
 
-def rate_group(group: Group, raters: Mapping[str, Rater]) -> Group:
-    """The group with the raters' scores among its reward parts; 0 for what has no answer or was cut off."""
+def add_model_rewards(group: Group, reward_models: Mapping[str, RewardFunction]) -> Group:
+    """The group with the reward_models' scores among its reward parts; 0 for what has no answer or was cut off."""
     verdicts = group.verdicts
-    for name, rater in raters.items():
-        scores = rater(_chat(group.problem), group.completions)
+    for name, reward_model in reward_models.items():
+        scores = reward_model(_chat(group.problem), group.completions)
         verdicts = [
             replace(verdict, rewards=verdict.rewards | {name: score * whole})
             for verdict, score, whole in zip(verdicts, scores, map(_whole, group.completions), strict=True)

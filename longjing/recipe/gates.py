@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from longjing.errors import UserError
-from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs import RunDirectory, StageDirectory, migration
 from longjing.runs.jsonl import Row
 
 _WINDOW = 10  # steps
@@ -27,7 +27,7 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metric: str
+    metric: Annotated[str, AfterValidator(migration.gate_metric)]
     task: str | None = Field(None, description="of `measure`, or of the stage's own measurements")
     at_least: float | None = None
     at_most: float | None = None

@@ -13,6 +13,7 @@ from longjing.learning.stage import MODEL
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import one, references, stage_type
 from longjing.recipe.yaml_document import RecipeDocument, parse_value
+from longjing.runs import migration
 from longjing.runs.resolve import shipped
 from longjing.validation import did_you_mean, did_you_mean_or_known, reason
 
@@ -231,9 +232,12 @@ def _paths(origin: str, first: str, rest: list[str], recipe: Recipe) -> list[tup
         return [(first, *rest)]
     stages = {stage.name: index for index, stage in enumerate(recipe.stages)}
     if first in stages and rest:
-        return [("stages", stages[first], *rest)]
+        kind = recipe.stages[stages[first]].kind
+        return [("stages", stages[first], migration.setting(kind, rest[0]), *rest[1:])]
     if first == "verifier":  # who brings a file of problems thinks of the two together
         first, rest = "task", [first, *rest]
+    today = {migration.setting(stage.kind, first) for stage in recipe.stages}
+    first = next((name for name in today if name != first), first)
     having = [stage for stage in recipe.stages if first in type(stage).model_fields]
     if len({stage.kind for stage in having}) > 1:
         choices = " or ".join(f"{stage.name}.{first}" for stage in having)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, create_m
 from longjing.learning.kinds import KINDS
 from longjing.learning.stage import DATA, PREFERENCES, StageKind
 from longjing.recipe.gates import Gates
+from longjing.runs import migration
 from longjing.validation import did_you_mean_or_known
 
 StageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="its directory in the run")]
@@ -50,7 +51,7 @@ def _read(data: Any) -> Any:
         raise ValueError(
             f"there is no stage of the kind `{kind}`{did_you_mean_or_known(str(kind), list(KINDS))}"
         )
-    return stage_type(kind).model_validate(data)
+    return stage_type(kind).model_validate(migration.settings(kind, data))
 
 
 AnyStage = Annotated[SerializeAsAny[Stage], BeforeValidator(_read)]

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from longjing.errors import UserError
 from longjing.files import disk_errors, sync, to_json, write_text
-from longjing.runs import checkpoint
+from longjing.runs import checkpoint, migration
 from longjing.runs.jsonl import JsonLines, Row
 
 _SLACK = 64 * 2**20  # bytes to leave free for logs and the report
@@ -155,7 +155,7 @@ class StageDirectory:
     def __init__(self, run: RunDirectory, name: str, watcher: Watcher | None = None) -> None:
         self.run, self.name, self.watcher = run, name, watcher or Watcher()
         self.path = run.path / name
-        self.metrics = JsonLines(self.path / "metrics.jsonl", self.watcher.metrics)
+        self.metrics = JsonLines(self.path / "metrics.jsonl", self.watcher.metrics, migration.metrics)
         self.rollouts = JsonLines(self.path / "rollouts.jsonl")
         self.data = JsonLines(self.path / "data.jsonl")
         self.evaluations = JsonLines(self.path / "evaluations.jsonl", self.watcher.evaluation)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from longjing.runs import migration
 from longjing.runs.jsonl import Row
 
 _TAIL = 256  # bytes that tell one line from another
@@ -64,7 +65,7 @@ class Rows(Following):
     def _take(self, start: int, line: bytes) -> None:
         row = _row(line)
         if row is not None:
-            self.rows.append(row)
+            self.rows.append(migration.metrics(row))
 
     def _forget(self) -> None:
         self.rows = []

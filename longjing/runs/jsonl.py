@@ -15,12 +15,18 @@ class JsonLines:
     """An append-only log whose rows carry the `step` they belong to, in order.
 
     Every row reaches the operating system before `append` returns, so `kill -9` loses none.
-    A number that isn't finite is written as null. `on_append` hears every row.
+    A number that isn't finite is written as null. `on_append` hears every row, `migrate` gives one that
+    was written by another version today's names.
     """
 
-    def __init__(self, path: Path, on_append: Callable[[Row], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_append: Callable[[Row], None] | None = None,
+        migrate: Callable[[Row], Row] | None = None,
+    ) -> None:
         self.path = path
-        self._on_append = on_append
+        self._on_append, self._migrate = on_append, migrate
 
     def append(self, row: Row) -> None:
         """Raises UserError if the disk refuses."""
@@ -54,7 +60,9 @@ class JsonLines:
             write_text(self.path, "".join(to_json(row) + "\n" for row in kept))
 
     def rows(self) -> list[Row]:
-        return read_jsonl(self.path)
+        """All rows, under today's names."""
+        rows = read_jsonl(self.path)
+        return rows if self._migrate is None else list(map(self._migrate, rows))
 
     def last(self, count: int) -> list[Row]:
         """At most `count` of the last whole rows, without reading what comes before them."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longjing.learning.advantages import Scale, advantages, has_signal
+from longjing.learning.advantages import Scale, advantages, has_reward_variance
 
 SCALES: list[Scale] = ["none", "group_std"]
 reward = st.sampled_from([0.0, 0.1, 0.2, 0.3, 1.0, 1.1, 2.0, -0.5])
@@ -66,7 +66,7 @@ def test_advantages_sum_to_zero_and_keep_the_order(scale: Scale, case: tuple[Ten
 def test_scaled_advantages_have_unit_deviation(case: tuple[Tensor, Tensor]) -> None:
     rewards, valid = case
     result = advantages(rewards, "group_std", valid)
-    for got, kept, signal in zip(result, valid, has_signal(rewards, valid), strict=True):
+    for got, kept, signal in zip(result, valid, has_reward_variance(rewards, valid), strict=True):
         if signal:
             assert got[kept].std().item() == pytest.approx(1, abs=1e-3)
 
@@ -78,17 +78,17 @@ def test_equal_rewards_give_exactly_nothing(
 ) -> None:
     """The mean of equal numbers may be off by a rounding, which division by the deviation would blow up."""
     rewards = torch.full((1, size), value)
-    assert not has_signal(rewards)
+    assert not has_reward_variance(rewards)
     assert (advantages(rewards, scale) == 0).all()
     valid = torch.tensor([judged])
     hidden = torch.where(valid, value, torch.arange(float(valid.numel())))
-    assert not has_signal(hidden, valid)
+    assert not has_reward_variance(hidden, valid)
     assert (advantages(hidden, scale, valid) == 0).all()
 
 
 def test_rounding_is_no_signal_worth_scaling() -> None:
     rewards = torch.tensor([[0.1 + 0.2, 0.3, 0.3, 0.3]], dtype=torch.float64)
-    assert has_signal(rewards)
+    assert has_reward_variance(rewards)
     assert advantages(rewards, "group_std").abs().max() < 1e-6
 
 
@@ -96,7 +96,7 @@ def test_rounding_is_no_signal_worth_scaling() -> None:
 def test_a_signal_is_a_difference_among_the_judged(case: tuple[Tensor, Tensor]) -> None:
     rewards, valid = case
     expected = [len(set(row[kept].tolist())) > 1 for row, kept in zip(rewards, valid, strict=True)]
-    assert has_signal(rewards, valid).tolist() == expected
+    assert has_reward_variance(rewards, valid).tolist() == expected
     assert (advantages(rewards, valid=valid) != 0).any(dim=1).tolist() == expected
 
 

@@ -158,7 +158,7 @@ def test_the_loss_is_that_of_the_assistants_tokens(base: Base, family: str, tmp_
     metrics = learner.step(0).metrics
     assert metrics["loss"] == pytest.approx(-sum(near) / len(near), abs=1e-5)
     assert metrics["mtp_loss"] == pytest.approx(-sum(far) / len(far) if far else 0.0, abs=1e-5)
-    assert metrics["learned"] == pytest.approx(len(near) / metrics["tokens"])
+    assert metrics["loss_mask_share"] == pytest.approx(len(near) / metrics["tokens"])
 
 
 def test_what_is_only_read_is_no_target() -> None:
@@ -284,7 +284,7 @@ def test_the_result_counts_what_was_read_and_what_it_cost(base: Base, data: str,
     ]
     assert rows[-1]["tokens"] == stage.result["tokens"] == 2 * (sum(lengths) - max(lengths))
     assert rows[-1]["epoch"] == 2 and rows[-1]["step"] + 1 == rows[-1]["steps"] == stage.result["steps"]
-    assert stage.result["flops"] > 0 and all(0 < row["learned"] < 1 for row in rows)
+    assert stage.result["flops"] > 0 and all(0 < row["loss_mask_share"] < 1 for row in rows)
     assert len(stage.result["data"]) == 2
 
 

@@ -18,7 +18,7 @@ from longjing.generation.request import Generation, Request, Sampling
 from longjing.learning import loop, policy, reinforcement
 from longjing.learning.loop import run_stage
 from longjing.learning.objectives import PRESETS
-from longjing.learning.policy import Clock
+from longjing.learning.policy import PhaseTimer
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, pad
 from longjing.problems import registry
@@ -170,7 +170,7 @@ def test_experts_are_replayed(make: Make) -> None:
     learner = make()
     for router in learner.model.routers():
         router.e_score_correction_bias += torch.linspace(-3, 3, 8)
-    groups = learner._collect(1, Clock())
+    groups = learner._collect(1, PhaseTimer())
     padded = pad(groups[0].generations, learner.tokenizer.pad_id, CPU)
     assert padded.routes is not None
     for router in learner.model.routers():
@@ -226,10 +226,10 @@ def test_rollouts_do_not_depend_on_what_the_engine_did_before(make: Make, family
 def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make) -> None:
     """Beside one group that teaches, others that don't change nothing of the gradient."""
     learner = make(prompts_per_step=12, group_size=2)
-    groups = learner._collect(0, Clock())
-    teaching = [group for group in groups if learner._teaches(group)]
+    groups = learner._collect(0, PhaseTimer())
+    teaching = [group for group in groups if learner._has_variance(group)]
     assert 0 < len(teaching) < 12
-    silent = [group for group in groups if not learner._teaches(group)]
+    silent = [group for group in groups if not learner._has_variance(group)]
 
     def update(groups: list[Group]) -> dict[str, Tensor]:
         learner.optimizers = recorder = Recorder(learner.model)  # type: ignore[assignment]
@@ -251,16 +251,16 @@ def test_groups_without_signal_are_refilled(make: Make) -> None:
     """As often as the settings allow, and never more groups teach than a step has prompts."""
     changes: dict[str, Any] = {"prompts_per_step": 6, "group_size": 2}
     without, rollouts, _ = make(**changes).step(0)
-    assert without["refills"] == 0 and len(rollouts) == 6 and without["groups_without_signal"] > 0
-    learner = make(refills=9, **changes)
+    assert without["resampled_groups"] == 0 and len(rollouts) == 6 and without["zero_variance_groups"] > 0
+    learner = make(dynamic_sampling=9, **changes)
     metrics, more, _ = learner.step(0)
     assert more[:6] == [
         row | {"completions": got["completions"]} for row, got in zip(rollouts, more[:6], strict=True)
     ]
     teaching = [any(record["advantage"] for record in row["completions"]) for row in more]
     assert sum(teaching) == 6 and teaching[-1]
-    assert metrics["refills"] == len(more) - 6 > 0
-    assert metrics["groups_without_signal"] == pytest.approx(1 - 6 / len(more))
+    assert metrics["resampled_groups"] == len(more) - 6 > 0
+    assert metrics["zero_variance_groups"] == pytest.approx(1 - 6 / len(more))
     trained = [row for row, teaches in zip(more, teaching, strict=True) if teaches]
     sampled = sum(len(record["tokens"]) for row in trained for record in row["completions"])
     prompts = [
@@ -272,11 +272,14 @@ def test_groups_without_signal_are_refilled(make: Make) -> None:
 
 def test_a_step_in_which_nothing_teaches_changes_nothing(make: Make) -> None:
     learner = make(
-        task={"name": "letters", "wanted": ""}, rewards={"accuracy": 1.0}, refills=1, minibatches=2
+        task={"name": "letters", "wanted": ""}, rewards={"accuracy": 1.0}, dynamic_sampling=1, minibatches=2
     )
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
     metrics, rollouts, _ = learner.step(0)
-    assert metrics["groups_without_signal"] == metrics["groups_all_wrong"] == 1 and metrics["refills"] == 4
+    assert (
+        metrics["zero_variance_groups"] == metrics["all_wrong_groups"] == 1
+        and metrics["resampled_groups"] == 4
+    )
     assert metrics["reward"] == metrics["accuracy"] == metrics["grad_norm"] == metrics["tokens_trained"] == 0
     assert len(rollouts) == 8 and "loss" not in metrics
     assert all(torch.equal(tensor, before[name]) for name, tensor in learner.model.state_dict().items())
@@ -298,7 +301,7 @@ def test_the_unjudged_are_counted_and_left_out(make: Make) -> None:
     assert metrics["accuracy"] == metrics["reward_accuracy"]
     assert metrics["reward"] == pytest.approx(sum(record["reward"] for record in judged) / len(judged))
     nothing, *_ = make(task={"name": "letters", "unreadable": "".join(map(chr, range(0x250)))}).step(0)
-    assert nothing["unjudged"] > 20 and nothing["groups_without_signal"] == 1
+    assert nothing["unjudged"] > 20 and nothing["zero_variance_groups"] == 1
 
 
 # Settings that move the policy
@@ -467,7 +470,7 @@ def test_resumed_equals_uninterrupted(
 ) -> None:
     """Broken off in the fourth of five steps, with a reference, minibatches, refills, measurements."""
     settings = settings_of(
-        base, steps=5, save_every=2, reference_every=2, minibatches=2, refills=1, warmup_steps=3,
+        base, steps=5, save_every=2, reference_every=2, minibatches=2, dynamic_sampling=1, warmup_steps=3,
         evaluation={"every": 2, "problems": 3, "samples": 2}, optimizer="muon", learning_rate=0.02,
     )  # fmt: skip
     whole = run(tmp_path / "whole", settings)
@@ -525,7 +528,7 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
 def test_the_end_token_is_learned_and_a_cut_completion_has_none(make: Make) -> None:
     """Rows of one update: what ended by itself holds an end token, which is in the mask; padding never is."""
     learner = make()
-    groups = learner._collect(0, Clock())
+    groups = learner._collect(0, PhaseTimer())
     generations: list[Generation] = [g for group in groups for g in group.generations]
     padded = pad(generations, learner.tokenizer.pad_id, CPU)
     ends = {learner.tokenizer.eos_id, *range(20, 30)}

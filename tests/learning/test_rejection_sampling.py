@@ -25,14 +25,12 @@ from longjing.learning.conversations import read_conversations
 from longjing.learning.finetuning import Finetuning, FinetuningSettings
 from longjing.learning.loop import run_stage
 from longjing.learning.rejection_sampling import (
-    REASONS,
-    KeepSettings,
     RejectionSampling,
     RejectionSamplingSettings,
     draw,
-    filter_samples,
 )
 from longjing.learning.rollouts import Group
+from longjing.learning.sample_filter import REASONS, KeepSettings, filter_samples
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
@@ -201,7 +199,7 @@ def test_others_come_by_their_shares(spoken: Spoken, tmp_path: Path) -> None:
 def test_worked_examples_are_typed_as_problems_and_limits_as_talk(spoken: Spoken, tmp_path: Path) -> None:
     others = {"worked": 0.4, "limits": 0.3}
     plain, _ = spoken(tmp_path / "plain", others=others, problems=30)
-    typed, _ = spoken(tmp_path / "typed", others=others, problems=30, as_typed=1.0, follow_ups=0.3)
+    typed, _ = spoken(tmp_path / "typed", others=others, problems=30, informal=1.0, follow_ups=0.3)
     rows = typed.data.rows()
     assert Counter(row["task"] for row in rows).keys() == {"arithmetic", "worked", "limits"}
     assert all(("problem" in row) == (row["task"] != "limits") for row in rows)
@@ -215,7 +213,7 @@ def test_worked_examples_are_typed_as_problems_and_limits_as_talk(spoken: Spoken
 def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Path) -> None:
     plain, _ = spoken(tmp_path / "plain", others={"conversation": 0.3}, problems=20)
     typed, _ = spoken(
-        tmp_path / "typed", others={"conversation": 0.3}, problems=20, as_typed=0.5, follow_ups=0.4
+        tmp_path / "typed", others={"conversation": 0.3}, problems=20, informal=0.5, follow_ups=0.4
     )
     read = read_conversations(typed.data.path)
     assert len(read) == len(plain.data.rows())
@@ -235,7 +233,7 @@ def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Pat
 
 
 def test_prompts_of_other_tasks_are_not_reworded() -> None:
-    settings: dict[str, Any] = {"problems": 1, "max_tokens": 1, "as_typed": 0.1}
+    settings: dict[str, Any] = {"problems": 1, "max_tokens": 1, "informal": 0.1}
     for task in ({"name": "calculator"}, {"name": "mixture", "parts": [ARITHMETIC, {"name": "calculator"}]}):
         with pytest.raises(ValidationError, match="the task calculator"):
             RejectionSamplingSettings.model_validate(settings | {"task": task})

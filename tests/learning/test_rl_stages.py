@@ -19,9 +19,9 @@ from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
 from longjing.learning import reinforcement
 from longjing.learning.loop import run_stage
-from longjing.learning.policy import Clock
+from longjing.learning.policy import PhaseTimer
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
-from longjing.learning.rollouts import Group, judge_group, language_reward, rate_group
+from longjing.learning.rollouts import Group, add_model_rewards, judge_group, language_reward
 from longjing.model.reward_model import RewardModel
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.problems import Completion, Problem, registry
@@ -132,7 +132,7 @@ def test_a_mixture_is_a_task_like_any_other(make: Make) -> None:
 # Reward models
 
 
-class Rater:
+class RewardFunction:
     """In place of a reward model: likes answers and reasonings alike that are short; remembers what it saw."""
 
     def __init__(self, path: str, judges: str, device: torch.device) -> None:
@@ -145,17 +145,17 @@ class Rater:
 
 
 @pytest.fixture
-def raters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reinforcement, "PreferenceReward", Rater)
+def reward_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reinforcement, "PreferenceReward", RewardFunction)
 
 
 PREFERENCE = {"helpfulness": "kind", "safety": "safe", "weight": 2.0, "from_share": 0.5, "general_share": 0.5}
 
 
-@pytest.mark.usefixtures("raters")
+@pytest.mark.usefixtures("reward_models")
 def test_reward_models_and_general_prompts_join_late(make: Make) -> None:
     learner = make(rewards=RULES, preference=PREFERENCE)
-    assert {name: (r.path, r.judges) for name, r in learner.raters.items()} == {  # type: ignore[attr-defined]
+    assert {name: (r.path, r.judges) for name, r in learner.reward_models.items()} == {  # type: ignore[attr-defined]
         "helpfulness": ("kind", "answer"), "safety": ("safe", "everything")
     }  # fmt: skip
     plain = make(rewards=RULES)
@@ -181,11 +181,11 @@ def test_reward_models_and_general_prompts_join_late(make: Make) -> None:
                 weights = RULES | {"helpfulness": 2.0, "safety": 2.0}
                 assert record["reward"] == pytest.approx(sum(weights[part] * parts[part] for part in parts))
     assert 3 < general < 13
-    seen = sum(len(rater.seen) for rater in learner.raters.values())  # type: ignore[attr-defined]
+    seen = sum(len(reward_model.seen) for reward_model in learner.reward_models.values())  # type: ignore[attr-defined]
     assert seen == 2 * general
 
 
-@pytest.mark.usefixtures("raters")
+@pytest.mark.usefixtures("reward_models")
 def test_accuracy_is_that_of_the_problems_that_have_an_answer(make: Make) -> None:
     learner = make(preference=PREFERENCE | {"from_share": 0.0})
     metrics, rollouts, _ = learner.step(0)
@@ -197,7 +197,7 @@ def test_accuracy_is_that_of_the_problems_that_have_an_answer(make: Make) -> Non
     assert not {"accuracy", "reward_accuracy"} & metrics.keys() and metrics["reward_helpfulness"] >= 0
 
 
-@pytest.mark.usefixtures("raters")
+@pytest.mark.usefixtures("reward_models")
 def test_all_prompts_are_scored_if_asked_for(make: Make) -> None:
     changes = PREFERENCE | {"from_share": 0.0, "general_share": 0.0, "rates": "all", "safety": None}
     learner = make(preference=changes)
@@ -214,7 +214,7 @@ def test_what_has_no_answer_or_was_cut_off_is_not_liked() -> None:
     reasons: list[Any] = ["stop", "stop", "stop", "length"]
     generations = [Generation([0], [1], [-1.0], *pair) for pair in zip(reasons, texts, strict=True)]
     group = judge_group(tasks.get("countdown", difficulty=1), problem, [*map(tiny.dialogue, generations)])
-    rated = rate_group(group, {"helpfulness": lambda prompt, completions: [0.5, 0.6, 0.7, 0.8]})
+    rated = add_model_rewards(group, {"helpfulness": lambda prompt, completions: [0.5, 0.6, 0.7, 0.8]})
     assert [v.rewards["helpfulness"] for v in rated.verdicts] == [0.5, 0.0, 0.0, 0.0]
     assert [{**v.rewards, "helpfulness": None} for v in rated.verdicts] == [
         {**v.rewards, "helpfulness": None} for v in group.verdicts
@@ -229,7 +229,7 @@ def test_a_real_reward_model_scores(base: Callable[[str], Path], make: Make, tmp
     save_model(model, tmp_path)
     tiny.tokenizer().save(tmp_path)
     learner = make(preference={"helpfulness": str(tmp_path), "safety": str(tmp_path), "from_share": 0.0})
-    groups: list[Group] = learner._collect(0, Clock())
+    groups: list[Group] = learner._collect(0, PhaseTimer())
     rated = [group for group in groups if group.problem.task == "conversation"]
     assert 0 < len(rated) < len(groups)
     for group in rated:
@@ -241,12 +241,14 @@ def test_a_real_reward_model_scores(base: Callable[[str], Path], make: Make, tmp
     assert 0 <= metrics["reward_safety"] < 1 and metrics["grad_norm"] > 0
 
 
-@pytest.mark.usefixtures("raters")
+@pytest.mark.usefixtures("reward_models")
 def test_a_stage_with_reward_models_is_resumed_exactly(
     base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken off in the step in which they join, and after it."""
-    settings = settings_of(base, preference=PREFERENCE, rewards=RULES, refills=1, minibatches=2, steps=5)
+    settings = settings_of(
+        base, preference=PREFERENCE, rewards=RULES, dynamic_sampling=1, minibatches=2, steps=5
+    )
 
     def run(name: str) -> Any:
         (tmp_path / name).mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ def reinforcement_row(step: int, **changes: Any) -> Row:
     return {
         "step": step, "time": 2.0 * (step + 1), "reward": accuracy + 0.9, "reward_accuracy": accuracy,
         "reward_format": 0.9, "accuracy": accuracy, "length_mean": 80.0 + step, "length_max": 200,
-        "truncated": 0.05, "groups_without_signal": 0.2, "groups_all_wrong": 0.1, "refills": 0, "unjudged": 0,
+        "truncated": 0.05, "zero_variance_groups": 0.2, "all_wrong_groups": 0.1, "resampled_groups": 0, "unjudged": 0,
         "entropy": 0.5, "kl": 0.01, "clip_share": 0.01, "ratio": 1.0, "loss": 0.0,
         "grad_norm": 0.5 + step % 3 / 9, "logprob_difference": 2e-6, "learning_rate": 1e-4,
         "seconds_sampling": 1.0, "seconds_judging": 0.1,
@@ -57,12 +57,12 @@ def preference_row(step: int, **changes: Any) -> Row:
 
 
 def finetuning_row(step: int, **changes: Any) -> Row:
-    return pretraining_row(step, steps=120, epoch=step / 60, learned=0.7) | changes
+    return pretraining_row(step, steps=120, epoch=step / 60, loss_mask_share=0.7) | changes
 
 
 def distillation_row(step: int, **changes: Any) -> Row:
     row = reinforcement_row(step, kl=1.0 / (step + 1))
-    return {key: row[key] for key in row if "reward" not in key and not key.startswith("groups")} | changes
+    return {key: row[key] for key in row if "reward" not in key and not key.endswith("_groups")} | changes
 
 
 def evaluation_row(

@@ -27,10 +27,10 @@ TROUBLE: list[tuple[str, str, str, Change]] = [
     ("reinforce", "off_policy", "1.0e-03", lambda step: {"logprob_difference": 1e-3}),
     ("reinforce", "not_finite", "loss of step 112", lambda step: {"loss": None if step >= 112 else 0.0}),
     ("reinforce", "verifier_failed", "20 completions", lambda step: {"unjudged": 2}),
-    ("reinforce", "without_signal", "71% of groups had equal rewards, most of them all wrong", lambda step: {
-        "groups_without_signal": 0.71, "groups_all_wrong": 0.6}),
-    ("reinforce", "without_signal", "most of them all right", lambda step: {
-        "groups_without_signal": 0.71, "groups_all_wrong": 0.1}),
+    ("reinforce", "zero_variance", "71% of groups had equal rewards, most of them all wrong", lambda step: {
+        "zero_variance_groups": 0.71, "all_wrong_groups": 0.6}),
+    ("reinforce", "zero_variance", "most of them all right", lambda step: {
+        "zero_variance_groups": 0.71, "all_wrong_groups": 0.1}),
     ("reinforce", "truncated", "30% of completions", lambda step: {"truncated": 0.3}),
     ("reinforce", "badly_formed", "only 20%", lambda step: {"reward_format": 0.2}),
     ("reinforce", "entropy_collapsed", "0.50 to 0.01", lambda step: {"entropy": 0.5 if step < 50 else 0.01}),

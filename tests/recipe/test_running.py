@@ -397,13 +397,13 @@ def test_a_setting_that_has_come_since_is_at_its_default_in_older_runs(
 ) -> None:
     start(recipe, tmp_path / "run")
     path = tmp_path / "run/recipe.yaml"
-    older = path.read_text().replace("  refills: 0\n", "")
+    older = path.read_text().replace("  dynamic_sampling: 0\n", "")
     assert older != path.read_text()
     path.write_text(older)
     start(recipe, tmp_path / "run")
     path.write_text(older)
-    with pytest.raises(UserError, match="zero.refills: 0 -> 2"):
-        start(load(tmp_path / "small.yaml", ["refills=2"]), tmp_path / "run")
+    with pytest.raises(UserError, match="zero.dynamic_sampling: 0 -> 2"):
+        start(load(tmp_path / "small.yaml", ["dynamic_sampling=2"]), tmp_path / "run")
 
 
 def test_a_run_from_before_such_notes_goes_on(stages: Stages, outside: Recipe) -> None:

@@ -163,7 +163,7 @@ def test_a_gate_without_a_task_may_ask_for_what_the_settings_make_the_stage_log(
     talking = {"task": {"name": "calculator"}, "rewards": {"accuracy": 1, "language": 0.5}}
     gates = [
         {"metric": m, "at_least": 0}
-        for m in ("turns", "reward_language", "reward_safety", "groups_all_wrong")
+        for m in ("turns", "reward_language", "reward_safety", "all_wrong_groups")
     ]
     path = recipe(tmp_path, [*STAGES[:4], {**STAGES[4], **talking, "gate": gates}])
     load(path)

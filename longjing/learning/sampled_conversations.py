@@ -1,0 +1,125 @@
+"""The data that rejection sampling makes: a model's samples as conversations, and beside them what isn't its own."""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, field_validator
+
+from longjing.learning.rollouts import Group
+from longjing.learning.settings import Settings
+from longjing.problems import Problem, boxed
+from longjing.runs.jsonl import Row
+from longjing.toys.answer_sentences import answer_sentence
+from longjing.toys.paraphrase import informal
+from longjing.toys.toy import STANDALONE, UNASKED
+
+_EARLIER = 3  # exchanges that a conversation had before, at most
+
+
+class ConversationSettings(Settings):
+    """How the data are written, and what is mixed in."""
+
+    form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
+    others: dict[Literal["conversation", "limits", "worked", "drill", "practice"], PositiveFloat] = Field(
+        default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
+    )
+    informal: float = Field(
+        0.0, ge=0, le=1, description="share of the prompts that are put as people type them"
+    )
+    follow_ups: float = Field(
+        0.0, ge=0, le=1, description="share of the prompts that come late in a conversation"
+    )
+
+    @field_validator("others")
+    @classmethod
+    def _some_is_its_own(cls, others: dict[str, float]) -> dict[str, float]:
+        if sum(others.values()) >= 1:
+            raise ValueError(
+                f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left"
+            )
+        return others
+
+
+def sampled_rows(
+    settings: ConversationSettings,
+    seed: int,
+    groups: Sequence[Group],
+    reasons: Sequence[Sequence[str | None]],
+    others: range,
+) -> list[Row]:
+    """A step's data: the samples that are kept, and `others` by their numbers; some end a conversation."""
+    rows = []
+    for group, why in zip(groups, reasons, strict=True):
+        rows += [_own(settings, seed, group, number) for number, reason in enumerate(why) if reason is None]
+    rows += [_other(settings, seed, number) for number in others]
+    random = Random(f"follow-ups {seed} {groups[0].problem.id}")
+    result = []
+    for row in rows:
+        late = _is_asked(row) and random.random() < settings.follow_ups
+        result.append(_follow_up(row, rows, random) if late else row)
+    return result
+
+
+def _own(settings: ConversationSettings, seed: int, group: Group, number: int) -> Row:
+    """A sample that is kept, as a conversation."""
+    problem, completion = group.problem, group.completions[number]
+    answer = completion.answer
+    if settings.form == "readable" and (result := boxed(answer)):
+        answer = answer_sentence(problem, result, Random(f"answer {seed} {problem.id} {number}"))
+    prompt = _prompt(settings, seed, problem.prompt, f"{problem.id} {number}", problem)
+    messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}]
+    for exchange in completion.earlier:
+        messages += [_assistant(exchange.completion.reasoning, exchange.completion.answer), exchange.reply]
+    return {
+        "messages": [*messages, _assistant(completion.reasoning, answer)],
+        **({"keep_reasoning": True} if completion.earlier else {}),
+        "task": problem.task, "problem": problem.id, "language": problem.language,
+    }  # fmt: skip
+
+
+def _other(settings: ConversationSettings, seed: int, number: int) -> Row:
+    """What isn't the model's own, by its number."""
+    random, others = Random(f"others {seed} {number}"), settings.others
+    (kind,) = random.choices(list(others), list(others.values()))
+    document = STANDALONE[kind](random)
+    prompt, problem = document.prompt, document.problem
+    if kind not in UNASKED:
+        prompt = _prompt(settings, seed, prompt, f"other {number}", problem)
+    return {
+        "messages": [{"role": "user", "content": prompt}, _assistant(document.reasoning, document.answer)],
+        "thinking": document.thinking, "task": kind, **({"problem": problem.id} if problem else {}),
+        "language": "en" if document.prompt.isascii() else "zh",
+    }  # fmt: skip
+
+
+def _prompt(
+    settings: ConversationSettings, seed: int, prompt: str, origin: str, problem: Problem | None
+) -> str:
+    """The prompt, or how somebody might have typed it."""
+    random = Random(f"typed {seed} {origin}")
+    return informal(prompt, random, problem) if random.random() < settings.informal else prompt
+
+
+def _is_asked(row: Mapping[str, Any]) -> bool:
+    """Whether a person might say it in a conversation about anything."""
+    return row["task"] not in UNASKED and not row.get("keep_reasoning")
+
+
+def _follow_up(row: dict[str, Any], rows: list[dict[str, Any]], random: Random) -> dict[str, Any]:
+    """The row behind one or a few of the others, which are only read; never behind an answer to its own problem."""
+    problem = row.get("problem")
+    others = [
+        other
+        for other in rows
+        if _is_asked(other) and other is not row and other.get("problem", "") != problem
+    ]
+    messages: list[Mapping[str, Any]] = []
+    for earlier in random.sample(others, min(len(others), random.randint(1, _EARLIER))):
+        question, answer = earlier["messages"]
+        messages += [question, _assistant("", answer["content"]) | {"weight": 0}]
+    return row | {"messages": [*messages, *row["messages"]]}
+
+
+def _assistant(reasoning: str, answer: str) -> dict[str, Any]:
+    return {"role": "assistant", "reasoning_content": reasoning, "content": answer}
