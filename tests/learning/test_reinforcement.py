@@ -223,7 +223,7 @@ def test_rollouts_do_not_depend_on_what_the_engine_did_before(make: Make, family
 # Groups
 
 
-def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make) -> None:
+def test_zero_variance_groups_are_dropped_before_anything_is_counted(make: Make) -> None:
     """Beside one group that teaches, others that don't change nothing of the gradient."""
     learner = make(prompts_per_step=12, group_size=2)
     groups = learner._collect(0, PhaseTimer())
@@ -236,7 +236,7 @@ def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make
         rewards = torch.tensor([group.rewards(learner.settings.rewards) for group in groups])
         judged = torch.ones_like(rewards, dtype=torch.bool)
         gains = reinforcement.advantages(rewards, "group_std", judged)
-        update = learner._update(0, learner._lessons(groups, gains, judged))
+        update = learner._update(0, learner._training_samples(groups, gains, judged))
         assert update.statistics is not None
         tokens = sum(len(g.tokens) for group in teaching for g in group.generations)
         assert update.statistics.tokens == tokens < update.tokens  # which counts the prompts too
