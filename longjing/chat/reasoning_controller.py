@@ -173,10 +173,12 @@ class ReasoningController:
 
     @property
     def stopped(self) -> bool:
+        """Whether a stop string has come."""
         return self._stops.stopped
 
     @property
     def in_reasoning(self) -> bool:
+        """Whether the reasoning is open."""
         return self._stream.in_reasoning
 
     def notices(self, finish_reason: str) -> list[str]:

@@ -31,7 +31,8 @@ def list_sets() -> None:
     from longjing.data.public import PUBLIC
 
     rows = [
-        (name, known.repository, ", ".join(known.splits), known.verifier) for name, known in PUBLIC.items()
+        (name, public.repository, ", ".join(public.splits), public.verifier)
+        for name, public in PUBLIC.items()
     ]
     show_table("public sets", [("set", "on the Hub", "splits", "verifier"), *rows], Console(), header=True)
 
@@ -117,24 +118,24 @@ def decontaminate(
 
     _writable(out, file)
     evaluations = load(against or list(BENCHMARKS), words)
-    found = split(file, evaluations)
-    for place, row, match in found.contaminated[:show]:
+    result = split(file, evaluations)
+    for place, row, match in result.contaminated[:show]:
         print(f"{place}: {_shown(row['prompt'])}")
         print(f"  shares with {match.evaluation}, {match.place}: {_shown(match.shared)}\n")
     dropped = {name: 0 for name in evaluations.counts}
-    for _, _, match in found.contaminated:
+    for _, _, match in result.contaminated:
         dropped[match.evaluation] += 1
     counts = [
         (f"dropped for {name}, of {evaluations.counts[name]:,} problems", f"{count:,}")
         for name, count in dropped.items()
     ]
-    if not found.clean:
+    if not result.clean:
         raise UserError(
-            f"all {len(found.contaminated)} problems of {file} are asked by an evaluation; none is left"
+            f"all {len(result.contaminated)} problems of {file} are asked by an evaluation; none is left"
         )
-    _write(out, found.clean)
-    total = len(found.clean) + len(found.contaminated)
-    show_table(str(out), [("problems", f"{total:,}"), *counts, ("left", f"{len(found.clean):,}")], Console())
+    _write(out, result.clean)
+    total = len(result.clean) + len(result.contaminated)
+    show_table(str(out), [("problems", f"{total:,}"), *counts, ("left", f"{len(result.clean):,}")], Console())
 
 
 @app.command(name="filter")
@@ -205,16 +206,16 @@ def filter_problems(
             dtype,
             base_url,
         )
-    found = filter_by_rate(rated, band)
+    filtered = filter_by_rate(rated, band)
     facts = [
-        ("problems", f"{len(rated):,}"), *facts, (f"below {at_least}", f"{found.harder:,}"),
-        (f"above {at_most}", f"{found.easier:,}"), ("without a rate", f"{found.unknown:,}"),
-        ("kept", f"{len(found.kept):,}"),
+        ("problems", f"{len(rated):,}"), *facts, (f"below {at_least}", f"{filtered.harder:,}"),
+        (f"above {at_most}", f"{filtered.easier:,}"), ("without a rate", f"{filtered.unknown:,}"),
+        ("kept", f"{len(filtered.kept):,}"),
     ]  # fmt: skip
     show_table(str(out), facts, Console())
-    if not found.kept:
+    if not filtered.kept:
         raise UserError(f"no problem has a rate from {at_least} to {at_most}: {out} was not written")
-    _write(out, found.kept)
+    _write(out, filtered.kept)
 
 
 def _measured(

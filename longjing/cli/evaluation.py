@@ -168,10 +168,11 @@ def compare(
     models = [side for side in sides if side not in results]
     if models and task is None:
         raise UserError(f"{models[0]} is no result (a .json file); to measure it as a model, give --task")
-    given = [name for name in _given_options(context) if name != "--json"]
-    if not models and given:
+    given_options = [name for name in _given_options(context) if name != "--json"]
+    if not models and given_options:
         raise UserError(
-            f"all of {', '.join(sides)} are results, so there is nothing to measure: leave out {', '.join(given)}"
+            f"all of {', '.join(sides)} are results, so there is nothing to measure: "
+            f"leave out {', '.join(given_options)}"
         )
     _refuse_unwritable(json)
     problem_sets = [ProblemSet.of_evaluation(result) for result in results.values()]

@@ -78,13 +78,16 @@ def run_program(
         raise UserError(f"--unsafe or --sandbox {sandbox}, not both")
 
     limits = SandboxLimits(seconds, max(1, round(seconds)), memory)
-    program, given = _read(file).decode("utf-8", errors="surrogateescape"), _read(stdin) if stdin else b""
+    program, stdin_bytes = (
+        _read(file).decode("utf-8", errors="surrogateescape"),
+        _read(stdin) if stdin else b"",
+    )
     errors = Console(stderr=True)
     if unsafe:
         say(errors, "no isolation: this program may do all that you may", "bold red")
     runner: SandboxRunner = UnsafeSubprocess(limits) if unsafe else open_sandbox(limits, sandbox)
     try:
-        outcome = runner.run(program, given)
+        outcome = runner.run(program, stdin_bytes)
     except SandboxError as error:
         raise UserError(f"{error}; `longjing sandbox check` tries each layer") from None
     print(printable(outcome.stdout), end="")

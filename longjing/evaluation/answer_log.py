@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from longjing.errors import UserError
 from longjing.evaluation.model_client import Answer
@@ -115,7 +115,7 @@ class AnswerLog:
                 key, seconds = Ask(row["sample"], row["request"]).key, float(row["seconds"])
                 if row["base_url"] == base_url:
                     self.replies[key], self.seconds[key] = reply, seconds
-            except (KeyError, TypeError, ValidationError) as error:
+            except (KeyError, TypeError, ValueError) as error:  # a ValidationError is a ValueError
                 raise UserError(
                     f"{path}, line {number}, is no answer of an endpoint with its seconds; choose another --answers"
                 ) from error

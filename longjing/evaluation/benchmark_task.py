@@ -115,7 +115,7 @@ class Choice(BenchmarkTask):
     def read(self, row: Row) -> tuple[str, str]:
         question, choices = _text(row, "Question"), [_text(row, column) for column in _CHOICES]
         order = Random(question).sample(range(4), 4)
-        lines = "\n".join(f"{letter}) {choices[place]}" for letter, place in zip("ABCD", order, strict=True))
+        lines = "\n".join(f"{letter}) {choices[index]}" for letter, index in zip("ABCD", order, strict=True))
         return f"{_CHOOSE}\n\n{question}\n\n{lines}", "ABCD"[order.index(0)]
 
     def final(self, text: str) -> str | None:

@@ -67,9 +67,9 @@ def find(name: str, **settings: Any) -> tuple[Task, EvalConfig]:
     if name in tasks.names() or tasks.is_external(name):
         return tasks.get(name, **settings), EvalConfig(max_tokens=512)
     if name not in BENCHMARKS:
-        known = [*tasks.names(), *BENCHMARKS]
+        names = [*tasks.names(), *BENCHMARKS]
         raise UserError(
-            f"no task or benchmark {name!r}{nearest(name, known)}; there are: {', '.join(known)}; or a task of your "
+            f"no task or benchmark {name!r}{nearest(name, names)}; there are: {', '.join(names)}; or a task of your "
             "own, problems.jsonl or my_task.py"
         )
     task = load(name, **settings)

@@ -267,8 +267,8 @@ class _Dialogue:
 def _is_address(url: str) -> bool:
     try:
         address = urlsplit(url)
-        whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
-        whole = whole and not address.query and not address.fragment
+        valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        valid = valid and not address.query and not address.fragment
     except ValueError:  # brackets that don't close, a port that is no number
         return False
-    return bool(whole) and url.isascii() and url.isprintable() and " " not in url
+    return bool(valid) and url.isascii() and url.isprintable() and " " not in url

@@ -42,6 +42,6 @@ def majority(answers: Sequence[Hashable | None], scores: Sequence[float]) -> flo
     for answer, score in zip(answers, scores, strict=True):
         if answer is not None:
             ballots[answer].append(score)
-    votes = Counter({answer: len(given) for answer, given in ballots.items()})
+    votes = Counter({answer: len(scores_given) for answer, scores_given in ballots.items()})
     winners = [answer for answer in votes if votes[answer] == max(votes.values())]
     return sum(sum(ballots[answer]) / votes[answer] for answer in winners) / max(len(winners), 1)

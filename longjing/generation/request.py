@@ -92,6 +92,25 @@ class Request:
         if self.keep < 0:
             raise UserError(f"keep = {self.keep}: tokens to keep are 0 or more")
 
+    def check(self, vocabulary: int, capacity: int, has_tokenizer: bool) -> None:
+        """Raise UserError if it could never run. `capacity`: tokens that the cache holds."""
+        sampling = self.sampling
+        if not self.prompt:
+            raise UserError("the prompt is empty: the model needs at least one token to go on from")
+        if not 0 <= min(self.prompt) <= max(self.prompt) < vocabulary:
+            raise UserError(f"the prompt has a token outside the model's vocabulary of {vocabulary}")
+        for token in sampling.logit_bias:
+            if not 0 <= token < vocabulary:
+                raise UserError(f"logit_bias names the token {token}, outside the vocabulary of {vocabulary}")
+        if sampling.stop and not has_tokenizer:
+            raise UserError("stop strings need a tokenizer; make the engine with one, or use end_tokens")
+        need = len(self.prompt) + sampling.max_tokens
+        if need > capacity:
+            raise UserError(
+                f"a prompt of {len(self.prompt)} tokens with max_tokens = {sampling.max_tokens} needs a "
+                f"cache for {need}, and it holds {capacity}; raise cache_bytes or lower max_tokens"
+            )
+
 
 @dataclass(frozen=True)
 class Generation:

@@ -50,8 +50,8 @@ def is_batch_invariant(model: Decoder) -> bool:
         context = model.context(positions[:rows, :length], batch_invariant=True)
         return model.head(model.hidden(tokens[:rows, :length], context), context)
 
-    whole = logits(17, _LENGTH)
-    if not all(torch.equal(logits(*shape), whole[: shape[0], : shape[1]]) for shape in _SHAPES):
+    expected = logits(17, _LENGTH)
+    if not all(torch.equal(logits(*shape), expected[: shape[0], : shape[1]]) for shape in _SHAPES):
         return False
     for index in _DECODED:  # the first `index` tokens are read at once, and the next one is decoded
         cache, position = _GrowingCache(), slice(index, index + 1)
@@ -60,7 +60,7 @@ def is_batch_invariant(model: Decoder) -> bool:
         mask = torch.ones(1, 1, 1, index + 1, dtype=torch.bool, device=device)
         context = model.context(positions[:1, position], mask, cache, reads_cache=True, batch_invariant=True)
         decoded = model.head(model.hidden(tokens[:1, position], context), context)
-        if not torch.equal(decoded, whole[:1, position]):
+        if not torch.equal(decoded, expected[:1, position]):
             return False
     return True
 

@@ -151,18 +151,14 @@ class ModelConfig:
         return family_of(self.model_type).write(self)
 
     def check_family(self) -> None:
-        """Raise UserError if the family's `config.json` can't say what this network is: an own kind of network can be
-        made and trained, but not written under the name of another."""
-        again = self._read(self.to_dict())
-        lost = [
-            entry.name for entry in fields(self) if getattr(self, entry.name) != getattr(again, entry.name)
-        ]
+        """Raise UserError if the family's `config.json` can't say what this network is: if it reads otherwise."""
+        again = vars(self._read(self.to_dict()))
+        lost = [f"{name} = {value!r}" for name, value in vars(self).items() if value != again[name]]
         if lost:
-            settings = ", ".join(f"{name} = {getattr(self, name)!r}" for name in lost)
             raise UserError(
-                f"config.json: a {self.model_type} can't have {settings}; choose another model_type: deepseek_v3 has "
-                "latent attention and a mixture of experts, glm4_moe grouped-query attention and a mixture, llama and "
-                "qwen2 grouped-query attention and no mixture"
+                f"config.json: a {self.model_type} can't have {', '.join(lost)}; choose another model_type: "
+                "deepseek_v3 has latent attention and a mixture of experts, glm4_moe grouped-query attention and a "
+                "mixture, llama and qwen2 grouped-query attention and no mixture"
             )
 
 

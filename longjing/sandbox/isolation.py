@@ -38,7 +38,7 @@ _LAYERS = {
 _HINT = {
     "user": "allow user namespaces: sysctl user.max_user_namespaces=10000; on Debian "
     "kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in a container, a "
-    "seccomp profile that allows unshare",
+    "seccomp profile that allows unshare"
 }
 WAYS_OUT = (
     "LONGJING_SANDBOX=wasm, or `longjing sandbox run --sandbox wasm`, runs them in WebAssembly, which is slower "

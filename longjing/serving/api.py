@@ -49,6 +49,8 @@ class ApiConfig:
 
 
 class ErrorDetail(BaseModel):
+    """What is wrong, in OpenAI's form."""
+
     message: str
     type: str
     param: str | None
@@ -62,6 +64,8 @@ class ErrorBody(BaseModel):
 
 
 class Model(BaseModel):
+    """A model that is served."""
+
     model_config = ConfigDict(extra="allow")
     id: str
     object: str = "model"
@@ -70,6 +74,8 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
+    """All of them."""
+
     object: str = "list"
     data: list[Model]
 
@@ -182,7 +188,7 @@ class _Endpoints:
         return model
 
     async def _prepare(self, request: Request, bound: bool, work: Callable[[], list[Job]]) -> list[Job]:
-        """In a thread: a long prompt must not hold up everybody's stream."""
+        """The result of `work`, done in a thread: a long prompt must not hold up everybody's stream."""
         return await self._pools.pool_for(len(await request.body()), bound).run(work)
 
     async def _answer(

@@ -82,6 +82,8 @@ class FunctionCall(StrictModel):
 
 
 class ToolCallParam(StrictModel):
+    """A call of a tool in the history."""
+
     ignored = frozenset(
         {"cache_control", "caller", "extra_content", "index", "provider_specific_fields", "status"}
     )
@@ -117,6 +119,7 @@ class ChatMessage(StrictModel):
 
     @property
     def text(self) -> str:
+        """What it says; the assistant's refusal if there is nothing else."""
         if isinstance(self.content, list):
             return join_parts(self.content)
         return self.refusal or "" if self.content is None else self.content

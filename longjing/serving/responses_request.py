@@ -120,6 +120,8 @@ class FlatFunction(Function):
 
 
 class FlatChoice(StrictModel):
+    """The one tool that is to be called."""
+
     type: Literal["function"]
     name: str
 
@@ -133,11 +135,15 @@ class FlatSchema(JsonSchema):
 
 
 class TextSettings(StrictModel):
+    """What the answer is to look like."""
+
     verbosity: Literal["medium"] | None = None  # as it is without
     format: Annotated[TextFormat | JsonFormat | FlatSchema, Field(discriminator="type")] | None = None
 
 
 class Reasoning(StrictModel):
+    """How much it is to think."""
+
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None  # the text is given in full
     generate_summary: Literal["auto", "concise", "detailed"] | None = None

@@ -43,6 +43,8 @@ ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discrim
 
 
 class Function(StrictModel):
+    """A function that the model may call. `parameters`: the JSON schema of its arguments."""
+
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: JsonObject | None = None
@@ -74,6 +76,8 @@ class TemplateSettings(StrictModel):
 
 
 class StreamOptions(StrictModel):
+    """What a stream tells besides the reply."""
+
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None  # vLLM's: with each piece, and not only at the end
     include_obfuscation: bool | None = None
@@ -119,6 +123,7 @@ class CompletionFields(SamplingFields):
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
+        """One by one."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property

@@ -66,7 +66,7 @@ class Service:
     def unload(self, served: ServedModel) -> None:
         """Free what `load_private` has loaded."""
         with self._loading:
-            self._private = tuple(one for one in self._private if one is not served)
+            self._private = tuple(model for model in self._private if model is not served)
         served.worker.close()
 
     def _start(self, name: str, model: Any, tokenizer: Tokenizer) -> ServedModel:

@@ -16,14 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from longjing.problems import Problem
-from longjing.sandbox import (
-    CallTest,
-    SandboxLimits,
-    SandboxRunner,
-    StdioTest,
-    judge_program,
-    open_sandbox,
-)
+from longjing.sandbox import CallTest, SandboxLimits, SandboxRunner, StdioTest, judge_program, open_sandbox
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import VerifierError
 

@@ -49,8 +49,8 @@ class Json(AnswerVerifier[JsonSettings]):
 
     def compare(self, problem: Problem, answer: str) -> Judgement:
         gold = problem.answer or None
-        asked = (self._schema, gold)
-        mistake = self._pool.ask(*asked, _unfenced(answer), baseline=(*asked, gold or "null"))
+        question = (self._schema, gold)
+        mistake = self._pool.ask(*question, _unfenced(answer), baseline=(*question, gold or "null"))
         return Judgement.of(not mistake, mistake)
 
 

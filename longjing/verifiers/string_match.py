@@ -73,10 +73,10 @@ class MultipleChoice(AnswerVerifier[ChoiceSettings]):
         """The letter that the text chooses, None if it chooses none or several."""
         text = " ".join(_STYLE.sub(" ", normalize("NFKC", text[:_LONGEST_CHOICE])).split())
         lead = _LEAD.match(text)
-        found = _LETTER.fullmatch(text[lead.end() if lead else 0 :])
-        if found is None:
+        match = _LETTER.fullmatch(text[lead.end() if lead else 0 :])
+        if match is None:
             return None
-        letter, rest = (found[1] or found[2] or found[5]).upper(), (found[4] or "").strip()
+        letter, rest = (match[1] or match[2] or match[5]).upper(), (match[4] or "").strip()
         if rest.strip(".。:： ") and (
             _SECOND_STATEMENT.match(rest)
             or any(other in self.options.choices for other in _ANOTHER.findall(rest))

@@ -406,8 +406,11 @@ def test_the_result_says_what_was_left_to_the_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["notes", "notes\n", '{"a": 1}\n', '{"base_url": 3, "reply": {}}\n', "[]\n"]
-)
+    "content",
+    ["notes", "notes\n", '{"a": 1}\n', '{"base_url": 3, "reply": {}}\n', "[]\n",
+     json.dumps({"base_url": "", "sample": 0, "request": {}, "seconds": "soon", "reply": {
+         "text": "", "finish_reason": "stop", "prompt_tokens": 1, "tokens": 1, "reasoning_tokens": 0}}) + "\n"],
+)  # fmt: skip
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(content)

@@ -16,7 +16,7 @@ from longjing.serving.page.model_pool import ModelPool, Seat
 
 
 @pytest.fixture
-def choices(tmp_path):
+def pool(tmp_path):
     service = small()
     for name in "abc":
         tiny.save_base(tmp_path / name, "llama")
@@ -26,76 +26,76 @@ def choices(tmp_path):
     service.close()
 
 
-def runs(choices):
-    return [name for name in choices.names() if name.startswith("/")]
+def runs(pool):
+    return [name for name in pool.names() if name.startswith("/")]
 
 
-def loaded(choices) -> int:
-    return len(choices._service._private)
+def loaded(pool) -> int:
+    return len(pool._service._private)
 
 
-async def ask(choices, name, session="s", place="A"):
-    async with choices.use(name, Seat(session, place)) as served:
+async def ask(pool, name, session="s", place="A"):
+    async with pool.use(name, Seat(session, place)) as served:
         return weakref.ref(served)
 
 
-def left(choices, session):
-    choices.release_session(SimpleNamespace(session_hash=session))
+def left(pool, session):
+    pool.release_session(SimpleNamespace(session_hash=session))
 
 
-def test_what_is_served_is_not_loaded_again(choices):
-    assert asyncio.run(ask(choices, "tiny"))() is choices._service.models["tiny"] and loaded(choices) == 0
+def test_what_is_served_is_not_loaded_again(pool):
+    assert asyncio.run(ask(pool, "tiny"))() is pool._service.models["tiny"] and loaded(pool) == 0
     with pytest.raises(UserError, match="no model of this page"):
-        asyncio.run(ask(choices, "/etc"))
+        asyncio.run(ask(pool, "/etc"))
 
 
-def test_a_seat_holds_one_model(choices):
-    a, b, c = runs(choices)
-    served = asyncio.run(ask(choices, a))
-    assert loaded(choices) == 1 and a not in choices._service.models  # nor is it anybody else's
-    assert asyncio.run(ask(choices, a))() is served()
-    asyncio.run(ask(choices, b))
+def test_a_seat_holds_one_model(pool):
+    a, b, c = runs(pool)
+    served = asyncio.run(ask(pool, a))
+    assert loaded(pool) == 1 and a not in pool._service.models  # nor is it anybody else's
+    assert asyncio.run(ask(pool, a))() is served()
+    asyncio.run(ask(pool, b))
     gc.collect()
-    assert loaded(choices) == 1 and served() is None
-    asyncio.run(ask(choices, "tiny"))
-    assert loaded(choices) == 0
+    assert loaded(pool) == 1 and served() is None
+    asyncio.run(ask(pool, "tiny"))
+    assert loaded(pool) == 0
 
 
-def test_a_session_that_ends_frees_its_models(choices):
-    a, b, _ = runs(choices)
-    asyncio.run(ask(choices, a, "one", "A"))
-    asyncio.run(ask(choices, b, "one", "B"))
-    asyncio.run(ask(choices, b, "two", "chat"))
-    left(choices, "one")
-    assert loaded(choices) == 1
-    left(choices, "two")
-    assert loaded(choices) == 0
+def test_a_session_that_ends_frees_its_models(pool):
+    a, b, _ = runs(pool)
+    asyncio.run(ask(pool, a, "one", "A"))
+    asyncio.run(ask(pool, b, "one", "B"))
+    asyncio.run(ask(pool, b, "two", "chat"))
+    left(pool, "one")
+    assert loaded(pool) == 1
+    left(pool, "two")
+    assert loaded(pool) == 0
 
 
-def test_a_third_model_takes_the_place_of_one_that_is_idle(choices):
-    a, b, c = runs(choices)
+def test_a_third_model_takes_the_place_of_one_that_is_idle(pool):
+    a, b, c = runs(pool)
 
     async def work():
-        first = await ask(choices, a, "one")
-        async with choices.use(b, Seat("two", "A")):
-            await ask(choices, c, "three")
+        first = await ask(pool, a, "one")
+        async with pool.use(b, Seat("two", "A")):
+            await ask(pool, c, "three")
             gc.collect()
-            assert loaded(choices) == 2 and first() is None
-            async with choices.use(c, Seat("three", "A")):
+            assert loaded(pool) == 2 and first() is None
+            async with pool.use(c, Seat("three", "A")):
                 with pytest.raises(UserError, match="two other models"):
-                    await ask(choices, a, "four")
-                left(choices, "two")
-                assert loaded(choices) == 2  # it is still answering
-        assert loaded(choices) == 1
+                    await ask(pool, a, "four")
+                left(pool, "two")
+                assert loaded(pool) == 2  # it is still answering
+        assert loaded(pool) == 1
 
     asyncio.run(work())
 
 
-def test_who_leaves_while_it_is_loaded_leaves_nothing(choices):
-    a, *_ = runs(choices)
+def test_who_leaves_while_it_is_loaded_leaves_nothing(pool):
+    a, *_ = runs(pool)
 
     async def work():
-        task = asyncio.create_task(ask(choices, a))
+        task = asyncio.create_task(ask(pool, a))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
@@ -103,9 +103,9 @@ def test_who_leaves_while_it_is_loaded_leaves_nothing(choices):
             await task
         for _ in range(200):
             await asyncio.sleep(0.05)
-            if loaded(choices) and not choices._loaded[a].answers:
+            if loaded(pool) and not pool._loaded[a].answers:
                 break
-        left(choices, "s")
-        assert loaded(choices) == 0
+        left(pool, "s")
+        assert loaded(pool) == 0
 
     asyncio.run(work())

@@ -87,11 +87,11 @@ def test_who_waits_is_sent_away_and_what_runs_goes_on():
         first = ask(3)  # a part of it runs, so that all of it will
         while first.jobs[0].first is None:
             await asyncio.sleep(0.001)
-        boxes = [first, ask(1), ask(2)]
+        streams = [first, ask(1), ask(2)]
         worker.stop_accepting()
         worker.dismiss_waiting()
         ends = await asyncio.gather(
-            *(asyncio.wait_for(box.collect(), 20) for box in boxes), return_exceptions=True
+            *(asyncio.wait_for(stream.collect(), 20) for stream in streams), return_exceptions=True
         )
         return [type(end).__name__ for end in ends]
 
@@ -108,11 +108,33 @@ def test_who_has_not_begun_is_told_as_well(caplog):
 
     async def main() -> list[str]:
         jobs = [[Job(Request([5, 6], Sampling(max_tokens=400)), None)] for _ in range(3)]
-        boxes = [worker.submit(one) for one in jobs]
+        streams = [worker.submit(one) for one in jobs]
         engine.step = broken
         ends = await asyncio.gather(
-            *(asyncio.wait_for(box.collect(), 20) for box in boxes), return_exceptions=True
+            *(asyncio.wait_for(stream.collect(), 20) for stream in streams), return_exceptions=True
         )
         return [type(end).__name__ for end in ends]
 
     assert asyncio.run(main()) == ["RuntimeError"] * 3 and worker.load == 0
+
+
+def test_a_request_that_the_engine_refuses_breaks_nothing_for_others():
+    ended = []
+    worker = EngineWorker(
+        Engine(MODEL, tiny.tokenizer(), max_batch=2, end_tokens=()), queue=4, on_end=ended.append
+    )
+
+    async def main() -> list[str]:
+        impossible = Request([MODEL.config.vocab_size], Sampling(max_tokens=2))
+        streams = [
+            worker.submit([Job(request, None)])
+            for request in (impossible, Request([5], Sampling(max_tokens=2)))
+        ]
+        ends = await asyncio.gather(
+            *(asyncio.wait_for(stream.collect(), 20) for stream in streams), return_exceptions=True
+        )
+        return [type(end).__name__ for end in ends]
+
+    assert asyncio.run(main()) == ["UserError", "list"]
+    assert worker.failure is None and worker.load == 0 and len(ended) == 2
+    worker.close()

@@ -76,7 +76,7 @@ def test_problems_are_of_their_difficulty(difficulty: int) -> None:
         data = CodeData.model_validate(problem.data)
         assert len(data.steps) == task.settings["steps"] and fits(data.given, data.steps)
         assert all(step.k <= task.settings["largest"] for step in data.steps)
-        assert task.settings["branches"] or not any(step.itself.branch for step in data.steps)
+        assert task.settings["branches"] or not any(step.definition.branch for step in data.steps)
         assert all(str(step.k) in problem.prompt for step in data.steps if step.k)
         assert problem.answer == program(data.given, data.steps)
 

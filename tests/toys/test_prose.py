@@ -1,21 +1,14 @@
-"""The prose of toys is data: it is checked when it is read, and a toy brings its own."""
+"""The prose of toys is data, and is checked when it is read."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from random import Random
 
 import pytest
+import yaml
 
 from longjing import toys
 from longjing.errors import UserError
-from longjing.problems import Language, Problem, registry
-from longjing.toys import corpus
-from longjing.toys.answer_sentences import answer_sentence
-from longjing.toys.countdown.task import Countdown, CountdownData
-from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Forms, Wording, read_prose
-from longjing.toys.toy import STANDALONE, TOYS, UNASKED, Toy, register_documents, register_toy
+from longjing.toys.prose import Wording, read_prose
 
 FILES = sorted(Path(toys.__file__).parent.rglob("*.yaml"))
 GOOD = """# a comment
@@ -65,7 +58,6 @@ def test_what_is_wrong_with_prose_is_named_by_file_and_line(
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_key_stands_twice_in_a_file(path: Path) -> None:
     """YAML would take the second one without a word."""
-    import yaml
 
     def mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
         if isinstance(node, yaml.MappingNode):
@@ -79,41 +71,3 @@ def test_no_key_stands_twice_in_a_file(path: Path) -> None:
     for mapping in mappings(yaml.compose(path.read_text("utf-8"))):
         keys = [key.value for key, _ in mapping.value]
         assert len(keys) == len(set(keys))
-
-
-class Doubles(Countdown):
-    name = "doubles"
-
-    def draw(self, random: Random) -> CountdownData:
-        number = random.randint(1, 500)
-        return CountdownData(numbers=[number, number], target=2 * number)
-
-    def prompt(self, data: CountdownData, language: Language, random: Random) -> str:
-        return f"Double {data.numbers[0]}."
-
-
-def write_doubled(problem: Problem, random: Random) -> Document:
-    return Document(problem.prompt, "twice", f"\\boxed{{{problem.answer}}}", "direct")
-
-
-def write_greeting(random: Random) -> Document:
-    return Document("Hi", "", "Hello", "greeting")
-
-
-def test_a_new_toy_declares_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else needs to know of it: not the corpus, not the answer sentences, not the paraphrases."""
-    for table in (TOYS, STANDALONE, registry._TASKS):
-        for name, value in dict(table).items():  # what is registered here goes when the test ends
-            monkeypatch.setitem(table, name, value)  # type: ignore[arg-type]
-    monkeypatch.setattr("longjing.toys.toy.UNASKED", set(UNASKED))
-    answers = Bilingual(en=["Twice it is {box}."], zh=["两倍是 {box}。"])
-    monkeypatch.setitem(TOYS, "doubles", None)  # so that it is taken out at the end
-    monkeypatch.setitem(registry._TASKS, "doubles", None)
-    monkeypatch.setitem(STANDALONE, "greeting", None)
-    register_toy(Toy(Doubles, write_doubled, forms=Forms(answers=answers)))
-    register_documents("greeting", write_greeting, asked=False)
-    assert {"doubles", "greeting"} <= set(corpus.kinds()) and "doubles" in corpus.prompt_kinds()
-    met = list(islice(corpus.documents(0, {"doubles": 1, "greeting": 1}, {}), 40))
-    assert {document.style for document in met} == {"direct", "greeting"}
-    problem = next(registry.make("doubles", language="en").problems("train", 0))
-    assert answer_sentence(problem, "6", Random(0)) == "Twice it is \\boxed{6}."

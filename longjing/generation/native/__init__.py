@@ -1,7 +1,7 @@
 """Tokens in, tokens and log-probabilities out."""
 
 from longjing.generation.native.engine import Engine
-from longjing.generation.native.statistics import EngineStatistics
+from longjing.generation.native.scheduler import EngineStatistics
 from longjing.generation.random import sample_seed, uniform
 from longjing.generation.request import Chunk, Event, Generation, Request, Sampling
 

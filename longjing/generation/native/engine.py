@@ -8,13 +8,11 @@ from typing import Literal
 import torch
 
 from longjing.generation.generator import Capabilities, Follow
-from longjing.generation.native.checks import check_request, check_settings, end_tokens_of
 from longjing.generation.native.prefix_cache import PrefixCache
 from longjing.generation.native.runner import ModelRunner
-from longjing.generation.native.scheduler import Scheduler
+from longjing.generation.native.scheduler import EngineStatistics, Scheduler
 from longjing.generation.native.sequence import Sequence
-from longjing.generation.native.speculative import Drafter
-from longjing.generation.native.statistics import EngineStatistics
+from longjing.generation.native.speculative import Drafter, can_draft
 from longjing.generation.request import Chunk, Event, Generation, Request
 from longjing.model.decoder import Decoder
 from longjing.model.threads import cpu_threads, decoding_threads, is_small
@@ -50,10 +48,11 @@ class Engine:
         dtype: torch.dtype | None = None,
         prefix_bytes: int = 0,
     ) -> None:
-        check_settings(model.config, max_batch, speculate, record_routes, prefix_bytes)
-        drafts = bool(speculate and model.config.num_nextn_predict_layers)
+        drafts = can_draft(model.config, speculate)
+        end = model.config.eos_token_id
+        ends = (end,) if isinstance(end, int) else end or ()
         self.tokenizer, self.max_batch, self.stats = tokenizer, max_batch, EngineStatistics()
-        self.end_tokens = end_tokens_of(model.config) if end_tokens is None else frozenset(end_tokens)
+        self.end_tokens = frozenset(ends if end_tokens is None else end_tokens)
         self._runner = ModelRunner(model, dtype, cache_bytes, drafts, record_routes, batch_invariant)
         self.model = self._runner.model
         self.prefixes = PrefixCache(prefix_bytes)
@@ -133,7 +132,7 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """Raise UserError for a request that could never run."""
-        check_request(request, self.model.config.vocab_size, self.capacity, self.tokenizer)
+        request.check(self.model.config.vocab_size, self.capacity, self.tokenizer is not None)
 
     def _add(self, request: Request, streams: bool, retain: bool = False) -> Sequence:
         sequence = Sequence(next(self._ids), request, self.tokenizer, self.end_tokens, streams, retain)

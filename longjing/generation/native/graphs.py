@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from longjing.generation.native.batch import Batch
 from longjing.generation.native.kv_cache import KVCache
+from longjing.generation.native.sequence import Batch
 
 # (pending tokens, stored columns, columns to read) -> logits `[rows, vocabulary]`
 Forward = Callable[[Tensor, Tensor, int], Tensor]

@@ -32,6 +32,7 @@ class KVCache:
         self.area, self.device, self._route_shape = area, device, routes
         # The last is the layer of the routes.
         self._widths = [*widths, routes[0] * routes[1]]
+        self.keeps_routes = self._widths[-1] > 0
         dtypes = [dtype] * len(widths) + [torch.int16]
         self._flat = [
             torch.empty(area * width, dtype=each, device=device)
@@ -43,29 +44,23 @@ class KVCache:
 
     @classmethod
     def for_model(
-        cls,
-        config: ModelConfig,
-        size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        drafts: bool,
-        record_routes: bool,
+        cls, config: ModelConfig, size: int, weight: Tensor, drafts: bool, record_routes: bool
     ) -> "KVCache":
-        """As many tokens as `size` bytes hold of a model with weights of `dtype`. `drafts`: one layer more, for the
+        """As many tokens as `size` bytes hold of a model with weights like `weight`. `drafts`: one layer more, for the
         prediction module. Raises UserError if that is less than two."""
         layers = config.num_hidden_layers + drafts
         mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
         routes = mixtures, config.num_experts_per_tok
         # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
-        kept = torch.float32 if device.type == "cpu" else dtype
-        token_bytes = layers * config.cache_width * kept.itemsize + 2 * routes[0] * routes[1]
+        dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+        token_bytes = layers * config.cache_width * dtype.itemsize + 2 * routes[0] * routes[1]
         area = size // token_bytes
         if area < 2:
             raise UserError(
                 f"the engine needs a cache for at least two tokens ({2 * token_bytes} bytes), "
                 f"not cache_bytes = {size}"
             )
-        return cls(area, [config.cache_width] * layers, kept, device, routes)
+        return cls(area, [config.cache_width] * layers, dtype, weight.device, routes)
 
     def _lay_out(self, rows: int, columns: int) -> None:
         """Lay the rectangle out.
@@ -129,12 +124,12 @@ class KVCache:
 
     def store_routes(self, routes: Sequence[Tensor]) -> None:
         """Store the experts taken, one `[batch, length, experts per token]` per mixture layer, if they are kept."""
-        if self._widths[-1]:
+        if self.keeps_routes:
             self.update(-1, torch.cat([layer.to(torch.int16) for layer in routes], dim=-1))
 
     def routes(self, row: int, length: int) -> Tensor | None:
         """The experts taken in a row, `[length, mixture layers, experts per token]`; or None."""
-        if not self._widths[-1]:
+        if not self.keeps_routes:
             return None
         with torch.inference_mode(False):  # an inference tensor could not index in the trainer
             return self._views[-1][row, :length].clone().view(length, *self._route_shape)

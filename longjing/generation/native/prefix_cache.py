@@ -18,26 +18,26 @@ class PrefixCache:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._kept: OrderedDict[tuple[int, ...], Entries] = OrderedDict()
         self._blocks: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)  # the newest last
         self.bytes = 0
 
     def insert(self, tokens: Sequence[int], extract: Callable[[], Entries]) -> None:
         """Keep the entries of `tokens`, which `extract` copies, unless they are few, too large, or there already."""
-        if not self._capacity or len(tokens) < BLOCK:
+        if not self.capacity or len(tokens) < BLOCK:
             return
         key = tuple(tokens)
         length, match = self._longest(key)
         if length == len(key):
             return
         entries = extract()
-        size = sum(map(_size, entries))
-        if size > self._capacity:
+        size = sum(layer.nbytes for layer in entries)
+        if size > self.capacity:
             return
         if match is not None and length == len(match):  # it is the beginning of the new one
             self._drop(match)
-        while self.bytes + size > self._capacity:
+        while self.bytes + size > self.capacity:
             self._drop(next(iter(self._kept)))
         self._kept[key] = entries
         self.bytes += size
@@ -73,7 +73,7 @@ class PrefixCache:
         return (length, best) if length >= BLOCK else (0, None)  # hashes can be equal by chance
 
     def _drop(self, key: tuple[int, ...]) -> None:
-        self.bytes -= sum(map(_size, self._kept.pop(key)))
+        self.bytes -= sum(layer.nbytes for layer in self._kept.pop(key))
         for block in _chain(key):
             self._blocks[block].remove(key)
             if not self._blocks[block]:
@@ -86,7 +86,3 @@ def _chain(tokens: tuple[int, ...]) -> Iterator[int]:
     for end in range(BLOCK, len(tokens) + 1, BLOCK):
         previous = hash((previous, tokens[end - BLOCK : end]))
         yield previous
-
-
-def _size(entries: Tensor) -> int:
-    return entries.numel() * entries.element_size()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from longjing.generation.native.batch import Batch
 from longjing.generation.native.graphs import Graphs
 from longjing.generation.native.kv_cache import KVCache
+from longjing.generation.native.logits_processors import batch_bias
 from longjing.generation.native.sampling import StepOutput
-from longjing.generation.native.sequence import Sequence
+from longjing.generation.native.sequence import Batch, Sequence
 from longjing.model.decoder import Decoder
 from longjing.model.layers.context import Context
 from longjing.model.layers.moe import Experts
@@ -50,9 +50,7 @@ class ModelRunner:
         self.device = weight.device
         self._drafts = drafts
         self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
-        self.cache = KVCache.for_model(
-            model.config, cache_bytes, weight.dtype, weight.device, drafts, record_routes
-        )
+        self.cache = KVCache.for_model(model.config, cache_bytes, weight, drafts, record_routes)
         # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
         experts = (module for module in self.model.layers.modules() if isinstance(module, Experts))
         graphs = self.device.type == "cuda" and all(
@@ -81,7 +79,7 @@ class ModelRunner:
         self,
         tokens: Tensor,
         columns: Tensor,
-        longest: int | None = None,
+        longest: int | None,
         first_row: int = 0,
         replay: Tensor | None = None,
     ) -> tuple[Tensor, Context]:
@@ -161,7 +159,8 @@ class ModelRunner:
             logits = self._graphs.logits(batch, longest)
         else:
             logits = self._logits(batch.pending, batch.stored, longest + 1)
-        draw = batch.sampler.draw(logits, batch.positions, batch.bias(logits.shape[1]))
+        bias = batch_bias(batch.processors, logits.shape[1], self.device) if batch.processors else None
+        draw = batch.sampler.draw(logits, batch.positions, bias)
         batch.advance(draw.tokens, 1)
         return StepOutput.of([draw], [1] * len(draw.tokens))
 

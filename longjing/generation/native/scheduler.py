@@ -2,18 +2,39 @@
 
 from collections import deque
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import partial
 
-from longjing.generation.native.batch import Batch
+from longjing.errors import UserError
 from longjing.generation.native.kv_cache import KVCache
 from longjing.generation.native.prefix_cache import PrefixCache
 from longjing.generation.native.sampling import StepOutput
-from longjing.generation.native.sequence import Sequence
-from longjing.generation.native.statistics import EngineStatistics
+from longjing.generation.native.sequence import Batch, Sequence
 from longjing.generation.request import Event, FinishReason, Generation
 
 PREFILL_TOKENS = 4096  # per forward pass, padding included; a longer prompt goes alone
 HEADROOM = 64  # columns that a newcomer must find free for everyone, so that it isn't pre-empted at once
+
+
+@dataclass
+class EngineStatistics:
+    """Totals since the engine was made; seconds are wall time inside `step`."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    tokens_sampled: int = 0
+    tokens_prefilled: int = 0
+    preemptions: int = 0
+    peak_rows: int = 0
+    peak_tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    tokens_reused: int = 0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the drafted tokens that were what the model then sampled."""
+        return self.accepted / max(1, self.drafted)
 
 
 class Scheduler:
@@ -26,6 +47,10 @@ class Scheduler:
     def __init__(
         self, cache: KVCache, max_batch: int, prefixes: PrefixCache, stats: EngineStatistics
     ) -> None:
+        if max_batch < 1:
+            raise UserError(f"the engine needs at least one row, not max_batch = {max_batch}")
+        if cache.keeps_routes and prefixes.capacity:
+            raise UserError("record_routes needs every token to be read: leave out prefix_bytes")
         self._cache, self._max_batch, self._prefixes, self._stats = cache, max_batch, prefixes, stats
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []

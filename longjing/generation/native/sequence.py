@@ -1,11 +1,13 @@
-"""One request on its way: its tokens so far, its text, its place in the cache, and its end."""
+"""A request on its way: its tokens, its text, its place in the cache, its end; and those that run, as tensors."""
 
 from collections import abc
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from longjing.generation.native.logits_processors import processors_of
+from longjing.generation.native.sampling import Sampler
 from longjing.generation.request import Chunk, FinishReason, Generation, LogitsProcessor, Request
 from longjing.text.stop_strings import TextStream
 from longjing.text.tokenizer import Tokenizer
@@ -61,10 +63,7 @@ class Sequence:
         self.drafted, self.gap = self.stored, (0, 0)
 
     def extend(
-        self,
-        tokens: abc.Sequence[int],
-        logprobs: abc.Sequence[float],
-        top: abc.Sequence[list[tuple[int, float]]] | None,
+        self, tokens: list[int], logprobs: list[float], top: list[list[tuple[int, float]]] | None
     ) -> FinishReason | None:
         """Take in what was sampled, up to the token that ends the request; returns why it has ended, if it has."""
         sampling = self.request.sampling
@@ -103,3 +102,42 @@ class Sequence:
             self.logprobs[tokens:],
             self.top[tokens:],
         )
+
+
+@dataclass
+class Batch:
+    """The running sequences as tensors `[rows]`, which stay on the device from step to step until rows come or go.
+
+    `pending`: the last token, which isn't read yet. `stored`: columns of the cache in use. `positions`: how many
+    tokens were generated, which is the position of the next in the completion. `processors`: the logits processors of
+    each row and its list of tokens, which grows; None if no row has any.
+    """
+
+    sequences: abc.Sequence[Sequence]
+    sampler: Sampler
+    rows: Tensor
+    pending: Tensor
+    stored: Tensor
+    positions: Tensor
+    processors: list[tuple[list[LogitsProcessor], list[int]]] | None
+
+    @classmethod
+    def of(cls, sequences: abc.Sequence[Sequence], device: torch.device) -> "Batch":
+        """Of the sequences in rows 0 to n-1."""
+        pending = [sequence.tokens[-1] if sequence.tokens else sequence.prompt[-1] for sequence in sequences]
+        steered = any(sequence.processors for sequence in sequences)
+        return cls(
+            sequences,
+            Sampler.of([sequence.request.sampling for sequence in sequences], device),
+            torch.arange(len(sequences), device=device),
+            torch.tensor(pending, device=device),
+            torch.tensor([sequence.stored for sequence in sequences], device=device),
+            torch.tensor([len(sequence.tokens) for sequence in sequences], device=device),
+            [(sequence.processors, sequence.tokens) for sequence in sequences] if steered else None,
+        )
+
+    def advance(self, pending: Tensor, by: Tensor | int) -> None:
+        """Each row generated `by` tokens, the last of which are `pending`."""
+        self.pending = pending
+        self.stored = self.stored + by
+        self.positions = self.positions + by

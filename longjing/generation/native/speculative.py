@@ -9,13 +9,23 @@ then a sample would depend on them.)
 import time
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Literal
 
 import torch
 
-from longjing.generation.native.batch import Batch
+from longjing.errors import UserError
 from longjing.generation.native.runner import ModelRunner
 from longjing.generation.native.sampling import StepOutput
-from longjing.generation.native.statistics import EngineStatistics
+from longjing.generation.native.scheduler import EngineStatistics
+from longjing.generation.native.sequence import Batch
+from longjing.model.config import ModelConfig
+
+
+def can_draft(config: ModelConfig, speculate: bool | Literal["auto"]) -> bool:
+    """Whether an engine with this setting drafts. Raises UserError if it must and can't."""
+    if speculate is True and not config.num_nextn_predict_layers:
+        raise UserError('speculate = True needs a model with a multi-token prediction layer; try "auto"')
+    return bool(speculate and config.num_nextn_predict_layers)
 
 
 @dataclass

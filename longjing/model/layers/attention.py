@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from longjing.model.config import ModelConfig
 from longjing.model.layers.context import Context
-from longjing.model.layers.linear import Linear
+from longjing.model.layers.linear import Linear, dense
 from longjing.model.layers.norm import RMSNorm
 from longjing.model.layers.rope import rotate
 from longjing.model.layers.scaled_dot_product import scaled_dot_product_attention
@@ -81,7 +81,7 @@ class LatentAttention(nn.Module):
 
         q . (W_key latent) = (W_key^T q) . latent,    sum of a_t (W_value latent_t) = W_value (sum of a_t latent_t)
         """
-        weight = self.kv_b_proj.dense().view(self.heads, self.nope_dim + self.value_dim, self.rank)
+        weight = dense(self.kv_b_proj.weight).view(self.heads, self.nope_dim + self.value_dim, self.rank)
         w_key, w_value = weight.split((self.nope_dim, self.value_dim), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).to(entries.dtype)

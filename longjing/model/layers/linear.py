@@ -8,7 +8,6 @@ So a new storage is one file: its class, and the function that puts it in the pl
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,7 +57,3 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """`x` `[..., in]` -> `[..., out]`."""
         return linear(x, self.weight, self.bias)
-
-    def dense(self) -> Tensor:
-        """The weight's numbers, `[out, in]`."""
-        return dense(cast(Weight, self.weight))

@@ -39,9 +39,9 @@ class Router(nn.Module):
         if config.topk_group < config.n_group:
             grouped = biased.view(len(scores), config.n_group, -1)
             group_scores = grouped.topk(2, dim=-1).values.sum(dim=-1)
-            kept = group_scores.topk(config.topk_group, dim=-1, sorted=False).indices
-            lost = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, kept, False)
-            biased = grouped.masked_fill(lost[..., None], float("-inf")).flatten(1)
+            winners = group_scores.topk(config.topk_group, dim=-1, sorted=False).indices
+            is_loser = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, winners, False)
+            biased = grouped.masked_fill(is_loser[..., None], float("-inf")).flatten(1)
         return biased.topk(config.num_experts_per_tok, dim=-1, sorted=False).indices
 
     def weigh(self, scores: Tensor, chosen: Tensor) -> Tensor:

@@ -52,11 +52,13 @@ class Login:
         self._key, self._token = key.encode(), secrets.token_urlsafe(32)
 
     def knows(self, scope: Scope) -> bool:
+        """Whether the browser has the cookie."""
         cookies = cookie_parser(header(scope, b"cookie").decode("latin-1"))
         token = cookies.get(_cookie(scope), "")
         return secrets.compare_digest(token.encode(), self._token.encode())
 
     def serves(self, scope: Scope) -> bool:
+        """Whether the form answers this, or takes it."""
         needs_form = scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and not scope["has_key"]
         return needs_form or (scope["path"] == "/login" and scope["method"] == "POST")
 

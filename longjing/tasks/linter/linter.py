@@ -19,7 +19,7 @@ from longjing.tasks.linter.reward_hacks import HACKS
 from longjing.tasks.linter.reward_probes import RewardProbes
 from longjing.tasks.linter.task_process import NoAnswer, OutOfTime, TaskProcess, TaskRaised
 
-SECONDS, TOTAL = 20.0, 1800.0  # that a verdict may take, and everything
+SECONDS, TOTAL = 20.0, 1800.0  # that a verdict may take, and all_problems
 _SAMPLE_SIZE = 20  # problems that hacks are tried on, and that are drawn again
 # Called with the checks done, their number, and what is done.
 Progress = Callable[[int, int, str], None]
@@ -52,27 +52,27 @@ def check(
 
         steps: list[tuple[str, Callable[[], None]]] = [("making the task", lambda: _about(report, process))]
         sampled: dict[str, list[Problem]] = {}
-        everything: list[Problem] = []
+        all_problems: list[Problem] = []
         grader = Grader(process, another_time, report, min(problems, _SAMPLE_SIZE), show_progress)
         for split in get_args(Split):
             steps.append(
                 (f"{split} problems", partial(_sample, report, process, sampled, split, problems, seed))
             )
         steps += [
-            ("splits", lambda: _check_problems(report, sampled, everything)),
+            ("splits", lambda: _check_problems(report, sampled, all_problems)),
             ("seed", lambda: _check_seed(report, process, another_time, sampled["train"], seed)),
-            ("gold answers", lambda: verdict_checks.check_gold(grader, everything)),
-            ("wrong answers", lambda: verdict_checks.check_wrong(grader, everything)),
-            ("one answer for all", lambda: verdict_checks.check_guess(grader, everything)),
+            ("gold answers", lambda: verdict_checks.check_gold(grader, all_problems)),
+            ("wrong answers", lambda: verdict_checks.check_wrong(grader, all_problems)),
+            ("one answer for all", lambda: verdict_checks.check_guess(grader, all_problems)),
             *(
-                (f"hack: {name}", partial(verdict_checks.check_hack, grader, name, everything))
+                (f"hack: {name}", partial(verdict_checks.check_hack, grader, name, all_problems))
                 for name in HACKS
             ),
-            ("reward", lambda: check_reward(grader, everything)),
-            ("pay for length", lambda: RewardProbes(grader, everything).check_length()),
-            ("pay for words", lambda: RewardProbes(grader, everything).check_words()),
-            ("pay for wrong answers", lambda: RewardProbes(grader, everything).check_wrong_answers()),
-            ("answers in Chinese", lambda: RewardProbes(grader, everything).check_chinese()),
+            ("reward", lambda: verdict_checks.check_reward(grader, all_problems)),
+            ("pay for length", lambda: RewardProbes(grader, all_problems).check_length()),
+            ("pay for words", lambda: RewardProbes(grader, all_problems).check_words()),
+            ("pay for wrong answers", lambda: RewardProbes(grader, all_problems).check_wrong_answers()),
+            ("answers in Chinese", lambda: RewardProbes(grader, all_problems).check_chinese()),
             ("the same verdict later", lambda: verdict_checks.check_time(grader)),
         ]
         try:
@@ -81,16 +81,12 @@ def check(
                 step()
         except (GaveUp, OutOfTime, _NoTrainingProblems) as error:
             left = len(steps) - done - 1
-            why = (
-                f"after {total:g} s; allow more"
-                if isinstance(error, OutOfTime)
-                else "since the task doesn't answer"
-            )
+            late = isinstance(error, OutOfTime)
+            why = f"after {total:g} s; allow more" if late else "since the task doesn't answer"
             report.add(
-                "all checks made",
-                "failed",
+                "all checks made", "failed",
                 f"ended in {stage!r} {why}; {left} checks of {len(steps)} were left out",
-            )
+            )  # fmt: skip
         verdict_checks.check_conduct(grader)
     return report
 
@@ -135,12 +131,12 @@ def _sample(
     report.problems[split] = len(problems)
 
 
-def _check_problems(report: Report, sampled: dict[str, list[Problem]], everything: list[Problem]) -> None:
-    everything += {problem.id: problem for problems in sampled.values() for problem in problems}.values()
+def _check_problems(report: Report, sampled: dict[str, list[Problem]], all_problems: list[Problem]) -> None:
+    all_problems += {problem.id: problem for problems in sampled.values() for problem in problems}.values()
     counts = ", ".join(f"{count} {split}" for split, count in report.problems.items())
     report.add("problems", "ok", f"{counts} sampled")
     check_splits(report, sampled)
-    check_answers_in_prompts(report, everything)
+    check_answers_in_prompts(report, all_problems)
 
 
 def _check_seed(
@@ -163,24 +159,3 @@ def _check_seed(
     except (TaskRaised, NoAnswer) as error:
         says = f"the same seed doesn't give the same problems: the second time `problems` {_reason(error)}"
     report.add("problems follow from the seed", status, says)
-
-
-def check_reward(grader: Grader, problems: list[Problem]) -> None:
-    """A wrong answer in good form must not be paid as much as a right one."""
-    example = next((problem for problem in problems if problem.answer), None)
-    if example is None:
-        return
-    right, wrong = (
-        grader.judge(example, grader.completion(example.answer)),
-        grader.judge(example, grader.completion("qwzvjk")),
-    )
-    if right is None or wrong is None or "accuracy" not in right.rewards:
-        grader.report.add(
-            "reward", "failed", "a verdict has no reward part `accuracy`, which training asks for"
-        )
-        return
-    gap = right.rewards["accuracy"] - wrong.rewards.get("accuracy", 0.0)
-    says = f"a right answer earns {right.rewards['accuracy']:g}, a wrong one in good form {gap:g} less"
-    if gap <= 0:
-        says += ": nothing would be learned; give the verifier that decides more weight"
-    grader.report.add("reward", "ok" if gap > 0 else "failed", says)

@@ -41,7 +41,7 @@ class RewardProbes:
         self.grader, self.report = grader, grader.report
         answered = [problem for problem in problems if problem.answer]
         languages = dict.fromkeys(problem.language for problem in answered)
-        self.known = answered
+        self.answered = answered
         # Of each language the first ones, in turn.
         turns = [[problem for problem in answered if problem.language == language] for language in languages]
         self.compared = [problem for turn in zip(*turns, strict=False) for problem in turn][:_COMPARED]
@@ -67,17 +67,17 @@ class RewardProbes:
     def check_wrong_answers(self) -> None:
         """What is wrong should earn nothing, and never as much as what is right."""
         for problem, other in zip(
-            self.known[: self.grader.sample_size], [*self.known[1:], *self.known[:1]], strict=False
+            self.answered[: self.grader.sample_size], [*self.answered[1:], *self.answered[:1]], strict=False
         ):
             for near in _near(problem.answer, other.answer):
                 self.grader.judge(problem, self.grader.completion(near))
-        wrong = [judged for judged in self.grader.judged if judged[3].outcome == "wrong"]
-        right = [verdict for *_, verdict in self.grader.judged if verdict.outcome == "correct"]
+        wrong = [judged for judged in self.grader.judged if judged.verdict.outcome == "wrong"]
+        right = [judged.verdict for judged in self.grader.judged if judged.verdict.outcome == "correct"]
         if not wrong or not right:
             return
-        paid = [judged for judged in wrong if judged[3].rewards.get("accuracy", 0.0) > 0]
+        paid = [judged for judged in wrong if judged.verdict.rewards.get("accuracy", 0.0) > 0]
         least = min(map(_total, right))
-        problem, text, _, most = max(wrong, key=lambda judged: _total(judged[3]))
+        problem, text, _, most = max(wrong, key=lambda judged: _total(judged.verdict))
         if _total(most) >= least and _total(most) > 0 and paid:
             status: Status = "failed"
             says = (
@@ -85,10 +85,8 @@ class RewardProbes:
                 f"where a right answer earns {least:g}: being right must be worth more than all else"
             )
         elif paid:
-            status, (problem, text, _, verdict) = (
-                "warning",
-                max(paid, key=lambda judged: judged[3].rewards["accuracy"]),
-            )
+            status = "warning"
+            problem, text, _, verdict = max(paid, key=lambda judged: judged.verdict.rewards["accuracy"])
             says = (
                 f"{len(paid)} of {len(wrong)} wrong completions earn some accuracy, the most "
                 f"{verdict.rewards['accuracy']:g} for {short(text)} to {short(problem.prompt)}: policies may settle "
@@ -102,8 +100,8 @@ class RewardProbes:
         """A right answer stays right with Chinese around it, and in full-width digits where problems are Chinese."""
         grader, lost, wide = self.grader, list[str](), list[str]()
         boxed = "\\boxed" in grader.show("")
-        chinese_ones = [problem for problem in self.known if problem.language == "zh"]
-        for problem in [*chinese_ones[: grader.sample_size], *self.known[: grader.sample_size]]:
+        chinese_ones = [problem for problem in self.answered if problem.language == "zh"]
+        for problem in [*chinese_ones[: grader.sample_size], *self.answered[: grader.sample_size]]:
             shown = grader.show(problem.answer)
             pairs = [
                 (
@@ -143,7 +141,7 @@ class RewardProbes:
         """For each part of the reward that an addition raised: the part, and what raised it."""
         rises = []
         thought = _in_language(_THOUGHT, problem)
-        wrong = next((other.answer for other in self.known if other.answer != problem.answer), "qwzvjk")
+        wrong = next((other.answer for other in self.answered if other.answer != problem.answer), "qwzvjk")
         for kind, answer in (("right", problem.answer), ("wrong", wrong)):
             shown = self.grader.show(answer)
             plain = self.grader.judge(problem, f"{thought}\n</think>\n\n{shown}")
@@ -155,18 +153,15 @@ class RewardProbes:
                     ("answer", f"{thought}\n</think>\n\n{text}\n{shown}"),
                 ):
                     verdict = self.grader.judge(problem, padded)
-                    if (
-                        verdict is None or verdict.outcome == "correct" != plain.outcome
-                    ):  # another check's business
+                    if verdict is None:
                         continue
-                    rises += [
-                        (
-                            part,
-                            f"{part} rises from {before:g} to {after:g} in a {kind} answer ({what}, in the {where})",
-                        )
-                        for part, after in verdict.rewards.items()
-                        if after > (before := plain.rewards.get(part, 0.0)) + 1e-9
-                    ]
+                    if verdict.outcome == "correct" and plain.outcome != "correct":
+                        continue  # that a wrong answer becomes right is for other checks to say
+                    for part, after in verdict.rewards.items():
+                        before = plain.rewards.get(part, 0.0)
+                        if after > before + 1e-9:
+                            change = f"{part} rises from {before:g} to {after:g}"
+                            rises.append((part, f"{change} in a {kind} answer ({what}, in the {where})"))
         return rises
 
     def _report(self, check: str, rises: Sequence[tuple[str, str]], why: str) -> None:

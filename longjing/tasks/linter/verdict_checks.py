@@ -110,6 +110,25 @@ def check_hack(grader: Grader, name: str, problems: Sequence[Problem]) -> None:
     )  # fmt: skip
 
 
+def check_reward(grader: Grader, problems: Sequence[Problem]) -> None:
+    """A wrong answer in good form must not be paid as much as a right one."""
+    example = next((problem for problem in problems if problem.answer), None)
+    if example is None:
+        return
+    right = grader.judge(example, grader.completion(example.answer))
+    wrong = grader.judge(example, grader.completion("qwzvjk"))
+    if right is None or wrong is None or "accuracy" not in right.rewards:
+        grader.report.add(
+            "reward", "failed", "a verdict has no reward part `accuracy`, which training asks for"
+        )
+        return
+    gap = right.rewards["accuracy"] - wrong.rewards.get("accuracy", 0.0)
+    says = f"a right answer earns {right.rewards['accuracy']:g}, a wrong one in good form {gap:g} less"
+    if gap <= 0:
+        says += ": nothing would be learned; give the verifier that decides more weight"
+    grader.report.add("reward", "ok" if gap > 0 else "failed", says)
+
+
 def check_time(grader: Grader) -> None:
     """Verdicts at another time, in a process with another hash seed, must be the same."""
     changed, tried = [], grader.judged[:: max(1, len(grader.judged) // _REPEATED)]

@@ -35,8 +35,8 @@ def equal(gold: str, answer: str) -> bool:
     golds, answers = _read(gold), _read(answer)
     if not golds:
         raise ValueError(f"the gold answer can't be read: {gold[:100]!r}")
-    given = {"timeout_seconds": None, "raise_on_error": True, "allow_set_relation_comp": True}
-    if not verify(golds, answers, **given):
+    options = {"timeout_seconds": None, "raise_on_error": True, "allow_set_relation_comp": True}
+    if not verify(golds, answers, **options):
         return False
     percent = "%" in gold + answer  # 50% is 0.5, and it is 50, too
     return percent or not answers or _close(golds[0], answers[0])

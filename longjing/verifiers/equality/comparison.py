@@ -134,12 +134,12 @@ def _same_statement(gold: str, answer: str) -> bool | None:
 
 
 def _statements(text: str) -> tuple[list[str], list[str]]:
-    bare = _FACTORIAL.sub(lambda found: "\x00" * len(found[0]), text)
+    bare = _FACTORIAL.sub(lambda match: "\x00" * len(match[0]), text)
     parts, signs, start = [], [], 0
-    for found in _STATEMENT.finditer(bare):
-        parts.append(text[start : found.start()])
-        signs.append(found[0])
-        start = found.end()
+    for match in _STATEMENT.finditer(bare):
+        parts.append(text[start : match.start()])
+        signs.append(match[0])
+        start = match.end()
     return [*parts, text[start:]], signs
 
 
@@ -358,8 +358,8 @@ def _same_quantity(gold: str, answer: str) -> bool | None:
     return _same_expression(one.body, other.body)
 
 
-def _kept(found: re.Match[str]) -> str:
-    return found[0] if found[0] == "\\text" else " "
+def _kept(match: re.Match[str]) -> str:
+    return match[0] if match[0] == "\\text" else " "
 
 
 def _words(text: str) -> str | None:

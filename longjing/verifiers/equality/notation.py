@@ -35,7 +35,7 @@ _COMMAND = re.compile(
     re.DOTALL,
 )
 # how each is written here: its names in LaTeX
-_SAME = {
+_SYNONYMS_IN_LATEX = {
     "\\frac": "dfrac tfrac cfrac nicefrac sfrac", "\\le ": "le leq leqslant leqq", "\\ge ": "ge geq geqslant geqq",
     "<": "lt", ">": "gt", "\\ne ": "ne neq", "\\to ": "to rightarrow longrightarrow",
     "\\implies ": "implies Rightarrow Longrightarrow", "\\iff ": "iff Leftrightarrow Longleftrightarrow",
@@ -53,7 +53,7 @@ _SAME = {
     "": "! / - left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle "
     "textstyle scriptstyle limits nolimits mathop mathstrut strut hfill hline nonumber",
 }  # fmt: skip
-_COMMANDS = {name: written for written, names in _SAME.items() for name in names.split()} | {
+_COMMANDS = {name: written for written, names in _SYNONYMS_IN_LATEX.items() for name in names.split()} | {
     " ": " ", "\n": " ", "\t": " "
 }  # fmt: skip
 _STYLE = re.compile(r"\\(text|roman|styled) ?\{([^{}]*)\}")
@@ -69,7 +69,7 @@ _FUNCTIONS = frozenset(_NAMED.split())
 _RENAMED = {"infinity": "infty", "inf": "infty", "infty": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
             "sqrt": "sqrt", "lcm": "lcm"}  # fmt: skip
 _CALL = re.compile(r"(?:(?<![A-Za-z\\])(exp|cbrt|abs)|\\(exp|sqrt)|(\^)) ?\(")
-_CALLED = {"exp": "e^{%s}", "cbrt": "\\sqrt[3]{%s}", "abs": "|%s|", "sqrt": "\\sqrt{%s}", "^": "^{%s}"}
+_CALL_IN_LATEX = {"exp": "e^{%s}", "cbrt": "\\sqrt[3]{%s}", "abs": "|%s|", "sqrt": "\\sqrt{%s}", "^": "^{%s}"}
 _MOST_CALLS = 100
 _BARE_ROOT = re.compile(r"\\sqrt(\[\d\])? ?(\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z]))")
 _BARE_POWER = re.compile(r"\^ ?(-?\d+|-[A-Za-z])")
@@ -91,8 +91,8 @@ _SYNONYMS = {
 def plain(text: str) -> str:
     """The text in one notation: single spaces, ASCII where there is such, LaTeX's commands by one name each, units and
     words in `\\text{...}` if they were, `°` and `%` for degrees and shares; without what frames it or ends it."""
-    text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_LEVEL)}}}", text)
-    text = _LOWERED.sub(lambda found: f"_{{{found[0].translate(_LEVEL)}}}", text)
+    text = _RAISED.sub(lambda match: f"^{{{match[0].translate(_LEVEL)}}}", text)
+    text = _LOWERED.sub(lambda match: f"_{{{match[0].translate(_LEVEL)}}}", text)
     text = _VULGAR.sub(_vulgar, text).translate(_SIGNS)
     text = normalize("NFKC", text).translate(_SIGNS)
     text = _COMMAND.sub(_command, _SURE_THOUSANDS.sub("", text))
@@ -134,13 +134,13 @@ def unwrapped(text: str) -> str:
     return text
 
 
-def _vulgar(found: re.Match[str]) -> str:
-    top, bottom = normalize("NFKC", found[0]).split("\u2044")
+def _vulgar(match: re.Match[str]) -> str:
+    top, bottom = normalize("NFKC", match[0]).split("\u2044")
     return f"\\frac{{{top}}}{{{bottom}}}"
 
 
-def _command(found: re.Match[str]) -> str:
-    written = found[0]
+def _command(match: re.Match[str]) -> str:
+    written = match[0]
     if not written.startswith("\\"):
         return " "
     if written.startswith("\\\\"):
@@ -152,8 +152,8 @@ def _command(found: re.Match[str]) -> str:
     return _COMMANDS.get(written[1:], written)
 
 
-def _styled(found: re.Match[str]) -> str:
-    style, inner = found[1], found[2]
+def _styled(match: re.Match[str]) -> str:
+    style, inner = match[1], match[2]
     core = inner.strip()
     if style == "styled" or _SYMBOLS_ONLY.fullmatch(core):
         return inner
@@ -167,36 +167,36 @@ def _styled(found: re.Match[str]) -> str:
     return f"\\text{{{' '.join(core.split())}}}" if core.isascii() else f"\\text{{{core}}}"
 
 
-def _named(found: re.Match[str]) -> str:
+def _named(match: re.Match[str]) -> str:
     """A function's or a letter's name, which needs no backslash where people write."""
-    if found[0] in _UNITS_TOO and not found.string.startswith(("(", " (", "{"), found.end()):
-        return found[0]
-    name = _RENAMED.get(found[0], found[0])
-    return f"\\{name} " if name in _FUNCTIONS or name in _RENAMED.values() else found[0]
+    if match[0] in _UNITS_TOO and not match.string.startswith(("(", " (", "{"), match.end()):
+        return match[0]
+    name = _RENAMED.get(match[0], match[0])
+    return f"\\{name} " if name in _FUNCTIONS or name in _RENAMED.values() else match[0]
 
 
 def _calls(text: str) -> str:
     """`sqrt(2)`, `exp(x)` and `x^(n+1)` with braces, as many as anybody writes."""
-    at = 0
+    position = 0
     for _ in range(_MOST_CALLS):
-        found = _CALL.search(text, at)
-        if found is None:
+        match = _CALL.search(text, position)
+        if match is None:
             break
-        end = closing(text, found.end() - 1)
-        at = found.start()
+        end = closing(text, match.end() - 1)
+        position = match.start()
         if end is None:
-            at = found.end()
+            position = match.end()
             continue
-        name = found[1] or found[2] or found[3]
-        text = text[: found.start()] + _CALLED[name] % text[found.end() : end] + text[end + 1 :]
+        name = match[1] or match[2] or match[3]
+        text = text[: match.start()] + _CALL_IN_LATEX[name] % text[match.end() : end] + text[end + 1 :]
     return text
 
 
 def closing(text: str, opening: int) -> int | None:
     """Where the parenthesis at `opening` closes."""
     depth = 0
-    for at in range(opening, len(text)):
-        depth += (text[at] == "(") - (text[at] == ")")
+    for position in range(opening, len(text)):
+        depth += (text[position] == "(") - (text[position] == ")")
         if depth == 0:
-            return at
+            return position
     return None

@@ -49,8 +49,8 @@ class Quantity(NamedTuple):
 
 def read_number(text: str) -> Fraction | None:
     """The number that all of the text is."""
-    found = _number(text)
-    return found[0] if found and not text[found[1] :].strip() else None
+    match = _number(text)
+    return match[0] if match and not text[match[1] :].strip() else None
 
 
 @lru_cache(maxsize=4096)
@@ -62,13 +62,13 @@ def read_quantity(text: str) -> Quantity | None:
         symbol = prefix[2].replace("\\", "").removeprefix("US").removeprefix("D") or "USD"
         money = read_unit("USD" if symbol in ("$", "USD") else symbol.rstrip("."))
         text = prefix[1] + text[prefix.end() :]
-    found = _number(text)
-    if found is not None:
-        value, end = found
-        if (tail := _tail(text[end:])) is not None:
+    match = _number(text)
+    if match is not None:
+        value, end = match
+        if (tail := _read_tail(text[end:])) is not None:
             scale, unit, words = tail
             attached = len(text) == end + 1 and text[-1].isascii() and text[-1].isalpha()
-            return Quantity(text[:end], value * scale, _with(money, unit), words, not attached)
+            return Quantity(text[:end], value * scale, _with_money(money, unit), words, not attached)
     body, _, behind = text.partition("\\text")
     if not behind:
         for mark in "°%":
@@ -82,29 +82,29 @@ def read_quantity(text: str) -> Quantity | None:
         behind = "\\text" + behind
     if not body.strip():
         return None
-    tail = _tail(behind)
+    tail = _read_tail(behind)
     if tail is None or tail[0] != 1:
         return None
-    return Quantity(body.strip(), None, _with(money, tail[1]), tail[2], True)
+    return Quantity(body.strip(), None, _with_money(money, tail[1]), tail[2], True)
 
 
 def _spelled(text: str, money: Unit | None) -> Quantity | None:
     """`12\\pi cm^2` and `3\\sqrt{2} feet`: an expression, a space and a unit of several letters or with a power."""
-    at = len(text)
+    position = len(text)
     for _ in range(_LAST_WORDS):
-        at = text.rfind(" ", 0, at)
-        if at <= 0:
+        position = text.rfind(" ", 0, position)
+        if position <= 0:
             break
-        tail = text[at:].strip()
+        tail = text[position:].strip()
         unit = read_unit(tail)
-        body = text[:at].strip()
+        body = text[:position].strip()
         named = len(tail) > 1 or not _UNKNOWN.search(_COMMAND.sub("", body))  # in `2x m`, m is an unknown
         if unit is not None and named and tail[0].isalpha() and body.count("{") == body.count("}"):
-            return Quantity(body, None, _with(money, unit), "", len(tail) > 1)
+            return Quantity(body, None, _with_money(money, unit), "", len(tail) > 1)
     return Quantity(text, None, money, "", True) if money else None
 
 
-def _with(money: Unit | None, unit: Unit | None) -> Unit | None:
+def _with_money(money: Unit | None, unit: Unit | None) -> Unit | None:
     """`$5` and `$5 dollars`; `$5` an hour has both."""
     if money is None or unit is None or agree(money, unit):
         return money or unit
@@ -113,22 +113,22 @@ def _with(money: Unit | None, unit: Unit | None) -> Unit | None:
 
 def _number(text: str) -> tuple[Fraction, int] | None:
     """The number in front of the text, and where it ends."""
-    if found := _REPEATING.match(text):
-        value = Fraction(int(found[4]), 10 ** len(found[4]) - 1) / 10 ** len(found[3])
-        return (Fraction(f"{found[2] or 0}.{found[3] or 0}") + value) * (-1 if found[1] else 1), found.end()
-    if found := _MIXED.match(text):
-        whole, top, bottom = (int(part) for part in found.groups()[1:] if part is not None)
+    if match := _REPEATING.match(text):
+        value = Fraction(int(match[4]), 10 ** len(match[4]) - 1) / 10 ** len(match[3])
+        return (Fraction(f"{match[2] or 0}.{match[3] or 0}") + value) * (-1 if match[1] else 1), match.end()
+    if match := _MIXED.match(text):
+        whole, top, bottom = (int(part) for part in match.groups()[1:] if part is not None)
         if not 0 < top < bottom:
             return None
-        return (whole + Fraction(top, bottom)) * (-1 if found[1] == "-" else 1), found.end()
-    if found := _FRACTION.match(text):
-        over, under = (_decimal(part) for part in found.groups()[1:] if part is not None)
-        return (over / under * (-1 if found[1] == "-" else 1), found.end()) if under else None
-    if found := _SCIENTIFIC.match(text):
-        power = int(found[2] or found[3] or found[4])
-        return _decimal(found[1]) * Fraction(10) ** power, found.end()
-    if found := _PLAIN.match(text):
-        return _decimal(found[2]) * (-1 if found[1] == "-" else 1), found.end()
+        return (whole + Fraction(top, bottom)) * (-1 if match[1] == "-" else 1), match.end()
+    if match := _FRACTION.match(text):
+        over, under = (_decimal(part) for part in match.groups()[1:] if part is not None)
+        return (over / under * (-1 if match[1] == "-" else 1), match.end()) if under else None
+    if match := _SCIENTIFIC.match(text):
+        power = int(match[2] or match[3] or match[4])
+        return _decimal(match[1]) * Fraction(10) ** power, match.end()
+    if match := _PLAIN.match(text):
+        return _decimal(match[2]) * (-1 if match[1] == "-" else 1), match.end()
     return None
 
 
@@ -136,7 +136,7 @@ def _decimal(text: str) -> Fraction:
     return Fraction(Decimal(text.replace("{,}", "").replace(",", "").replace(" ", "").removeprefix("+")))
 
 
-def _tail(text: str) -> tuple[int, Unit | None, str] | None:
+def _read_tail(text: str) -> tuple[int, Unit | None, str] | None:
     """What stands behind a number: a scale, a unit and words; None if it is mathematics."""
     spelled = "\\text" in text
     rest = " ".join(_TEXT.sub(r" \1 ", text).split()) if spelled else text.strip()
@@ -201,12 +201,12 @@ def same_number(gold: Quantity, answer: Quantity) -> bool:
     if right == value:
         return True
     digits = _SHOWN.fullmatch(answer.body)
-    if digits is None or len((digits[1] + digits[2]).lstrip("0")) < 6 or _ends(right):
+    if digits is None or len((digits[1] + digits[2]).lstrip("0")) < 6 or _terminates(right):
         return False
     return abs(right - value) <= Fraction(1, 10 ** len(digits[2]))
 
 
-def _ends(value: Fraction) -> bool:
+def _terminates(value: Fraction) -> bool:
     """Whether its decimals end."""
     rest = value.denominator
     for prime in (2, 5):

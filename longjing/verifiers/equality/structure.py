@@ -64,7 +64,7 @@ _PLAIN_WORDS = re.compile(r"\\text.*|[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+", re.
 
 @dataclass(frozen=True)
 class Node:
-    """`text` is the whole but for its name; `brackets` are those of a tuple (a point or an interval). `named`: the
+    """`text` is the whole but for its name; `brackets` are those of a tuple (a point or an interval). `name`: the
     unknown or the words in front of it. `ordered`: an inequality that was written as the interval it is."""
 
     kind: Literal["leaf", "tuple", "set", "list", "union", "matrix", "row"]
@@ -92,13 +92,13 @@ def split(pattern: re.Pattern[str], text: str) -> tuple[list[str], list[str]]:
     """The parts of a text between signs that stand in no brackets, and the signs. One part if brackets don't match."""
     depth, start = 0, 0
     parts, signs = [], []
-    for found in pattern.finditer(text):
-        token = found[0]
-        if found[1] is not None:
+    for match in pattern.finditer(text):
+        token = match[0]
+        if match[1] is not None:
             if depth == 0:
-                parts.append(text[start : found.start()])
+                parts.append(text[start : match.start()])
                 signs.append(token)
-                start = found.end()
+                start = match.end()
         elif token in _OPENING:
             depth += 1
         elif token in _CLOSING:
@@ -123,19 +123,19 @@ def read(text: str, thousands: bool = True, depth: int = 0) -> Node:
     text = unframed(text)
     if depth > _DEEPEST or not text:
         return Node("leaf", text)
-    if found := _MEMBER.fullmatch(text):
-        return replace(read(found[2], thousands, depth + 1), name=found[1])
-    if found := _BUILDER.fullmatch(text):
-        inner = read(found[2], thousands, depth + 1)
+    if match := _MEMBER.fullmatch(text):
+        return replace(read(match[2], thousands, depth + 1), name=match[1])
+    if match := _BUILDER.fullmatch(text):
+        inner = read(match[2], thousands, depth + 1)
         if inner.ordered:
             return replace(inner, name="")
     if (matrix := _matrix(text, depth)) is not None:
         return matrix
     if (system := _system(text, thousands, depth)) is not None:
         return system
-    listed = _list(text, thousands, depth)
-    if listed is not None:
-        return listed
+    list_node = _list(text, thousands, depth)
+    if list_node is not None:
+        return list_node
     if (named := _named(text, thousands, depth)) is not None:
         return named
     if (interval := _interval(text, depth)) is not None:
@@ -153,7 +153,7 @@ def read(text: str, thousands: bool = True, depth: int = 0) -> Node:
 
 def _list(text: str, thousands: bool, depth: int) -> Node | None:
     """Parts between commas, `and` and `or`, and both of `\\pm`."""
-    guarded = _THOUSANDS.sub(lambda found: found[0].replace(",", "\x00"), text) if thousands else text
+    guarded = _THOUSANDS.sub(lambda match: match[0].replace(",", "\x00"), text) if thousands else text
     parts, signs = split(_JOINS, guarded)
     parts = [part.replace("\x00", ",").strip() for part in parts]
     kept = [part for part in parts if part]
@@ -206,12 +206,12 @@ def _named(text: str, thousands: bool, depth: int) -> Node | None:
         equal.reverse()
     if len(equal) < 2 or not (is_name(equal[0]) or _NAMES.fullmatch(equal[0])) or not all(equal):
         return None
-    said = read("=".join(equal[1:]), thousands, depth + 1)
+    statement = read("=".join(equal[1:]), thousands, depth + 1)
     names = _NAMES.fullmatch(equal[0]) and [name.strip() for name in equal[0].strip("() ").split(",")]
-    if names and said.kind == "tuple" and len(names) == len(said.parts):
-        parts = tuple(replace(part, name=name) for name, part in zip(names, said.parts, strict=True))
+    if names and statement.kind == "tuple" and len(names) == len(statement.parts):
+        parts = tuple(replace(part, name=name) for name, part in zip(names, statement.parts, strict=True))
         return Node("list", text, parts)
-    return replace(said, name=equal[0])
+    return replace(statement, name=equal[0])
 
 
 def is_name(text: str) -> bool:
@@ -282,8 +282,8 @@ def _bracketed(text: str, depth: int) -> Node | None:
 
 def _balanced(text: str) -> bool:
     depth = 0
-    for found in _EQUALS.finditer(text):
-        depth += (found[0] in _OPENING) - (found[0] in _CLOSING)
+    for match in _EQUALS.finditer(text):
+        depth += (match[0] in _OPENING) - (match[0] in _CLOSING)
         if depth < 0:
             return False
     return depth == 0
@@ -291,8 +291,8 @@ def _balanced(text: str) -> bool:
 
 def _system(text: str, thousands: bool, depth: int) -> Node | None:
     """The lines of a system, which are no cases of one function, as a list."""
-    found = _SYSTEM.fullmatch(text)
-    lines = [line.strip(" ,;") for line in split(_ROWS, found[3].replace("&=", "="))[0]] if found else []
+    match = _SYSTEM.fullmatch(text)
+    lines = [line.strip(" ,;") for line in split(_ROWS, match[3].replace("&=", "="))[0]] if match else []
     lines = [line for line in lines if line]
     if len(lines) < 2 or any(mark in line for line in lines for mark in (",", "&", "\\text", "\\begin")):
         return None
@@ -300,14 +300,14 @@ def _system(text: str, thousands: bool, depth: int) -> Node | None:
 
 
 def _matrix(text: str, depth: int) -> Node | None:
-    found = _MATRIX.fullmatch(text)
-    if found is None or "\\begin" in found[4]:
+    match = _MATRIX.fullmatch(text)
+    if match is None or "\\begin" in match[4]:
         return None
-    rows, _ = split(_ROWS, found[4].replace("\\hline", ""))
+    rows, _ = split(_ROWS, match[4].replace("\\hline", ""))
     cells = [[cell.strip() for cell in split(_COLUMNS, row)[0]] for row in rows if row.strip()]
-    if factor := found[1].replace("-", "-1") if found[1] == "-" else found[1]:
+    if factor := match[1].replace("-", "-1") if match[1] == "-" else match[1]:
         cells = [[f"{factor} \\cdot ({cell})" for cell in row] for row in cells]
-    if found[5] and len({len(row) for row in cells}) == 1:
+    if match[5] and len({len(row) for row in cells}) == 1:
         cells = [list(column) for column in zip(*cells, strict=True)]
     nodes = [Node("row", "", tuple(read(cell, True, depth + 1) for cell in row)) for row in cells]
     return Node("matrix", text, tuple(nodes))

@@ -72,10 +72,10 @@ _TOKEN = re.compile(
 def _table() -> dict[str, str]:
     table = {spelled: name for name, spellings in _SPELLINGS.items() for spelled in spellings.split()}
     for symbol, (names, prefixes) in _BASES.items():
-        for prefix, said in [("", ""), *((prefix, _PREFIXES[prefix]) for prefix in prefixes)]:
+        for prefix, prefix_name in [("", ""), *((prefix, _PREFIXES[prefix]) for prefix in prefixes)]:
             table.setdefault(prefix + symbol, prefix + symbol)
             for name in names.split():
-                for spelled in (said + name, said + name + "s"):
+                for spelled in (prefix_name + name, prefix_name + name + "s"):
                     table.setdefault(spelled, prefix + symbol)
     return table
 
@@ -87,13 +87,13 @@ _UNITS = _table()
 def read_unit(text: str) -> Unit | None:
     """The unit that all of the text names, as `km/h`, `\\text{ meters per second}` and `m^2`; None if it is none."""
     powers: dict[str, int] = {}
-    at, sign, coming, last = 0, 1, 1, None
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
+    position, sign, next_power, last = 0, 1, 1, None
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
             return None
-        at = found.end()
-        power, per, between, name, digit = found.groups()
+        position = match.end()
+        power, per, between, name, digit = match.groups()
         if power is not None:
             if last is None:
                 return None
@@ -106,7 +106,7 @@ def read_unit(text: str) -> Unit | None:
             name = name.replace(" ", "")
             lower = name.casefold()
             if lower in _POWERS:
-                coming = _POWERS[lower]
+                next_power = _POWERS[lower]
                 continue
             if lower in _AFTER and last is not None:
                 powers[last] *= _AFTER[lower]
@@ -117,9 +117,9 @@ def read_unit(text: str) -> Unit | None:
             if set(parts) in ({"°C"}, {"°F"}) and set(powers) == {"°"}:  # degrees Celsius
                 powers.clear()
             for part, times in parts.items():
-                powers[part] = powers.get(part, 0) + sign * times * coming * int(digit or 1)
+                powers[part] = powers.get(part, 0) + sign * times * next_power * int(digit or 1)
                 last = part
-            coming = 1
+            next_power = 1
     return tuple(sorted((name, power) for name, power in powers.items() if power)) or None
 
 
@@ -127,8 +127,8 @@ def _named(name: str) -> dict[str, int] | None:
     if name in _COMPOSED:
         return _COMPOSED[name]
     # Case tells mW from MW, and m from M; of a word it says nothing.
-    found = _UNITS.get(name) or (_UNITS.get(name.casefold()) if len(name) > 3 else None)
-    return None if found is None else {found: 1}
+    match = _UNITS.get(name) or (_UNITS.get(name.casefold()) if len(name) > 3 else None)
+    return None if match is None else {match: 1}
 
 
 def agree(one: Unit, other: Unit) -> bool:

@@ -19,18 +19,18 @@ def scorer() -> Callable[..., Any]:
     @lru_cache(maxsize=4)
     def opened(name: str, arguments: str) -> Any:
         try:
-            return (_TaskSet if _is_task_set(name) else _Former)(name, json.loads(arguments))
+            return (_TaskSet if _is_task_set(name) else _LoadedEnvironment)(name, json.loads(arguments))
         except ImportError as error:
             raise ValueError(f"{error}") from error
 
-    def answer(what: str, name: str, arguments: str, *given: Any) -> Any:
+    def answer(what: str, name: str, arguments: str, *details: Any) -> Any:
         environment = opened(name, arguments)
         if what == "list":
             return environment.rows
-        row, prompt, reasoning, said = given
+        row, prompt, reasoning, reply = details
         if text_digest(environment.rows[row]["prompt"]) != prompt:
             raise ValueError(f"row {row} of {name} comes out differently here")
-        return asyncio.run(environment.score(row, reasoning, said))
+        return asyncio.run(environment.score(row, reasoning, reply))
 
     return answer
 
@@ -72,23 +72,20 @@ class _TaskSet:
 
     def _row(self, name: str, task: Any) -> dict[str, str]:
         runtimes = [inspect.signature(hook).parameters.get("runtime") for hook in task.hooks("reward")]
-        needs = any(found is not None and found.default is inspect.Parameter.empty for found in runtimes)
+        needs = any(each is not None and each.default is inspect.Parameter.empty for each in runtimes)
         if task.NEEDS_CONTAINER or needs or task.toolsets(task.config):
             raise ValueError(
                 f"{name} needs a container, a runtime or tools: only single-turn environments can be used"
             )
-        said = [task.data.system_prompt or "", task.data.prompt_text]
-        prompt = "\n\n".join(part for part in said if part)
+        parts = [task.data.system_prompt or "", task.data.prompt_text]
+        prompt = "\n\n".join(part for part in parts if part)
         return {"prompt": prompt, "answer": str(getattr(task.data, "answer", "") or "")}
 
     async def score(self, row: int, reasoning: str, answer: str) -> float:
         v1, task = self.v1, self.tasks[row]
         types = import_module("verifiers.v1.types")
-        prompt, said = (
-            types.UserMessage(content=self.rows[row]["prompt"]),
-            {"reasoning_content": reasoning or None},
-        )
-        reply = types.AssistantMessage(content=answer, **said)
+        prompt = types.UserMessage(content=self.rows[row]["prompt"])
+        reply = types.AssistantMessage(content=answer, reasoning_content=reasoning or None)
         nodes = [v1.MessageNode(message=prompt), v1.MessageNode(message=reply, parent=0, sampled=True)]
         traced = v1.TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash)
         agent = v1.AgentInfo(config=v1.AgentConfig())
@@ -99,7 +96,7 @@ class _TaskSet:
         return float(sum(reward.value for reward in trace.rewards.values()))
 
 
-class _Former:
+class _LoadedEnvironment:
     """The former form: `load_environment` gives a data set and a rubric, whose functions score messages."""
 
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
@@ -114,12 +111,13 @@ class _Former:
                 f"{name} is a {type(environment).__name__}: only single-turn environments can be used"
             )
         self.rubric, self.state = environment.rubric, getattr(library, "State", dict)
-        found = (
+        rows = (
             environment.get_dataset() if environment.dataset is not None else environment.get_eval_dataset()
         )
-        self.data = [dict(row) for row in found]
+        self.data = [dict(row) for row in rows]
         self.rows = [
-            {"prompt": _said(row["prompt"]), "answer": str(row.get("answer") or "")} for row in self.data
+            {"prompt": _as_one_text(row["prompt"]), "answer": str(row.get("answer") or "")}
+            for row in self.data
         ]
 
     async def score(self, row: int, reasoning: str, answer: str) -> float:
@@ -127,18 +125,18 @@ class _Former:
         text = f"<think>\n{reasoning}\n</think>\n\n{answer}" if reasoning else answer
         completion = [{"role": "assistant", "content": text}]
         info = data.get("info") or {}
-        asked = {"prompt": data["prompt"], "answer": data.get("answer") or "", "task": data.get("task") or "default",
+        inputs = {"prompt": data["prompt"], "answer": data.get("answer") or "", "task": data.get("task") or "default",
                  "info": json.loads(info) if isinstance(info, str) else info}  # fmt: skip
-        state = self.state({**asked, "completion": completion, "responses": [], "trajectory": [], "turn": 1})
+        state = self.state({**inputs, "completion": completion, "responses": [], "trajectory": [], "turn": 1})
         if "completion" not in inspect.signature(self.rubric.score_rollout).parameters:
             state["timing"] = {"generation_ms": 0.0, "scoring_ms": 0.0, "total_ms": 0.0}
             await self.rubric.score_rollout(state)
             return float(state["reward"])
-        score = await self.rubric.score_rollout(**asked, completion=completion, state=state)
+        score = await self.rubric.score_rollout(**inputs, completion=completion, state=state)
         return float(score.reward)
 
 
-def _said(prompt: Any) -> str:
+def _as_one_text(prompt: Any) -> str:
     """Messages as one text; what a system prompt says comes first."""
     if isinstance(prompt, str):
         return prompt

@@ -21,10 +21,12 @@ def scorer() -> Callable[..., Any]:
 
     @lru_cache(maxsize=64)
     def dataset(name: str, configuration: str) -> Any:
-        given = json.loads(configuration)
+        settings_given = json.loads(configuration)
         if name == "composite":
-            given["datasets"] = [library.composite.DatasetSpec(**spec) for spec in given["datasets"]]
-        return library.create_dataset(name, **given)
+            settings_given["datasets"] = [
+                library.composite.DatasetSpec(**spec) for spec in settings_given["datasets"]
+            ]
+        return library.create_dataset(name, **settings_given)
 
     @lru_cache(maxsize=4096)
     def entry(name: str, configuration: str, index: int) -> Any:
@@ -50,4 +52,4 @@ def scorer() -> Callable[..., Any]:
             return None
 
     works: dict[str, Callable[..., Any]] = {"settings": settings, "make": make, "score": score}
-    return lambda what, *given: works[what](*given)
+    return lambda what, *settings_given: works[what](*settings_given)
