@@ -26,7 +26,8 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 
 
 def compare_tab(service: Service, pool: ModelPool, endpoints: bool) -> None:
-    """Build the Compare tab inside the caller's `gr.Tab`. `endpoints`: whether people may name addresses that this server then asks."""
+    """Build the Compare tab inside the caller's `gr.Tab`. `endpoints`: whether people may name addresses that this
+    server then asks."""
     tab = _CompareTab(service, pool, endpoints)
     asking = tab.question.submit(
         tab.ask, [tab.question, *tab.sides[0], *tab.sides[1]],
