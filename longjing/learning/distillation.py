@@ -132,8 +132,8 @@ class Distillation(OnPolicyTrainer):
         loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, advantages, weights)
         if self.settings.estimate == "sampled":
             return loss
-        known = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
-        divergence = reverse_kl(logits[:, :known], teacher[:, :known], self.settings.temperature)
+        vocabulary = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
+        divergence = reverse_kl(logits[:, :vocabulary], teacher[:, :vocabulary], self.settings.temperature)
         total = (scatter(padded, divergence) * weights).sum()
         return PolicyLoss(total, replace(loss.statistics, loss=total.detach()))
 

@@ -71,12 +71,12 @@ def collate(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed
     for row, documents in enumerate(rows):
         start = 0
         for number, document in enumerate(documents, 1):
-            place = slice(start, start + len(document))
+            span = slice(start, start + len(document))
             if isinstance(document, Example):
-                tokens[row, place], loss_mask[row, place] = document.tokens, document.loss_mask
+                tokens[row, span], loss_mask[row, span] = document.tokens, document.loss_mask
             else:
-                tokens[row, place], loss_mask[row, place] = torch.tensor(document), True
-            positions[row, place] = torch.arange(len(document))
-            segments[row, place] = number
-            start = place.stop
+                tokens[row, span], loss_mask[row, span] = torch.tensor(document), True
+            positions[row, span] = torch.arange(len(document))
+            segments[row, span] = number
+            start = span.stop
     return Packed(tokens, positions, segments, loss_mask & (positions > 0))

@@ -78,10 +78,10 @@ class PretrainingSettings(ReadingSettings):
     @classmethod
     def _network(cls, model: dict[str, Any]) -> dict[str, Any]:
         config = ModelConfig.from_dict(model | {"vocab_size": 512, "max_position_embeddings": 512})
-        known = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
+        names = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
         for name in model:
-            if name not in known:
-                raise ValueError(f"a network has no `{name}`{did_you_mean(name, known)}")
+            if name not in names:
+                raise ValueError(f"a network has no `{name}`{did_you_mean(name, names)}")
         return model
 
     @field_validator("corpus")

@@ -119,11 +119,11 @@ class ReinforcementSettings(PolicySettings):
     def preset(self) -> Preset:
         """The algorithm's preset with the settings that were given in its place."""
         base = PRESETS[self.algorithm]
-        given: dict[str, Any] = {
+        overrides: dict[str, Any] = {
             "kind": self.surrogate, "clip_low": self.clip_low, "clip_high": self.clip_high, "kl": self.kl,
         }  # fmt: skip
         objective = replace(
-            base.objective, **{name: value for name, value in given.items() if value is not None}
+            base.objective, **{name: value for name, value in overrides.items() if value is not None}
         )
         return Preset(
             objective, self.aggregation or base.aggregation, self.advantage_scale or base.advantage_scale
@@ -226,8 +226,8 @@ class Reinforcement(OnPolicyTrainer):
     def _parts(self, groups: list[Group]) -> dict[str, float]:
         """The mean of each reward part over the verdicts that have it; a part that none has is left out."""
         verdicts = [v for group in groups for v in group.verdicts if v.outcome != "unjudged"]
-        found = {part: [v.rewards[part] for v in verdicts if part in v.rewards] for part in self.weights}
-        return {f"reward_{part}": mean(values) for part, values in found.items() if values}
+        rewards = {part: [v.rewards[part] for v in verdicts if part in v.rewards] for part in self.weights}
+        return {f"reward_{part}": mean(values) for part, values in rewards.items() if values}
 
     def _reward_model_flops(self, groups: list[Group]) -> float:
         """What the reward models cost, as if they all read everything."""

@@ -150,10 +150,10 @@ def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int)
 
 def batch(settings: RewardModelingSettings, count: int, seed: int, step: int) -> list[int]:
     """The numbers of a step's examples, of `count`: each epoch has all of them once, in an order of its own."""
-    epoch, place = divmod(step, steps_per_epoch(settings, count))
+    epoch, index = divmod(step, steps_per_epoch(settings, count))
     order = list(range(count))
     Random(f"preference {seed} {epoch}").shuffle(order)
-    return order[place * settings.batch_size : (place + 1) * settings.batch_size]
+    return order[index * settings.batch_size : (index + 1) * settings.batch_size]
 
 
 def steps_per_epoch(settings: RewardModelingSettings, count: int) -> int:

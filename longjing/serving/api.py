@@ -188,7 +188,7 @@ class _Endpoints:
         return model
 
     async def _prepare(self, request: Request, bound: bool, work: Callable[[], list[Job]]) -> list[Job]:
-        """In a thread: a long prompt must not hold up everybody's stream."""
+        """The result of `work`, done in a thread: a long prompt must not hold up everybody's stream."""
         return await self._pools.pool_for(len(await request.body()), bound).run(work)
 
     async def _answer(

@@ -54,12 +54,12 @@ class ChatReply:
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
 
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
-        """All of it, when it is there."""
+        """The whole reply, of the whole completions."""
         choices = [self._choice(number, delta) for number, delta in enumerate(deltas)]
         return self._head("chat.completion") | {"choices": choices, "usage": usage(stream, self._request.n)}
 
     async def events(self, stream: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
-        """It in pieces: first the roles, at last what is asked for of usage."""
+        """The reply in chunks as they come: first the roles, at last what is asked for of usage."""
         for number in range(len(stream.jobs)):
             yield self._chunk(number, {"role": "assistant", "content": ""}, None)
         parsers = [tool_call_parser(self._request) for _ in stream.jobs]

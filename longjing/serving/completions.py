@@ -21,7 +21,7 @@ class CompletionReply:
         self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
 
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
-        """All of it, when it is there."""
+        """The whole reply, of the whole completions."""
         choices = [
             self._choice(number, delta, TextOffsets(self._model.tokenizer), self._echo_of(job))
             for number, (job, delta) in enumerate(zip(stream.jobs, deltas, strict=True))
@@ -29,7 +29,7 @@ class CompletionReply:
         return self._head() | {"choices": choices, "usage": usage(stream, self._request.n)}
 
     async def events(self, stream: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
-        """It in pieces."""
+        """The reply in chunks as they come."""
         offsets = [TextOffsets(self._model.tokenizer) for _ in stream.jobs]
         unechoed = set(range(len(stream.jobs)))
         async for number, delta in stream.deltas():

@@ -139,7 +139,7 @@ def header(scope: Scope, name: bytes) -> bytes:
 
 
 def _without_port(host: str) -> str:
-    """Without its port."""
+    """The host without its port, in lower case."""
     host = host.strip().lower()
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 

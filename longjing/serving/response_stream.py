@@ -104,7 +104,7 @@ class ResponseStream:
         self._arrived = asyncio.Event()
 
     def deliver(self, job: Job, delta: ResponseDelta | Exception) -> None:
-        """In the event loop."""
+        """Hand over what has come of a job, in the event loop."""
         self._unread.append((job, delta))
         self._arrived.set()
 

@@ -29,7 +29,7 @@ class ResponsesReply:
         self._events = 0
 
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
-        """All of it, when it is there."""
+        """The whole reply, of the whole completions."""
         (delta,) = deltas
         parser = tool_call_parser(self._request)
         text, calls = parser.take(delta.answer, delta.finish_reason)
@@ -42,7 +42,7 @@ class ResponsesReply:
         return self._response(stream, delta, [*output, *map(_call_item, calls)], parser.notices)
 
     async def events(self, stream: ResponseStream) -> AsyncIterator[Event]:
-        """It in pieces, each event with its number."""
+        """The reply in events as they come, each with its number."""
         async for event in self._stream(stream):
             yield self.numbered(event)
 

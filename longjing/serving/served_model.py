@@ -95,7 +95,7 @@ class ServedModel:
         return jobs
 
     def _refuse_too_many(self, replies: int, parameter: str) -> None:
-        """Those that could never wait all at once: for them no queue is ever empty enough."""
+        """Refuse more replies than could ever wait at once: for them no queue is ever empty enough."""
         if replies > self.worker.capacity:
             text = f"{parameter}: {replies} replies at once, and this server takes {self.worker.capacity}"
             raise InvalidRequest(text, parameter)
@@ -150,14 +150,15 @@ class ServedModel:
             raise InvalidRequest(text, parameter)
 
     def _max_tokens(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
-        """Tokens of the reply: what is wanted, as far as the context has room for it. None are wanted of a prompt that
-        is only scored, which may fill the context."""
+        """How many tokens the reply may have: those wanted, as far as the context has room for them. None are wanted of
+        a prompt that is only scored, which may fill the context."""
         room = self.context - prompt
         if room < (wanted != 0):
             raise context_exceeded(self.context, str(prompt), parameter)
         return room if wanted is None else min(wanted, room)
 
     def _seeds(self, request: CompletionFields, prompt: int = 0) -> list[int]:
+        """A seed for each of the `n` completions of a prompt, which is given by its number."""
         seed = secrets.randbits(63) if request.seed is None else request.seed
         return [sample_seed(seed, prompt, "served", sample) for sample in range(request.n or 1)]
 
@@ -178,7 +179,7 @@ class ServedModel:
 
 
 def _shortened(wanted: int | None, max_tokens: int) -> tuple[str, ...]:
-    """Many clients ask for more than a small model has, always."""
+    """The notice that a reply may be no longer than the context; many clients ask for more, always."""
     if wanted is None or wanted <= max_tokens:
         return ()
     return (f"max_tokens = {wanted} is more than the context has room for: it was taken for {max_tokens}.",)

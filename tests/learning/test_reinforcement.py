@@ -224,7 +224,7 @@ def test_rollouts_do_not_depend_on_what_the_engine_did_before(make: Make, family
 # Groups
 
 
-def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make) -> None:
+def test_zero_variance_groups_are_dropped_before_anything_is_counted(make: Make) -> None:
     """Beside one group that teaches, others that don't change nothing of the gradient."""
     learner = make(prompts_per_step=12, group_size=2)
     groups = learner._collect(0, PhaseTimer())

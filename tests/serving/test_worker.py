@@ -116,3 +116,25 @@ def test_who_has_not_begun_is_told_as_well(caplog):
         return [type(end).__name__ for end in ends]
 
     assert asyncio.run(main()) == ["RuntimeError"] * 3 and worker.load == 0
+
+
+def test_a_request_that_the_engine_refuses_breaks_nothing_for_others():
+    ended = []
+    worker = EngineWorker(
+        Engine(MODEL, tiny.tokenizer(), max_batch=2, end_tokens=()), queue=4, on_end=ended.append
+    )
+
+    async def main() -> list[str]:
+        impossible = Request([MODEL.config.vocab_size], Sampling(max_tokens=2))
+        streams = [
+            worker.submit([Job(request, None)])
+            for request in (impossible, Request([5], Sampling(max_tokens=2)))
+        ]
+        ends = await asyncio.gather(
+            *(asyncio.wait_for(stream.collect(), 20) for stream in streams), return_exceptions=True
+        )
+        return [type(end).__name__ for end in ends]
+
+    assert asyncio.run(main()) == ["UserError", "list"]
+    assert worker.failure is None and worker.load == 0 and len(ended) == 2
+    worker.close()

@@ -32,7 +32,7 @@ _WELCOME = "### Ask something whose answer can be checked\nIt thinks before it a
 
 
 def chat_tab(service: Service, pool: ModelPool) -> None:
-    """Build it inside the caller's tab."""
+    """Build the Chat tab inside the caller's `gr.Tab`."""
 
     async def answer(
         question: str,

@@ -26,7 +26,8 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 
 
 def compare_tab(service: Service, pool: ModelPool, endpoints: bool) -> None:
-    """Build it inside the caller's tab. `endpoints`: whether people may name addresses that this server then asks."""
+    """Build the Compare tab inside the caller's `gr.Tab`. `endpoints`: whether people may name addresses that this
+    server then asks."""
     tab = _CompareTab(service, pool, endpoints)
     asking = tab.question.submit(
         tab.ask, [tab.question, *tab.sides[0], *tab.sides[1]],
@@ -142,7 +143,7 @@ def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[st
 
 
 async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int, Reply]]:
-    """What either says, as it comes."""
+    """The numbers of the replies with what there is of each, as they grow."""
     pending = {asyncio.ensure_future(anext(reply)): number for number, reply in enumerate(replies)}
     try:
         while pending:
@@ -163,7 +164,7 @@ async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int,
 
 
 def _blind(reply: Reply, currency: str) -> list[dict[str, Any]]:
-    """Without what would tell who it is: speed and cost."""
+    """The reply's messages without what would tell who it is: speed and cost."""
     messages = reply_messages(reply, currency)
     return messages[:-1] if reply.done else messages
 

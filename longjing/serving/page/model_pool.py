@@ -53,7 +53,7 @@ class ModelPool:
         return self._service.prices
 
     def names(self) -> list[str]:
-        """What is served first, the default one at the top."""
+        """What may be asked for: what is served first, the default one at the top."""
         names = [*self._service.models, *(f"longjing-{name}" for name in shipped())]
         runs = [str(run) for run in Runs(self._folder).paths() if _has_model(run)]
         return list(dict.fromkeys(names + runs))
@@ -125,7 +125,7 @@ class ModelPool:
                 self._free()
 
     def _free(self) -> None:
-        """What nobody looks at and what isn't answering."""
+        """Unload what nobody looks at and what isn't answering."""
         for name in [name for name, loaded in self._loaded.items() if not (loaded.seats or loaded.answers)]:
             self._service.unload(self._loaded.pop(name).served)
 
