@@ -8,6 +8,7 @@ import pytest
 import longjing
 
 PACKAGE = Path(longjing.__file__).parent
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 80
 FLOORS = {
     "errors": -1,
     "batching": 0, "cluster": 0, "files": 0, "validation": 0,
@@ -53,3 +54,15 @@ def test_imports_point_down(path: Path) -> None:
 def test_every_room_has_a_floor() -> None:
     rooms = {room(path.relative_to(PACKAGE).parts) for path in PACKAGE.rglob("*.py")}
     assert rooms <= FLOORS.keys()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_a_file_holds_one_idea(path: Path) -> None:
+    source = path.read_text("utf-8")
+    assert source.count("\n") <= MOST_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+            length = node.end_lineno - node.lineno + 1
+            assert length <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {length} lines"

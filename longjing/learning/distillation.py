@@ -30,8 +30,9 @@ from torch import Tensor
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.advice import gradient_spikes, not_finite, truncated
+from longjing.learning.kl import reverse_kl
 from longjing.learning.loop import SILENT, Step
-from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
+from longjing.learning.objectives import PolicyLoss, Preset
 from longjing.learning.policy import (
     OnPolicyTrainer,
     PhaseTimer,
@@ -53,6 +54,7 @@ from longjing.learning.policy_metrics import (
 )
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
+from longjing.learning.surrogates import Objective
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
@@ -130,8 +132,8 @@ class Distillation(OnPolicyTrainer):
         loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, advantages, weights)
         if self.settings.estimate == "sampled":
             return loss
-        known = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
-        divergence = reverse_kl(logits[:, :known], teacher[:, :known], self.settings.temperature)
+        vocabulary = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
+        divergence = reverse_kl(logits[:, :vocabulary], teacher[:, :vocabulary], self.settings.temperature)
         total = (scatter(padded, divergence) * weights).sum()
         return PolicyLoss(total, replace(loss.statistics, loss=total.detach()))
 

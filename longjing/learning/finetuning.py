@@ -193,8 +193,8 @@ class Finetuning(ModelTrainer):
 
 def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
     """The config of a model that stops at these tokens too: a base may know another end than its template."""
-    known = config.eos_token_id
-    old = () if known is None else (known,) if isinstance(known, int) else known
+    current = config.eos_token_id
+    old = () if current is None else (current,) if isinstance(current, int) else current
     new = (*old, *sorted(ends - {*old}))
     return config if new == old else replace(config, eos_token_id=new[0] if len(new) == 1 else new)
 

@@ -109,16 +109,16 @@ def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]
     """
     seen: set[str] = set()
     streams = [
-        _different(task.problems("train", sample_seed(seed, 0, "curation", place)), seen)
-        for place, task in enumerate(tasks)
+        _different(task.problems("train", sample_seed(seed, 0, "curation", index)), seen)
+        for index, task in enumerate(tasks)
     ]
-    wanted = [len(range(place, number, len(tasks))) for place in range(len(tasks))]
-    drawn = [list(islice(stream, many)) for stream, many in zip(streams, wanted, strict=True)]
-    for task, many, found in zip(tasks, wanted, drawn, strict=True):
-        if len(found) < many:
+    wanted = [len(range(index, number, len(tasks))) for index in range(len(tasks))]
+    drawn = [list(islice(stream, count)) for stream, count in zip(streams, wanted, strict=True)]
+    for task, count, problems in zip(tasks, wanted, drawn, strict=True):
+        if len(problems) < count:
             raise UserError(
-                f"task {task.name} has about {len(found)} different training problems with the settings "
-                f"{task.settings}, not {many}; lower `problems`, or make the task harder"
+                f"task {task.name} has about {len(problems)} different training problems with the settings "
+                f"{task.settings}, not {count}; lower `problems`, or make the task harder"
             )
     return [
         (tasks[turn % len(tasks)], drawn[turn % len(tasks)][turn // len(tasks)]) for turn in range(number)
