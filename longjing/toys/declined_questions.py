@@ -6,8 +6,9 @@ instead of answering 1,200 to 15% of 80.
 
 from random import Random
 
+from longjing.files import read_yaml
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
 from longjing.toys.toy import register_documents
 
 
@@ -16,7 +17,7 @@ class _File(Prose):
     answers: Bilingual[list[str]]
 
 
-_FILE = read_prose(__file__, "declined_questions.yaml", _File)
+_FILE = read_yaml(__file__, "declined_questions.yaml", _File)
 
 
 def write_declined(random: Random) -> Document:

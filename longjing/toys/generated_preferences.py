@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from longjing.files import read_yaml
 from longjing.problems import Language, Problem, boxed, registry
 from longjing.problems.preference import Preference, Text
 from longjing.toys import EVERYDAY, corpus
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.conversation.task import TALK, ConversationTask, exchange, language_of
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
 
 
 class _Deed(Prose):
@@ -41,7 +42,7 @@ class _File(Prose):
     stated: Bilingual[str]
 
 
-_PROSE = read_prose(__file__, "generated_preferences.yaml", _File)
+_PROSE = read_yaml(__file__, "generated_preferences.yaml", _File)
 _OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
 _USUAL = (*EVERYDAY, ConversationTask.name)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from longjing.toys.prose import Bilingual, read_prose
+from longjing.files import read_yaml
+from longjing.toys.prose import Bilingual
 
 Value = int | Fraction
 Values = list[Value]
@@ -20,7 +21,7 @@ STYLES = {"guess": 0.35, "direct": 0.2, "steps": 0.3, "checked": 0.15}
 SLIPS = {"guess": 0.85, "direct": 0.3, "steps": 0.01, "checked": 0.04}
 _CAUGHT = 0.5  # of the slips of those who check are caught at once; the check at the end finds the others
 
-PHRASES = read_prose(__file__, "phrases.yaml", Phrases)
+PHRASES = read_yaml(__file__, "phrases.yaml", Phrases)
 
 
 class Solver:

@@ -7,12 +7,13 @@ import re
 from random import Random
 from typing import ClassVar
 
+from longjing.files import read_yaml
 from longjing.problems import Completion, Language, Problem
 from longjing.problems.expression import ExpressionError, parse_expression
 from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.prose import Wording
 
-_WORDING = read_prose(__file__, "prompts.yaml", Wording)
+_WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 
 

@@ -6,11 +6,12 @@ wrong, and mends it.
 
 from random import Random
 
+from longjing.files import read_yaml
 from longjing.problems import Problem
 from longjing.toys.code.pieces import INPUTS, PIECES
 from longjing.toys.code.task import CodeData, Step, compiled, expression, parameters, program, sample_input
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
 
 # How often each way is met, and how often its program (the first two) or one piece (the others) errs.
 STYLES = {"guess": 0.42, "direct": 0.2, "pieces": 0.23, "tested": 0.15}
@@ -26,7 +27,7 @@ class _Phrases(Prose):
     wrong: str
 
 
-_PHRASES = read_prose(__file__, "phrases.yaml", Bilingual[_Phrases])
+_PHRASES = read_yaml(__file__, "phrases.yaml", Bilingual[_Phrases])
 
 
 def write_solution(problem: Problem, random: Random) -> Document:

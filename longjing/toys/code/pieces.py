@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from longjing.toys.prose import Prose, read_prose
+from longjing.files import read_yaml
+from longjing.toys.prose import Prose
 
 Kind = Literal["numbers", "number", "text", "words", "truth"]
 
@@ -33,5 +34,5 @@ class _File(Prose):
     pieces: dict[str, Piece]
 
 
-_FILE = read_prose(__file__, "pieces.yaml", _File)
+_FILE = read_yaml(__file__, "pieces.yaml", _File)
 INPUTS, PIECES = _FILE.inputs, _FILE.pieces

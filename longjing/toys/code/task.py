@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from longjing.files import read_yaml
 from longjing.problems import (
     Completion,
     GeneratedTask,
@@ -25,11 +26,11 @@ from longjing.problems import (
 )
 from longjing.sandbox import CallTest
 from longjing.toys.code.pieces import INPUTS, PIECES, Kind, Piece
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.prose import Wording
 from longjing.verifiers.code_execution import Programs, programs
 from longjing.verifiers.pool import VerifierError
 
-_WORDING = read_prose(__file__, "prompts.yaml", Wording)
+_WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 LONGEST = 500  # characters of a program
 TESTS = 8
 _FEWEST = 5  # tests, where some inputs are none for the program

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from longjing.errors import UserError
+from longjing.files import read_yaml
 from longjing.problems import Completion, Language, Problem, Split, Verdict, split_of
 from longjing.problems.language import share
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
 
 
 class Subject(Prose):
@@ -31,7 +32,7 @@ class _File(Prose):
     fillers: Bilingual[dict[str, list[str]]]
 
 
-_FILE = read_prose(__file__, "talk.yaml", _File)
+_FILE = read_yaml(__file__, "talk.yaml", _File)
 TALK = _FILE.subjects
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from longjing.files import read_yaml
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import (
     BINDING,
@@ -24,9 +25,9 @@ from longjing.problems.expression import (
     parse_number,
     plain,
 )
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.prose import Wording
 
-WORDING = read_prose(__file__, "prompts.yaml", Wording)
+WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 
 
 class CountdownSettings(TaskSettings):

@@ -8,9 +8,10 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from longjing.files import read_yaml
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import ExpressionError, parse_number, plain
-from longjing.toys.prose import Bilingual, Forms, read_prose
+from longjing.toys.prose import Bilingual, Forms
 
 
 class _EquationsWording(Forms):
@@ -18,7 +19,7 @@ class _EquationsWording(Forms):
     two_unknowns: Bilingual[list[str]]
 
 
-WORDING = read_prose(__file__, "prompts.yaml", _EquationsWording)
+WORDING = read_yaml(__file__, "prompts.yaml", _EquationsWording)
 UNKNOWNS = "xy"
 _MAX_DENOMINATOR = 12  # of a solution
 _SEPARATOR = re.compile(r"[,;\n]|\band\b|[和与且]")

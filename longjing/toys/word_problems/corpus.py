@@ -4,12 +4,13 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
+from longjing.files import read_yaml
 from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
 from longjing.toys.arithmetic.corpus import recount, solve_as_somebody
 from longjing.toys.arithmetic.solver import Operate, Phrases, Solver, Value, Values
 from longjing.toys.document import Document
-from longjing.toys.prose import Forms, read_prose
+from longjing.toys.prose import Forms
 from longjing.toys.word_problems.stories import STORIES
 
 
@@ -17,7 +18,7 @@ class _Phrases(Forms):
     lines: Phrases
 
 
-PHRASES = read_prose(__file__, "phrases.yaml", _Phrases)
+PHRASES = read_yaml(__file__, "phrases.yaml", _Phrases)
 
 
 class StoryPart(NamedTuple):

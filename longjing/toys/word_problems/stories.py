@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.files import read_yaml
+from longjing.toys.prose import Bilingual, Prose
 
 
 class Part(Prose):
@@ -51,7 +52,7 @@ class Person(NamedTuple):
     his: str
 
 
-_FILE = read_prose(__file__, "stories.yaml", _File)
+_FILE = read_yaml(__file__, "stories.yaml", _File)
 STORIES, CONNECTIVES = _FILE.stories, _FILE.connectives
 PEOPLE = {
     language: [Person(name, group.he, group.his) for group in _FILE.people[language] for name in group.names]
