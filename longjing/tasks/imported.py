@@ -31,6 +31,10 @@ _MOVED = {
     "longjing.tasks.verifiers": "longjing.verifiers",
     "longjing.tasks.sandbox": "longjing.sandbox",
 }
+_NO_TASK = (
+    "no task: no class with the methods problems, judge and solve; the shortest way to one is a subclass of "
+    "longjing.tasks.ListedTask (docs/your-own-task.md)"
+)
 _RENAMED_ATTRIBUTES = {"dial": "difficulties", "judging": "judge_settings", "apart": "split_key"}
 
 
@@ -61,9 +65,9 @@ def task_class(name: str) -> type[Any]:
         if len(own) == 1:
             return _current(where, next(iter(own.values())))
         several = f"several tasks: say which, {' or '.join(f'{where}:{key}' for key in own)}"
-        raise UserError(f"{where} defines {several if own else _none()}")
+        raise UserError(f"{where} defines {several if own else _NO_TASK}")
     if attribute not in tasks:
-        alternatives = f"there are: {', '.join(tasks)}" if tasks else f"it has {_none()}"
+        alternatives = f"there are: {', '.join(tasks)}" if tasks else f"it has {_NO_TASK}"
         raise UserError(f"{where} has no task {attribute!r}{nearest(attribute, list(tasks))}; {alternatives}")
     return _current(where, tasks[attribute])
 
@@ -76,13 +80,6 @@ def _current(where: str, task: type[Any]) -> type[Any]:
                 f"{where}: {task.__name__} defines `{old}`, which is called `{new}` now: rename it"
             )
     return task
-
-
-def _none() -> str:
-    return (
-        "no task: no class with the methods problems, judge and solve; the shortest way to one is a subclass of "
-        "longjing.tasks.ListedTask (docs/your-own-task.md)"
-    )
 
 
 def _is_task(value: Any) -> bool:
