@@ -44,7 +44,6 @@ class _File(Prose):
 
 _PROSE = read_yaml(__file__, "generated_preferences.yaml", _File)
 _OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
-_USUAL = (*EVERYDAY, ConversationTask.name)
 
 
 class GeneratedPreferences(BaseModel):
@@ -61,7 +60,8 @@ class GeneratedPreferences(BaseModel):
         description="share of the pairs whose rater takes the longer answer, whatever it says",
     )
     corpus: dict[str, float] = Field(
-        dict.fromkeys(_USUAL, 1.0), description="how often each kind of prompt is met"
+        dict.fromkeys((*EVERYDAY, ConversationTask.name), 1.0),
+        description="how often each kind of prompt is met",
     )
     tasks: dict[str, dict[str, Any]] = Field({}, description="settings of the tasks, by name")
 
@@ -80,12 +80,11 @@ class GeneratedPreferences(BaseModel):
 
     def make(self, seed: int) -> list[Preference]:
         """The examples, from the seed alone."""
-        endless = (
-            helpfulness(seed, self.corpus, self.tasks, self.length_bias)
-            if self.generated == "helpfulness"
-            else safety(seed, self.corpus, self.tasks)
-        )
-        return list(islice(endless, self.examples))
+        if self.generated == "helpfulness":
+            examples = helpfulness(seed, self.corpus, self.tasks, self.length_bias)
+        else:
+            examples = safety(seed, self.corpus, self.tasks)
+        return list(islice(examples, self.examples))
 
 
 _MOST_FILLERS = 8
@@ -230,11 +229,6 @@ def _ramble(random: Random, answer: str, fillers: Sequence[str]) -> str:
 
 def _talk(random: Random, language: Language, saying: str | None = None) -> str:
     """Something that is said in this language to something else than `saying` and its like."""
-    subject = random.choice(
-        [
-            subject
-            for subject in TALK.values()
-            if language_of(subject.sayings[0]) == language and saying not in subject.sayings
-        ]
-    )
+    subjects = [subject for subject in TALK.values() if language_of(subject.sayings[0]) == language]
+    subject = random.choice([subject for subject in subjects if saying not in subject.sayings])
     return exchange(subject.sayings[0], subject.answers, random)[1]

@@ -121,10 +121,8 @@ def _magnitudes(a: Value, operator: str, b: Value) -> tuple[int, Value, str, Val
 
 def _parts(number: int) -> list[int]:
     """305 as 300 and 5."""
-    digits = str(number)
-    return [int(d) * 10 ** (len(digits) - position) for position, d in enumerate(digits, 1) if d != "0"] or [
-        0
-    ]
+    parts = [int(digit) * 10**zeros for zeros, digit in enumerate(reversed(str(number))) if digit != "0"]
+    return parts[::-1] or [0]
 
 
 def _easy(x: int, operator: str, y: int) -> bool:

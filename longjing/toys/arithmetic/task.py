@@ -60,6 +60,7 @@ class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
     name = "arithmetic"
     settings_type = ArithmeticSettings
     data_type = ArithmeticData
+    wording = WORDING
 
     def draw(self, random: Random) -> ArithmeticData | None:
         grown = self._grow(random, self.options.terms)
@@ -76,7 +77,7 @@ class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
         return str(parse_expression(data.expression).value)
 
     def prompt(self, data: ArithmeticData, language: Language, random: Random) -> str:
-        return random.choice(WORDING.prompts[language]).format(data.expression)
+        return random.choice(self.wording.prompts[language]).format(data.expression)
 
     def mistake(self, data: ArithmeticData, answer: str) -> str | None:
         correct = parse_number(answer) == parse_expression(data.expression).value

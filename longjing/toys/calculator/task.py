@@ -4,16 +4,14 @@ An answer that holds `<calc>expression</calc>`, and no box, is told the value; t
 """
 
 import re
-from random import Random
 from typing import ClassVar
 
 from longjing.files import read_yaml
-from longjing.problems import Completion, Language, Problem
+from longjing.problems import Completion, Problem
 from longjing.problems.expression import ExpressionError, parse_expression
-from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
+from longjing.toys.arithmetic.task import Arithmetic, ArithmeticSettings
 from longjing.toys.prose import Wording
 
-_WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 
 
@@ -34,10 +32,8 @@ class Calculator(Arithmetic):
 
     name = "calculator"
     settings_type = CalculatorSettings
+    wording = read_yaml(__file__, "prompts.yaml", Wording)
     max_turns = 4
-
-    def prompt(self, data: ArithmeticData, language: Language, random: Random) -> str:
-        return random.choice(_WORDING.prompts[language]).format(data.expression)
 
     def reply(self, problem: Problem, completion: Completion) -> str | None:
         """See `MultiTurnTask`. What is wrong with a call is said, too."""

@@ -115,6 +115,5 @@ def _slip(step: Step, random: Random) -> Step:
 
 def _clause(prompt: str, step: Step, language: str) -> str:
     """The step in the words of the prompt, if it is in this language."""
-    wordings = step.definition.en if language == "en" else step.definition.zh
-    ways = [wording.format(k=step.k, c=step.c) for wording in wordings]
+    ways = step.wordings(language)
     return next((way for way in ways if way in prompt), ways[0])

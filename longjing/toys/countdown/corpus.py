@@ -82,9 +82,8 @@ class Habits:
     @classmethod
     def draw(cls, random: Random) -> "Habits":
         """Somebody's habits."""
-        return cls(
-            random.random() < 0.3, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8
-        )
+        ascending = random.random() < 0.3
+        return cls(ascending, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8)
 
     def steps(self, a: int, b: int, target: int, last: bool) -> list[Step]:
         """What this searcher would try with two numbers, in order."""

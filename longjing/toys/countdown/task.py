@@ -182,9 +182,9 @@ def _better(best: Written | None, left: Written, operator: str, right: Written) 
 
 def _splits(numbers: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The ways to part the numbers into two groups, neither of them empty."""
+    halves = _halves(len(numbers))
     return [
-        (tuple([numbers[i] for i in ones]), tuple([numbers[i] for i in others]))
-        for ones, others in _halves(len(numbers))
+        (tuple([numbers[i] for i in ones]), tuple([numbers[i] for i in others])) for ones, others in halves
     ]
 
 

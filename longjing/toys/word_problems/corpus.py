@@ -48,9 +48,6 @@ def write_solution(problem: Problem, random: Random) -> Document:
     def expression(kind: str, a: Written, operator: str, b: Written, *named: Written) -> Written:
         return join(a, operator, b)
 
-    def stated(values: Values) -> str:
-        return f"{_follow(parts, number, expression).text}={values[0]}"
-
     def check(values: Values) -> str:
         def run(operate: Operate) -> Value:
             return _follow(parts, int, lambda kind, a, operator, b, *named: operate(a, operator, b))
@@ -62,7 +59,7 @@ def write_solution(problem: Problem, random: Random) -> Document:
         random,
         truth=[truth],
         written=lambda values: str(values[0]),
-        stated=stated,
+        stated=lambda values: f"{_follow(parts, number, expression).text}={values[0]}",
         work=work,
         check=check,
     )

@@ -6,12 +6,10 @@ from longjing.files import read_yaml
 from longjing.toys.prose import Bilingual, Prose
 
 
-class Part(Prose):
+class Part(Bilingual[str]):
     """One opening, event or ending: its arithmetic and its text."""
 
     kind: str
-    en: str
-    zh: str
 
 
 class Noun(Prose):

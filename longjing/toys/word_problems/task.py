@@ -118,8 +118,7 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
 
         def tell(part: Part, told: Told) -> str:
             times = _TIMES.get(told.a, f"{told.a} times")
-            text = part.en if language == "en" else part.zh
-            return text.format(a=told.a, b=told.b, times=times, **words)
+            return part[language].format(a=told.a, b=told.b, times=times, **words)
 
         first, *events, last = data.told
         sentences = [tell(story.openings[first.part], first)]
