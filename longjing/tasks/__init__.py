@@ -74,7 +74,6 @@ def get(name: str, **settings: Any) -> Task:
 
 
 def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -> Task:
-    """A task that is named by where it is."""
     if (file := _file_of(name)) is not None and (wanted := settings.get("sha256")) is not None:
         if (found := digest(file)) != wanted:
             raise UserError(

@@ -53,7 +53,6 @@ def documents(
 
 
 def _single_documents(seed: int, shares: Mapping[str, float], settings: SettingsByTask) -> Iterator[Document]:
-    """Documents by themselves, without a history."""
     random = Random(f"corpus {seed}")
     problems = {
         kind: _problems(kind, settings.get(kind, {}), seed)

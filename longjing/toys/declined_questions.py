@@ -29,8 +29,6 @@ def write_declined(random: Random) -> Document:
 
 
 def _numbers(random: Random) -> dict[str, str]:
-    """Numbers for the gaps of a question."""
-
     def pair() -> list[int]:
         return sorted(random.sample(range(2, 10 ** random.choice([1, 2, 3]) + 10), 2))
 

@@ -1,8 +1,10 @@
 """The prose of toys, which is data: YAML files beside their code, read once (`files.read_yaml`) and checked."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+from longjing.files import read_yaml
 
 T = TypeVar("T")
 
@@ -38,3 +40,8 @@ class Wording(Forms):
     """How a task's problems are worded: one of the `prompts` is taken, evenly."""
 
     prompts: Bilingual[list[str]]
+
+
+def read_difficulties(code_file: str) -> dict[int, dict[str, Any]]:
+    """The defaults of a task's settings at each difficulty, from `difficulties.yaml` beside its module."""
+    return read_yaml(code_file, "difficulties.yaml", dict[int, dict[str, Any]])

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longjing import toys
+from longjing import data, tasks, toys
 from longjing.errors import UserError
 from longjing.files import read_yaml
 from longjing.toys.prose import Wording
 
-FILES = sorted(Path(toys.__file__).parent.rglob("*.yaml"))
+FILES = sorted(path for room in (toys, tasks, data) for path in Path(room.__file__).parent.rglob("*.yaml"))
 GOOD = """# a comment
 prompts:
   en: ["What is {}?", "Compute {}."]

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from longjing.files import read_yaml
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import Written, join, number, parse_expression, parse_number
-from longjing.toys.prose import Wording
+from longjing.toys.prose import Wording, read_difficulties
 
 WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 _APPLY = {"+": operators.add, "-": operators.sub, "*": operators.mul, "/": operators.truediv}
@@ -23,13 +23,7 @@ class ArithmeticSettings(TaskSettings):
     digits, and no denominator more than two.
     """
 
-    difficulties: ClassVar = {
-        1: {"digits": 2, "operations": "+-", "terms": 2, "fractions": False},
-        2: {"digits": 3, "operations": "+-", "terms": 2, "fractions": False},
-        3: {"digits": 2, "operations": "+-*", "terms": 2, "fractions": False},
-        4: {"digits": 3, "operations": "+-*/", "terms": 3, "fractions": False},
-        5: {"digits": 3, "operations": "+-*/", "terms": 4, "fractions": True},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     digits: int = Field(ge=1, le=9)
     operations: str = Field(pattern=r"^[-+*/]+$", max_length=4)

@@ -10,7 +10,7 @@ from longjing.files import read_yaml
 from longjing.problems import Completion, Problem
 from longjing.problems.expression import ExpressionError, parse_expression
 from longjing.toys.arithmetic.task import Arithmetic, ArithmeticSettings
-from longjing.toys.prose import Wording
+from longjing.toys.prose import Wording, read_difficulties
 
 _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 
@@ -18,13 +18,7 @@ _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 class CalculatorSettings(ArithmeticSettings):
     """As of `arithmetic`, and harder."""
 
-    difficulties: ClassVar = {
-        1: {"digits": 4, "operations": "+-", "terms": 2, "fractions": False},
-        2: {"digits": 4, "operations": "+-*", "terms": 3, "fractions": False},
-        3: {"digits": 5, "operations": "+-*", "terms": 3, "fractions": False},
-        4: {"digits": 5, "operations": "+-*/", "terms": 4, "fractions": False},
-        5: {"digits": 6, "operations": "+-*/", "terms": 4, "fractions": True},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
 
 class Calculator(Arithmetic):

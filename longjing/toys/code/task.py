@@ -26,7 +26,7 @@ from longjing.problems import (
 )
 from longjing.sandbox import CallTest
 from longjing.toys.code.pieces import INPUTS, LETTERS, PIECES, WORDS, Kind, Piece
-from longjing.toys.prose import Wording
+from longjing.toys.prose import Wording, read_difficulties
 from longjing.verifiers.code_execution import Programs, programs
 from longjing.verifiers.pool import VerifierError
 
@@ -41,13 +41,7 @@ _LONGEST_VALUE = 300  # items or characters
 class CodeSettings(TaskSettings):
     """How many `steps` a program takes, whether some of them may `branch`, and the `largest` number in a text."""
 
-    difficulties: ClassVar = {
-        1: {"steps": 1, "branches": True, "largest": 20},
-        2: {"steps": 2, "branches": False, "largest": 9},
-        3: {"steps": 3, "branches": False, "largest": 9},
-        4: {"steps": 3, "branches": True, "largest": 20},
-        5: {"steps": 4, "branches": True, "largest": 20},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     steps: int = Field(ge=1, le=6)
     branches: bool

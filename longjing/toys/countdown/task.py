@@ -25,7 +25,7 @@ from longjing.problems.expression import (
     parse_number,
     plain,
 )
-from longjing.toys.prose import Wording
+from longjing.toys.prose import Wording, read_difficulties
 
 WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 
@@ -33,13 +33,7 @@ WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 class CountdownSettings(TaskSettings):
     """How many `numbers`, drawn from 1..`largest`, and the range of the targets."""
 
-    difficulties: ClassVar = {
-        1: {"numbers": 2, "largest": 20, "smallest_target": 1, "largest_target": 50},
-        2: {"numbers": 3, "largest": 20, "smallest_target": 1, "largest_target": 100},
-        3: {"numbers": 3, "largest": 50, "smallest_target": 1, "largest_target": 100},
-        4: {"numbers": 4, "largest": 50, "smallest_target": 10, "largest_target": 100},
-        5: {"numbers": 4, "largest": 99, "smallest_target": 10, "largest_target": 100},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     numbers: int = Field(ge=2, le=6)
     largest: int = Field(ge=2, le=1000)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from longjing.files import read_yaml
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import ExpressionError, parse_number, plain
-from longjing.toys.prose import Bilingual, Forms
+from longjing.toys.prose import Bilingual, Forms, read_difficulties
 
 
 class _EquationsWording(Forms):
@@ -32,13 +32,7 @@ class EquationsSettings(TaskSettings):
     coefficient, constant and solution is at least zero; without `fractions` the solutions are integers.
     """
 
-    difficulties: ClassVar = {
-        1: {"unknowns": 1, "largest_coefficient": 9, "largest_number": 20, "negatives": False},
-        2: {"unknowns": 1, "largest_coefficient": 10, "largest_number": 20},
-        3: {"unknowns": 1, "largest_coefficient": 12, "largest_number": 30, "both_sides": True},
-        4: {"unknowns": 2, "largest_coefficient": 6, "largest_number": 10},
-        5: {"unknowns": 2, "largest_coefficient": 9, "largest_number": 30, "fractions": True},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     unknowns: int = Field(ge=1, le=2)
     largest_coefficient: int = Field(ge=2, le=1000)

@@ -125,13 +125,11 @@ def _needed(goal: int, other: int) -> dict[int, str]:
 
 
 def _each(numbers: list[int]) -> Iterator[tuple[int, list[int]]]:
-    """Each number with the others."""
     for index, value in enumerate(numbers):
         yield value, numbers[:index] + numbers[index + 1 :]
 
 
 def _expression(terms: list[Term], steps: list[Step]) -> str:
-    """The steps as one expression."""
     table = list(terms)
     for step in steps:
         left, right = (
