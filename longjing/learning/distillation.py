@@ -30,8 +30,9 @@ from torch import Tensor
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.advice import gradient_spikes, not_finite, truncated
+from longjing.learning.kl import reverse_kl
 from longjing.learning.loop import SILENT, Step
-from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
+from longjing.learning.objectives import PolicyLoss, Preset
 from longjing.learning.policy import (
     OnPolicyTrainer,
     PhaseTimer,
@@ -53,6 +54,7 @@ from longjing.learning.policy_metrics import (
 )
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
+from longjing.learning.surrogates import Objective
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher

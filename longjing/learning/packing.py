@@ -80,12 +80,3 @@ def collate(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed
             segments[row, span] = number
             start = span.stop
     return Packed(tokens, positions, segments, loss_mask & (positions > 0))
-
-
-def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:
-    """What stands `distance` tokens ahead: targets and whether they count, both `[rows, length - distance]`.
-
-    A target counts if it lies in the same document and is to be learned.
-    """
-    same = packed.segments[:, distance:] == packed.segments[:, :-distance]
-    return packed.tokens[:, distance:], same & packed.loss_mask[:, distance:]

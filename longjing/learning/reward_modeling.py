@@ -26,8 +26,8 @@ from longjing.errors import UserError
 from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
+from longjing.learning.bradley_terry import pairwise_loss, pointwise_loss
 from longjing.learning.loop import SILENT, ModelTrainer, Step
-from longjing.learning.objectives import pairwise_loss, pointwise_loss
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
