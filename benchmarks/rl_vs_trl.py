@@ -36,7 +36,8 @@ from rl_sides import SIDES, EarlyLetters, Setting, Step, serve
 
 from longjing.evaluation import evaluate
 from longjing.generation.native.engine import Engine
-from longjing.learning.reinforcement import ReinforcementSettings, TaskSettings
+from longjing.learning.reinforcement import ReinforcementSettings
+from longjing.learning.settings import TaskSettings
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device

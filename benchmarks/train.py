@@ -22,9 +22,9 @@ from common import (
     summarise,
 )
 
+from longjing.learning.mtp_loss import losses
 from longjing.learning.optimizers import muon
 from longjing.learning.packing import Packed, pack
-from longjing.learning.pretraining import losses
 from longjing.model.device import keep_freed_memory
 from longjing.planning import flops
 from longjing.planning.machine import synchronise

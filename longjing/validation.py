@@ -29,10 +29,20 @@ def explain_data(error: ValidationError) -> str:
 
     Where a value may have several forms, what is wrong with the one that it comes nearest to.
     """
-    deepest = max(error.errors(), key=lambda detail: len(detail["loc"]))
+    deepest = _deepest(error)
     # Pydantic puts the name of the form that it tried (`str`, `list[Message]`) among the keys.
     where = ".".join(str(part) for part in deepest["loc"] if part != "str" and "[" not in str(part))
     return f"{where}: {reason(deepest)}" if where else reason(deepest)
+
+
+def location(error: ValidationError) -> tuple[str | int, ...]:
+    """The place of what `explain_data` explains: keys and indices from the outermost on."""
+    place: tuple[str | int, ...] = _deepest(error)["loc"]
+    return place
+
+
+def _deepest(error: ValidationError) -> Any:
+    return max(error.errors(), key=lambda detail: len(detail["loc"]))
 
 
 def reason(detail: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +13,9 @@ from longjing.cli.models import Device, Dtype, load_engine
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
+
+if TYPE_CHECKING:
+    from longjing.evaluation import EvalConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -182,6 +186,7 @@ def filter_problems(
         longjing data filter big-math.jsonl --by llama8b_solve_rate --at-most 0.5 --out hard.jsonl
     """
     from longjing.data.pass_rates import RateBand, filter_by_rate, recorded
+    from longjing.evaluation import EvalConfig
 
     band = RateBand(at_least, at_most)
     _writable(out, Path(file))
@@ -195,17 +200,8 @@ def filter_problems(
         rated = recorded(Path(file), by or "")
         facts: list[tuple[str, ...]] = []
     else:
-        rated, facts = _measured(
-            file,
-            out,
-            model,
-            settings or [],
-            samples,
-            (seed, temperature, top_p, max_tokens),
-            device,
-            dtype,
-            base_url,
-        )
+        config = EvalConfig(1, samples, seed, temperature, top_p, max_tokens)
+        rated, facts = _measure(file, out, model, settings or [], config, device, dtype, base_url)
     filtered = filter_by_rate(rated, band)
     facts = [
         ("problems", f"{len(rated):,}"), *facts, (f"below {at_least}", f"{filtered.harder:,}"),
@@ -218,13 +214,12 @@ def filter_problems(
     _write(out, filtered.kept)
 
 
-def _measured(
+def _measure(
     file: str,
     out: Path,
     model: str,
     settings: list[str],
-    samples: int,
-    drawn: tuple[int, float, float, int],
+    config: "EvalConfig",
     device: str,
     dtype: str,
     base_url: str | None,
@@ -232,39 +227,38 @@ def _measured(
     """The rows with the model's rates, and what is to be said about them."""
     from longjing import tasks
     from longjing.data.pass_rates import measure_pass_rates, weights_digest
-    from longjing.evaluation import EndpointClient, EvalConfig, LocalClient, ModelClient
+    from longjing.evaluation import EndpointClient, LocalClient, ModelClient
     from longjing.recipe.loading import parse_settings
     from longjing.tasks import ListedTask
 
     task = tasks.get(file, **parse_settings(settings))
     if not isinstance(task, ListedTask):
         raise UserError(f"{file} has no list of problems to choose from: give a file of them")
-    total = len(list(task.located_rows()))
-    config = EvalConfig(total, samples, *drawn)
+    config = replace(config, problems=len(list(task.located_rows())))
     console = Console(stderr=True)
     client: ModelClient
     if base_url is None:
         engine, tokenizer = load_engine(model, device, dtype, console)
-        client, whose = LocalClient(engine, tokenizer), {"weights": weights_digest(engine.model)}
+        client, model_facts = LocalClient(engine, tokenizer), {"weights": weights_digest(engine.model)}
         at_once = 64
     else:
         if (device, dtype) != ("auto", "float32"):
             raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
         answers = out.with_name(out.name + ".answers.jsonl")
         client = EndpointClient(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
-        whose = {"name": model, "base_url": base_url}
-        at_once = total  # it keeps its answers itself
+        model_facts = {"name": model, "base_url": base_url}
+        at_once = config.problems  # it keeps its answers itself
     rates = out.with_name(out.name + ".rates.jsonl")
-    with progress(total * samples) as advance:
+    with progress(config.problems * config.samples) as advance:
         measured = measure_pass_rates(
-            client, task, config, whose, rates, at_once=at_once, on_progress=advance
+            client, task, config, model_facts, rates, at_once=at_once, on_progress=advance
         )
-    counted = [rate for _, rate in measured]
-    total = sum(rate.samples for rate in counted)
-    unjudged = total - sum(rate.judged for rate in counted)
+    pass_rates = [rate for _, rate in measured]
+    total = sum(rate.samples for rate in pass_rates)
+    unjudged = total - sum(rate.judged for rate in pass_rates)
     facts: list[tuple[str, ...]] = [
-        ("right answers", f"{sum(rate.correct for rate in counted) / total:.1%}"),
-        ("cut off", f"{sum(rate.truncated for rate in counted) / total:.1%}"),
+        ("right answers", f"{sum(rate.correct for rate in pass_rates) / total:.1%}"),
+        ("cut off", f"{sum(rate.truncated for rate in pass_rates) / total:.1%}"),
         *([("unjudged", f"{unjudged}, counted as not right")] if unjudged else []),
     ]
     return [(row, rate.share) for row, rate in measured], facts

@@ -41,10 +41,10 @@ _TOOLS = "isn't shown to the model: describe it in a system message, or leave th
 _BESIDE_MESSAGES = {"tools": _TOOLS, "functions": _TOOLS}
 
 
-def _refuse(given: Mapping[str, Any], refused: Mapping[str, str]) -> None:
+def _refuse(data: Mapping[str, Any], refused: Mapping[str, str]) -> None:
     """Raises ValueError for a key of `refused` that says something; tables write empty ones into every row."""
     for key, reason in refused.items():
-        if given.get(key) not in (None, "", [], {}):
+        if data.get(key) not in (None, "", [], {}):
             raise ValueError(f"`{key}` {reason}")
 
 
@@ -61,31 +61,31 @@ class Message(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _split(cls, given: Any) -> Any:
+    def _split(cls, data: Any) -> Any:
         """Refuse what would be lost; take reasoning out of the content, and white space from around it."""
-        if not isinstance(given, Mapping):
-            return given
-        _refuse(given, _IN_MESSAGE)
-        if given.get("role") != "assistant":
-            if given.get("weight"):
+        if not isinstance(data, Mapping):
+            return data
+        _refuse(data, _IN_MESSAGE)
+        if data.get("role") != "assistant":
+            if data.get("weight"):
                 raise ValueError("only the assistant's messages are learned; leave out the `weight`")
-            return given
-        if given.get("reasoning"):
-            if given.get("reasoning_content") not in (None, "", given["reasoning"]):
+            return data
+        if data.get("reasoning"):
+            if data.get("reasoning_content") not in (None, "", data["reasoning"]):
                 raise ValueError("reasoning and reasoning_content differ; leave one out")
-            given = {**given, "reasoning_content": given["reasoning"]}
-        content = given.get("content")
+            data = {**data, "reasoning_content": data["reasoning"]}
+        content = data.get("content")
         if not isinstance(content, str):
-            return given
+            return data
         if not any(tag in content for tag in _TAGS):
-            return {**given, "content": content.strip()}
-        if given.get("reasoning_content"):
+            return {**data, "content": content.strip()}
+        if data.get("reasoning_content"):
             raise ValueError("the reasoning stands in reasoning_content and in the content; leave one out")
         parsed = parse(content, prefilled=not content.lstrip().startswith("<think>"))
         once = all(content.count(tag) <= 1 for tag in _TAGS)
         if not (parsed.closed and once) or any(tag in parsed.reasoning + parsed.answer for tag in _TAGS):
             raise ValueError("write the content as <think>reasoning</think>answer, each tag once")
-        return {**given, "content": parsed.answer, "reasoning_content": parsed.reasoning}
+        return {**data, "content": parsed.answer, "reasoning_content": parsed.reasoning}
 
     @property
     def reasoning(self) -> str:
@@ -107,10 +107,10 @@ class Conversation(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_tools(cls, given: Any) -> Any:
-        if isinstance(given, Mapping):
-            _refuse(given, _BESIDE_MESSAGES)
-        return given
+    def _without_tools(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            _refuse(data, _BESIDE_MESSAGES)
+        return data
 
     @model_validator(mode="after")
     def _learnable(self) -> "Conversation":
@@ -194,11 +194,11 @@ def control_pattern(control: Collection[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(control, reverse=True))) or "(?!)")
 
 
-def refuse_control(message: Message, control: re.Pattern[str], place: str) -> None:
+def refuse_control(message: Message, control: re.Pattern[str], where: str) -> None:
     """A token of the template's in the text would end a turn, or begin one, where none does: raises ValueError."""
-    if (found := control.search(f"{message.content} {message.reasoning}")) is not None:
+    if (match := control.search(f"{message.content} {message.reasoning}")) is not None:
         raise ValueError(
-            f"{place} has {found[0]} in its text, which the model would read as the end or the beginning of something; "
+            f"{where} has {match[0]} in its text, which the model would read as the end or the beginning of something; "
             "take it out"
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from longjing.generation.generator import Generator
-from longjing.learning.advantages import has_reward_variance
+from longjing.learning.dynamic_sampling import has_reward_variance
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
 from longjing.problems import Task
 from longjing.tasks.linter import Finding, Status
@@ -66,18 +66,18 @@ def measure(
     """Sample groups of training problems at temperature 1, as reinforcement would."""
     problems = draw_problems(task, groups, seed, 0, 0)
     sampling = {"temperature": 1.0, "max_tokens": max_tokens}
-    asked = [(task, problem) for problem in problems]
-    sampled = sample_groups(generator, tokenizer, asked, group_size, sampling, seed, 0, 0)
-    found = [judge_group(task, *pair) for pair in zip(problems, sampled, strict=True)]
-    judged = torch.tensor([group.judged for group in found])
+    drawn = [(task, problem) for problem in problems]
+    sampled = sample_groups(generator, tokenizer, drawn, group_size, sampling, seed, 0, 0)
+    judged_groups = [judge_group(task, *pair) for pair in zip(problems, sampled, strict=True)]
+    judged = torch.tensor([group.judged for group in judged_groups])
     correct = torch.tensor(
-        [[float(verdict.outcome == "correct") for verdict in group.verdicts] for group in found]
+        [[float(verdict.outcome == "correct") for verdict in group.verdicts] for group in judged_groups]
     )
-    rewards = torch.tensor([group.rewards({"accuracy": 1.0, "format": 1.0}) for group in found])
+    rewards = torch.tensor([group.rewards({"accuracy": 1.0, "format": 1.0}) for group in judged_groups])
     signal = has_reward_variance(correct, judged)
     form = has_reward_variance(rewards, judged) & ~signal
-    outcomes = [verdict.outcome for group in found for verdict in group.verdicts]
-    cut = [completion.truncated for group in found for completion in group.completions]
+    outcomes = [verdict.outcome for group in judged_groups for verdict in group.verdicts]
+    cut = [completion.truncated for group in judged_groups for completion in group.completions]
     return Difficulty(
         groups=groups,
         group_size=group_size,

@@ -29,9 +29,11 @@ from torch import Tensor
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning import policy_metrics as shared
 from longjing.learning.advice import gradient_spikes, not_finite, truncated
+from longjing.learning.kl import reverse_kl
 from longjing.learning.loop import SILENT, Step
-from longjing.learning.objectives import Objective, PolicyLoss, Preset, reverse_kl
+from longjing.learning.objectives import PolicyLoss, Preset
 from longjing.learning.policy import (
     OnPolicyTrainer,
     PhaseTimer,
@@ -42,17 +44,9 @@ from longjing.learning.policy import (
     record,
     scatter,
 )
-from longjing.learning.policy_metrics import (
-    ACCURACY,
-    LENGTH,
-    MACHINERY_CHARTS,
-    POLICY_CHARTS,
-    POLICY_METRICS,
-    TRUNCATED,
-    talk_metrics,
-)
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
+from longjing.learning.surrogates import Objective
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
@@ -130,8 +124,8 @@ class Distillation(OnPolicyTrainer):
         loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, advantages, weights)
         if self.settings.estimate == "sampled":
             return loss
-        known = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
-        divergence = reverse_kl(logits[:, :known], teacher[:, :known], self.settings.temperature)
+        vocabulary = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
+        divergence = reverse_kl(logits[:, :vocabulary], teacher[:, :vocabulary], self.settings.temperature)
         total = (scatter(padded, divergence) * weights).sum()
         return PolicyLoss(total, replace(loss.statistics, loss=total.detach()))
 
@@ -145,22 +139,13 @@ def _vocabulary(directory: Path) -> dict[str, int]:
 
 
 STAGE = StageKind(
-    DistillationSettings,
-    Distillation,
-    (Metric("kl", "from the teacher"), ACCURACY, LENGTH, TRUNCATED, *POLICY_METRICS),
+    DistillationSettings, Distillation,
+    (Metric("kl", "from the teacher"), shared.ACCURACY, shared.LENGTH, shared.TRUNCATED, *shared.POLICY_METRICS),
     (
-        ChartSpec(
-            "Distance from the teacher",
-            [Series("kl", "KL")],
-            "KL divergence in nats a token, over what the student writes itself.",
-            first=True,
-        ),
-        *POLICY_CHARTS,
-        *MACHINERY_CHARTS,
+        ChartSpec("Distance from the teacher", [Series("kl", "KL")],
+                  "KL divergence in nats a token, over what the student writes itself.", first=True),
+        *shared.POLICY_CHARTS, *shared.MACHINERY_CHARTS,
     ),
-    (not_finite, truncated, gradient_spikes),
-    takes={"model": MODEL, "teacher": MODEL},
-    samples=True,
-    measured=lambda settings: [settings.task.make().name],
-    more_metrics=talk_metrics,
-)
+    (not_finite, truncated, gradient_spikes), takes={"model": MODEL, "teacher": MODEL}, samples=True,
+    measured=lambda settings: [settings.task.make().name], more_metrics=shared.talk_metrics,
+)  # fmt: skip

@@ -20,8 +20,6 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.files import digest
-from longjing.generation.factory import make_generator
-from longjing.generation.generator import Generator
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import Example, collate
@@ -177,11 +175,7 @@ class Finetuning(ModelTrainer):
         for task in self.settings.evaluation.tasks:
             when = "before" if step < 0 else "after"
             self.watcher.status(f"measuring the model on the test problems of {task.name}, {when}")
-            generator: Generator = make_generator(
-                self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
-                max_batch=settings.max_batch, dtype=self.runtime.dtype,
-            )  # fmt: skip
-            generator.watcher = self.watcher.sampled
+            generator = settings.generator(self.model, self.tokenizer, self.runtime, self.watcher)
             evaluation = evaluate(
                 generator, self.tokenizer, task.make(), problems=settings.evaluation.problems,
                 samples=settings.evaluation.samples, seed=self.runtime.seed,
@@ -193,8 +187,8 @@ class Finetuning(ModelTrainer):
 
 def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
     """The config of a model that stops at these tokens too: a base may know another end than its template."""
-    known = config.eos_token_id
-    old = () if known is None else (known,) if isinstance(known, int) else known
+    current = config.eos_token_id
+    old = () if current is None else (current,) if isinstance(current, int) else current
     new = (*old, *sorted(ends - {*old}))
     return config if new == old else replace(config, eos_token_id=new[0] if len(new) == 1 else new)
 

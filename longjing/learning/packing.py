@@ -71,21 +71,12 @@ def collate(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed
     for row, documents in enumerate(rows):
         start = 0
         for number, document in enumerate(documents, 1):
-            place = slice(start, start + len(document))
+            span = slice(start, start + len(document))
             if isinstance(document, Example):
-                tokens[row, place], loss_mask[row, place] = document.tokens, document.loss_mask
+                tokens[row, span], loss_mask[row, span] = document.tokens, document.loss_mask
             else:
-                tokens[row, place], loss_mask[row, place] = torch.tensor(document), True
-            positions[row, place] = torch.arange(len(document))
-            segments[row, place] = number
-            start = place.stop
+                tokens[row, span], loss_mask[row, span] = torch.tensor(document), True
+            positions[row, span] = torch.arange(len(document))
+            segments[row, span] = number
+            start = span.stop
     return Packed(tokens, positions, segments, loss_mask & (positions > 0))
-
-
-def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:
-    """What stands `distance` tokens ahead: targets and whether they count, both `[rows, length - distance]`.
-
-    A target counts if it lies in the same document and is to be learned.
-    """
-    same = packed.segments[:, distance:] == packed.segments[:, :-distance]
-    return packed.tokens[:, distance:], same & packed.loss_mask[:, distance:]

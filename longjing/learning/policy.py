@@ -21,20 +21,12 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.evaluation import evaluate
-from longjing.generation.factory import make_generator
-from longjing.generation.generator import Generator
 from longjing.generation.request import Generation
+from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
-from longjing.learning.objectives import (
-    PolicyBatch,
-    PolicyLoss,
-    PolicyStatistics,
-    Preset,
-    policy_loss,
-    token_logprobs,
-    token_weights,
-)
+from longjing.learning.objectives import PolicyLoss, PolicyStatistics, Preset, policy_loss, token_weights
 from longjing.learning.optimizers import clip_gradients
+from longjing.learning.policy_batch import PolicyBatch
 from longjing.learning.rollouts import (
     Group,
     Padded,
@@ -134,13 +126,9 @@ class OnPolicyTrainer(ModelTrainer):
         self.tokenizer = Tokenizer.from_directory(path)
         self.model = load_model(path, runtime.device)
         self.optimizers = settings.optimizers(self.model)
-        self.generator: Generator = make_generator(
-            self.model, self.tokenizer, training=True, cache_bytes=settings.cache_megabytes * 2**20,
-            max_batch=settings.max_batch, dtype=runtime.dtype,
-        )  # fmt: skip
+        self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher, training=True)
         needs = ["seeds", "exact_logprobs", *(["routes"] if next(self.model.routers(), None) else [])]
         self.generator.capabilities.require("training on its own samples", *needs)
-        self.generator.watcher = watcher.sampled
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
         super().restore(tensors, totals)
@@ -151,12 +139,12 @@ class OnPolicyTrainer(ModelTrainer):
         settings = self.settings
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
         problems = draw_problems(task, count, self.runtime.seed, step, turn)
-        asked = [(task, problem) for problem in problems]
+        drawn = [(task, problem) for problem in problems]
         with timer.phase("sampling"):
             sampled = sample_groups(
                 self.generator,
                 self.tokenizer,
-                asked,
+                drawn,
                 settings.group_size,
                 sampling,
                 self.runtime.seed,
@@ -164,7 +152,7 @@ class OnPolicyTrainer(ModelTrainer):
                 turn,
             )
         with timer.phase("judging"):
-            return [judge_group(*pair, group) for pair, group in zip(asked, sampled, strict=True)]
+            return [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
 
     def _update(self, step: int, groups: Sequence[Sequence[TrainingSample]]) -> Update:
         """Optimiser steps over the groups, in minibatches of whole groups."""
@@ -349,8 +337,8 @@ def earlier_turns(completion: Completion, generation: Generation) -> dict[str, A
 
 def aligned(generation: Generation, values: Sequence[float]) -> list[float | None]:
     """A value of each sampled token at its place among all tokens, None where a token wasn't sampled; for the log."""
-    given = iter(values)
-    return [round(next(given), 4) if sampled else None for sampled in generation.sampled]
+    remaining = iter(values)
+    return [round(next(remaining), 4) if sampled else None for sampled in generation.sampled]
 
 
 def length_mean(groups: Sequence[Group]) -> float:

@@ -47,12 +47,12 @@ def encode(tokenizer: Tokenizer, prompt: Sequence[Message], text: Text, judges: 
     sampled: behind the prompt that asks for it; a text without reasoning is the same for both.
     """
     if judges == "answer" or not text.reasoning:
-        whole = [*prompt, {"role": "assistant", "content": text.answer}]
-        return tokenizer.encode_chat(whole, add_generation_prompt=False)
-    asked = tokenizer.render(prompt)
-    opening = "" if ReasoningStream.after(asked).in_reasoning else "<think>\n"
+        conversation = [*prompt, {"role": "assistant", "content": text.answer}]
+        return tokenizer.encode_chat(conversation, add_generation_prompt=False)
+    question = tokenizer.render(prompt)
+    opening = "" if ReasoningStream.after(question).in_reasoning else "<think>\n"
     sampled = f"{opening}{text.reasoning}\n</think>\n\n{text.answer}"
-    return [*tokenizer.encode(asked), *tokenizer.encode(sampled), tokenizer.eos_id]
+    return [*tokenizer.encode(question), *tokenizer.encode(sampled), tokenizer.eos_id]
 
 
 def read_preferences(path: str | Path, control: Collection[str] = ()) -> tuple[list[Preference], int]:
@@ -111,12 +111,12 @@ def _read(row: Row, origin: str, control: re.Pattern[str]) -> Preference | None:
     except ValidationError as error:
         raise ValueError(explain_data(error)) from None
     name = "completion" if labelled.messages is None else "messages"
-    whole = labelled.completion if labelled.messages is None else labelled.messages
-    if whole is None:
+    side = labelled.completion if labelled.messages is None else labelled.messages
+    if side is None:
         raise ValueError(
             "a `label` needs the text that it is about: `messages`, or `prompt` and `completion`"
         )
-    prompt, text = _conversation(labelled.prompt, whole, name, control)
+    prompt, text = _conversation(labelled.prompt, side, name, control)
     return Preference(prompt, (text,), labelled.label, origin=origin)
 
 
@@ -124,19 +124,19 @@ def _conversation(
     prompt: _Side | None, side: _Side, name: str, control: re.Pattern[str]
 ) -> tuple[list[Message], Text]:
     """What was asked, and what the assistant wrote to it. A `side` that begins with the question is whole."""
-    said = _messages(side, "assistant")
-    if said and said[0].role == "assistant":
+    messages = _messages(side, "assistant")
+    if messages and messages[0].role == "assistant":
         if prompt is None:
             raise ValueError(
                 f"`{name}` has an answer and no question: give the whole conversation, or a `prompt`"
             )
-        said = [*_messages(prompt, "user"), *said]
-    for message in said:
+        messages = [*_messages(prompt, "user"), *messages]
+    for message in messages:
         refuse_control(message, control, f"the conversation of `{name}`")
-    if len(said) < 2 or said[-1].role != "assistant":
+    if len(messages) < 2 or messages[-1].role != "assistant":
         raise ValueError(f"`{name}` must end in a message of the assistant, which answers another")
-    *asked, last = said
-    prompt_messages: list[Message] = [{"role": each.role, "content": each.content} for each in asked]
+    *earlier, last = messages
+    prompt_messages: list[Message] = [{"role": each.role, "content": each.content} for each in earlier]
     return prompt_messages, Text(last.reasoning, last.content)
 
 

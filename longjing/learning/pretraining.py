@@ -5,22 +5,21 @@ learning rate, and batches that are a pure function of (seed, step), so that the
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import islice
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor
-from torch.nn import functional as F
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.advice import WINDOW, Rows, gradient_spikes, loss_rises, mean_of, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
+from longjing.learning.mtp_loss import losses
 from longjing.learning.optimizers import clip_gradients, muon
-from longjing.learning.packing import Packed, ahead, pack
+from longjing.learning.packing import Packed, pack
 from longjing.learning.settings import UpdateSettings
 from longjing.learning.stage import MODEL, StageKind
 from longjing.model.config import ModelConfig
@@ -79,10 +78,10 @@ class PretrainingSettings(ReadingSettings):
     @classmethod
     def _network(cls, model: dict[str, Any]) -> dict[str, Any]:
         config = ModelConfig.from_dict(model | {"vocab_size": 512, "max_position_embeddings": 512})
-        known = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
+        names = [*(entry.name for entry in fields(config)), *config.to_dict(), "rope_scaling"]
         for name in model:
-            if name not in known:
-                raise ValueError(f"a network has no `{name}`{did_you_mean(name, known)}")
+            if name not in names:
+                raise ValueError(f"a network has no `{name}`{did_you_mean(name, names)}")
         return model
 
     @field_validator("corpus")
@@ -106,38 +105,6 @@ class PretrainingSettings(ReadingSettings):
             for level in corpus.levels(options):
                 tasks.get(name, **level)
         return settings
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Means over the tokens they count, scalars: next token, further tokens, balance."""
-
-    next_token: Tensor
-    further: Tensor
-    balance: Tensor
-
-
-def losses(model: Decoder, packed: Packed) -> Losses:
-    """The losses of one batch of packed rows (DeepSeek-V3, equations 17 to 25)."""
-    context = model.context(packed.positions, segments=packed.segments)
-    context.balance = []
-    hidden = model.hidden(packed.tokens, context)
-    targets, counts = ahead(packed, 1)
-    first = _cross_entropy(model, hidden[:, :-1], targets, counts)
-    further = [torch.zeros_like(first)]
-    for depth in range(len(model.mtp)):
-        # Position i joins its hidden state with token i + 1 + depth, and predicts the one after that.
-        width = packed.tokens.shape[1] - 1 - depth
-        inner = model.context(packed.positions[:, :width], segments=packed.segments[:, :width])
-        hidden = model.next_hidden(depth, packed.tokens[:, 1 + depth :], hidden[:, :width], inner)
-        targets, counts = ahead(packed, 2 + depth)
-        further.append(_cross_entropy(model, hidden[:, :-1], targets, counts))
-    balance = torch.stack(context.balance).sum() if context.balance else torch.zeros_like(first)
-    return Losses(first, torch.stack(further).sum() / max(1, len(model.mtp)), balance)
-
-
-def _cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-    return F.cross_entropy(model.head(hidden[counts]).float(), targets[counts])
 
 
 def rate_factor(step: int, settings: PretrainingSettings) -> float:

@@ -6,8 +6,8 @@ the policy (DeepSeek-R1, arXiv 2501.12948, section 2.2; the objective in `object
 (section 3.2.2: for longer, they are hacked).
 """
 
-import copy
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
-from longjing.learning.advantages import Scale, advantages, has_reward_variance
+from longjing.learning.advantages import Scale, advantages
 from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, truncated, values_of
+from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
-from longjing.learning.objectives import PRESETS, Aggregation, Kind, Preset
+from longjing.learning.objectives import PRESETS, Aggregation, Preset
 from longjing.learning.policy import (
     OnPolicyTrainer,
     PhaseTimer,
@@ -39,11 +40,12 @@ from longjing.learning.policy_metrics import (
     TRUNCATED,
     talk_metrics,
 )
+from longjing.learning.reference_policy import reference_of, refresh
 from longjing.learning.reward_models import PreferenceReward
 from longjing.learning.rollouts import Group, add_model_rewards
 from longjing.learning.settings import Settings
 from longjing.learning.stage import MODEL, REWARD_MODEL, StageKind
-from longjing.learning.state import copy_weights, weights
+from longjing.learning.surrogates import Kind
 from longjing.planning import flops
 from longjing.problems import Task, max_turns
 from longjing.runs import Watcher
@@ -117,11 +119,11 @@ class ReinforcementSettings(PolicySettings):
     def preset(self) -> Preset:
         """The algorithm's preset with the settings that were given in its place."""
         base = PRESETS[self.algorithm]
-        given: dict[str, Any] = {
+        overrides: dict[str, Any] = {
             "kind": self.surrogate, "clip_low": self.clip_low, "clip_high": self.clip_high, "kl": self.kl,
         }  # fmt: skip
         objective = replace(
-            base.objective, **{name: value for name, value in given.items() if value is not None}
+            base.objective, **{name: value for name, value in overrides.items() if value is not None}
         )
         return Preset(
             objective, self.aggregation or base.aggregation, self.advantage_scale or base.advantage_scale
@@ -136,7 +138,7 @@ class Reinforcement(OnPolicyTrainer):
     def __init__(self, settings: ReinforcementSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         super().__init__(settings, settings.preset(), runtime, watcher)
         if self.preset.objective.kl:
-            self.reference = copy.deepcopy(self.model)
+            self.reference = reference_of(self.model)
         self.weights, self.reward_models = settings.rewards, dict[str, PreferenceReward]()
         if (preference := settings.preference) is not None:
             if preference.helpfulness is not None:
@@ -157,12 +159,12 @@ class Reinforcement(OnPolicyTrainer):
         group_advantages = advantages(rewards, self.preset.advantage_scale, judged)
         with timer.phase("updating"):
             update = self._update(step, self._training_samples(groups, group_advantages, judged))
-        if self.reference is not None and (step + 1) % self.settings.reference_every == 0:
-            copy_weights(weights(self.model), self.reference)
+        if self.reference is not None:
+            refresh(self.reference, self.model, step, self.settings.reference_every)
         metrics = self._metrics(step, groups, update, timer) | {
             "reward": float(rewards[judged].mean()) if judged.any() else 0.0,
             **self._parts(groups),
-            "zero_variance_groups": mean([not self._has_variance(group) for group in groups]),
+            "zero_variance_groups": mean([not teaches(group, self.weights) for group in groups]),
             "all_wrong_groups": mean([all(v.outcome == "wrong" for v in group.verdicts) for group in groups]),
             "resampled_groups": len(groups) - self.settings.prompts_per_step,
             "flops": self._flops(groups, update.tokens) + self._reward_model_flops(groups),
@@ -177,16 +179,16 @@ class Reinforcement(OnPolicyTrainer):
         return Step(metrics, [record(*row) for row in zip(groups, scores, strict=True)])
 
     def _collect(self, step: int, timer: PhaseTimer) -> list[Group]:
-        """The step's groups, those of zero variance replaced as often as the settings allow."""
-        groups: list[Group] = []
-        for turn in range(self.settings.dynamic_sampling + 1):
-            missing = self.settings.prompts_per_step - sum(self._has_variance(group) for group in groups)
-            if not missing:
-                break
-            sampled = self._sample(self._task(step), missing, step, turn, timer)
-            with timer.phase("judging"):
-                groups += [self._add_model_rewards(step, group) for group in sampled]
-        return groups
+        return collect_groups(
+            self.settings.prompts_per_step, self.settings.dynamic_sampling,
+            partial(self._sample_rated, step, timer), self.weights,
+        )  # fmt: skip
+
+    def _sample_rated(self, step: int, timer: PhaseTimer, count: int, turn: int) -> list[Group]:
+        """Judged groups with the reward models' rewards, where those have joined."""
+        groups = self._sample(self._task(step), count, step, turn, timer)
+        with timer.phase("judging"):
+            return [self._add_model_rewards(step, group) for group in groups]
 
     def _preference(self, step: int) -> PreferenceRewards | None:
         """The reward models' part in this step, if they have one."""
@@ -207,10 +209,6 @@ class Reinforcement(OnPolicyTrainer):
         rated = preference is not None and (general or preference.rates == "all")
         return add_model_rewards(group, self.reward_models) if rated else group
 
-    def _has_variance(self, group: Group) -> bool:
-        rewards = torch.tensor([group.rewards(self.weights)])
-        return bool(has_reward_variance(rewards, torch.tensor([group.judged])))
-
     def _training_samples(
         self, groups: list[Group], group_advantages: Tensor, judged: Tensor
     ) -> list[list[TrainingSample]]:
@@ -228,8 +226,8 @@ class Reinforcement(OnPolicyTrainer):
     def _parts(self, groups: list[Group]) -> dict[str, float]:
         """The mean of each reward part over the verdicts that have it; a part that none has is left out."""
         verdicts = [v for group in groups for v in group.verdicts if v.outcome != "unjudged"]
-        found = {part: [v.rewards[part] for v in verdicts if part in v.rewards] for part in self.weights}
-        return {f"reward_{part}": mean(values) for part, values in found.items() if values}
+        rewards = {part: [v.rewards[part] for v in verdicts if part in v.rewards] for part in self.weights}
+        return {f"reward_{part}": mean(values) for part, values in rewards.items() if values}
 
     def _reward_model_flops(self, groups: list[Group]) -> float:
         """What the reward models cost, as if they all read everything."""

@@ -26,8 +26,8 @@ from longjing.errors import UserError
 from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
+from longjing.learning.bradley_terry import pairwise_loss, pointwise_loss
 from longjing.learning.loop import SILENT, ModelTrainer, Step
-from longjing.learning.objectives import pairwise_loss, pointwise_loss
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
@@ -150,10 +150,10 @@ def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int)
 
 def batch(settings: RewardModelingSettings, count: int, seed: int, step: int) -> list[int]:
     """The numbers of a step's examples, of `count`: each epoch has all of them once, in an order of its own."""
-    epoch, place = divmod(step, steps_per_epoch(settings, count))
+    epoch, index = divmod(step, steps_per_epoch(settings, count))
     order = list(range(count))
     Random(f"preference {seed} {epoch}").shuffle(order)
-    return order[place * settings.batch_size : (place + 1) * settings.batch_size]
+    return order[index * settings.batch_size : (index + 1) * settings.batch_size]
 
 
 def steps_per_epoch(settings: RewardModelingSettings, count: int) -> int:
@@ -328,34 +328,21 @@ def _reading(model: RewardModel, examples: Sequence[Example]) -> float:
 
 
 STAGE = StageKind(
-    RewardModelingSettings,
-    RewardModeling,
+    RewardModelingSettings, RewardModeling,
     (
-        Metric("loss", "loss"),
-        Metric("accuracy", "accuracy", "{:.0%}"),
+        Metric("loss", "loss"), Metric("accuracy", "accuracy", "{:.0%}"),
         Metric("tokens_per_second", "tokens/s", "{:,.0f}"),
-        *map(
-            Metric, ("grad_norm", "learning_rate", "epoch", "examples", "too_long", "low", "high", "margin")
-        ),
-        *map(Metric, ("held_out", "prompts_differ")),
+        *map(Metric, ("grad_norm", "learning_rate", "epoch", "examples", "too_long", "low", "high", "margin",
+                      "held_out", "prompts_differ")),
     ),
     (
         ChartSpec("Loss", [Series("loss", "loss")], "Nats an example.", first=True),
-        ChartSpec(
-            "Accuracy",
-            [Series("accuracy", "training"), Measured("held-out", "held out")],
-            "Pairs put into the right order, or texts told apart. Whiskers are 95% intervals.",
-            percent=True,
-            first=True,
-        ),
-        ChartSpec(
-            "Margin", [Series("margin", "lead")], "By how much the better side leads, mean score.", first=True
-        ),
-        GRADIENT_NORM,
-        LEARNING_RATE,
-        SPEED,
+        ChartSpec("Accuracy", [Series("accuracy", "training"), Measured("held-out", "held out")],
+                  "Pairs put into the right order, or texts told apart. Whiskers are 95% intervals.",
+                  percent=True, first=True),
+        ChartSpec("Margin", [Series("margin", "lead")], "By how much the better side leads, mean score.", first=True),
+        GRADIENT_NORM, LEARNING_RATE, SPEED,
     ),
     (not_finite, loss_rises, gradient_spikes),
-    makes=REWARD_MODEL,
-    takes={"model": MODEL, "data": PREFERENCES},
-)
+    makes=REWARD_MODEL, takes={"model": MODEL, "data": PREFERENCES},
+)  # fmt: skip

@@ -71,14 +71,14 @@ def sample_groups(
     drawn: one that comes twice in a step gets other samples, or its group would count double.
     """
     openings = []
-    for place, (_, problem) in enumerate(problems):
+    for index, (_, problem) in enumerate(problems):
         seeds = [
-            sample_seed(seed, step, f"{problem.id} {turn} {place}", sample) for sample in range(group_size)
+            sample_seed(seed, step, f"{problem.id} {turn} {index}", sample) for sample in range(group_size)
         ]
         openings.append((_chat(problem), [Sampling(**sampling, seed=each) for each in seeds]))
 
-    def answer(place: int, turns: Sequence[ModelTurn]) -> Message | None:
-        return reply_to(*problems[place], Completion.of(turns))
+    def answer(index: int, turns: Sequence[ModelTurn]) -> Message | None:
+        return reply_to(*problems[index], Completion.of(turns))
 
     replying = any(max_turns(task) > 1 for task, _ in problems)
     return generate_multi_turn(generator, tokenizer, openings, answer if replying else None)

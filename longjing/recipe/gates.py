@@ -80,15 +80,17 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
 
     Raises GateClosed, which names those that the stage has not reached, UserError if there is no such metric.
     """
-    name, told, failed = stage["name"], [], []
+    name, outcomes, failed = stage["name"], [], []
     for gate in listed(gates):
         outcome = examine(gate, read(gate, run.stage(name), stage.get("model")))
-        told.append(asdict(outcome) | {"gate": gate.model_dump(exclude_none=True)})
+        outcomes.append(asdict(outcome) | {"gate": gate.model_dump(exclude_none=True)})
         if not outcome.passed:
             failed.append(outcome.text)
-    text = ".\n".join(failed or [each["text"] for each in told])
-    whole = {"passed": not failed, "text": text, "gates": told} if isinstance(gates, list) else told[0]
-    run.write_json(f"{name}/gate.json", whole)
+    text = ".\n".join(failed or [each["text"] for each in outcomes])
+    record = (
+        {"passed": not failed, "text": text, "gates": outcomes} if isinstance(gates, list) else outcomes[0]
+    )
+    run.write_json(f"{name}/gate.json", record)
     if failed:
         raise GateClosed(
             f"{name} did not pass its gate: {text}.\nNo later stage was begun. Look into "
@@ -103,19 +105,19 @@ def examine(gate: Gate, reading: Reading) -> Outcome:
     value, rise = reading.value, None
     if value is not None and reading.before is not None:
         rise = value - reading.before
-    met, asked = value is not None, []
+    met, bounds = value is not None, []
     if gate.at_least is not None:
         met = met and value is not None and value >= gate.at_least
-        asked.append(f"at least {_shown(gate, gate.at_least)}")
+        bounds.append(f"at least {_shown(gate, gate.at_least)}")
     if gate.at_most is not None:
         met = met and value is not None and value <= gate.at_most
-        asked.append(f"at most {_shown(gate, gate.at_most)}")
+        bounds.append(f"at most {_shown(gate, gate.at_most)}")
     if gate.rise_at_least is not None:
         met = met and rise is not None and rise >= gate.rise_at_least
         way = "up by at least" if gate.rise_at_least >= 0 else "down by at most"
-        asked.append(f"{way} {_shown(gate, abs(gate.rise_at_least))}")
+        bounds.append(f"{way} {_shown(gate, abs(gate.rise_at_least))}")
     what = gate.metric if gate.task is None else f"{gate.metric} on {gate.task}"
-    return Outcome(met, f"{what} is {_described(gate, reading)}; it must be {' and '.join(asked)}", reading)
+    return Outcome(met, f"{what} is {_described(gate, reading)}; it must be {' and '.join(bounds)}", reading)
 
 
 def read(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
@@ -153,10 +155,10 @@ def _read_measurement(gate: Gate, stage: StageDirectory, origin: Any) -> Reading
 
 
 def _unknown(gate: Gate, stage: StageDirectory, rows: list[Row]) -> str:
-    known = sorted({key for row in rows for key in numbers(row)})
+    names = sorted({key for row in rows for key in numbers(row)})
     on = f" on {gate.task}" if gate.task is not None else ""
-    measured = f"measured were {', '.join(known)}" if known else "nothing of the kind was measured"
-    if gate.metric in known:
+    measured = f"measured were {', '.join(names)}" if names else "nothing of the kind was measured"
+    if gate.metric in names:
         return f"the gate of {stage.name} asks for a rise of `{gate.metric}`, of which there is only the end"
     return f"the gate of {stage.name} asks for `{gate.metric}`{on}, which it doesn't have; {measured}"
 

@@ -31,9 +31,9 @@ def begin(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]
     what was noted then. Raises UserError for what has been replaced since, or since another stage took it."""
     directory, inputs = run.stage(stage["name"]), _entered(run)["inputs"]
     outside = _outside(recipe, stage)
-    found = {name: digest(located(reference)) for name, reference in outside.items()}
+    digests = {name: digest(located(reference)) for name, reference in outside.items()}
     noted = run.read_json(f"{directory.name}/{INPUTS}") if directory.begun else None
-    for name, now in found.items():
+    for name, now in digests.items():
         if name in inputs and inputs[name]["sha256"] != now:
             raise UserError(_replaced_between(run, directory, name, inputs[name]["sha256"], now))
         if noted is not None and noted.get(name, now) != now:
@@ -43,10 +43,10 @@ def begin(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]
                 f"noted: its SHA-256 was {noted[name]} and is {now}. Put the old one back, or delete {directory.path}, "
                 "and the stage begins again with the new one"
             )
-    if found and noted is None:
+    if digests and noted is None:
         with disk_errors(directory.path):
             directory.path.mkdir(exist_ok=True)
-        run.write_json(f"{directory.name}/{INPUTS}", found)
+        run.write_json(f"{directory.name}/{INPUTS}", digests)
 
 
 def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> None:

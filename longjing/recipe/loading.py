@@ -31,20 +31,20 @@ class Change:
     def apply(self, data: Any) -> None:
         """Raises UserError if a path leads through what has no settings."""
         for path in self.paths:
-            place = data
+            node = data
             for depth, key in enumerate(path):
-                if isinstance(place, list) and str(key).isdigit() and int(key) < len(place):
+                if isinstance(node, list) and str(key).isdigit() and int(key) < len(node):
                     key = int(key)
-                elif not isinstance(place, dict):
+                elif not isinstance(node, dict):
                     at = ".".join(map(str, path[:depth]))
-                    raise UserError(f"{self.origin}: {at} is {place!r}, which has no settings of its own")
-                elif place.get(key) is None:
-                    place[key] = {}
+                    raise UserError(f"{self.origin}: {at} is {node!r}, which has no settings of its own")
+                elif node.get(key) is None:
+                    node[key] = {}
                 if depth + 1 == len(path):
-                    place[key] = self.value
+                    node[key] = self.value
                     if key == "name":
-                        place.pop("sha256", None)  # of the file that was named before
-                place = place[key]
+                        node.pop("sha256", None)  # of the file that was named before
+                node = node[key]
 
 
 def names() -> list[str]:
@@ -145,29 +145,29 @@ def _validate(document: RecipeDocument, data: Any, changes: list[Change]) -> Rec
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        found = sorted(
+        details = sorted(
             ((_location(detail, data), detail) for detail in error.errors()),
             key=lambda pair: document.line(pair[0]),
         )
         lines = [
             f"  {_place(document, location, changes)}: {_complaint(location, detail, data)}"
-            for location, detail in found
+            for location, detail in details
             # Where one of several forms nearly fits, what is wrong inside it says more than that others don't.
-            if not any(location == other[: len(location)] != other for other, _ in found)
+            if not any(location == other[: len(location)] != other for other, _ in details)
         ]
         raise UserError("\n".join([f"{document.name} can't be run as it is:", *lines])) from None
 
 
 def _location(detail: Any, data: Any) -> tuple[str | int, ...]:
     """The place in the file. Pydantic adds the kind of a stage, and the types of a choice, to the keys."""
-    found: list[str | int] = []
-    place = data
+    location: list[str | int] = []
+    node = data
     for part in detail["loc"]:
-        inside = range(len(place)) if isinstance(place, list) else place if isinstance(place, dict) else ()
+        inside = range(len(node)) if isinstance(node, list) else node if isinstance(node, dict) else ()
         if part in inside:
-            place = place[part]
-            found.append(part)
-    return (*found, detail["loc"][-1]) if detail["type"] == "missing" else tuple(found)
+            node = node[part]
+            location.append(part)
+    return (*location, detail["loc"][-1]) if detail["type"] == "missing" else tuple(location)
 
 
 def _place(document: RecipeDocument, location: tuple[str | int, ...], changes: list[Change]) -> str:
@@ -183,8 +183,8 @@ def _complaint(location: tuple[str | int, ...], detail: Any, data: Any) -> str:
     key = str(location[-1]) if location else "the recipe"
     kind = detail["type"]
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _fields(data, location)
-        return f"there is no setting `{key}`{did_you_mean_or_known(key, known) if known else ''}"
+        names = _fields(data, location)
+        return f"there is no setting `{key}`{did_you_mean_or_known(key, names) if names else ''}"
     if kind == "missing":
         return f"the setting `{key}` is missing"
     if kind == "value_error":

@@ -117,9 +117,9 @@ class _Runner:
                 if reference.name in self._own:
                     continue
                 try:
-                    place = lineage.located(reference)
-                    if reference.wanted in (DATA, PREFERENCES) and not place.is_file():
-                        raise UserError(f"no such file: {place}")
+                    path = lineage.located(reference)
+                    if reference.wanted in (DATA, PREFERENCES) and not path.is_file():
+                        raise UserError(f"no such file: {path}")
                 except UserError as error:
                     setting = ".".join(map(str, (stage["name"], *reference.path)))
                     raise UserError(f"{error}\n  give another with --set {setting}=PATH") from None

@@ -30,21 +30,21 @@ from longjing.validation import did_you_mean, did_you_mean_or_known
 MEASURED = [figure for figure in FIGURES if not figure.startswith("money")]
 
 
-def _refusal(place: tuple[str | int, ...], reason: str) -> ValidationError:
+def _refusal(location: tuple[str | int, ...], reason: str) -> ValidationError:
     """What a validator raises so that it is reported with the line of `place`."""
     error = PydanticCustomError("value_error", reason)
-    return ValidationError.from_exception_data("Recipe", [{"type": error, "loc": place, "input": None}])
+    return ValidationError.from_exception_data("Recipe", [{"type": error, "loc": location, "input": None}])
 
 
-def _infinite(data: Any, *place: str | int) -> Iterator[tuple[tuple[str | int, ...], float]]:
+def _infinite(data: Any, *path: str | int) -> Iterator[tuple[tuple[str | int, ...], float]]:
     """The numbers in plain data that are none or not finite, with their places."""
     if isinstance(data, float) and not isfinite(data):
-        yield place, data
+        yield path, data
     items = (
         data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
     )
     for key, value in items:
-        yield from _infinite(value, *place, key)
+        yield from _infinite(value, *path, key)
 
 
 class MeasureSettings(BaseModel):
@@ -66,16 +66,16 @@ class MeasureSettings(BaseModel):
 
     @field_validator("tasks")
     @classmethod
-    def _tasks_exist(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _tasks_exist(cls, data: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """With the digests of what is in files, as in `TaskSettings`."""
-        found = {}
-        for label, settings in given.items():
+        result = {}
+        for label, settings in data.items():
             with_digest = tasks.with_digest({"name": label} | settings)
             tasks.get(**with_digest)
-            found[label] = {
+            result[label] = {
                 key: with_digest[key] for key in with_digest if key != "name" or "name" in settings
             }
-        return found
+        return result
 
     def task(self, label: str) -> Task:
         return tasks.get(**({"name": label} | self.tasks[label]))
@@ -104,9 +104,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _numbers_are_finite(self) -> Self:
-        if found := next(_infinite(self.model_dump()), None):
-            place, value = found
-            raise _refusal(place, f"`{place[-1]}` is {value}: a setting has to be a finite number")
+        if infinite := next(_infinite(self.model_dump()), None):
+            location, value = infinite
+            raise _refusal(location, f"`{location[-1]}` is {value}: a setting has to be a finite number")
         return self
 
     @model_validator(mode="after")
@@ -131,13 +131,13 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _gates_ask_for_what_is_measured(self) -> Self:
-        for place, stage in enumerate(self.stages):
+        for index, stage in enumerate(self.stages):
             for number, gate in enumerate(listed(stage.gate)):
                 if complaint := self._complaint(stage, gate):
                     setting, reason = complaint
                     at = (number, setting) if isinstance(stage.gate, list) else (setting,)
                     raise _refusal(
-                        ("stages", place, "gate", *at), f"the gate of {stage.name} asks for {reason}"
+                        ("stages", index, "gate", *at), f"the gate of {stage.name} asks for {reason}"
                     )
         return self
 
@@ -149,8 +149,8 @@ class Recipe(BaseModel):
             near = did_you_mean_or_known(gate.metric, figures)
             return "metric", f"`{gate.metric}` without a task, and the stage logs no such figure{near}"
         table = [] if self.measure is None or makes(stage.kind) != MODEL else list(self.measure.tasks)
-        if task not in (known := table + stage.declared.measured(stage)):
-            near = did_you_mean_or_known(task, known) if known else ""
+        if task not in (measured := table + stage.declared.measured(stage)):
+            near = did_you_mean_or_known(task, measured) if measured else ""
             return "task", f"the task {task!r}, on which nothing is measured{near}"
         metrics = [*MEASURED, "language"] if task in table else [*MEASURED]
         if gate.metric not in metrics:
@@ -169,9 +169,9 @@ class Recipe(BaseModel):
     def _stages_take_what_is_made_before(self) -> Self:
         made = {stage.name: makes(stage.kind) for stage in self.stages}
         before: set[str] = set()
-        for place, stage in enumerate(self.stages):
+        for index, stage in enumerate(self.stages):
             for reference in references(stage.model_dump()):
-                at, what = ("stages", place, *reference.path), made.get(reference.name)
+                at, what = ("stages", index, *reference.path), made.get(reference.name)
                 takes = f"{stage.name} takes `{reference.path[0]}` from {reference.name}, which"
                 if what is not None and reference.name not in before:
                     raise _refusal(at, f"{takes} doesn't come before it")

@@ -68,17 +68,17 @@ class Reference:
 
 def references(stage: Mapping[str, Any]) -> list[Reference]:
     """What a stage (its settings as plain data) takes: from earlier stages, or from outside the run."""
-    found: list[Reference] = []
+    result: list[Reference] = []
     for dotted, wanted in KINDS[stage["kind"]].takes.items():
         path = tuple(dotted.split("."))
         value: Any = stage
         for key in path:
             value = (value or {}).get(key)
         if isinstance(value, str):
-            found.append(Reference(path, value, wanted))
+            result.append(Reference(path, value, wanted))
         elif isinstance(value, list):
-            found += [Reference((*path, place), name, wanted) for place, name in enumerate(value)]
-    return found
+            result += [Reference((*path, index), name, wanted) for index, name in enumerate(value)]
+    return result
 
 
 def makes(kind: str) -> str:

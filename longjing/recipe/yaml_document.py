@@ -62,10 +62,10 @@ class RecipeDocument:
                 node = node.value[part]
                 line = _line(node)
             elif isinstance(node, yaml.MappingNode):
-                found = next((pair for pair in node.value if pair[0].value == str(part)), None)
-                if found is None:
+                entry = next((pair for pair in node.value if pair[0].value == str(part)), None)
+                if entry is None:
                     break
-                line, node = _line(found[0]), found[1]
+                line, node = _line(entry[0]), entry[1]
         return line
 
 

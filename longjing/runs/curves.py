@@ -47,9 +47,9 @@ def _expanded(series: Series, rows: Sequence[Row]) -> Iterator[Series]:
 def _line(rows: Sequence[Row], series: Series) -> Line:
     points = []
     for row in rows:
-        value, whole = row.get(series.key), row.get(series.per) if series.per else 1
-        if value is not None and whole:
-            points.append((row["step"] + 1, value / whole if series.per else value))
+        value, total = row.get(series.key), row.get(series.per) if series.per else 1
+        if value is not None and total:
+            points.append((row["step"] + 1, value / total if series.per else value))
     return Line(series.label, points)
 
 

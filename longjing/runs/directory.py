@@ -246,8 +246,8 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else [f"{at}: {_shown(old)} -> {_shown(new)}"]
     keys = [*old, *(key for key in new if key not in old and key != "sha256")]
-    found = (differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key)) for key in keys)
-    return [line for lines in found for line in lines]
+    changes = (differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key)) for key in keys)
+    return [line for lines in changes for line in lines]
 
 
 def _named(items: list[Any]) -> dict[str, Any]:

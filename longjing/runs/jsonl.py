@@ -100,9 +100,9 @@ def _line_start(file: Any, end: int, block: int = 1 << 16) -> int:
     while position > 0:
         begin = max(0, position - block)
         file.seek(begin)
-        found: int = file.read(position - begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
+        newline: int = file.read(position - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
         position = begin
     return 0
 

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from longjing.errors import UserError
+from longjing.validation import explain_data, location
 
 T = TypeVar("T")
 _Loader: Any = getattr(
@@ -65,10 +66,7 @@ def read_prose(code_file: str, name: str, schema: type[T]) -> T:
     try:
         return TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{path}, line {_line(root, first['loc'])}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
+        raise UserError(f"{path}, line {_line(root, location(error))}: {explain_data(error)}") from None
 
 
 def _line(node: Any, location: tuple[str | int, ...]) -> int:

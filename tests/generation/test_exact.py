@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation, Request, Sampling
-from longjing.learning.objectives import token_logprobs
+from longjing.learning.logprobs import token_logprobs
 from longjing.learning.rollouts import pad
 from longjing.model.batch_invariance_probe import is_batch_invariant
 from longjing.model.config import ModelConfig

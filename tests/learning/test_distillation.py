@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.distillation import Distillation, DistillationSettings
+from longjing.learning.kl import reverse_kl
 from longjing.learning.loop import run_stage
-from longjing.learning.objectives import reverse_kl
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops

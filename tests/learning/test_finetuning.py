@@ -27,8 +27,8 @@ from longjing.learning.finetuning import (
     rate_factor,
 )
 from longjing.learning.loop import run_stage
+from longjing.learning.mtp_loss import losses
 from longjing.learning.packing import Example, collate
-from longjing.learning.pretraining import losses
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops

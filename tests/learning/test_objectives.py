@@ -11,21 +11,11 @@ from torch import Tensor
 
 from longjing.errors import UserError
 from longjing.learning.advantages import advantages
-from longjing.learning.objectives import (
-    PRESETS,
-    SURROGATES,
-    Aggregation,
-    Kind,
-    Objective,
-    PolicyBatch,
-    PolicyStatistics,
-    cleared,
-    k3,
-    policy_loss,
-    token_entropy,
-    token_logprobs,
-    token_weights,
-)
+from longjing.learning.kl import k3
+from longjing.learning.logprobs import token_entropy, token_logprobs
+from longjing.learning.objectives import PRESETS, Aggregation, PolicyStatistics, policy_loss, token_weights
+from longjing.learning.policy_batch import PolicyBatch, cleared
+from longjing.learning.surrogates import SURROGATES, Kind, Objective
 
 KINDS: list[Kind] = list(SURROGATES)
 AGGREGATIONS: list[Aggregation] = ["tokens", "sequences", "constant"]

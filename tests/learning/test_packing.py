@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from longjing.learning.packing import Packed, ahead, pack
-from longjing.learning.pretraining import losses
+from longjing.learning.mtp_loss import ahead, losses
+from longjing.learning.packing import Packed, pack
 
 PAD = 99
 documents = st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=12), max_size=30)

@@ -16,6 +16,7 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.request import Generation, Request, Sampling
 from longjing.learning import loop, policy, reinforcement
+from longjing.learning.dynamic_sampling import teaches
 from longjing.learning.loop import run_stage
 from longjing.learning.objectives import PRESETS
 from longjing.learning.policy import PhaseTimer
@@ -223,20 +224,20 @@ def test_rollouts_do_not_depend_on_what_the_engine_did_before(make: Make, family
 # Groups
 
 
-def test_groups_without_signal_are_dropped_before_anything_is_counted(make: Make) -> None:
+def test_zero_variance_groups_are_dropped_before_anything_is_counted(make: Make) -> None:
     """Beside one group that teaches, others that don't change nothing of the gradient."""
     learner = make(prompts_per_step=12, group_size=2)
     groups = learner._collect(0, PhaseTimer())
-    teaching = [group for group in groups if learner._has_variance(group)]
+    teaching = [group for group in groups if teaches(group, learner.weights)]
     assert 0 < len(teaching) < 12
-    silent = [group for group in groups if not learner._has_variance(group)]
+    silent = [group for group in groups if not teaches(group, learner.weights)]
 
     def update(groups: list[Group]) -> dict[str, Tensor]:
         learner.optimizers = recorder = Recorder(learner.model)  # type: ignore[assignment]
         rewards = torch.tensor([group.rewards(learner.settings.rewards) for group in groups])
         judged = torch.ones_like(rewards, dtype=torch.bool)
         gains = reinforcement.advantages(rewards, "group_std", judged)
-        update = learner._update(0, learner._lessons(groups, gains, judged))
+        update = learner._update(0, learner._training_samples(groups, gains, judged))
         assert update.statistics is not None
         tokens = sum(len(g.tokens) for group in teaching for g in group.generations)
         assert update.statistics.tokens == tokens < update.tokens  # which counts the prompts too

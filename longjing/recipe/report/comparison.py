@@ -47,7 +47,7 @@ class Comparison:
 
 
 def _answered(checkpoints: list[str], labels: list[str], cells: dict[tuple[str, str], Row]) -> list[Answered]:
-    found = []
+    result = []
     for label in labels:
         rows = {name: cells[name, label] for name in checkpoints if (name, label) in cells}
         first = next(iter(rows.values()))
@@ -58,5 +58,5 @@ def _answered(checkpoints: list[str], labels: list[str], cells: dict[tuple[str, 
                 for other in row["examples"]
                 if other["problem"] == example["problem"]
             ]
-            found.append(Answered(label, example["prompt"], samples))
-    return found
+            result.append(Answered(label, example["prompt"], samples))
+    return result

@@ -41,10 +41,10 @@ class Lineage:
                 sources.setdefault(name, [])
             sources[stage["name"]] = taken
         picture = draw(sources)
-        known = {section.name: section for section in sections}
+        by_name = {section.name: section for section in sections}
         nodes = []
         for place in picture.places:
-            section = known.get(place.name)
+            section = by_name.get(place.name)
             note, state = ("from outside", "outside") if section is None else _described(section)
             shown = place.name if len(place.name) <= _NAME else f"…{place.name[1 - _NAME :]}"
             nodes.append(Node(place.name, shown, note, state, place.x, place.y))

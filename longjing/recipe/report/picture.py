@@ -105,10 +105,10 @@ def _untangled(
 
 
 def _crossings(rows: Sequence[Sequence[Point]], chains: Sequence[Sequence[Point]]) -> int:
-    place = {point: index for row in rows for index, point in enumerate(row)}
+    position = {point: index for row in rows for index, point in enumerate(row)}
     lines = [(upper, lower) for chain in chains for upper, lower in pairwise(chain)]
     return sum(
-        (place[a] - place[c]) * (place[b] - place[d]) < 0
+        (position[a] - position[c]) * (position[b] - position[d]) < 0
         for number, (a, b) in enumerate(lines)
         for c, d in lines[number + 1 :]
         if a[2] == c[2]

@@ -66,10 +66,10 @@ class Stage:
 
     def status(self) -> Status:
         rows = self._metrics.rows
-        steps, said = steps_planned(self.settings, rows), figures(self.kind.metrics, rows)
+        steps, shown = steps_planned(self.settings, rows), figures(self.kind.metrics, rows)
         for row in self._evaluations.rows[-1:]:
             if row.get("pass_at_1") is not None:
-                said.append((f"{row['split']} problems", f"{row['pass_at_1']:.1%}{unjudged(row)}"))
+                shown.append((f"{row['split']} problems", f"{row['pass_at_1']:.1%}{unjudged(row)}"))
         state, note = "running", ""
         if self.finished:
             state, note = "finished", f"in {duration(rows[-1]['time'])}" if rows else ""
@@ -79,7 +79,7 @@ class Stage:
             note = time.strftime("since %H:%M" if today else "since %d %b %H:%M", time.localtime(written))
         elif (left := seconds_left(rows, steps)) is not None:
             note = f"{duration(left)} left"
-        return Status(state, note, steps_done(rows), steps, said)
+        return Status(state, note, steps_done(rows), steps, shown)
 
     def charts(self) -> tuple[list[Any], list[Any]]:
         """What matters most, and the others: `Plot`s, without those that have nothing to show."""
@@ -94,9 +94,9 @@ class Stage:
         A relative path counts from where the run was started, which is likely one of the folders around it.
         """
         places: list[str | Path] = [self.directory.path]
-        if isinstance(given := self.settings.get("model"), str):
-            around = [parent / given for parent in self.run.path.resolve().parents]
-            places += [self.run.path / given, given, *around]
+        if isinstance(model := self.settings.get("model"), str):
+            around = [parent / model for parent in self.run.path.resolve().parents]
+            places += [self.run.path / model, model, *around]
         for place in places:
             try:
                 file = resolve(place) / "tokenizer.json"
@@ -127,7 +127,7 @@ class Runs:
 
     def names(self) -> list[str]:
         """The newest, by what was last written, first."""
-        return sorted(found := self._found(), key=lambda name: (-_written(found[name]), name))
+        return sorted(paths := self._found(), key=lambda name: (-_written(paths[name]), name))
 
     def paths(self) -> list[Path]:
         """Their directories, the one that was begun or changed last first."""
@@ -175,10 +175,10 @@ def _begun(run: Path) -> dict[str, Mapping[str, Any]]:
     """The settings of the stages that have a directory; nothing of a recipe that isn't one."""
     try:
         stages = _recipe(run / "recipe.yaml", _time_of(run / "recipe.yaml"))["stages"]
-        known = {stage["name"]: stage for stage in stages if stage["kind"] in KINDS}
+        settings = {stage["name"]: stage for stage in stages if stage["kind"] in KINDS}
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return {}
-    return {name: known[name] for name in known if _NAME.fullmatch(str(name)) and (run / name).is_dir()}
+    return {name: settings[name] for name in settings if _NAME.fullmatch(str(name)) and (run / name).is_dir()}
 
 
 @lru_cache(maxsize=64)
