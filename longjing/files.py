@@ -1,5 +1,4 @@
-"""Writing files so that they appear whole or not at all, a disk's refusal that reads like a sentence, digests, and the
-YAML files beside the code."""
+"""Writing files so that they appear whole or not at all, a disk's refusal that reads like a sentence, and digests."""
 
 import hashlib
 import json
@@ -8,18 +7,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from longjing.errors import UserError
 
 _NOTES = ".md"
-T = TypeVar("T")
-# The former is ten times as fast, where it was built.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @contextmanager
@@ -122,43 +116,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def read_yaml(code_file: str, name: str, schema: type[T]) -> T:
-    """The content of the YAML file `name` beside a module (its `__file__`); `schema` is whatever pydantic checks.
-
-    Raises UserError, naming file and line, for what isn't YAML or doesn't fit the schema.
-    """
-    path = Path(code_file).with_name(name)
-    loader = _Loader(path.read_text("utf-8"))
-    try:
-        root = loader.get_single_node()
-        content = loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: {error.problem}") from None
-    finally:
-        loader.dispose()
-    try:
-        return TypeAdapter(schema).validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{path}, line {_yaml_line(root, first['loc'])}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
-
-
-def _yaml_line(node: Any, location: tuple[str | int, ...]) -> int:
-    """The line of the innermost node that the location leads to."""
-    line: int = node.start_mark.line + 1
-    for step in location:
-        if isinstance(node, yaml.MappingNode):
-            children = {key.value: (key, value) for key, value in node.value}
-            if str(step) not in children:
-                break
-            key, node = children[str(step)]
-            line = key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-    return line

@@ -1,6 +1,7 @@
 """The rooms: an import points down, never up, and never to a neighbour on the same floor (docs/architecture.md)."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import longjing
 
 PACKAGE = Path(longjing.__file__).parent
+ROOT = PACKAGE.parent
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 80
 FLOORS = {
     "errors": -1,
@@ -66,3 +68,10 @@ def test_a_file_holds_one_idea(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
             length = node.end_lineno - node.lineno + 1
             assert length <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {length} lines"
+
+
+def test_concepts_are_where_the_documents_say() -> None:
+    index = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    files = re.findall(r"`([a-z0-9_]+/[a-z0-9_/]*(?:\.py)?)`", index)
+    assert len(files) > 40
+    assert [file for file in files if not (PACKAGE / file).exists() and not (ROOT / file).exists()] == []

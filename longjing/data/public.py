@@ -18,10 +18,9 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import REASON
 from longjing.evaluation.hub import snapshot
-from longjing.files import read_yaml
 from longjing.problems import boxed
 from longjing.tasks.row_files import READERS, Row, cell_text, stream_rows
-from longjing.validation import nearest
+from longjing.validation import nearest, read_yaml
 from longjing.verifiers.code_execution import MOST_TESTS
 
 BOXED = f"\n\n{REASON}"  # as the evaluations ask

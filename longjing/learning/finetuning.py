@@ -20,8 +20,6 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.files import digest
-from longjing.generation.factory import make_generator
-from longjing.generation.generator import Generator
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import Example, collate
@@ -177,11 +175,7 @@ class Finetuning(ModelTrainer):
         for task in self.settings.evaluation.tasks:
             when = "before" if step < 0 else "after"
             self.watcher.status(f"measuring the model on the test problems of {task.name}, {when}")
-            generator: Generator = make_generator(
-                self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
-                max_batch=settings.max_batch, dtype=self.runtime.dtype,
-            )  # fmt: skip
-            generator.watcher = self.watcher.sampled
+            generator = settings.generator(self.model, self.tokenizer, self.runtime, self.watcher)
             evaluation = evaluate(
                 generator, self.tokenizer, task.make(), problems=settings.evaluation.problems,
                 samples=settings.evaluation.samples, seed=self.runtime.seed,

@@ -21,8 +21,6 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.evaluation import evaluate
-from longjing.generation.factory import make_generator
-from longjing.generation.generator import Generator
 from longjing.generation.request import Generation
 from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
@@ -128,13 +126,9 @@ class OnPolicyTrainer(ModelTrainer):
         self.tokenizer = Tokenizer.from_directory(path)
         self.model = load_model(path, runtime.device)
         self.optimizers = settings.optimizers(self.model)
-        self.generator: Generator = make_generator(
-            self.model, self.tokenizer, training=True, cache_bytes=settings.cache_megabytes * 2**20,
-            max_batch=settings.max_batch, dtype=runtime.dtype,
-        )  # fmt: skip
+        self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher, training=True)
         needs = ["seeds", "exact_logprobs", *(["routes"] if next(self.model.routers(), None) else [])]
         self.generator.capabilities.require("training on its own samples", *needs)
-        self.generator.watcher = watcher.sampled
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
         super().restore(tensors, totals)

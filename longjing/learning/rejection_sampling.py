@@ -20,8 +20,6 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.generation.factory import make_generator
-from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
 from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
@@ -151,11 +149,7 @@ class RejectionSampling(Trainer):
         path = resolve(settings.model)
         self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, runtime.device)
         self.problems = draw(settings.tasks, settings.problems, self.seed)
-        self.generator: Generator = make_generator(
-            self.model, self.tokenizer, cache_bytes=settings.cache_megabytes * 2**20,
-            max_batch=settings.max_batch, dtype=runtime.dtype,
-        )  # fmt: skip
-        self.generator.watcher = watcher.sampled
+        self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher)
         self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")
         self._kept = self._others = 0  # rows of the data so far: its own, and others
 
@@ -295,35 +289,18 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 STAGE = StageKind(
-    RejectionSamplingSettings,
-    RejectionSampling,
+    RejectionSamplingSettings, RejectionSampling,
     (
-        Metric("accuracy", "right", "{:.0%}"),
-        Metric("kept", "kept a step", "{:.0f}"),
-        Metric("length_mean", "length", "{:.0f}"),
-        Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"),
+        Metric("accuracy", "right", "{:.0%}"), Metric("kept", "kept a step", "{:.0f}"),
+        Metric("length_mean", "length", "{:.0f}"), Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"),
     ),
     (
-        ChartSpec(
-            "Kept",
-            [Series("kept", "kept", per="sampled"), Series("accuracy", "right")],
-            "Of the samples.",
-            percent=True,
-            first=True,
-        ),
-        ChartSpec(
-            "Not kept",
-            [Series("rejected_*", per="sampled")],
-            "Of the samples, by the first reason that was found; the commonest ones.",
-            percent=True,
-        ),
+        ChartSpec("Kept", [Series("kept", "kept", per="sampled"), Series("accuracy", "right")], "Of the samples.",
+                  percent=True, first=True),
+        ChartSpec("Not kept", [Series("rejected_*", per="sampled")],
+                  "Of the samples, by the first reason that was found; the commonest ones.", percent=True),
         ChartSpec("Length", [Series("length_mean", "mean")], "Tokens of a sample.", first=True),
-        ChartSpec(
-            "Speed", [Series("tokens_per_second_sampling", "sampling")], "Tokens a second.", first=True
-        ),
+        ChartSpec("Speed", [Series("tokens_per_second_sampling", "sampling")], "Tokens a second.", first=True),
     ),
-    (little_kept,),
-    makes=DATA,
-    samples=True,
-    facts=_facts,
-)
+    (little_kept,), makes=DATA, samples=True, facts=_facts,
+)  # fmt: skip

@@ -5,9 +5,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from longjing import tasks
+from longjing.cluster.runtime import Runtime
+from longjing.generation.factory import make_generator
+from longjing.generation.generator import Generator
 from longjing.learning.optimizers import Optimizers, adamw, muon
 from longjing.model.decoder import Decoder
 from longjing.problems import Task
+from longjing.runs import Watcher
+from longjing.text.tokenizer import Tokenizer
 
 ADAMW_RATE = 1e-4
 
@@ -86,6 +91,17 @@ class EngineSettings(Settings):
 
     max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
     cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
+
+    def generator(
+        self, model: Decoder, tokenizer: Tokenizer, runtime: Runtime, watcher: Watcher, training: bool = False
+    ) -> Generator:
+        """What samples from the model, and tells the watcher how far it is."""
+        generator: Generator = make_generator(
+            model, tokenizer, training=training, cache_bytes=self.cache_megabytes * 2**20,
+            max_batch=self.max_batch, dtype=runtime.dtype,
+        )  # fmt: skip
+        generator.watcher = watcher.sampled
+        return generator
 
 
 class EvaluationSettings(Settings):

@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from longjing.errors import UserError
-from longjing.files import digest, read_yaml
+from longjing.files import digest
 from longjing.problems import GeneratedTask
-from longjing.validation import nearest
+from longjing.validation import nearest, read_yaml
 
 _NEEDED = ("problems", "judge", "solve")
 _EARLIER = read_yaml(__file__, "imported.yaml", dict[str, dict[str, str]])

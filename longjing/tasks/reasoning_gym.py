@@ -24,9 +24,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
-from longjing.files import read_yaml
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.validation import nearest
+from longjing.validation import nearest, read_yaml
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared

@@ -6,10 +6,10 @@ instead of answering 1,200 to 15% of 80.
 
 from random import Random
 
-from longjing.files import read_yaml
 from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
 from longjing.toys.toy import register_documents
+from longjing.validation import read_yaml
 
 
 class _File(Prose):

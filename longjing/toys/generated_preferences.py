@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from longjing.files import read_yaml
 from longjing.problems import Language, Problem, boxed, registry
 from longjing.problems.preference import Preference, Text
 from longjing.toys import EVERYDAY, corpus
@@ -20,6 +19,7 @@ from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.conversation.task import TALK, ConversationTask, exchange, language_of
 from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 
 class _Deed(Prose):

@@ -1,10 +1,10 @@
-"""The prose of toys, which is data: YAML files beside their code, read once (`files.read_yaml`) and checked."""
+"""The prose of toys, which is data: YAML files beside their code, read once (`validation.read_yaml`) and checked."""
 
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from longjing.files import read_yaml
+from longjing.validation import read_yaml
 
 T = TypeVar("T")
 

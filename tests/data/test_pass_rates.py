@@ -126,7 +126,7 @@ def test_the_sieve_keeps_the_band_in_order_and_loses_count_of_none(
     assert found.unknown == rates.count(None)
 
 
-def test_the_fingerprint_tells_weights_apart() -> None:
+def test_the_digest_tells_weights_apart() -> None:
     prints = {weights_digest(network("llama", seed)) for seed in (0, 0, 1)} | {
         weights_digest(network("llama").bfloat16())
     }

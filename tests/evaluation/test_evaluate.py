@@ -173,7 +173,7 @@ def test_a_task_may_know_better_which_answers_say_the_same():
     assert evaluate(Scripted(script), Letters(), Roman(), samples=2).maj_at_k == 1.0
 
 
-def test_measure_is_evaluate_with_a_respondent_and_a_procedure():
+def test_measure_is_evaluate_with_a_client_and_a_config():
     generator, config = Scripted(lambda n, sample: (good(n), "stop")), EvalConfig(3, 2, 5, 0.5, 0.9, 40)
     measured = measure(LocalClient(generator, Letters()), Doubles(), config, model="m")
     settings = {"problems": 3, "samples": 2, "seed": 5, "temperature": 0.5, "top_p": 0.9, "max_tokens": 40}

@@ -21,6 +21,7 @@ from longjing.errors import UserError
 from longjing.generation.generator import Capabilities
 from longjing.generation.request import Generation, Request
 from longjing.learning import rejection_sampling as curation
+from longjing.learning import settings as shared
 from longjing.learning.conversations import read_conversations
 from longjing.learning.finetuning import Finetuning, FinetuningSettings
 from longjing.learning.loop import run_stage
@@ -127,7 +128,7 @@ def spoken(base: Base, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[S
         settings = settings_of(base, **changes)
         problems = [problem for _, problem in draw(settings.tasks, settings.problems, seed)]
         speaker = Speaker(Tokenizer.from_directory(base("deepseek_v3")), problems)
-        monkeypatch.setattr(curation, "make_generator", lambda *arguments, **options: speaker)
+        monkeypatch.setattr(shared, "make_generator", lambda *arguments, **options: speaker)
         stage = stage_in(path)
         run(stage, settings, seed)
         return stage, speaker

@@ -8,8 +8,8 @@ import yaml
 
 from longjing import data, tasks, toys
 from longjing.errors import UserError
-from longjing.files import read_yaml
 from longjing.toys.prose import Wording
+from longjing.validation import read_yaml
 
 FILES = sorted(path for room in (toys, tasks, data) for path in Path(room.__file__).parent.rglob("*.yaml"))
 GOOD = """# a comment

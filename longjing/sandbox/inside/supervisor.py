@@ -28,7 +28,7 @@ _NAMESPACES = ("mount", "pid", "network", "ipc", "uts", "cgroup")
 
 @dataclass
 class RunResult:
-    """What became of a program: `status` as in `sandbox.Outcome`, or "failed", with the reason: nothing was run."""
+    """What became of a program: `status` as in `ExecutionResult`, or "failed", with the reason: nothing was run."""
 
     status: str = "finished"
     reason: str = ""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from longjing.files import read_yaml
 from longjing.problems import Problem
+from longjing.validation import read_yaml
 
 
 @dataclass(frozen=True)

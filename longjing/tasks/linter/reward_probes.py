@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from longjing.files import read_yaml
 from longjing.problems import Problem, Verdict
 from longjing.tasks.linter.grader import Grader
 from longjing.tasks.linter.report import Status, short
+from longjing.validation import read_yaml
 
 T = TypeVar("T")
 _COMPARED = 3  # problems whose completions are padded

@@ -10,10 +10,10 @@ it how to solve a problem.
 
 from random import Random
 
-from longjing.files import read_yaml
 from longjing.toys.arithmetic.solver import Solver, claim
 from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 _STEPS = (12, 30)  # in one drill
 _LINES = (4, 10)  # in one practice

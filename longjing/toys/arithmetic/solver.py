@@ -8,8 +8,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from longjing.files import read_yaml
 from longjing.toys.prose import Bilingual
+from longjing.validation import read_yaml
 
 Value = int | Fraction
 Values = list[Value]

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from longjing.files import read_yaml
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import Written, join, number, parse_expression, parse_number
 from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 
 WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 _APPLY = {"+": operators.add, "-": operators.sub, "*": operators.mul, "/": operators.truediv}

@@ -6,11 +6,11 @@ An answer that holds `<calc>expression</calc>`, and no box, is told the value; t
 import re
 from typing import ClassVar
 
-from longjing.files import read_yaml
 from longjing.problems import Completion, Problem
 from longjing.problems.expression import ExpressionError, parse_expression
 from longjing.toys.arithmetic.task import Arithmetic, ArithmeticSettings
 from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 
 _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 

@@ -6,12 +6,12 @@ wrong, and mends it.
 
 from random import Random
 
-from longjing.files import read_yaml
 from longjing.problems import Problem
 from longjing.toys.code.pieces import INPUTS, PIECES
 from longjing.toys.code.task import CodeData, Step, compiled, expression, parameters, program, sample_input
 from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 # How often each way is met, and how often its program (the first two) or one piece (the others) errs.
 STYLES = {"guess": 0.42, "direct": 0.2, "pieces": 0.23, "tested": 0.15}

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from longjing.files import read_yaml
 from longjing.problems import (
     Completion,
     GeneratedTask,
@@ -27,6 +26,7 @@ from longjing.problems import (
 from longjing.sandbox import CallTest
 from longjing.toys.code.pieces import INPUTS, LETTERS, PIECES, WORDS, Kind, Piece
 from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 from longjing.verifiers.code_execution import Programs, programs
 from longjing.verifiers.pool import VerifierError
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from longjing.errors import UserError
-from longjing.files import read_yaml
 from longjing.problems import Completion, Language, Problem, Split, Verdict, split_of
 from longjing.problems.language import share
 from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 
 class Subject(Prose):

@@ -12,12 +12,12 @@ from itertools import combinations
 from random import Random
 from typing import NamedTuple
 
-from longjing.files import read_yaml
 from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
 from longjing.toys.countdown.task import moves
 from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 # How often each way of answering is met.
 STYLES = {"guess": 0.42, "worked": 0.18, "short": 0.18, "search": 0.14, "checked": 0.08}

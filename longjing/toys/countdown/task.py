@@ -14,7 +14,6 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from longjing.files import read_yaml
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import (
     BINDING,
@@ -26,6 +25,7 @@ from longjing.problems.expression import (
     plain,
 )
 from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 
 WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from longjing.files import read_yaml
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import ExpressionError, parse_number, plain
 from longjing.toys.prose import Bilingual, Forms, read_difficulties
+from longjing.validation import read_yaml
 
 
 class _EquationsWording(Forms):

@@ -19,12 +19,12 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from longjing.files import read_yaml
 from longjing.problems import Problem
 from longjing.problems.expression import join, number
 from longjing.toys.countdown.corpus import Step, Term, equation, guess, legal, take
 from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 LARGEST = 200  # that a number on the way may be: larger ones are seldom of use, and hard to calculate
 

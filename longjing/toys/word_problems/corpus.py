@@ -4,7 +4,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
-from longjing.files import read_yaml
 from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
 from longjing.toys.arithmetic.corpus import recount, solve_as_somebody
@@ -12,6 +11,7 @@ from longjing.toys.arithmetic.solver import Operate, Phrases, Solver, Value, Val
 from longjing.toys.document import Document
 from longjing.toys.prose import Forms
 from longjing.toys.word_problems.stories import STORIES
+from longjing.validation import read_yaml
 
 
 class _Phrases(Forms):

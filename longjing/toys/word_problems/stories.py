@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from longjing.files import read_yaml
 from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 
 class Part(Bilingual[str]):
