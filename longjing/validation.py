@@ -46,8 +46,7 @@ def explain_data(error: ValidationError) -> str:
 
 def location(error: ValidationError) -> tuple[str | int, ...]:
     """The place of what `explain_data` explains: keys and indices from the outermost on."""
-    place: tuple[str | int, ...] = _deepest(error)["loc"]
-    return place
+    return _deepest(error)["loc"]
 
 
 def _deepest(error: ValidationError) -> Any:

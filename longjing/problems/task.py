@@ -68,8 +68,7 @@ class VotingTask(Protocol):
 
 def max_turns(task: Any) -> int:
     """How many turns a model may get: one of a task that doesn't reply."""
-    turns: int = getattr(task, "max_turns", MAX_TURNS) if isinstance(task, MultiTurnTask) else 1
-    return turns
+    return getattr(task, "max_turns", MAX_TURNS) if isinstance(task, MultiTurnTask) else 1
 
 
 def reply_to(task: Any, problem: Problem, completion: Completion) -> Message | None:

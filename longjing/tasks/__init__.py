@@ -69,8 +69,7 @@ def get(name: str, **settings: Any) -> Task:
         return Mixture([(get(part.name, **(part.model_extra or {})), part.weight) for part in parts])
     if name not in (task_names := registered()):
         return _external_task(name, settings, [*task_names, Mixture.name])
-    made: Task = make(name, **settings)
-    return made
+    return make(name, **settings)
 
 
 def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -> Task:
@@ -105,13 +104,11 @@ def _python(name: str, settings: dict[str, Any]) -> Task:
     task = task_class(name)
     settings_type = getattr(task, "settings_type", None)
     if isinstance(settings_type, type) and issubclass(settings_type, BaseModel):
-        made: Task = task(task_settings(name, settings_type, settings))
-        return made
+        return task(task_settings(name, settings_type, settings))
     try:
-        made = task(**settings)
+        return task(**settings)
     except TypeError as error:
         raise UserError(f"task {name!r} can't be made with {settings or 'no settings'}: {error}") from error
-    return made
 
 
 def _file_of(name: str) -> str | None:

@@ -75,11 +75,9 @@ class ListedTask(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         options = self.options.model_dump(mode="json")
-        return options | (
-            {}
-            if self.options.verifier or isinstance(self.verifier, Verifier)
-            else {"verifier": self.verifier}
-        )
+        if not self.options.verifier and not isinstance(self.verifier, Verifier):
+            options["verifier"] = self.verifier
+        return options
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
         """See `Task`. Raises NoProblems if no row belongs to the split."""

@@ -153,12 +153,9 @@ class ReasoningGymTask:
         """Entries: question, answer, data set. Raises UserError if the library can't make them."""
         configuration = _with_seed(self._configuration, seed)
         try:
-            made: list[tuple[str, str, str]] = _maker().ask(
-                "make", self._dataset, configuration, first, number
-            )
+            return _maker().ask("make", self._dataset, configuration, first, number)
         except VerifierError as error:
             raise UserError(f"reasoning-gym can't make problems of {self.name}: {error}") from None
-        return made
 
     def _problem(
         self, seed: int, index: int, question: str, answer: str, source: str

@@ -71,9 +71,9 @@ def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> Non
             )
         return
     pairs = [(one, other.answer) for one, other in _others(open_questions)]
-    leaking = [problem for problem in open_questions if _holds(problem.prompt, problem.answer)]
+    leaking = [problem for problem in open_questions if _place(problem.prompt, problem.answer)]
     share, chance = len(leaking) / len(open_questions), _share(pairs)
-    marked = [problem for problem in open_questions if _holds(problem.prompt, problem.answer, _MARK)]
+    marked = [problem for problem in open_questions if _place(problem.prompt, problem.answer, _MARK)]
     chance_marked = _share(pairs, _MARK)
     says = f"{share:.0%} of {len(open_questions)} prompts hold their answer, {chance:.0%} that of another problem"
     if len(marked) > len(open_questions) * max(0.01, 2 * chance_marked):
@@ -105,11 +105,9 @@ def _others(problems: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
 
 
 def _share(pairs: Sequence[tuple[Problem, str]], mark: str = "") -> float:
-    return sum(_holds(problem.prompt, answer, mark) for problem, answer in pairs) / max(1, len(pairs))
-
-
-def _holds(prompt: str, answer: str, mark: str = "") -> bool:
-    return _place(prompt, answer, mark) is not None
+    return sum(_place(problem.prompt, answer, mark) is not None for problem, answer in pairs) / max(
+        1, len(pairs)
+    )
 
 
 def _place(prompt: str, answer: str, mark: str = "") -> re.Match[str] | None:

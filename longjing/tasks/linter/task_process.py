@@ -11,13 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import fields
 from datetime import date as _Date
 from datetime import datetime as _DateTime
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from typing import Any
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Task, Verdict
@@ -44,7 +44,7 @@ class OutOfTime(Exception):
     """The time for everything is used up."""
 
 
-class TaskProcess:
+class TaskProcess(AbstractContextManager["TaskProcess"]):
     """`task` in a process of its own: an object is forked with this process; a function is called in a fresh one.
 
     An answer may take `seconds` (a next problem some more, and the task's making minutes), and nothing is asked after
@@ -59,9 +59,6 @@ class TaskProcess:
         self._task, self._seconds, self._deadline, self._another_time = task, seconds, deadline, another_time
         self._process: Any = None
         self._connection: Connection | None = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()

@@ -6,7 +6,7 @@ from longjing.problems import Problem
 from longjing.toys.arithmetic.corpus import solve_as_somebody
 from longjing.toys.arithmetic.solver import Solver, Value, Values, claim, operate
 from longjing.toys.document import Document
-from longjing.toys.equations.task import Equation, EquationsData, written
+from longjing.toys.equations.task import Equation, EquationsData, term, written
 
 
 def write_solution(problem: Problem, random: Random) -> Document:
@@ -37,8 +37,8 @@ def write_solution(problem: Problem, random: Random) -> Document:
 def _one(solver: Solver, a: int, b: int, c: int, d: int) -> Value:
     """Solve ax+b=cx+d by moving the terms and dividing."""
     if b or c:
-        moved, constant = _term(-c, "+") if c else "", f"{-b:+}" if b else ""
-        solver.lines.append(f"{_term(a)}{moved}={d}{constant}")
+        moved, constant = term(-c, "+") if c else "", f"{-b:+}" if b else ""
+        solver.lines.append(f"{term(a)}{moved}={d}{constant}")
     coefficient = _plus(solver, a, -c)
     return _divided(solver, coefficient, _plus(solver, d, -b), "x")
 
@@ -62,7 +62,7 @@ def _divided(solver: Solver, coefficient: Value, constant: Value, name: str) -> 
     """Solve for the unknown whose multiple is known."""
     if coefficient == 1:
         return constant
-    solver.lines.append(f"{_term(coefficient, name=name)}={constant}")
+    solver.lines.append(f"{term(coefficient, name=name)}={constant}")
     return solver.calculate(constant, "/", coefficient)
 
 
@@ -92,9 +92,3 @@ def _add(claims: list[str], total: Value, more: Value) -> Value:
     if total and more:
         claims.append(claim(total, "+", more))
     return operate(total, "+", more)
-
-
-def _term(coefficient: Value, sign: str = "", name: str = "x") -> str:
-    """3 as `3x`, -1 as `-x`; with `sign`, a plus before what is not negative."""
-    size = "" if abs(coefficient) == 1 else str(abs(coefficient))
-    return ("-" if coefficient < 0 else sign) + size + name

@@ -177,9 +177,14 @@ def _side(numbers: list[int]) -> str:
     text = ""
     for coefficient, name in zip(numbers, [*UNKNOWNS[: len(numbers) - 1], ""], strict=True):
         if coefficient:
-            size = "" if name and abs(coefficient) == 1 else str(abs(coefficient))
-            text += ("-" if coefficient < 0 else "+" if text else "") + size + name
+            text += term(coefficient, "+" if text else "", name)
     return text or "0"
+
+
+def term(coefficient: Fraction | int, sign: str = "", name: str = "x") -> str:
+    """3 as `3x`, -1 as `-x`; `sign` stands before what is not negative."""
+    size = "" if name and abs(coefficient) == 1 else str(abs(coefficient))
+    return ("-" if coefficient < 0 else sign) + size + name
 
 
 def short_fields(data: Mapping[str, Any]) -> dict[str, str]:
