@@ -29,6 +29,7 @@ from torch import Tensor
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning import policy_metrics as shared
 from longjing.learning.advice import gradient_spikes, not_finite, truncated
 from longjing.learning.kl import reverse_kl
 from longjing.learning.loop import SILENT, Step
@@ -42,15 +43,6 @@ from longjing.learning.policy import (
     length_mean,
     record,
     scatter,
-)
-from longjing.learning.policy_metrics import (
-    ACCURACY,
-    LENGTH,
-    MACHINERY_CHARTS,
-    POLICY_CHARTS,
-    POLICY_METRICS,
-    TRUNCATED,
-    talk_metrics,
 )
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
@@ -147,22 +139,13 @@ def _vocabulary(directory: Path) -> dict[str, int]:
 
 
 STAGE = StageKind(
-    DistillationSettings,
-    Distillation,
-    (Metric("kl", "from the teacher"), ACCURACY, LENGTH, TRUNCATED, *POLICY_METRICS),
+    DistillationSettings, Distillation,
+    (Metric("kl", "from the teacher"), shared.ACCURACY, shared.LENGTH, shared.TRUNCATED, *shared.POLICY_METRICS),
     (
-        ChartSpec(
-            "Distance from the teacher",
-            [Series("kl", "KL")],
-            "KL divergence in nats a token, over what the student writes itself.",
-            first=True,
-        ),
-        *POLICY_CHARTS,
-        *MACHINERY_CHARTS,
+        ChartSpec("Distance from the teacher", [Series("kl", "KL")],
+                  "KL divergence in nats a token, over what the student writes itself.", first=True),
+        *shared.POLICY_CHARTS, *shared.MACHINERY_CHARTS,
     ),
-    (not_finite, truncated, gradient_spikes),
-    takes={"model": MODEL, "teacher": MODEL},
-    samples=True,
-    measured=lambda settings: [settings.task.make().name],
-    more_metrics=talk_metrics,
-)
+    (not_finite, truncated, gradient_spikes), takes={"model": MODEL, "teacher": MODEL}, samples=True,
+    measured=lambda settings: [settings.task.make().name], more_metrics=shared.talk_metrics,
+)  # fmt: skip

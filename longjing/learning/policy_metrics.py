@@ -16,65 +16,30 @@ POLICY_METRICS = (Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"), *
 
 POLICY_CHARTS = (
     ChartSpec(
-        "Accuracy",
-        [
-            Series("accuracy", "training problems"),
-            Measured("validation", "held out (validation)"),
-            Measured("test", "held out (test)"),
-        ],
-        "Completions with the right answer. Whiskers are 95% intervals.",
-        percent=True,
-        first=True,
-    ),
-    ChartSpec(
-        "Length",
-        [Series("length_mean", "mean"), Series("length_max", "longest")],
-        "Tokens of a completion.",
-        first=True,
-    ),
-    ChartSpec(
-        "Language",
-        [Series("language", "share")],
-        "Words of the reasoning that are in the problem's language.",
-        percent=True,
-    ),
-    ChartSpec(
-        "Reflection",
-        [Series("reflection", "words")],
-        "Words such as “wait”, “check”, “mistake” in a completion.",
-    ),
-    ChartSpec(
-        "Truncated",
-        [Series("truncated", "cut off")],
-        "Completions that reached the longest length allowed; they count as wrong.",
-        percent=True,
-    ),
-    ChartSpec(
-        "Entropy", [Series("entropy", "nats a token")], "How undecided the policy is, in nats a token."
-    ),
-)
+        "Accuracy", [Series("accuracy", "training problems"),
+                     *(Measured(split, f"held out ({split})") for split in ("validation", "test"))],
+        "Completions with the right answer. Whiskers are 95% intervals.", percent=True, first=True),
+    ChartSpec("Length", [Series("length_mean", "mean"), Series("length_max", "longest")],
+              "Tokens of a completion.", first=True),
+    ChartSpec("Language", [Series("language", "share")],
+              "Words of the reasoning that are in the problem's language.", percent=True),
+    ChartSpec("Reflection", [Series("reflection", "words")],
+              "Words such as “wait”, “check”, “mistake” in a completion."),
+    ChartSpec("Truncated", [Series("truncated", "cut off")],
+              "Completions that reached the longest length allowed; they count as wrong.", percent=True),
+    ChartSpec("Entropy", [Series("entropy", "nats a token")], "How undecided the policy is, in nats a token."),
+)  # fmt: skip
 MACHINERY_CHARTS = (
     ChartSpec("Gradient norm", [Series("grad_norm", "norm")], "Before clipping.", extreme=True),
     ChartSpec(
-        "Engine against trainer",
-        [Series("logprob_difference", "largest difference")],
+        "Engine against trainer", [Series("logprob_difference", "largest difference")],
         "The largest difference between what they hold for a sampled token's log-probability, in nats.",
-        logarithmic=True,
-        extreme=True,
-        rounding=True,
-    ),
-    ChartSpec(
-        "Speed",
-        [Series(f"tokens_per_second_{phase}", phase) for phase in ("sampling", "updating")],
-        "Tokens a second.",
-        first=True,
-    ),
-    ChartSpec(
-        "Seconds a step",
-        [Series(f"seconds_{phase}", phase) for phase in ("sampling", "judging", "updating")],
-        "Where the time goes.",
-    ),
-)
+        logarithmic=True, extreme=True, rounding=True),
+    ChartSpec("Speed", [Series(f"tokens_per_second_{phase}", phase) for phase in ("sampling", "updating")],
+              "Tokens a second.", first=True),
+    ChartSpec("Seconds a step", [Series(f"seconds_{phase}", phase) for phase in ("sampling", "judging", "updating")],
+              "Where the time goes."),
+)  # fmt: skip
 
 
 def talk_metrics(settings: object) -> list[str]:

@@ -289,35 +289,18 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 STAGE = StageKind(
-    RejectionSamplingSettings,
-    RejectionSampling,
+    RejectionSamplingSettings, RejectionSampling,
     (
-        Metric("accuracy", "right", "{:.0%}"),
-        Metric("kept", "kept a step", "{:.0f}"),
-        Metric("length_mean", "length", "{:.0f}"),
-        Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"),
+        Metric("accuracy", "right", "{:.0%}"), Metric("kept", "kept a step", "{:.0f}"),
+        Metric("length_mean", "length", "{:.0f}"), Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"),
     ),
     (
-        ChartSpec(
-            "Kept",
-            [Series("kept", "kept", per="sampled"), Series("accuracy", "right")],
-            "Of the samples.",
-            percent=True,
-            first=True,
-        ),
-        ChartSpec(
-            "Not kept",
-            [Series("rejected_*", per="sampled")],
-            "Of the samples, by the first reason that was found; the commonest ones.",
-            percent=True,
-        ),
+        ChartSpec("Kept", [Series("kept", "kept", per="sampled"), Series("accuracy", "right")], "Of the samples.",
+                  percent=True, first=True),
+        ChartSpec("Not kept", [Series("rejected_*", per="sampled")],
+                  "Of the samples, by the first reason that was found; the commonest ones.", percent=True),
         ChartSpec("Length", [Series("length_mean", "mean")], "Tokens of a sample.", first=True),
-        ChartSpec(
-            "Speed", [Series("tokens_per_second_sampling", "sampling")], "Tokens a second.", first=True
-        ),
+        ChartSpec("Speed", [Series("tokens_per_second_sampling", "sampling")], "Tokens a second.", first=True),
     ),
-    (little_kept,),
-    makes=DATA,
-    samples=True,
-    facts=_facts,
-)
+    (little_kept,), makes=DATA, samples=True, facts=_facts,
+)  # fmt: skip

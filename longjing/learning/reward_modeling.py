@@ -328,34 +328,21 @@ def _reading(model: RewardModel, examples: Sequence[Example]) -> float:
 
 
 STAGE = StageKind(
-    RewardModelingSettings,
-    RewardModeling,
+    RewardModelingSettings, RewardModeling,
     (
-        Metric("loss", "loss"),
-        Metric("accuracy", "accuracy", "{:.0%}"),
+        Metric("loss", "loss"), Metric("accuracy", "accuracy", "{:.0%}"),
         Metric("tokens_per_second", "tokens/s", "{:,.0f}"),
-        *map(
-            Metric, ("grad_norm", "learning_rate", "epoch", "examples", "too_long", "low", "high", "margin")
-        ),
-        *map(Metric, ("held_out", "prompts_differ")),
+        *map(Metric, ("grad_norm", "learning_rate", "epoch", "examples", "too_long", "low", "high", "margin",
+                      "held_out", "prompts_differ")),
     ),
     (
         ChartSpec("Loss", [Series("loss", "loss")], "Nats an example.", first=True),
-        ChartSpec(
-            "Accuracy",
-            [Series("accuracy", "training"), Measured("held-out", "held out")],
-            "Pairs put into the right order, or texts told apart. Whiskers are 95% intervals.",
-            percent=True,
-            first=True,
-        ),
-        ChartSpec(
-            "Margin", [Series("margin", "lead")], "By how much the better side leads, mean score.", first=True
-        ),
-        GRADIENT_NORM,
-        LEARNING_RATE,
-        SPEED,
+        ChartSpec("Accuracy", [Series("accuracy", "training"), Measured("held-out", "held out")],
+                  "Pairs put into the right order, or texts told apart. Whiskers are 95% intervals.",
+                  percent=True, first=True),
+        ChartSpec("Margin", [Series("margin", "lead")], "By how much the better side leads, mean score.", first=True),
+        GRADIENT_NORM, LEARNING_RATE, SPEED,
     ),
     (not_finite, loss_rises, gradient_spikes),
-    makes=REWARD_MODEL,
-    takes={"model": MODEL, "data": PREFERENCES},
-)
+    makes=REWARD_MODEL, takes={"model": MODEL, "data": PREFERENCES},
+)  # fmt: skip
