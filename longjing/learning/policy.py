@@ -181,7 +181,7 @@ class OnPolicyTrainer(ModelTrainer):
         assert statistics is not None
         norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizers.step(self._rate_factor(step))
-        return statistics, norm, sum(len(g.prompt) + len(g.tokens) for g in generations)
+        return statistics, norm, sum(sizes)
 
     def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """The loss of a microbatch; `weights` `[batch, 1]`, of each token of a completion."""

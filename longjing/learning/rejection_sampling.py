@@ -179,14 +179,9 @@ class RejectionSampling(Trainer):
 
     def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
         if not totals["kept"]:
-            counts = ", ".join(
-                f"{totals[rejection_key(reason)]} {reason}"
-                for reason in REASONS
-                if totals[rejection_key(reason)]
-            )
             raise UserError(
-                f"none of {totals['sampled']} samples was kept ({counts}); ask for less in `keep`, draw more "
-                "`samples`, or start from a better model"
+                f"none of {totals['sampled']} samples was kept ({_rejections(totals)}); ask for less in `keep`, draw "
+                "more `samples`, or start from a better model"
             )
         return {}
 
@@ -241,22 +236,22 @@ def little_kept(rows: Rows) -> str | None:
     )
 
 
+def _rejections(totals: Mapping[str, Any]) -> str:
+    """How many samples weren't kept, by reason."""
+    counts = ((totals.get(rejection_key(reason), 0), reason) for reason in REASONS)
+    return ", ".join(f"{count:,} {reason}" for count, reason in counts if count)
+
+
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What became of the samples, for the report."""
     if not result:
         return []
     kept, sampled = result["kept"], result["sampled"]
-    prefix = rejection_key("")
-    rejected = [
-        f"{count:,} {key.removeprefix(prefix)}"
-        for key, count in result.items()
-        if key.startswith(prefix) and count
-    ]
     return [
         ("problems", f"{result['problems']:,}, of {result['solved']:,} something is kept"),
         ("samples", f"{sampled:,}, {quantity(result['tokens_sampled'], 'tokens')}"),
         ("kept", f"{kept:,} ({kept / sampled:.1%}), {quantity(result['tokens_kept'], 'tokens')}"),
-        ("not kept", ", ".join(rejected) or "none"),
+        ("not kept", _rejections(result) or "none"),
         ("documents added", f"{result['others']:,}"),
     ]
 

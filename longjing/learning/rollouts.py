@@ -26,7 +26,7 @@ REFLECTION = (
     "等等", "错", "然而", "但是", "重试", "验证", "检查",
 )  # fmt: skip
 
-# Scores completions of one chat, each from 0 to 1: `learning.preference.PreferenceReward`.
+# Scores completions of one chat, each from 0 to 1: `learning.reward_models.PreferenceReward`.
 RewardFunction = Callable[[list[dict[str, str]], list[Completion]], list[float]]
 
 
