@@ -238,8 +238,9 @@ def little_kept(rows: Rows) -> str | None:
 
 def _rejections(totals: Mapping[str, Any]) -> str:
     """How many samples weren't kept, by reason."""
-    counts = ((totals.get(rejection_key(reason), 0), reason) for reason in REASONS)
-    return ", ".join(f"{count:,} {reason}" for count, reason in counts if count)
+    prefix = rejection_key("")
+    counts = ((key.removeprefix(prefix), count) for key, count in totals.items() if key.startswith(prefix))
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts if count)
 
 
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -140,14 +140,12 @@ def judge_group(task: Task, problem: Problem, dialogues: Sequence[MultiTurnRollo
 def add_model_rewards(group: Group, reward_models: Mapping[str, RewardFunction]) -> Group:
     """The group with the reward_models' scores among its reward parts; 0 for what has no answer or was cut off."""
     verdicts = group.verdicts
+    whole = [bool(each.answer) and not each.truncated for each in group.completions]
     for name, reward_model in reward_models.items():
         scores = reward_model(_chat(group.problem), group.completions)
         verdicts = [
-            replace(
-                verdict,
-                rewards=verdict.rewards | {name: score if each.answer and not each.truncated else 0.0},
-            )
-            for verdict, score, each in zip(verdicts, scores, group.completions, strict=True)
+            replace(verdict, rewards=verdict.rewards | {name: score * finished})
+            for verdict, score, finished in zip(verdicts, scores, whole, strict=True)
         ]
     return replace(group, verdicts=verdicts)
 
