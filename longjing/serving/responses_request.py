@@ -13,10 +13,9 @@ from longjing.serving.messages import JsonObject, Part, StrictModel, Text, join_
 from longjing.serving.schemas import (
     ChatRequest,
     Function,
-    JsonFormat,
     JsonSchema,
+    PlainFormat,
     SamplingFields,
-    TextFormat,
 )
 from longjing.validation import reason
 
@@ -125,7 +124,7 @@ class TextSettings(StrictModel):
     """What the answer is to look like."""
 
     verbosity: Literal["medium"] | None = None  # as it is without
-    format: Annotated[TextFormat | JsonFormat | FlatSchema, Field(discriminator="type")] | None = None
+    format: Annotated[PlainFormat | FlatSchema, Field(discriminator="type")] | None = None
 
 
 class Reasoning(StrictModel):
@@ -174,8 +173,8 @@ class ResponsesRequest(SamplingFields):
         return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
 
     def as_chat(self, store: ItemStore) -> ChatRequest:
-        """The same as a chat. Raises InvalidRequest if it holds no message, for tools that don't fit together, and for a
-        reference to what is not in the store."""
+        """The same as a chat. Raises InvalidRequest if it holds no message, for tools that don't fit together, and for
+        a reference to what is not in the store."""
         same = (*SamplingFields.model_fields, "thinking_budget", "parallel_tool_calls", "top_logprobs")
         form = self.text.format if self.text else None
         try:
