@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 
 from . import algebra
-from .notation import plain, unwrapped
+from .notation import TABLES, plain, unwrapped
 from .quantities import names_agree, read_quantity, same_number
 from .structure import Node, compares, is_name, read, sides
 from .units import COUNTED
@@ -33,15 +33,7 @@ _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _PROSE = re.compile(r"[A-Za-z]{4,}|[\u3400-\u9fff]|\\text")
 _APART = re.compile(r"(?<!\\log_)(?<!\\log _)\d \d|[\d)}] ?['_]")
 _BASED = re.compile(r"(-?\d[\dA-F.]*) ?_[ {(]{0,3}(\d{1,2})[ })]{0,3}")
-# Commands that algebra knows; others it might leave out.
-_KNOWN_TEXT = (
-    "frac sqrt cdot times pi alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma "
-    "tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega sin cos tan cot sec csc "
-    "arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm min max det sum prod int lim binom choose le ge "
-    "infty cup cap setminus mathbb emptyset in pm mp lfloor rfloor lceil rceil bmod mod pmod div partial Re Im "
-    "arg circ begin end to ell hbar"
-)
-_KNOWN = frozenset(f"\\{name}" for name in _KNOWN_TEXT.split())
+_KNOWN = frozenset(f"\\{name}" for name in TABLES["known_to_algebra"])
 _READABLE = re.compile(r"[A-Za-z0-9\s\\{}()\[\]^_+\-*/.,|!'%°<>=&:αμΩ]*")
 _SETS = ("\\cup", "\\cap", "\\setminus", "\\mathbb", "\\emptyset", "\\infty")
 _CONSTANT = re.compile(r"\\[A-Za-z]+|[\d\s{}()+\-*/.^_]")

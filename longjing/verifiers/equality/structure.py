@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .notation import unframed
+from .notation import TABLES, unframed
 
 _DEEPEST = 12
 _SKIPPED = r"\\[{}]|\\text\{[^{}]*\}|\\[A-Za-z]+|\\.|[()\[\]{}]"
@@ -50,11 +50,7 @@ _NAME = re.compile(
     r"|[A-Za-z](?: ?\+ ?[A-Za-z])+"
 )
 _NAMES = re.compile(r"\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)")
-_NO_NAMES = (
-    "pi infty emptyset sin cos tan cot sec csc log ln lg exp sqrt gcd lcm min max det "
-    "arcsin arccos arctan ldots pm mp"
-)
-_CONSTANTS = frozenset(f"\\{name}" for name in _NO_NAMES.split())
+_CONSTANTS = frozenset(f"\\{name}" for name in TABLES["no_names"])
 _COMMAND_ALONE = re.compile(r"\\[A-Za-z]+")
 _DENIALS = re.compile(
     r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless)(?![A-Za-z])|[不非错无没]", re.IGNORECASE
