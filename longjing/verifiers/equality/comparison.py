@@ -182,7 +182,8 @@ def _compare_parts(gold: Node, answer: Node) -> bool | None:
         return _all_same(_unnamed(gold), _unnamed(answer))
     if kinds == {"matrix", "tuple"}:  # a column is a vector
         column, point = (gold, answer) if gold.kind == "matrix" else (answer, gold)
-        return _is_column(column) and point.brackets == "()" and _all_same(_entries(gold), _entries(answer))
+        narrow = all(len(row.parts) == 1 for row in column.parts)
+        return narrow and point.brackets == "()" and _all_same(_entries(gold), _entries(answer))
     return _compare_with_leaf(gold, answer) if "leaf" in kinds else None
 
 
@@ -204,11 +205,8 @@ def _compare_sets(gold: Node, answer: Node) -> bool:
         return False
     if "list" in (gold.kind, answer.kind) or _PROSE.search(_COMMANDS.sub(" ", answer.text)):
         return False
-    return (gold.kind != "leaf" or _set_like(gold.text)) and algebra.equal(gold.text, answer.text)
-
-
-def _set_like(text: str) -> bool:
-    return compares(text) or any(mark in text for mark in _SETS)
+    set_like = compares(gold.text) or any(mark in gold.text for mark in _SETS)
+    return (gold.kind != "leaf" or set_like) and algebra.equal(gold.text, answer.text)
 
 
 def _constant(text: str) -> bool:
@@ -236,10 +234,6 @@ def _distinct(names: list[str]) -> bool:
 def _unnamed(node: Node) -> tuple[Node, ...]:
     """The parts without their names."""
     return tuple(Node(part.kind, part.text, part.parts, part.brackets) for part in node.parts)
-
-
-def _is_column(node: Node) -> bool:
-    return all(len(row.parts) == 1 for row in node.parts)
 
 
 def _entries(node: Node) -> tuple[Node, ...]:
