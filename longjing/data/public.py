@@ -19,8 +19,8 @@ from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import REASON
 from longjing.evaluation.hub import snapshot
 from longjing.problems import boxed
-from longjing.tasks.row_files import READERS, Row, stream_rows
-from longjing.validation import nearest
+from longjing.tasks.row_files import READERS, Row, cell_text, stream_rows
+from longjing.validation import nearest, read_yaml
 from longjing.verifiers.code_execution import MOST_TESTS
 
 BOXED = f"\n\n{REASON}"  # as the evaluations ask
@@ -38,22 +38,22 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A data set on the Hub: the `files` of a split there, in so many `folders`, the `columns` that are read, and the
-    `verifier` that judges.
+    """A data set on the Hub (`public.yaml`): the `files` of a split there, in so many `folders`, the `columns` that are
+    read, and the `verifier` that judges.
 
-    `problem(row)` gives `prompt`, `answer` and whatever else the verifier reads, or raises Unusable; the columns
-    `kept` are added as they are.
+    The `form` of a row names the function that gives `prompt`, `answer` and whatever else the verifier reads, or raises
+    Unusable; the columns `kept` are added as they are.
     """
 
     repository: str
     revision: str
     files: str
-    folders: int
     splits: tuple[str, ...]
     verifier: str
+    form: str
     columns: tuple[str, ...]
-    problem: Callable[[Row], Row]
     kept: tuple[str, ...] = ()
+    folders: int = 1
 
 
 def _gsm8k(row: Row) -> Row:
@@ -132,36 +132,10 @@ def _mathematics(problem: str, answer: str) -> Row:
     return {"prompt": problem.strip() + BOXED, "answer": answer.strip()}
 
 
-PUBLIC = {
-    "gsm8k": PublicSet(
-        "openai/gsm8k", "740312add88f781978c0658806c59bc2815b9866", "main/{split}-*.parquet", 1, ("train", "test"),
-        "math", ("question", "answer"), _gsm8k,
-    ),
-    "math": PublicSet(
-        "EleutherAI/hendrycks_math", "21a5633873b6a120296cce3e2df9d5550074f4a3", "*/{split}-*.parquet", 7,
-        ("train", "test"), "math", ("problem", "solution", "level", "type"), _math, ("level", "type"),
-    ),
-    "deepscaler": PublicSet(
-        "agentica-org/DeepScaleR-Preview-Dataset", "b6ae8c60f5c1f2b594e2140b91c49c9ad0949e29", "deepscaler.json", 1,
-        ("train",), "math", ("problem", "answer"), _answered,
-    ),
-    "openr1-math": PublicSet(
-        "open-r1/OpenR1-Math-220k", "e4e141ec9dea9f8326f4d347be56105859b2bd68", "data/{split}-*.parquet", 1, ("train",),
-        "math", ("problem", "answer", "question_type", "source"), _openr1, ("source",),
-    ),
-    "big-math": PublicSet(
-        "SynthLabsAI/Big-Math-RL-Verified", "main", "data/{split}-*.parquet", 1, ("train",), "math",
-        ("problem", "answer", "source", "llama8b_solve_rate"), _answered, ("source", "llama8b_solve_rate"),
-    ),
-    "apps": PublicSet(
-        "codeparrot/apps", "21e74ddf8de1a21436da12e3e653065c5213e9d1", "{split}.jsonl", 1, ("train", "test"), "code",
-        ("question", "input_output", "starter_code", "difficulty"), _code, ("difficulty",),
-    ),
-    "taco": PublicSet(
-        "BAAI/TACO", "main", "ALL/{split}-*.parquet", 1, ("train", "test"), "code",
-        ("question", "input_output", "starter_code", "difficulty"), _code, ("difficulty",),
-    ),
+_FORMS: dict[str, Callable[[Row], Row]] = {
+    "gsm8k": _gsm8k, "math": _math, "answered": _answered, "openr1": _openr1, "code": _code,
 }  # fmt: skip
+PUBLIC = read_yaml(__file__, "public.yaml", dict[str, PublicSet])
 
 
 def find(name: str) -> PublicSet:
@@ -207,8 +181,8 @@ class Reading:
         if absent:
             raise UserError(f"{where}: no column {absent[0]!r}; there are {', '.join(map(str, row))}")
         needed = set(self.public.columns) - set(self.public.kept)
-        cells = {key: _text(row[key]) if key in needed else row[key] for key in self.public.columns}
-        problem = self.public.problem(cells) | {column: row[column] for column in self.public.kept}
+        cells = {key: cell_text(row[key]) if key in needed else row[key] for key in self.public.columns}
+        problem = _FORMS[self.public.form](cells) | {column: row[column] for column in self.public.kept}
         if "tests" in problem:  # too many: every second one, third one, ...
             problem["tests"] = problem["tests"][:: ceil(len(problem["tests"]) / self.most_tests)]
         try:
@@ -261,8 +235,3 @@ def open_set(
             f"{origin}: only some of its files are here, {len(files)} of them; try again while online"
         )
     return Reading(public, files, origin, most_tests)
-
-
-def _text(value: Any) -> str:
-    """A cell as text; numbers as JSON has them."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""Whoever answers questions: a generator of tokens with its tokenizer here, or an endpoint (`endpoint.py`)."""
+"""Whoever answers questions: a generator of tokens with its tokenizer here, or an endpoint (`endpoint_client.py`)."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -46,7 +46,6 @@ class Generator(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What a trainer can rely on. To be asked before a run begins (`Capabilities.require`)."""
-        ...
 
     def generate(
         self,
@@ -59,8 +58,6 @@ class Generator(Protocol):
         `follow` may put another request in the place of one that has ended, while the others run; then the last one's
         completion is returned.
         """
-        ...
 
     def update_weights(self) -> None:
         """Take over the trainer's present weights. What was computed with the old ones is forgotten."""
-        ...

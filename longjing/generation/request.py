@@ -37,8 +37,10 @@ class Sampling:
     top_logprobs: int = 0
 
     def __post_init__(self) -> None:
+        # Logits divided by it stay numbers, in float32 too.
+        divides = self.temperature == 0 or 1e-4 <= self.temperature <= 1e4
         rules = (
-            ("temperature", "0, for greedy, or 0.0001 to 10000", _divides(self.temperature)),
+            ("temperature", "0, for greedy, or 0.0001 to 10000", divides),
             ("top_k", "0, for off, or more", self.top_k >= 0),
             ("top_p", "above 0 and at most 1", 0 < self.top_p <= 1),
             ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
@@ -58,11 +60,6 @@ class Sampling:
             raise UserError(f"sampling settings out of range: {', '.join(wrong)}")
 
 
-def _divides(temperature: float) -> bool:
-    """Whether logits divided by it stay numbers, in float32 too."""
-    return temperature == 0 or 1e-4 <= temperature <= 1e4
-
-
 class LogitsProcessor(Protocol):
     """Changes the logits of one completion's next token: a grammar, a budget for reasoning, penalties."""
 
@@ -72,7 +69,6 @@ class LogitsProcessor(Protocol):
 
         A processor that binds an answer may raise UserError where it can't go on.
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ A file has one conversation a line:
 The reasoning may be left out, be called `reasoning`, or stand in the content as `<think>...</think>`. `"weight": 0` on
 a message of the assistant says that it is only read. `"thinking": false` beside the messages says that the model was
 asked with thinking off. `"keep_reasoning": true` says that the conversation is one text that only grew, as a task that
-replies makes it (`generation/dialogue.py`): no template took the reasoning out of earlier turns. Tools and calls are
+replies makes it (`generation/multi_turn.py`): no template took the reasoning out of earlier turns. Tools and calls are
 refused, since no prompt would have them. Other keys are ignored.
 """
 

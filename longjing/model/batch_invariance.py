@@ -34,9 +34,7 @@ def pad_rows(x: Tensor, padding: int, dim: int = 0) -> Tensor:
     if not padding:
         return x
     last = x.narrow(dim, x.shape[dim] - 1, 1)
-    shape = list(x.shape)
-    shape[dim] = padding
-    return torch.cat((x, last.expand(shape)), dim=dim)
+    return torch.cat((x, last.repeat_interleave(padding, dim)), dim=dim)
 
 
 def unpad(x: Tensor, padding: int, dim: int = 0) -> Tensor:

@@ -1,7 +1,7 @@
 """The shape of a network, under the names of a Hugging Face `config.json`."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from longjing.errors import UserError
@@ -135,7 +135,8 @@ class ModelConfig:
     def _read(cls, values: dict[str, Any]) -> "ModelConfig":
         values = {name: value for name, value in values.items() if value is not None}
         values = family_of(values.get("model_type")).read(values)
-        missing = [name for name in _REQUIRED if name not in values]
+        needed = (entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING)
+        missing = [name for name in needed if name not in values]
         if missing:
             raise UserError(f"config.json: {', '.join(missing)} is missing")
         for entry in fields(cls):
@@ -143,8 +144,7 @@ class ModelConfig:
             for kind, accepted in ((int, int), (float, (int, float)), (bool, bool)):
                 if entry.type is kind and (not isinstance(value, accepted) or (kind is int and value < 0)):
                     raise UserError(f"config.json: {entry.name} = {value!r} is not a valid {kind.__name__}")
-        known = {entry.name for entry in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return cls(**{entry.name: values[entry.name] for entry in fields(cls) if entry.name in values})
 
     def to_dict(self) -> dict[str, Any]:
         """The `config.json` that `transformers` and vLLM read."""
@@ -160,8 +160,3 @@ class ModelConfig:
                 "deepseek_v3 has latent attention and a mixture of experts, glm4_moe grouped-query attention and a "
                 "mixture, llama and qwen2 grouped-query attention and no mixture"
             )
-
-
-_REQUIRED = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-)  # fmt: skip

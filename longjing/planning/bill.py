@@ -31,11 +31,7 @@ class Prices:
 
     def amount(self, money: float) -> str:
         """A sum in words."""
-        return (
-            f"{self.currency}{money:.2f}"
-            if money >= 0.01 or money == 0
-            else f"{self.currency}{significant(money)}"
-        )
+        return self.currency + (f"{money:.2f}" if money >= 0.01 or money == 0 else significant(money))
 
 
 @dataclass
@@ -59,17 +55,8 @@ class Bill:
     prices: Prices = field(default_factory=Prices)
     phases: dict[str, Phase] = field(default_factory=dict)
 
-    def add(
-        self,
-        phase: str,
-        *,
-        tokens_sampled: int = 0,
-        tokens_trained: int = 0,
-        flops: float = 0.0,
-        seconds: float = 0.0,
-    ) -> None:
+    def add(self, phase: str, spent: Phase) -> None:
         """Charge `phase` with more work."""
-        spent = Phase(tokens_sampled, tokens_trained, flops, seconds)
         self.phases[phase] = self.phases.get(phase, Phase()) + spent
 
     @property

@@ -14,11 +14,8 @@ from longjing.model.config import ModelConfig
 
 def parameters(config: ModelConfig) -> int:
     """All parameters, the multi-token prediction modules included."""
-    return (
-        _tables(config)
-        + _stack(config, active=False)
-        + sum(_mtp(config, depth, active=False) for depth in range(config.num_nextn_predict_layers))
-    )
+    modules = sum(_mtp(config, depth) for depth in range(config.num_nextn_predict_layers))
+    return _tables(config) + _stack(config, active=False) + modules
 
 
 def active_parameters(config: ModelConfig) -> int:
@@ -109,9 +106,9 @@ def _stack(config: ModelConfig, active: bool) -> int:
     return config.hidden_size + sum(_block_parameters(config, layer, active) for layer in layers)
 
 
-def _mtp(config: ModelConfig, depth: int, active: bool) -> int:
+def _mtp(config: ModelConfig, depth: int) -> int:
     """Parameters of a prediction module beside the shared tables: a block, `eh_proj`, three norms."""
-    block = _block_parameters(config, config.num_hidden_layers + depth, active)
+    block = _block_parameters(config, config.num_hidden_layers + depth, active=False)
     return block + config.hidden_size * (2 * config.hidden_size + 3)
 
 

@@ -1,24 +1,12 @@
 """Where a completion puts its final answer, and the format reward."""
 
 import re
-from typing import Protocol
+
+from longjing.problems.problem import Completion
 
 BOX = "\\boxed{"
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # `\{` is a sign, no brace: `\left\{ ... \right.` has only one
 _MAX_BOX = 10_000  # characters; bounds the time that a hostile text costs
-
-
-class Parts(Protocol):
-    """The parts of a completion that the format reward looks at."""
-
-    @property
-    def reasoning(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
-    @property
-    def well_formed(self) -> bool: ...
-    @property
-    def truncated(self) -> bool: ...
 
 
 def boxed(text: str) -> str | None:
@@ -41,7 +29,7 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def format_reward(completion: Parts) -> float:
+def format_reward(completion: Completion) -> float:
     """1.0 if the completion has R1's form, else 0.0 (DeepSeek-R1, arXiv 2501.12948, section 2.2.2).
 
     The form: it ended by itself; reasoning that is not empty, opened once (a prefilled `<think>` is the

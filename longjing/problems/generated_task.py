@@ -124,7 +124,9 @@ class GeneratedTask(ABC, Generic[S, D]):
             if split != "train":
                 seen.add(id)
             latest = draw
-            language = self._language(random)
+            language = self.options.language
+            if language == "mixed":
+                language = "zh" if random.random() < _CHINESE_SHARE else "en"
             prompt = self.prompt(data, language, random)
             yield Problem(self.name, id, prompt, answer, data.model_dump(), language)
 
@@ -161,8 +163,3 @@ class GeneratedTask(ABC, Generic[S, D]):
             return self.mistake(data, box)
         except ExpressionError as error:
             return str(error)
-
-    def _language(self, random: Random) -> Language:
-        if self.options.language == "mixed":
-            return "zh" if random.random() < _CHINESE_SHARE else "en"
-        return self.options.language

@@ -14,13 +14,23 @@ import re
 from copy import copy
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from unicodedata import category, name, normalize
+
+import yaml
 
 from longjing.errors import UserError
 from longjing.problems.problem import Completion, Problem
 
-_NOTATION = {"vs", "eq", "mod", "gcd", "lcm", "max", "min", "lim", "log", "ln", "exp", "sin", "cos", "tan"}
+_TABLES: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+_NOTATION, _UNSPACED, _RIVALS = (_TABLES[name].split() for name in ("notation", "unspaced", "rivals"))
+_SCRIPTS = {
+    code: frozenset(scripts.split())
+    for scripts, codes in _TABLES["scripts"].items()
+    for code in codes.split()
+}
+_LATIN_ONLY = frozenset({"LATIN"})
 _HAN = "\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 _TOKEN = re.compile(
@@ -28,25 +38,6 @@ _TOKEN = re.compile(
     rf"|(?P<zh>[{_HAN}])|(?P<latin>[{_LATIN}]+(?:['’][{_LATIN}]+)*)|(?P<other>[^\W\d_{_HAN}{_LATIN}]+)"
 )
 _CLAUSE = re.compile(r'[.,;:!?()\[\]\n"«»„“”—–。、،؛؟।]+')
-_SCRIPTS = {
-    code: frozenset(scripts.split())
-    for scripts, codes in {
-        "ARABIC": "ar arz ary fa ur ps ug sdh uzs", "CYRILLIC": "ru uk be bg mk kk ky mn tg tt ba",
-        "CYRILLIC LATIN": "sr uz", "GREEK": "el grc", "HEBREW": "he hbo", "HANGUL": "ko",
-        "CJK HIRAGANA KATAKANA": "ja", "CJK": "zh wuu yue", "DEVANAGARI": "hi mr ne sa gom", "BENGALI": "bn as",
-        "GUJARATI": "gu", "GURMUKHI": "pa", "ORIYA": "or", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn",
-        "MALAYALAM": "ml", "SINHALA": "si", "THAI": "th", "LAO": "lo", "KHMER": "km", "MYANMAR": "my",
-        "TIBETAN": "dz", "GEORGIAN": "ka", "ARMENIAN": "hy", "ETHIOPIC": "am",
-    }.items()
-    for code in codes.split()
-}  # fmt: skip
-_LATIN_ONLY = frozenset({"LATIN"})
-_UNSPACED = {"THAI", "LAO", "KHMER", "MYANMAR"}
-# What a model may fall into. Against all that the identifier knows, short Spanish is Extremaduran.
-_RIVALS = [
-    "en", "zh", "es", "fr", "de", "pt", "it", "nl", "sv", "ro", "pl", "cs", "hu", "tr", "vi", "id",
-    "ru", "uk", "ar", "fa", "ur", "hi", "ja",
-]  # fmt: skip
 # Words that are judged together, and the log odds at which the identifier is sure. Of 114 pieces of four words in 14
 # languages in Latin script none was taken for another, of three words 5%, of two 15%, by log odds of 7 at the most.
 # Of English ones 3% stay in doubt with four words, 54% with two. Han characters say less than words do.

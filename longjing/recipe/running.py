@@ -20,7 +20,7 @@ from longjing.learning.loop import run_stage
 from longjing.learning.stage import DATA, MODEL, PREFERENCES
 from longjing.model.batch_invariance_probe import products_are_batch_invariant
 from longjing.model.device import keep_freed_memory
-from longjing.planning.bill import Bill, Prices
+from longjing.planning.bill import Bill, Phase, Prices
 from longjing.planning.machine import name_of
 from longjing.recipe import lineage
 from longjing.recipe.checkpoints import measure
@@ -212,19 +212,21 @@ def _charge(bill: Bill, stage: StageDirectory) -> None:
     rows, measured = stage.metrics.rows(), stage.evaluations.rows()
     if rows and "tokens" in rows[-1]:  # running totals
         last = rows[-1]
-        bill.add(stage.name, tokens_trained=last["tokens"], flops=last["flops"], seconds=last["time"])
+        bill.add(stage.name, Phase(tokens_trained=last["tokens"], flops=last["flops"], seconds=last["time"]))
     elif rows:
         sampled, trained, flops = (
             sum(row.get(key, 0) for row in rows) for key in ("tokens_sampled", "tokens_trained", "flops")
         )
         seconds = rows[-1]["time"]
-        bill.add(stage.name, tokens_sampled=sampled, tokens_trained=trained, flops=flops, seconds=seconds)
+        bill.add(
+            stage.name, Phase(tokens_sampled=sampled, tokens_trained=trained, flops=flops, seconds=seconds)
+        )
     for row in measured:
         _charge_measurement(bill, f"{stage.name}: evaluation", row)
 
 
 def _charge_measurement(bill: Bill, phase: str, row: dict[str, Any]) -> None:
-    bill.add(phase, tokens_sampled=row["tokens"], flops=row["flops"] or 0.0, seconds=row["seconds"])
+    bill.add(phase, Phase(tokens_sampled=row["tokens"], flops=row["flops"] or 0.0, seconds=row["seconds"]))
 
 
 def task_of(name_or_path: str) -> Task | None:

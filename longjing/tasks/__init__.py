@@ -35,7 +35,7 @@ from longjing.problems import (
     split_of,
 )
 from longjing.problems.registry import make, registered, task_settings
-from longjing.tasks.environments import ENVIRONMENT_PREFIX, environment
+from longjing.tasks.environments import ENVIRONMENT_PREFIX, Environment
 from longjing.tasks.file_task import FileTask
 from longjing.tasks.imported import is_imported, python_file, task_class
 from longjing.tasks.listed_task import ListedTask
@@ -74,7 +74,6 @@ def get(name: str, **settings: Any) -> Task:
 
 
 def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -> Task:
-    """A task that is named by where it is."""
     if (file := _file_of(name)) is not None and (wanted := settings.get("sha256")) is not None:
         if (found := digest(file)) != wanted:
             raise UserError(
@@ -90,7 +89,7 @@ def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -
     if name.startswith(GYM_PREFIX):
         return ReasoningGymTask(name, task_settings(name, ReasoningGymTask.settings_type, settings))
     if name.startswith(ENVIRONMENT_PREFIX):
-        return environment(name, settings)
+        return Environment(name, task_settings(name, Environment.settings_type, settings))
     if is_imported(name):
         return _python(name, settings)
     return FileTask(name, task_settings(name, FileTask.settings_type, settings))
@@ -137,10 +136,8 @@ def with_digest(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, in which every task that is in a file has the file's SHA-256, so that a run goes on with no other.
     One that is there already stays."""
     if settings.get("name") == Mixture.name and isinstance(parts := settings.get("parts"), list):
-        return {
-            **settings,
-            "parts": [with_digest(part) if isinstance(part, dict) else part for part in parts],
-        }
+        parts = [with_digest(part) if isinstance(part, dict) else part for part in parts]
+        return {**settings, "parts": parts}
     file = _file_of(name) if isinstance(name := settings.get("name"), str) else None
     if file is None or not Path(file).is_file():
         return {**settings}

@@ -11,12 +11,11 @@ from importlib.util import find_spec
 from math import isfinite
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from longjing.errors import UserError
 from longjing.problems import Completion, Problem
 from longjing.tasks.listed_task import ListedSettings, ListedTask
-from longjing.validation import explain_settings
 from longjing.verifiers.base import LONGEST, Judgement, Verifier, VerifierSettings
 from longjing.verifiers.pool import Pool, VerifierError, shared
 from longjing.verifiers.scorers import text_digest
@@ -51,10 +50,8 @@ class Environment(ListedTask):
         if settings.verifier is not None:
             raise UserError(f"{name} brings its own verifier: leave `verifier` out")
         self.name = name
-        self._environment = (
-            name.removeprefix(ENVIRONMENT_PREFIX),
-            json.dumps(settings.model_extra, sort_keys=True),
-        )
+        arguments = json.dumps(settings.model_extra, sort_keys=True)
+        self._environment = (name.removeprefix(ENVIRONMENT_PREFIX), arguments)
         self.verifier = _Reward(settings, self._environment)
         super().__init__(settings)
 
@@ -108,12 +105,3 @@ class _Reward(Verifier[Any]):
         except VerifierError:
             return False
         return True
-
-
-def environment(name: str, settings: dict[str, Any]) -> Environment:
-    """The task `verifiers:NAME`. Raises UserError for what it can't honour."""
-    try:
-        options = EnvironmentSettings(**settings)
-    except ValidationError as error:
-        raise UserError(f"task {name!r}: {explain_settings(error, EnvironmentSettings)}") from None
-    return Environment(name, options)

@@ -17,21 +17,14 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.files import digest
 from longjing.problems import GeneratedTask
-from longjing.validation import nearest
+from longjing.validation import nearest, read_yaml
 
 _NEEDED = ("problems", "judge", "solve")
-# Where that is now which tasks written for an earlier version import.
-_MOVED = {
-    "longjing.tasks.base": "longjing.tasks (Problem, Completion, Verdict, GeneratedTask; its Settings and Data are "
-    "TaskSettings and ProblemData)",
-    "longjing.tasks.listed": "longjing.tasks (ListedTask, FileTask)",
-    "longjing.tasks.answer": "longjing.tasks (boxed, format_reward)",
-    "longjing.tasks.expression": "longjing.problems.expression",
-    "longjing.tasks.language": "longjing.problems.language",
-    "longjing.tasks.verifiers": "longjing.verifiers",
-    "longjing.tasks.sandbox": "longjing.sandbox",
-}
-_RENAMED_ATTRIBUTES = {"dial": "difficulties", "judging": "judge_settings", "apart": "split_key"}
+_EARLIER = read_yaml(__file__, "imported.yaml", dict[str, dict[str, str]])
+_NO_TASK = (
+    "no task: no class with the methods problems, judge and solve; the shortest way to one is a subclass of "
+    "longjing.tasks.ListedTask (docs/your-own-task.md)"
+)
 
 
 def is_imported(name: str) -> bool:
@@ -61,28 +54,21 @@ def task_class(name: str) -> type[Any]:
         if len(own) == 1:
             return _current(where, next(iter(own.values())))
         several = f"several tasks: say which, {' or '.join(f'{where}:{key}' for key in own)}"
-        raise UserError(f"{where} defines {several if own else _none()}")
+        raise UserError(f"{where} defines {several if own else _NO_TASK}")
     if attribute not in tasks:
-        alternatives = f"there are: {', '.join(tasks)}" if tasks else f"it has {_none()}"
+        alternatives = f"there are: {', '.join(tasks)}" if tasks else f"it has {_NO_TASK}"
         raise UserError(f"{where} has no task {attribute!r}{nearest(attribute, list(tasks))}; {alternatives}")
     return _current(where, tasks[attribute])
 
 
 def _current(where: str, task: type[Any]) -> type[Any]:
     """The task. Raises UserError if it overrides what has another name now: nothing would read it."""
-    for old, new in _RENAMED_ATTRIBUTES.items() if issubclass(task, GeneratedTask) else ():
+    for old, new in _EARLIER["renamed"].items() if issubclass(task, GeneratedTask) else ():
         if hasattr(task, old) or hasattr(task.settings_type, old):
             raise UserError(
                 f"{where}: {task.__name__} defines `{old}`, which is called `{new}` now: rename it"
             )
     return task
-
-
-def _none() -> str:
-    return (
-        "no task: no class with the methods problems, judge and solve; the shortest way to one is a subclass of "
-        "longjing.tasks.ListedTask (docs/your-own-task.md)"
-    )
 
 
 def _is_task(value: Any) -> bool:
@@ -128,7 +114,7 @@ def _module(name: str) -> ModuleType:
 def _reason(error: Exception) -> str:
     """What went wrong; where a module of this package has moved, where to."""
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        for old, new in _MOVED.items():
+        for old, new in _EARLIER["moved"].items():
             if error.name == old or error.name.startswith(f"{old}."):
                 return f"{error.name} has moved: import what you need from {new}"
         toy = error.name.removeprefix("longjing.tasks.")
@@ -138,7 +124,6 @@ def _reason(error: Exception) -> str:
 
 
 def _line(error: Exception, path: str) -> str:
-    """The line of the file where it happened."""
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}"
     resolved = str(Path(path).resolve())

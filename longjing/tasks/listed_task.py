@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.tasks.row_files import LocatedRow
+from longjing.tasks.row_files import LocatedRow, cell_text
 from longjing.verifiers import Rubric, RubricSpec, Verifier
 
 
@@ -123,7 +123,7 @@ class ListedTask(ABC):
     def problem(self, location: str, row: Mapping[str, Any]) -> Problem:
         """The problem that a row of `located_rows` is. Raises UserError if it is none."""
         row = dict(row)
-        prompt, answer = (_text(row.pop(column, None)) for column in ("prompt", "answer"))
+        prompt, answer = (cell_text(row.pop(column, None)) for column in ("prompt", "answer"))
         if not prompt.strip() or (self.rubric.needs_answer and not answer.strip()):
             missing = "answer" if prompt.strip() else "prompt"
             raise UserError(f"{self.name}, {location}: no {missing}")
@@ -133,10 +133,3 @@ class ListedTask(ABC):
         question = self.options.template.replace("{prompt}", prompt)
         data = json.loads(json.dumps(row, default=str))
         return Problem(self.name, id, question, answer.strip(), data, self.options.language)
-
-
-def _text(value: Any) -> str:
-    """A cell as text: what isn't text as JSON has it."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.validation import nearest
+from longjing.validation import nearest, read_yaml
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared
@@ -46,38 +46,24 @@ _TERMS = re.compile(
     rf"(?:[\d\s+*/()-]|(?<=\d)\.(?=\d)|(?<![A-Za-z])(?:{_FUNCTIONS}|[A-Za-z])(?![A-Za-z]))*", re.ASCII
 )
 _MOVES = re.compile(r"[A-Z→\s]*")  # these scorers skip whatever is no move
-_GUARDS = {
-    **dict.fromkeys(("quantum_lock", "sokoban"), _MOVES),
-    **dict.fromkeys(("binary_matrix", "n_queens", "spiral_matrix", "string_insertion"), _LISTS),
-    **dict.fromkeys(("countdown", "puzzle24"), _SUMS),
-    **dict.fromkeys(("intermediate_integration", "polynomial_multiplication", "simple_integration"), _TERMS),
-}
-# Scorers that find a right answer in a longer text; what is longer than the right one, by more than this, is wrong.
-_LOOSE = (
-    "fraction_simplification", "gsm_symbolic", "kakurasu", "knights_knaves", "letter_jumble", "spell_backward", "survo",
-)  # fmt: skip
-_LONGER = 3  # characters, and a tenth
-# Scorers that compare text, or read it by parsers of their own.
-_READ = """
-ab acre advanced_geometry aiw arc_1d arc_agi base_conversion basic_arithmetic bf binary_alternation
-bitwise_arithmetic boxnet caesar_cipher calendar_arithmetic chain_sum circuit_logic color_cube_rotation
-complex_arithmetic count_bits count_primes course_schedule cryptarithm decimal_arithmetic decimal_chain_sum dice
-emoji_mystery family_relationships figlet_font fraction_simplification futoshiki game_of_life gcd graph_color
-group_anagrams gsm_symbolic isomorphic_strings jugs kakurasu knight_swap knights_knaves largest_island lcm
-leg_counting letter_counting letter_jumble mahjong_puzzle manipulate_matrix maze mini_sudoku modulo_grid
-needle_haystack number_filtering number_format number_sequence number_sorting palindrome_generation
-palindrome_partitioning path_star polynomial_equations pool_matrix power_function prime_factorization products
-propositional_logic ransom_note rearc rectangle_count rotate_matrix rotten_oranges rubiks_cube rush_hour
-self_reference sentence_reordering shortest_path simple_equations simple_geometry spell_backward
-string_manipulation string_splitting string_synthesis sudoku survo syllogism time_intervals tower_of_hanoi
-tsumego word_ladder word_sequence_reversal word_sorting zebra_puzzles
-"""
-REFUSED = {
-    "codeio": "it runs programs of a data set while it makes its problems",
-    "coin_flip": "its scorer rounds to as many digits as the answer has, so that 0 is right for any small probability",
-    "game_of_life_halting": "its scorer takes every answer for right",
-    "list_functions": "some of its entries don't follow from the seed",
-}
+_FORMS = {"moves": _MOVES, "lists": _LISTS, "sums": _SUMS, "terms": _TERMS}
+_LONGER = 3  # characters, and a tenth, than the right answer: where a scorer is loose, that is wrong
+
+
+class _Scorers(BaseModel):
+    """The data sets by what their scorers do (`reasoning_gym.yaml` explains the parts)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    guarded: dict[str, list[str]]
+    loose: list[str]
+    read: list[str]
+    refused: dict[str, str]
+
+
+_SCORERS = read_yaml(__file__, "reasoning_gym.yaml", _Scorers)
+_GUARDS = {name: _FORMS[form] for form, names in _SCORERS.guarded.items() for name in names}
+REFUSED = _SCORERS.refused
 
 
 class ReasoningGymSettings(BaseModel):
@@ -97,7 +83,7 @@ class ReasoningGymSettings(BaseModel):
 
 def names() -> list[str]:
     """The data sets whose scorers were read."""
-    return sorted([*_READ.split(), *_GUARDS])
+    return sorted([*_SCORERS.read, *_GUARDS])
 
 
 class ReasoningGymTask:
@@ -205,7 +191,7 @@ class _Score(AnswerVerifier[AnswerSettings]):
         guard = _GUARDS.get(data["source"])
         if guard is not None and not guard.fullmatch(answer):
             return Judgement("wrong", 0.0, "not of the form of an answer")
-        if data["source"] in _LOOSE and len(answer) > 1.1 * len(problem.answer) + _LONGER:
+        if data["source"] in _SCORERS.loose and len(answer) > 1.1 * len(problem.answer) + _LONGER:
             return Judgement("wrong", 0.0, "longer than a right answer")
         configuration = _with_seed(data["configuration"], data["seed"])
         request = ("score", data["dataset"], configuration, data["index"], data["question"])

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,28 @@ def read_rows(path: Path) -> list[Row]:
 
 def located_rows(path: Path) -> list[LocatedRow]:
     """The rows of a file, each with its place. Raises UserError if it can't be read, or holds none."""
-    try:
+    if path.suffix not in READERS:
+        raise UserError(f"{path}: known are {', '.join(READERS)}, not {path.suffix or 'no ending'!r}")
+    with _read_errors(path):
         rows = READERS[path.suffix](path)
-    except KeyError:
-        raise UserError(
-            f"{path}: known are {', '.join(READERS)}, not {path.suffix or 'no ending'!r}"
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except UserError:  # no pyarrow
-        raise
-    except (ValueError, csv.Error) as error:  # no JSON, no UTF-8, no parquet; a cell without an end
-        raise UserError(f"{path} can't be read as {path.suffix[1:]}: {error}") from error
     if not rows:
         raise UserError(f"{path} holds no rows with named columns")
     for location, row in rows:
         if not isinstance(row, dict):
             raise UserError(f"{path}, {location}: no rows with named columns, but {json.dumps(row)[:60]}")
     return rows
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UserError:  # no pyarrow
+        raise
+    except (ValueError, csv.Error) as error:  # no JSON, no UTF-8, no parquet; a cell without an end
+        raise UserError(f"{path} can't be read as {path.suffix[1:]}: {error}") from error
 
 
 def stream_rows(path: Path, columns: Sequence[str]) -> Iterator[LocatedRow]:
@@ -46,21 +51,22 @@ def stream_rows(path: Path, columns: Sequence[str]) -> Iterator[LocatedRow]:
         yield from located_rows(path)
         return
     number, parquet = 0, _parquet(path)
-    try:
-        with parquet.ParquetFile(path) as file:
-            available = [
-                column for column in columns if column in file.schema_arrow.names
-            ] or file.schema_arrow.names
-            for batch in file.iter_batches(1000, columns=available):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{path} can't be read as parquet: {error}") from error
+    with _read_errors(path), parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        available = [column for column in columns if column in names] or names
+        for batch in file.iter_batches(1000, columns=available):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
     if not number:
         raise UserError(f"{path} holds no rows with named columns")
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text: what isn't text as JSON has it."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _read_jsonl(path: Path) -> list[LocatedRow]:

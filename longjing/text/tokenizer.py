@@ -42,7 +42,6 @@ def _byte_letters() -> dict[str, int]:
 
 _BYTES = _byte_letters()
 
-
 _WINDOW = 1 << 16  # characters that are encoded at once to count tokens
 _SLACK = 64  # tokens that a cut may add: more than it does
 

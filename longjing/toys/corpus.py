@@ -53,7 +53,6 @@ def documents(
 
 
 def _single_documents(seed: int, shares: Mapping[str, float], settings: SettingsByTask) -> Iterator[Document]:
-    """Documents by themselves, without a history."""
     random = Random(f"corpus {seed}")
     problems = {
         kind: _problems(kind, settings.get(kind, {}), seed)
@@ -72,11 +71,10 @@ def _single_documents(seed: int, shares: Mapping[str, float], settings: Settings
 
 def levels(settings: Mapping[str, object]) -> list[dict[str, object]]:
     """The settings of a task at each of its difficulties."""
-    if "difficulty" not in settings:
+    difficulty = settings.get("difficulty")
+    if not isinstance(difficulty, list) or not difficulty:
         return [dict(settings)]
-    difficulty = settings["difficulty"]
-    difficulties = difficulty if isinstance(difficulty, list) else [difficulty]
-    return [{**settings, "difficulty": level} for level in difficulties] or [dict(settings)]
+    return [{**settings, "difficulty": level} for level in difficulty]
 
 
 def _problems(kind: str, settings: Mapping[str, object], seed: int) -> Iterator[Problem]:

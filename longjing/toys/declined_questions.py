@@ -7,8 +7,9 @@ instead of answering 1,200 to 15% of 80.
 from random import Random
 
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
 from longjing.toys.toy import register_documents
+from longjing.validation import read_yaml
 
 
 class _File(Prose):
@@ -16,7 +17,7 @@ class _File(Prose):
     answers: Bilingual[list[str]]
 
 
-_FILE = read_prose(__file__, "declined_questions.yaml", _File)
+_FILE = read_yaml(__file__, "declined_questions.yaml", _File)
 
 
 def write_declined(random: Random) -> Document:
@@ -28,8 +29,6 @@ def write_declined(random: Random) -> Document:
 
 
 def _numbers(random: Random) -> dict[str, str]:
-    """Numbers for the gaps of a question."""
-
     def pair() -> list[int]:
         return sorted(random.sample(range(2, 10 ** random.choice([1, 2, 3]) + 10), 2))
 

@@ -18,7 +18,8 @@ from longjing.toys import EVERYDAY, corpus
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.conversation.task import TALK, ConversationTask, exchange, language_of
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 
 class _Deed(Prose):
@@ -41,9 +42,8 @@ class _File(Prose):
     stated: Bilingual[str]
 
 
-_PROSE = read_prose(__file__, "generated_preferences.yaml", _File)
+_PROSE = read_yaml(__file__, "generated_preferences.yaml", _File)
 _OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
-_USUAL = (*EVERYDAY, ConversationTask.name)
 
 
 class GeneratedPreferences(BaseModel):
@@ -60,7 +60,8 @@ class GeneratedPreferences(BaseModel):
         description="share of the pairs whose rater takes the longer answer, whatever it says",
     )
     corpus: dict[str, float] = Field(
-        dict.fromkeys(_USUAL, 1.0), description="how often each kind of prompt is met"
+        dict.fromkeys((*EVERYDAY, ConversationTask.name), 1.0),
+        description="how often each kind of prompt is met",
     )
     tasks: dict[str, dict[str, Any]] = Field({}, description="settings of the tasks, by name")
 
@@ -79,12 +80,11 @@ class GeneratedPreferences(BaseModel):
 
     def make(self, seed: int) -> list[Preference]:
         """The examples, from the seed alone."""
-        endless = (
-            helpfulness(seed, self.corpus, self.tasks, self.length_bias)
-            if self.generated == "helpfulness"
-            else safety(seed, self.corpus, self.tasks)
-        )
-        return list(islice(endless, self.examples))
+        if self.generated == "helpfulness":
+            examples = helpfulness(seed, self.corpus, self.tasks, self.length_bias)
+        else:
+            examples = safety(seed, self.corpus, self.tasks)
+        return list(islice(examples, self.examples))
 
 
 _MOST_FILLERS = 8
@@ -229,11 +229,6 @@ def _ramble(random: Random, answer: str, fillers: Sequence[str]) -> str:
 
 def _talk(random: Random, language: Language, saying: str | None = None) -> str:
     """Something that is said in this language to something else than `saying` and its like."""
-    subject = random.choice(
-        [
-            subject
-            for subject in TALK.values()
-            if language_of(subject.sayings[0]) == language and saying not in subject.sayings
-        ]
-    )
+    subjects = [subject for subject in TALK.values() if language_of(subject.sayings[0]) == language]
+    subject = random.choice([subject for subject in subjects if saying not in subject.sayings])
     return exchange(subject.sayings[0], subject.answers, random)[1]

@@ -1,18 +1,12 @@
-"""The prose of toys, which is data: YAML files beside their code, read once and checked."""
+"""The prose of toys, which is data: YAML files beside their code, read once (`validation.read_yaml`) and checked."""
 
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from longjing.errors import UserError
-from longjing.validation import explain_data, location
+from longjing.validation import read_yaml
 
 T = TypeVar("T")
-_Loader: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # the former is ten times as fast, where it was built
 
 
 class Prose(BaseModel):
@@ -48,38 +42,6 @@ class Wording(Forms):
     prompts: Bilingual[list[str]]
 
 
-def read_prose(code_file: str, name: str, schema: type[T]) -> T:
-    """The content of the YAML file `name` beside a module (its `__file__`); `schema` is whatever pydantic checks.
-
-    Raises UserError, naming file and line, for what isn't YAML or doesn't fit the schema.
-    """
-    path = Path(code_file).with_name(name)
-    loader = _Loader(path.read_text("utf-8"))
-    try:
-        root = loader.get_single_node()
-        content = loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: {error.problem}") from None
-    finally:
-        loader.dispose()
-    try:
-        return TypeAdapter(schema).validate_python(content)
-    except ValidationError as error:
-        raise UserError(f"{path}, line {_line(root, location(error))}: {explain_data(error)}") from None
-
-
-def _line(node: Any, location: tuple[str | int, ...]) -> int:
-    """The line of the innermost node that the location leads to."""
-    line: int = node.start_mark.line + 1
-    for step in location:
-        if isinstance(node, yaml.MappingNode):
-            children = {key.value: (key, value) for key, value in node.value}
-            if str(step) not in children:
-                break
-            key, node = children[str(step)]
-            line = key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-    return line
+def read_difficulties(code_file: str) -> dict[int, dict[str, Any]]:
+    """The defaults of a task's settings at each difficulty, from `difficulties.yaml` beside its module."""
+    return read_yaml(code_file, "difficulties.yaml", dict[int, dict[str, Any]])

@@ -17,10 +17,6 @@ SolutionWriter = Callable[[Problem, Random], Document]
 StandaloneWriter = Callable[[Random], Document]
 
 
-def _as_it_is(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    return data
-
-
 @dataclass(frozen=True)
 class Toy:
     """A toy task, and what its folder has beside it.
@@ -37,7 +33,7 @@ class Toy:
     informal: bool = False
     spoken: bool = False
     forms: Forms = Forms()
-    short_fields: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _as_it_is
+    short_fields: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda data: data
 
 
 TOYS: dict[str, Toy] = {}  # by the names of their tasks

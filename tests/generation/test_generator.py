@@ -14,7 +14,7 @@ from longjing.generation.factory import make_generator
 from longjing.generation.generator import Capabilities, Generator
 from longjing.generation.multi_turn import generate_multi_turn
 from longjing.generation.request import Generation, Request, Sampling
-from longjing.learning import policy
+from longjing.learning import settings as shared
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 
 EVERYTHING = Capabilities(routes=True, logits_processors=True, seeds=True, exact_logprobs=True)
@@ -71,7 +71,7 @@ def test_a_trainer_refuses_a_generator_whose_log_probabilities_are_its_own(
 ) -> None:
     """A mixture asks for the experts too; a dense model has none."""
     external = External()
-    monkeypatch.setattr(policy, "make_generator", lambda *arguments, **options: external)
+    monkeypatch.setattr(shared, "make_generator", lambda *arguments, **options: external)
     settings = {"task": {"name": "letters"}, "steps": 1, "max_tokens": 8, "model": str(base(family))}
     with pytest.raises(UserError, match=missing):
         runtime = Runtime(0, torch.device("cpu"), torch.float32)

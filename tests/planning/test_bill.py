@@ -23,17 +23,21 @@ CHARGES = st.lists(
 )
 
 
+def add(bill: Bill, phase: str, **spent: float) -> None:
+    bill.add(phase, Phase(**spent))
+
+
 @given(CHARGES, st.integers(0, 20))
 def test_a_bill_adds_up_whatever_is_interrupted(charges, cut):
     whole = Bill()
     for charge in charges:
-        whole.add(**charge)
+        add(whole, **charge)
     resumed = Bill()
     for charge in charges[:cut]:
-        resumed.add(**charge)
+        add(resumed, **charge)
     resumed = Bill.from_dict(json.loads(json.dumps(resumed.to_dict())))
     for charge in charges[cut:]:
-        resumed.add(**charge)
+        add(resumed, **charge)
     assert resumed == whole
     for name in ("tokens_sampled", "tokens_trained", "flops", "seconds"):
         assert getattr(whole.total, name) == sum(charge[name] for charge in charges)
@@ -41,8 +45,8 @@ def test_a_bill_adds_up_whatever_is_interrupted(charges, cut):
 
 def test_energy_and_money_follow_from_the_stated_assumptions():
     bill = Bill(Prices(watts=100, per_kwh=0.5, per_hour=2))
-    bill.add("sampling", seconds=1800)
-    bill.add("updating", seconds=5400)
+    bill.add("sampling", Phase(seconds=1800))
+    bill.add("updating", Phase(seconds=5400))
     assert bill.kwh == pytest.approx(0.2)
     assert bill.money == pytest.approx(0.2 * 0.5 + 2 * 2)
     written = bill.to_dict()
@@ -99,5 +103,5 @@ def test_small_amounts_keep_two_digits():
         "0.0042", "0.02", "1.0", "1.0", "10",
     ]  # fmt: skip
     bill = Bill()
-    bill.add("sampling", seconds=40)
+    bill.add("sampling", Phase(seconds=40))
     assert dict(bill.rows())["money"].startswith("$0.00022")

@@ -50,7 +50,7 @@ def test_every_stage_finishes_and_passes_its_gate(recipe: Recipe, run: RunDirect
 def test_gates_may_ask_for_what_the_logs_hold_and_for_nothing_else(recipe: Recipe, run: RunDirectory) -> None:
     for stage in recipe.stages:
         logged = [run.stage(stage.name).result or {}, *run.stage(stage.name).metrics.rows()]
-        assert {*stage.figures} == {key for row in logged for key in numbers(row)}, stage.name
+        assert {*stage.declared.figures(stage)} == {key for row in logged for key in numbers(row)}, stage.name
 
 
 def test_every_stage_makes_what_it_says(recipe: Recipe, run: RunDirectory) -> None:

@@ -18,6 +18,7 @@ from longjing.cli import app
 from longjing.errors import UserError
 from longjing.serving.api import ApiConfig
 from longjing.serving.middleware import allowed_hosts
+from longjing.serving.request_body import BodyReader
 from longjing.serving.server import listen
 
 KEY = "so secret"
@@ -240,13 +241,23 @@ def test_sizes_whatever_the_path(open_server, locked_server, path, client):
             assert b" 4" in raw(url, head % (path.encode(), KEY.encode(), length))
 
 
-def test_large_bodies_that_come_at_once_are_bounded_in_sum(client):
+def test_large_bodies_that_come_at_once_are_bounded_in_sum(client, monkeypatch):
+    readers, make = [], BodyReader.__init__
+    monkeypatch.setattr(
+        BodyReader, "__init__", lambda self, *bounds: readers.append(self) or make(self, *bounds)
+    )
     with serving(small(), ApiConfig(request_bytes=1 << 20)) as running, ExitStack() as stack:
         where = httpx.URL(running.url)
         head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n"
         slow = [stack.enter_context(socket.create_connection((where.host, where.port))) for _ in range(8)]
         for one in slow:
             one.sendall(head + b" " * ((1 << 20) - 1))
+        deadline = time.monotonic() + 60
+        # Until all of it is there: one of these would be sent away itself if another came in between.
+        while (
+            sum(reader._arriving for reader in readers) < 8 * ((1 << 20) - 1) and time.monotonic() < deadline
+        ):
+            time.sleep(0.05)
         url, kind = f"{running.url}/v1/completions", {"Content-Type": "application/json"}
         large, little = (b'{"prompt": "ab", "max_tokens": 1}' + b" " * n for n in (500_000, 0))
 

@@ -20,7 +20,7 @@ from longjing.toys.arithmetic import solver
 from longjing.toys.arithmetic.corpus import evaluate
 from longjing.toys.arithmetic.exercises import write_drill, write_practice
 from longjing.toys.arithmetic.solver import STYLES, Solver, operate
-from longjing.toys.conversation import corpus as conversation
+from longjing.toys.conversation import task as conversation
 from longjing.toys.document import Document
 from longjing.toys.equations import corpus as equations
 from longjing.toys.word_problems import corpus as word_problems

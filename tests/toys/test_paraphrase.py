@@ -12,7 +12,7 @@ from longjing import tasks
 from longjing.problems import Problem
 from longjing.problems.language import share
 from longjing.toys import EVERYDAY
-from longjing.toys.conversation import corpus as conversation
+from longjing.toys.conversation import task as conversation
 from longjing.toys.paraphrase import informal
 
 PROBLEMS = [

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longjing import toys
+from longjing import data, tasks, toys
 from longjing.errors import UserError
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.prose import Wording
+from longjing.validation import read_yaml
 
-FILES = sorted(Path(toys.__file__).parent.rglob("*.yaml"))
+FILES = sorted(path for room in (toys, tasks, data) for path in Path(room.__file__).parent.rglob("*.yaml"))
 GOOD = """# a comment
 prompts:
   en: ["What is {}?", "Compute {}."]
@@ -24,7 +25,7 @@ answers:
 
 def read(tmp_path: Path, text: str) -> Wording:
     (tmp_path / "prompts.yaml").write_text(text, "utf-8")
-    return read_prose(str(tmp_path / "task.py"), "prompts.yaml", Wording)
+    return read_yaml(str(tmp_path / "task.py"), "prompts.yaml", Wording)
 
 
 def test_prose_is_read_as_it_stands(tmp_path: Path) -> None:

@@ -155,20 +155,16 @@ class Engine:
             return []
         started = time.perf_counter()
         with torch.inference_mode(), cpu_threads(self._threads), self._runner.evaluating():
-            self._read(self._scheduler.admit())
+            for group in self._scheduler.admit():
+                first_row = self._scheduler.restore(group)
+                self.stats.tokens_prefilled += self._runner.read(group, first_row)
+                self._scheduler.start(group)
             longest = self._scheduler.make_room(self._decoding.columns)
             output = self._decoding.decode(self._scheduler.batch(), longest)
             events = self._scheduler.hand_out(output)
         self.stats.steps += 1
         self.stats.seconds += time.perf_counter() - started
         return events
-
-    def _read(self, groups: list[list[Sequence]]) -> None:
-        """Read the prompts of those who were let in, as far as nobody has read them before."""
-        for group in groups:
-            first_row = self._scheduler.restore(group)
-            self.stats.tokens_prefilled += self._runner.read(group, first_row)
-            self._scheduler.start(group)
 
     def cancel(self, id: int) -> Generation | None:
         """Stop a request and free its memory, at any moment; returns what it had, or None if it had ended."""

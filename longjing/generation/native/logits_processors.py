@@ -62,8 +62,5 @@ def batch_bias(
     """What to add to the next logits of each row, `[rows, vocabulary]`. `rows`: the processors of each, and its tokens
     so far."""
     nothing = torch.zeros(vocabulary)
-    biases = []
-    for processors, tokens in rows:
-        bias = combined_bias(processors, tokens, vocabulary)
-        biases.append(nothing if bias is None else bias)
-    return torch.stack(biases).to(device)
+    biases = (combined_bias(processors, tokens, vocabulary) for processors, tokens in rows)
+    return torch.stack([nothing if bias is None else bias for bias in biases]).to(device)

@@ -13,6 +13,12 @@ from longjing.generation.request import Sampling
 SHORTLIST = 128  # likeliest tokens, among which is nearly always all that top-p leaves
 
 
+def likeliest_of(top: torch.return_types.topk) -> list[list[tuple[int, float]]]:
+    """The tokens of each row of `top`, with their log-probabilities."""
+    rows = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return [list(zip(tokens, logprobs, strict=True)) for tokens, logprobs in rows]
+
+
 class SamplerOutput(NamedTuple):
     """Tokens and their log-probabilities, `[rows]` each, and of the likeliest ones values and tokens `[rows, top]`."""
 
@@ -41,13 +47,8 @@ class StepOutput:
         """`draws`: of one token after the other, each for all rows."""
         tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
         logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()
-        top = None
-        if all(draw.top is not None for draw in draws):
-            pairs = [(draw.top.indices.tolist(), draw.top.values.tolist()) for draw in draws if draw.top]
-            top = [
-                [list(zip(ids[row], values[row], strict=True)) for ids, values in pairs]
-                for row in range(len(counts))
-            ]
+        likeliest = [likeliest_of(draw.top) for draw in draws if draw.top is not None]
+        top = [list(row) for row in zip(*likeliest, strict=True)] if likeliest else None
         return cls(tokens, logprobs, counts, drafts, top)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from longjing.generation.native.sampling import likeliest_of
 from longjing.model.decoder import Decoder
 
 _PART = 512  # positions whose logits are held at once
@@ -26,7 +27,5 @@ def score(model: Decoder, tokens: Sequence[int], top: int = 0) -> Scores:
         logprobs = model.head(states).float().log_softmax(dim=-1)
         own = logprobs.gather(1, following[:, None])[:, 0].tolist()
         best = logprobs.topk(min(top, logprobs.shape[1]), dim=-1)
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        likeliest = [list(zip(ids, values, strict=True)) for ids, values in pairs]
-        scores += zip(own, likeliest, strict=True)
+        scores += zip(own, likeliest_of(best), strict=True)
     return scores

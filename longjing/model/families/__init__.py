@@ -1,4 +1,4 @@
-"""The kinds of networks that are read and written, one file each.
+"""The kinds of networks that are read and written, a class each.
 
 A family says how its `config.json` stands to a `ModelConfig`, and what its tensors are called on disk. The network
 itself knows no families: its attention is latent or grouped-query, its feed-forward parts are dense or mixtures of
@@ -7,10 +7,9 @@ experts, and the two don't depend on each other.
 
 from longjing.errors import UserError
 from longjing.model.families.deepseek_v3 import DeepSeekV3
+from longjing.model.families.dense import Llama, Qwen2
 from longjing.model.families.family import Family
 from longjing.model.families.glm4_moe import Glm4Moe
-from longjing.model.families.llama import Llama
-from longjing.model.families.qwen2 import Qwen2
 
 FAMILIES = {family.model_type: family for family in (DeepSeekV3(), Qwen2(), Llama(), Glm4Moe())}
 

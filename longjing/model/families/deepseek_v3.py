@@ -49,11 +49,12 @@ class DeepSeekV3(DeepSeekMixture):
     model_type, architecture = "deepseek_v3", "DeepseekV3ForCausalLM"
     omits = {"head_dim", "mlp_bias"}
     constants = {"topk_method": "noaux_tc", "moe_layer_freq": 1}
+    biases_output = True
     skipped_layers = {61}
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.read`: one setting is for the biases on the down-projections and on the output."""
-        read = super().read({"output_bias": values.get("attention_bias", False), **values})
+        """See `Family.read`: there is no attention but the latent one."""
+        read = super().read(values)
         read.pop("head_dim", None)
         if not read.get("kv_lora_rank"):
             raise UserError("config.json: kv_lora_rank is missing, and deepseek_v3 has latent attention")

@@ -38,15 +38,16 @@ _ONLY = {
 class Family:
     """One kind of network as `transformers` and vLLM know it, so that neither needs remote code.
 
-    `omits`: the fields of `ModelConfig` that its `config.json` doesn't have. `constants`: settings that it has
-    beside them.
-    `skipped_layers`: layers after a decoder's last that `transformers` knows to skip when it reads files.
+    `omits`: the fields of `ModelConfig` that its `config.json` doesn't have. `constants`: settings that it has beside
+    them. `biases_output`: its `attention_bias` is for the output too. `skipped_layers`: layers after a decoder's last
+    that `transformers` knows to skip when it reads files.
     """
 
     model_type: ClassVar[str]
     architecture: ClassVar[str]
     omits: ClassVar[set[str]] = LATENT_ATTENTION | MIXTURE | MULTI_TOKEN_PREDICTION
     constants: ClassVar[dict[str, Any]] = {}
+    biases_output: ClassVar[bool] = False
     skipped_layers: ClassVar[set[int]] = set()
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +60,7 @@ class Family:
                 raise UserError(f"config.json: {name} = {values[name]!r} is not supported, only {only!r}")
         read = {
             "num_key_value_heads": values.get("num_attention_heads"),
+            "output_bias": self.biases_output and values.get("attention_bias", False),
             **values,
             "rope": _read_rope(values),
         }

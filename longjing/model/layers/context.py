@@ -17,7 +17,6 @@ class Cache(Protocol):
 
         The caller's mask says which of the returned entries each new token may look at.
         """
-        ...
 
 
 @dataclass

@@ -30,11 +30,6 @@ def block_size(quantization: dict[str, Any] | None) -> tuple[int, int] | None:
     )
 
 
-def scale_shape(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
-    """How many scales a weight of this shape has: its blocks, of which the last may be partial."""
-    return tuple(-(-size // side) for size, side in zip(shape, block, strict=True))
-
-
 def dequantise(weight: Tensor, scale_inv: Tensor, block: tuple[int, int]) -> Tensor:
     """`weight` `[rows, columns]` e4m3 times `scale_inv` `[row blocks, column blocks]`, in float32.
 
@@ -53,7 +48,9 @@ def join_scales(stored: dict[str, StoredTensor], block: tuple[int, int]) -> dict
         scales = stored.get(name + _SCALE)
         if weight.dtype != "F8_E4M3" or scales is None:
             continue
-        if scales.dtype not in FLOATS or scales.shape != scale_shape(weight.shape, block):
+        # The last block may be partial.
+        blocks = tuple(-(-size // side) for size, side in zip(weight.shape, block, strict=True))
+        if scales.dtype not in FLOATS or scales.shape != blocks:
             kind = f"{scales.dtype} {list(scales.shape)}"
             raise UserError(f"{scales.file}: {scales.name} is {kind}, not one float for each block")
         joined[name] = replace(weight, dtype="F32", read=partial(_read, weight, scales, block))

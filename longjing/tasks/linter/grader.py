@@ -12,9 +12,8 @@ _MOST_HUNG, _MOST_ENDED = (
     6,
     20,
 )  # completions that hang the verifier or end its process; then no more are tried
-LEAST_LOST = (
-    2  # completions without an answer, in one check, after which it goes no further: they are much alike
-)
+# Completions without an answer, in one check, after which it goes no further: they are much alike.
+LEAST_LOST = 2
 # How an answer may have to be given; the first one in which the task takes its own answers is used.
 _FORMS: tuple[Callable[[str], str], ...] = (
     lambda answer: f"\\boxed{{{answer}}}",
@@ -76,9 +75,8 @@ class Grader:
             self.broken.append(f"{short(text)} raised {error}")
             return None
         except NoAnswer as error:
-            (self.hung if error.hung else self.ended).append(
-                f"{short(text)} to {short(problem.prompt)} {error}"
-            )
+            lost = self.hung if error.hung else self.ended
+            lost.append(f"{short(text)} to {short(problem.prompt)} {error}")
             if len(self.hung) >= _MOST_HUNG or len(self.ended) >= _MOST_ENDED:
                 raise GaveUp from None
             return None
@@ -98,11 +96,12 @@ class Grader:
 
     def choose_form(self, problems: Sequence[Problem]) -> None:
         """From now on give answers in the form in which the task takes most of its own."""
-        self.show = max(_FORMS, key=lambda form: sum(self._takes(problem, form) for problem in problems))
 
-    def _takes(self, problem: Problem, form: Callable[[str], str]) -> bool:
-        self.show = form
-        return self.is_correct(problem, self.completion(problem.answer))
+        def taken(form: Callable[[str], str]) -> int:
+            self.show = form
+            return sum(self.is_correct(problem, self.completion(problem.answer)) for problem in problems)
+
+        self.show = max(_FORMS, key=taken)
 
     def judge_solution(self, problem: Problem) -> Verdict | None:
         """The verdict on the task's own solution; None as of `judge`."""

@@ -55,9 +55,8 @@ def check(
         all_problems: list[Problem] = []
         grader = Grader(process, another_time, report, min(problems, _SAMPLE_SIZE), show_progress)
         for split in get_args(Split):
-            steps.append(
-                (f"{split} problems", partial(_sample, report, process, sampled, split, problems, seed))
-            )
+            sample = partial(_sample, report, process, sampled, split, problems, seed)
+            steps.append((f"{split} problems", sample))
         steps += [
             ("splits", lambda: _check_problems(report, sampled, all_problems)),
             ("seed", lambda: _check_seed(report, process, another_time, sampled["train"], seed)),

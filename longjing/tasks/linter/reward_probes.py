@@ -7,31 +7,28 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar
 
+from pydantic import BaseModel
+
 from longjing.problems import Problem, Verdict
 from longjing.tasks.linter.grader import Grader
 from longjing.tasks.linter.report import Status, short
+from longjing.validation import read_yaml
 
 T = TypeVar("T")
 _COMPARED = 3  # problems whose completions are padded
 _PAID = ("accuracy", "format")  # the parts that are paid unless a recipe says otherwise
-_THOUGHT = {"en": "Some words of thought.", "zh": "想一想这个问题。"}
-_PADDING = {
-    "en": "Let us look at this once more, and go through it slowly from the start to the end. ",
-    "zh": "我们再看一遍这个问题，从头到尾慢慢地想一想。",
-}
-_WORDS: dict[str, tuple[str, ...]] = {
-    "en": (
-        "therefore", "Wait", "because", "First", "finally", "step by step", "let me verify", "let me think", "thus",
-        "I am certain", "The answer is correct.", "Hmm", "Aha", "Let", "Step 1:", "So", "in conclusion", "check",
-        "however but alternatively hence actually okay maybe then since if note recall double-check again",
-        "verify confirm sure confident clearly obviously correct right answer solution result reason explain think",
-    ),
-    "zh": (
-        "因此", "等等", "因为", "首先", "最后", "一步一步", "验证一下", "让我想想", "但是", "我确定", "答案正确。",
-        "所以，然而，不过，其实，或者，也许，那么，如果，注意，检查，显然，正确，结果，解释，思考，总之",
-    ),
-}  # fmt: skip
-_MARKUP = ("**", "# ", "- ", "1. ", "$x$", "\\(x\\)", "<answer>", "</answer>", "```\n```", "!")
+
+
+class _Texts(BaseModel):
+    """What is put into completions; the words by language."""
+
+    thoughts: dict[str, str]
+    padding: dict[str, str]
+    words: dict[str, list[str]]
+    markup: list[str]
+
+
+_TEXTS = read_yaml(__file__, "reward_probes.yaml", _Texts)
 
 
 class RewardProbes:
@@ -51,7 +48,7 @@ class RewardProbes:
         """Nothing may be paid for more text."""
         rises = []
         for problem in self.compared:
-            padding = _in_language(_PADDING, problem)
+            padding = _in_language(_TEXTS.padding, problem)
             long = [padding * 10, padding * 200, "\n".join(f"{turn}. {padding}" for turn in range(50))]
             rises += self._rises(problem, [(text, "longer") for text in long])
         self._report("pay for length", rises, "text is paid by its length: policies would pad their answers")
@@ -60,7 +57,7 @@ class RewardProbes:
         """Nothing may be paid for a word or a sign."""
         rises = []
         for problem in self.compared:
-            words = [*_in_language(_WORDS, problem), *_MARKUP]
+            words = [*_in_language(_TEXTS.words, problem), *_TEXTS.markup]
             rises += self._rises(problem, [(f"{word} " * 20, f"{short(word)} repeated") for word in words])
         self._report("pay for words", rises, "a word or a sign is paid: policies would say nothing else")
 
@@ -103,26 +100,18 @@ class RewardProbes:
         chinese_ones = [problem for problem in self.answered if problem.language == "zh"]
         for problem in [*chinese_ones[: grader.sample_size], *self.answered[: grader.sample_size]]:
             shown = grader.show(problem.answer)
-            pairs = [
-                (
-                    grader.completion(problem.answer),
-                    grader.completion(problem.answer, "先算一算：再检查一遍。"),
-                )
-            ]
+            right = grader.completion(problem.answer)
+            pairs = [(right, grader.completion(problem.answer, "先算一算：再检查一遍。"))]
             if boxed:
-                pairs += [
-                    (f"Some words.\n</think>\n\n{plain}", f"想一想。\n</think>\n\n{chinese}")
-                    for plain, chinese in (
-                        (f"The answer is {shown}.", f"答案是{shown}。"),
-                        (f"So: {shown}", f"所以，最后的答案为：{shown}"),
-                    )
-                ]
+                english, thought = "Some words.\n</think>\n\n", "想一想。\n</think>\n\n"
+                pairs.append((f"{english}The answer is {shown}.", f"{thought}答案是{shown}。"))
+                pairs.append((f"{english}So: {shown}", f"{thought}所以，最后的答案为：{shown}"))
             for plain, chinese in pairs:
                 if grader.is_correct(problem, plain) and not grader.is_correct(problem, chinese):
                     lost.append(f"{short(chinese)} to {short(problem.prompt)}")
             digits = problem.answer.translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"})
             widened = problem.language == "zh" and re.fullmatch(r"-?[\d./]+", problem.answer, re.ASCII)
-            if widened and grader.is_correct(problem, grader.completion(problem.answer)):
+            if widened and grader.is_correct(problem, right):
                 wide += [] if grader.is_correct(problem, grader.completion(digits)) else [short(digits)]
         if lost:
             status: Status = "failed"
@@ -140,7 +129,7 @@ class RewardProbes:
     def _rises(self, problem: Problem, additions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """For each part of the reward that an addition raised: the part, and what raised it."""
         rises = []
-        thought = _in_language(_THOUGHT, problem)
+        thought = _in_language(_TEXTS.thoughts, problem)
         wrong = next((other.answer for other in self.answered if other.answer != problem.answer), "qwzvjk")
         for kind, answer in (("right", problem.answer), ("wrong", wrong)):
             shown = self.grader.show(answer)
@@ -153,10 +142,9 @@ class RewardProbes:
                     ("answer", f"{thought}\n</think>\n\n{text}\n{shown}"),
                 ):
                     verdict = self.grader.judge(problem, padded)
-                    if verdict is None:
+                    # That a wrong answer becomes right is for other checks to say.
+                    if verdict is None or (verdict.outcome == "correct" and plain.outcome != "correct"):
                         continue
-                    if verdict.outcome == "correct" and plain.outcome != "correct":
-                        continue  # that a wrong answer becomes right is for other checks to say
                     for part, after in verdict.rewards.items():
                         before = plain.rewards.get(part, 0.0)
                         if after > before + 1e-9:
@@ -171,12 +159,10 @@ class RewardProbes:
             )
             return
         main = [says for part, says in rises if part in _PAID]
-        says = f"{main[0] if main else rises[0][1]}; {why}"
-        self.report.add(
-            check,
-            "failed" if main else "warning",
-            says + ("" if main else ", where a recipe pays for that part"),
-        )
+        if main:
+            self.report.add(check, "failed", f"{main[0]}; {why}")
+        else:
+            self.report.add(check, "warning", f"{rises[0][1]}; {why}, where a recipe pays for that part")
 
 
 def _in_language(texts: dict[str, T], problem: Problem) -> T:
@@ -189,12 +175,8 @@ def _total(verdict: Verdict) -> float:
 
 def _near(answer: str, other: str) -> list[str]:
     """Wrong answers that look like the right one."""
-    near = [
-        other,
-        answer[: len(answer) // 2],
-        answer[:-1] + ("0" if answer[-1:] != "0" else "1"),
-        f"{answer} {other}",
-    ]
+    other_end = "0" if answer[-1:] != "0" else "1"
+    near = [other, answer[: len(answer) // 2], answer[:-1] + other_end, f"{answer} {other}"]
     if answer.lstrip("-").isdecimal() and len(answer) < 20:
         near += [str(int(answer) + 1), str(int(answer) - 1), str(-int(answer))]
     return [text for text in dict.fromkeys(near) if text and text != answer]

@@ -117,7 +117,7 @@ class TaskProcess:
         is_function = not hasattr(self._task, "judge")
         context: Any = multiprocessing.get_context("spawn" if is_function else "fork")
         self._connection, other = context.Pipe()
-        make = self._task if is_function else _Return(self._task)
+        make = self._task if is_function else lambda: self._task  # forked, so nothing has to be pickled
         process = context.Process(target=_serve, args=(make, other, self._another_time, os.getpid()))
         before = os.environ.get("PYTHONHASHSEED")
         try:
@@ -148,16 +148,6 @@ class TaskProcess:
         if ended is None:
             return "stopped"
         return f"exit code {ended}" if ended >= 0 else signal.Signals(-ended).name
-
-
-class _Return:
-    """A function that gives an object: what a forked process gets instead of one that makes the task."""
-
-    def __init__(self, task: Any) -> None:
-        self._task = task
-
-    def __call__(self) -> Any:
-        return self._task
 
 
 def _serve(make: Callable[[], Task], connection: Connection, another_time: bool, parent: int) -> None:
@@ -203,8 +193,7 @@ def _about(task: Task) -> Iterator[Any]:
 
 
 def _problems(task: Task, split: Split, seed: int, count: int) -> Iterator[Problem]:
-    problems = task.problems(split, seed)
-    for problem in islice(problems, count):
+    for problem in islice(task.problems(split, seed), count):
         for part in ("id", "prompt", "answer"):
             if not isinstance(getattr(problem, part), str):
                 raise TypeError(f"a problem's {part} is {getattr(problem, part)!r:.40}, no text")
@@ -232,8 +221,6 @@ def _solve(task: Task, problem: Problem) -> Iterator[str]:
 _CALLS: dict[str, Callable[..., Iterator[Any]]] = {
     call.__name__: call for call in (_about, _problems, _judge, _solve)
 }
-
-
 _ERRORS: dict[str, type[Exception]] = {"none": NoProblems, "refused": UserError, "raised": TaskRaised}
 
 

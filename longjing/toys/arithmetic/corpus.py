@@ -51,9 +51,6 @@ def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the expression, somebody's calculation, and the value they gave, right or wrong."""
     expression = problem.data["expression"]
 
-    def work(solver: Solver) -> Values:
-        return [evaluate(expression, solver.calculate)]
-
     def check(values: Values) -> str:
         """Back from the result to the first number if that takes one sum or product, else all once more."""
         simple = re.fullmatch(r"(\d+)([-+/])(\d+)", expression)
@@ -62,16 +59,13 @@ def write_solution(problem: Problem, random: Random) -> Document:
             return f"{claim(values[0], {'+': '-', '-': '+', '/': '*'}[operator], second)} vs {first}"
         return recount(lambda state: evaluate(expression, state), values[0])
 
-    def stated(values: Values) -> str:
-        return f"{expression}={values[0]}"
-
     return solve_as_somebody(
         problem,
         random,
         truth=[evaluate(expression, operate)],
         written=lambda values: str(values[0]),
-        stated=stated,
-        work=work,
+        stated=lambda values: f"{expression}={values[0]}",
+        work=lambda solver: [evaluate(expression, solver.calculate)],
         check=check,
     )
 

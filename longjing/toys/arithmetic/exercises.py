@@ -12,7 +12,8 @@ from random import Random
 
 from longjing.toys.arithmetic.solver import Solver, claim
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 _STEPS = (12, 30)  # in one drill
 _LINES = (4, 10)  # in one practice
@@ -23,7 +24,7 @@ class _Sayings(Prose):
     done: str
 
 
-_SAYINGS = read_prose(__file__, "exercises.yaml", Bilingual[_Sayings])
+_SAYINGS = read_yaml(__file__, "exercises.yaml", Bilingual[_Sayings])
 
 
 def write_drill(random: Random) -> Document:

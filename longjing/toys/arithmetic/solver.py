@@ -8,7 +8,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from longjing.toys.prose import Bilingual, read_prose
+from longjing.toys.prose import Bilingual
+from longjing.validation import read_yaml
 
 Value = int | Fraction
 Values = list[Value]
@@ -20,7 +21,7 @@ STYLES = {"guess": 0.35, "direct": 0.2, "steps": 0.3, "checked": 0.15}
 SLIPS = {"guess": 0.85, "direct": 0.3, "steps": 0.01, "checked": 0.04}
 _CAUGHT = 0.5  # of the slips of those who check are caught at once; the check at the end finds the others
 
-PHRASES = read_prose(__file__, "phrases.yaml", Phrases)
+PHRASES = read_yaml(__file__, "phrases.yaml", Phrases)
 
 
 class Solver:
@@ -120,10 +121,8 @@ def _magnitudes(a: Value, operator: str, b: Value) -> tuple[int, Value, str, Val
 
 def _parts(number: int) -> list[int]:
     """305 as 300 and 5."""
-    digits = str(number)
-    return [int(d) * 10 ** (len(digits) - position) for position, d in enumerate(digits, 1) if d != "0"] or [
-        0
-    ]
+    parts = [int(digit) * 10**zeros for zeros, digit in enumerate(reversed(str(number))) if digit != "0"]
+    return parts[::-1] or [0]
 
 
 def _easy(x: int, operator: str, y: int) -> bool:

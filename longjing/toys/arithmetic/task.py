@@ -9,9 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import Written, join, number, parse_expression, parse_number
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 
-WORDING = read_prose(__file__, "prompts.yaml", Wording)
+WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 _APPLY = {"+": operators.add, "-": operators.sub, "*": operators.mul, "/": operators.truediv}
 
 
@@ -22,13 +23,7 @@ class ArithmeticSettings(TaskSettings):
     digits, and no denominator more than two.
     """
 
-    difficulties: ClassVar = {
-        1: {"digits": 2, "operations": "+-", "terms": 2, "fractions": False},
-        2: {"digits": 3, "operations": "+-", "terms": 2, "fractions": False},
-        3: {"digits": 2, "operations": "+-*", "terms": 2, "fractions": False},
-        4: {"digits": 3, "operations": "+-*/", "terms": 3, "fractions": False},
-        5: {"digits": 3, "operations": "+-*/", "terms": 4, "fractions": True},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     digits: int = Field(ge=1, le=9)
     operations: str = Field(pattern=r"^[-+*/]+$", max_length=4)
@@ -59,6 +54,7 @@ class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
     name = "arithmetic"
     settings_type = ArithmeticSettings
     data_type = ArithmeticData
+    wording = WORDING
 
     def draw(self, random: Random) -> ArithmeticData | None:
         grown = self._grow(random, self.options.terms)
@@ -75,7 +71,7 @@ class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
         return str(parse_expression(data.expression).value)
 
     def prompt(self, data: ArithmeticData, language: Language, random: Random) -> str:
-        return random.choice(WORDING.prompts[language]).format(data.expression)
+        return random.choice(self.wording.prompts[language]).format(data.expression)
 
     def mistake(self, data: ArithmeticData, answer: str) -> str | None:
         correct = parse_number(answer) == parse_expression(data.expression).value

@@ -4,28 +4,21 @@ An answer that holds `<calc>expression</calc>`, and no box, is told the value; t
 """
 
 import re
-from random import Random
 from typing import ClassVar
 
-from longjing.problems import Completion, Language, Problem
+from longjing.problems import Completion, Problem
 from longjing.problems.expression import ExpressionError, parse_expression
-from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.arithmetic.task import Arithmetic, ArithmeticSettings
+from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 
-_WORDING = read_prose(__file__, "prompts.yaml", Wording)
 _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 
 
 class CalculatorSettings(ArithmeticSettings):
     """As of `arithmetic`, and harder."""
 
-    difficulties: ClassVar = {
-        1: {"digits": 4, "operations": "+-", "terms": 2, "fractions": False},
-        2: {"digits": 4, "operations": "+-*", "terms": 3, "fractions": False},
-        3: {"digits": 5, "operations": "+-*", "terms": 3, "fractions": False},
-        4: {"digits": 5, "operations": "+-*/", "terms": 4, "fractions": False},
-        5: {"digits": 6, "operations": "+-*/", "terms": 4, "fractions": True},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
 
 class Calculator(Arithmetic):
@@ -33,10 +26,8 @@ class Calculator(Arithmetic):
 
     name = "calculator"
     settings_type = CalculatorSettings
+    wording = read_yaml(__file__, "prompts.yaml", Wording)
     max_turns = 4
-
-    def prompt(self, data: ArithmeticData, language: Language, random: Random) -> str:
-        return random.choice(_WORDING.prompts[language]).format(data.expression)
 
     def reply(self, problem: Problem, completion: Completion) -> str | None:
         """See `MultiTurnTask`. What is wrong with a call is said, too."""

@@ -10,7 +10,8 @@ from longjing.problems import Problem
 from longjing.toys.code.pieces import INPUTS, PIECES
 from longjing.toys.code.task import CodeData, Step, compiled, expression, parameters, program, sample_input
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 # How often each way is met, and how often its program (the first two) or one piece (the others) errs.
 STYLES = {"guess": 0.42, "direct": 0.2, "pieces": 0.23, "tested": 0.15}
@@ -26,7 +27,7 @@ class _Phrases(Prose):
     wrong: str
 
 
-_PHRASES = read_prose(__file__, "phrases.yaml", Bilingual[_Phrases])
+_PHRASES = read_yaml(__file__, "phrases.yaml", Bilingual[_Phrases])
 
 
 def write_solution(problem: Problem, random: Random) -> Document:
@@ -114,6 +115,5 @@ def _slip(step: Step, random: Random) -> Step:
 
 def _clause(prompt: str, step: Step, language: str) -> str:
     """The step in the words of the prompt, if it is in this language."""
-    wordings = step.definition.en if language == "en" else step.definition.zh
-    ways = [wording.format(k=step.k, c=step.c) for wording in wordings]
+    ways = step.wordings(language)
     return next((way for way in ways if way in prompt), ways[0])

@@ -2,36 +2,37 @@
 
 from typing import Literal
 
-from longjing.toys.prose import Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 Kind = Literal["numbers", "number", "text", "words", "truth"]
 
 
-class Input(Prose):
-    """What a program may be given: the name of its parameter, and in words."""
+class Input(Bilingual[str]):
+    """What a program may be given: in words, and the name of its parameter."""
 
     variable: str
-    en: str
-    zh: str
 
 
-class Piece(Prose):
+class Piece(Bilingual[list[str]]):
     """One step from a value of kind `takes` to one of kind `gives`; `pieces.yaml` says what its `code` may hold."""
 
     takes: Kind
     gives: Kind
     code: str
-    en: list[str]
-    zh: list[str]
     loose: bool = False
+    small: bool = False
     first: bool = False
     branch: bool = False
 
 
 class _File(Prose):
+    words: list[str]
+    letters: list[str]
     inputs: dict[Kind, Input]
     pieces: dict[str, Piece]
 
 
-_FILE = read_prose(__file__, "pieces.yaml", _File)
+_FILE = read_yaml(__file__, "pieces.yaml", _File)
 INPUTS, PIECES = _FILE.inputs, _FILE.pieces
+WORDS, LETTERS = _FILE.words, _FILE.letters

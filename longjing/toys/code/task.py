@@ -24,34 +24,24 @@ from longjing.problems import (
     format_reward,
 )
 from longjing.sandbox import CallTest
-from longjing.toys.code.pieces import INPUTS, PIECES, Kind, Piece
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.code.pieces import INPUTS, LETTERS, PIECES, WORDS, Kind, Piece
+from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 from longjing.verifiers.code_execution import Programs, programs
 from longjing.verifiers.pool import VerifierError
 
-_WORDING = read_prose(__file__, "prompts.yaml", Wording)
+_WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 LONGEST = 500  # characters of a program
 TESTS = 8
 _FEWEST = 5  # tests, where some inputs are none for the program
 _LARGEST_VALUE = 10**9
 _LONGEST_VALUE = 300  # items or characters
-# Pieces of which a large number would say nothing about inputs of our size.
-_SMALL = ("first", "last", "skip", "repeat", "beginning", "ending", "long-words")
-_LETTERS = "aeiostrnldc"
-_WORDS = ("sea", "Tea", "rain", "Stone", "tree", "cat", "Dog", "river", "Noon", "level", "lantern", "sun", "a", "Green",
-          "cold", "leaf", "Otter", "ice", "radio", "door", "Moon", "to", "dear", "salad")  # fmt: skip
 
 
 class CodeSettings(TaskSettings):
     """How many `steps` a program takes, whether some of them may `branch`, and the `largest` number in a text."""
 
-    difficulties: ClassVar = {
-        1: {"steps": 1, "branches": True, "largest": 20},
-        2: {"steps": 2, "branches": False, "largest": 9},
-        3: {"steps": 3, "branches": False, "largest": 9},
-        4: {"steps": 3, "branches": True, "largest": 20},
-        5: {"steps": 4, "branches": True, "largest": 20},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     steps: int = Field(ge=1, le=6)
     branches: bool
@@ -78,6 +68,10 @@ class Step(ProblemData):
     def definition(self) -> Piece:
         """What the piece is."""
         return PIECES[self.piece]
+
+    def wordings(self, language: str) -> list[str]:
+        """The ways to say what it does."""
+        return [wording.format(k=self.k, c=self.c) for wording in self.definition[language]]
 
 
 class CodeData(ProblemData):
@@ -142,16 +136,10 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
 
     def prompt(self, data: CodeData, language: Language, random: Random) -> str:
         program_input = INPUTS[data.given]
-        clauses = [
-            random.choice(step.definition.en if language == "en" else step.definition.zh).format(
-                k=step.k, c=step.c
-            )
-            for step in data.steps
-        ]
+        clauses = [random.choice(step.wordings(language)) for step in data.steps]
         joined = (", then " if language == "en" else "，再").join(clauses)
-        what = program_input.en if language == "en" else program_input.zh
         prompt = random.choice(_WORDING.prompts[language])
-        return prompt.format(what=what, variable=program_input.variable, steps=joined)
+        return prompt.format(what=program_input[language], variable=program_input.variable, steps=joined)
 
     def mistake(self, data: CodeData, answer: str) -> str | None:
         if len(answer) > LONGEST or "\n" in answer:
@@ -173,10 +161,9 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
 
 def parameters(name: str, largest: int, random: Random) -> Step:
     """The piece with whatever number and letter it needs."""
-    code = PIECES[name].code
-    most = min(largest, 5) if name in _SMALL else largest
-    k = random.randint(2, most) if "{k}" in code else 0
-    return Step(piece=name, k=k, c=random.choice(_LETTERS) if "{c}" in code else "")
+    piece = PIECES[name]
+    k = random.randint(2, min(largest, 5) if piece.small else largest) if "{k}" in piece.code else 0
+    return Step(piece=name, k=k, c=random.choice(LETTERS) if "{c}" in piece.code else "")
 
 
 def program(given: Kind, steps: Sequence[Step]) -> str:
@@ -190,10 +177,8 @@ def expression(start: str, steps: Sequence[Step]) -> str:
     value, loose = start, False
     for step in steps:
         tight = f"({value})" if loose else value
-        value, loose = (
-            step.definition.code.format(e=value, a=tight, k=step.k, c=step.c),
-            step.definition.loose,
-        )
+        value = step.definition.code.format(e=value, a=tight, k=step.k, c=step.c)
+        loose = step.definition.loose
     return value
 
 
@@ -258,7 +243,7 @@ def sample_input(
     if given == "numbers":
         sizes = [size for size in (0, 3, 4, 5, 6, 7, 8) if size <= most]
         return [_number(numbers, random, low=-15, high=25) for _ in range(random.choice(sizes))]
-    words = [random.choice(_WORDS) for _ in range(random.choice((1, 1, 2, 2, 3, 4)))]
+    words = [random.choice(WORDS) for _ in range(random.choice((1, 1, 2, 2, 3, 4)))]
     return " ".join([*random.sample(letters, min(len(letters), random.randint(0, 1))), *words][:most])
 
 

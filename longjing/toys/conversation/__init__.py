@@ -1,7 +1,6 @@
 """Conversation: what people say when there is nothing to work out."""
 
-from longjing.toys.conversation.corpus import write_conversation
-from longjing.toys.conversation.task import ConversationTask
+from longjing.toys.conversation.task import ConversationTask, write_conversation
 from longjing.toys.toy import Toy, register_documents, register_toy
 
 register_toy(Toy(ConversationTask, informal=True))

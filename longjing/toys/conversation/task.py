@@ -1,7 +1,8 @@
 """Conversation: what people say when there is nothing to work out, in English and Chinese.
 
 General prompts, in R1's words: no rule can say whether an answer is right, so a verdict has no `accuracy`, only a
-`format`; reward models do the rest.
+`format`; reward models do the rest. As documents of the corpus they are what a small model says when nothing is asked
+that it could work out, and how it declines what it can't do.
 """
 
 import json
@@ -15,7 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from longjing.errors import UserError
 from longjing.problems import Completion, Language, Problem, Split, Verdict, split_of
 from longjing.problems.language import share
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.document import Document
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 
 class Subject(Prose):
@@ -31,7 +34,7 @@ class _File(Prose):
     fillers: Bilingual[dict[str, list[str]]]
 
 
-_FILE = read_prose(__file__, "talk.yaml", _File)
+_FILE = read_yaml(__file__, "talk.yaml", _File)
 TALK = _FILE.subjects
 
 
@@ -44,6 +47,13 @@ def exchange(saying: str, answers: list[str], random: Random) -> tuple[str, str]
 
     answer = random.choice(answers)
     return fill_in(saying), fill_in(answer)
+
+
+def write_conversation(random: Random) -> Document:
+    """One exchange, with an empty reasoning; its style is `conversation`."""
+    (subject,) = random.choices(list(TALK.values()), [subject.share for subject in TALK.values()])
+    prompt, answer = exchange(random.choice(subject.sayings), subject.answers, random)
+    return Document(prompt, "", answer, "conversation", thinking=random.random() < 0.5)
 
 
 class ConversationSettings(BaseModel):
@@ -94,12 +104,12 @@ class ConversationTask:
         tags = completion.closed_again or any(tag in answer for tag in ("<think>", "</think>"))
         format = float(completion.closed and not completion.truncated and bool(answer) and not tags)
         if not format:
-            return Verdict(
-                "wrong", {"format": format}, "truncated" if completion.truncated else "not the form"
-            )
-        if share(answer, problem.language) <= 0.5:
-            return Verdict("wrong", {"format": format}, f"not in the language {problem.language}")
-        return Verdict("correct", {"format": format}, "well-formed")
+            reason = "truncated" if completion.truncated else "not the form"
+        elif share(answer, problem.language) <= 0.5:
+            reason = f"not in the language {problem.language}"
+        else:
+            return Verdict("correct", {"format": format}, "well-formed")
+        return Verdict("wrong", {"format": format}, reason)
 
     def solve(self, problem: Problem) -> str:
         """A fitting answer, whole: nothing belongs in a box."""

@@ -16,7 +16,8 @@ from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
 from longjing.toys.countdown.task import moves
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 # How often each way of answering is met.
 STYLES = {"guess": 0.42, "worked": 0.18, "short": 0.18, "search": 0.14, "checked": 0.08}
@@ -41,7 +42,7 @@ class CountdownPhrases(Prose):
     wrong: str
 
 
-PHRASES = read_prose(__file__, "phrases.yaml", Bilingual[CountdownPhrases])
+PHRASES = read_yaml(__file__, "phrases.yaml", Bilingual[CountdownPhrases])
 
 
 class Term(NamedTuple):
@@ -81,9 +82,8 @@ class Habits:
     @classmethod
     def draw(cls, random: Random) -> "Habits":
         """Somebody's habits."""
-        return cls(
-            random.random() < 0.3, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8
-        )
+        ascending = random.random() < 0.3
+        return cls(ascending, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8)
 
     def steps(self, a: int, b: int, target: int, last: bool) -> list[Step]:
         """What this searcher would try with two numbers, in order."""

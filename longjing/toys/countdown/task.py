@@ -24,21 +24,16 @@ from longjing.problems.expression import (
     parse_number,
     plain,
 )
-from longjing.toys.prose import Wording, read_prose
+from longjing.toys.prose import Wording, read_difficulties
+from longjing.validation import read_yaml
 
-WORDING = read_prose(__file__, "prompts.yaml", Wording)
+WORDING = read_yaml(__file__, "prompts.yaml", Wording)
 
 
 class CountdownSettings(TaskSettings):
     """How many `numbers`, drawn from 1..`largest`, and the range of the targets."""
 
-    difficulties: ClassVar = {
-        1: {"numbers": 2, "largest": 20, "smallest_target": 1, "largest_target": 50},
-        2: {"numbers": 3, "largest": 20, "smallest_target": 1, "largest_target": 100},
-        3: {"numbers": 3, "largest": 50, "smallest_target": 1, "largest_target": 100},
-        4: {"numbers": 4, "largest": 50, "smallest_target": 10, "largest_target": 100},
-        5: {"numbers": 4, "largest": 99, "smallest_target": 10, "largest_target": 100},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     numbers: int = Field(ge=2, le=6)
     largest: int = Field(ge=2, le=1000)
@@ -181,9 +176,9 @@ def _better(best: Written | None, left: Written, operator: str, right: Written) 
 
 def _splits(numbers: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The ways to part the numbers into two groups, neither of them empty."""
+    halves = _halves(len(numbers))
     return [
-        (tuple([numbers[i] for i in ones]), tuple([numbers[i] for i in others]))
-        for ones, others in _halves(len(numbers))
+        (tuple([numbers[i] for i in ones]), tuple([numbers[i] for i in others])) for ones, others in halves
     ]
 
 

@@ -1,22 +1,18 @@
 """Equations, by people who guess, who move terms, and who put the solution in to see whether it fits."""
 
-from fractions import Fraction
 from random import Random
 
 from longjing.problems import Problem
 from longjing.toys.arithmetic.corpus import solve_as_somebody
 from longjing.toys.arithmetic.solver import Solver, Value, Values, claim, operate
 from longjing.toys.document import Document
-from longjing.toys.equations.task import UNKNOWNS, Equation, solve_linear
+from longjing.toys.equations.task import Equation, EquationsData, written
 
 
 def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the equations, somebody's way to a solution, and the one they gave, right or wrong."""
-    equations = [Equation.model_validate(equation) for equation in problem.data["equations"]]
-    solution = solve_linear(equations)
-    if solution is None:
-        raise ValueError(f"problem {problem.id} has no single solution")
-    truth = [_exact(value) for value in solution]
+    data = EquationsData.model_validate(problem.data)
+    equations = data.equations
     text = ", ".join(map(str, equations))
 
     def work(solver: Solver) -> Values:
@@ -25,14 +21,16 @@ def write_solution(problem: Problem, random: Random) -> Document:
             return [_one(solver, a, b, c, d)]
         return _two(solver, *[[p - q for p, q in zip(e.left, e.right, strict=True)] for e in equations])
 
-    def check(values: Values) -> str:
-        return _substitute(equations[-1], values)  # y came from the first, which therefore fits
-
-    def stated(values: Values) -> str:
-        return f"{text}: {_written(values)}"
-
     return solve_as_somebody(
-        problem, random, truth=truth, written=_written, stated=stated, work=work, check=check
+        problem,
+        random,
+        truth=[int(value) if value.denominator == 1 else value for value in data.solution()],
+        written=written,
+        stated=lambda values: f"{text}: {written(values)}",
+        work=work,
+        check=lambda values: _substitute(
+            equations[-1], values
+        ),  # y came from the first, which therefore fits
     )
 
 
@@ -100,11 +98,3 @@ def _term(coefficient: Value, sign: str = "", name: str = "x") -> str:
     """3 as `3x`, -1 as `-x`; with `sign`, a plus before what is not negative."""
     size = "" if abs(coefficient) == 1 else str(abs(coefficient))
     return ("-" if coefficient < 0 else sign) + size + name
-
-
-def _exact(value: Fraction) -> Value:
-    return int(value) if value.denominator == 1 else value
-
-
-def _written(values: Values) -> str:
-    return ", ".join(f"{name}={value}" for name, value in zip(UNKNOWNS, values, strict=False))

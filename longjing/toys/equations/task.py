@@ -1,7 +1,7 @@
 """Equations: one linear equation with one unknown, or a system of two with two unknowns."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from random import Random
 from typing import Annotated, Any, ClassVar, Self
@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import ExpressionError, parse_number, plain
-from longjing.toys.prose import Bilingual, Forms, read_prose
+from longjing.toys.prose import Bilingual, Forms, read_difficulties
+from longjing.validation import read_yaml
 
 
 class _EquationsWording(Forms):
@@ -18,7 +19,7 @@ class _EquationsWording(Forms):
     two_unknowns: Bilingual[list[str]]
 
 
-WORDING = read_prose(__file__, "prompts.yaml", _EquationsWording)
+WORDING = read_yaml(__file__, "prompts.yaml", _EquationsWording)
 UNKNOWNS = "xy"
 _MAX_DENOMINATOR = 12  # of a solution
 _SEPARATOR = re.compile(r"[,;\n]|\band\b|[和与且]")
@@ -31,13 +32,7 @@ class EquationsSettings(TaskSettings):
     coefficient, constant and solution is at least zero; without `fractions` the solutions are integers.
     """
 
-    difficulties: ClassVar = {
-        1: {"unknowns": 1, "largest_coefficient": 9, "largest_number": 20, "negatives": False},
-        2: {"unknowns": 1, "largest_coefficient": 10, "largest_number": 20},
-        3: {"unknowns": 1, "largest_coefficient": 12, "largest_number": 30, "both_sides": True},
-        4: {"unknowns": 2, "largest_coefficient": 6, "largest_number": 10},
-        5: {"unknowns": 2, "largest_coefficient": 9, "largest_number": 30, "fractions": True},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     unknowns: int = Field(ge=1, le=2)
     largest_coefficient: int = Field(ge=2, le=1000)
@@ -96,7 +91,7 @@ class Equations(GeneratedTask[EquationsSettings, EquationsData]):
         solution = [self._number(random) for _ in range(options.unknowns)]
         equations = [self._equation(random, solution) for _ in solution]
         actual = solve_linear(equations)
-        if actual is None or str(equations[0]) == _written(actual):  # x=3 would be its own answer
+        if actual is None or str(equations[0]) == written(actual):  # x=3 would be its own answer
             return None
         if not options.negatives and (min(actual) < 0 or min(n for e in equations for n in e.right) < 0):
             return None
@@ -108,12 +103,12 @@ class Equations(GeneratedTask[EquationsSettings, EquationsData]):
         return str(sorted(sorted((equation.left, equation.right)) for equation in data.equations))
 
     def answer(self, data: EquationsData) -> str:
-        return _written(data.solution())
+        return written(data.solution())
 
     def prompt(self, data: EquationsData, language: Language, random: Random) -> str:
-        separator = ", " if language == "en" else "，"
-        equations = separator.join(map(str, data.equations))
-        return random.choice(_prompts(len(data.equations))[language]).format(equations)
+        equations = (", " if language == "en" else "，").join(map(str, data.equations))
+        prompts = WORDING.one_unknown if len(data.equations) == 1 else WORDING.two_unknowns
+        return random.choice(prompts[language]).format(equations)
 
     def mistake(self, data: EquationsData, answer: str) -> str | None:
         solution = data.solution()
@@ -172,7 +167,8 @@ def _read(answer: str, unknowns: int) -> list[Fraction]:
     return [values[name] for name in UNKNOWNS[:unknowns]]
 
 
-def _written(solution: list[Fraction]) -> str:
+def written(solution: Sequence[Fraction | int]) -> str:
+    """The values of the unknowns as an answer: `x=3, y=-2`."""
     return ", ".join(f"{name}={value}" for name, value in zip(UNKNOWNS, solution, strict=False))
 
 
@@ -184,10 +180,6 @@ def _side(numbers: list[int]) -> str:
             size = "" if name and abs(coefficient) == 1 else str(abs(coefficient))
             text += ("-" if coefficient < 0 else "+" if text else "") + size + name
     return text or "0"
-
-
-def _prompts(unknowns: int) -> Bilingual[list[str]]:
-    return WORDING.one_unknown if unknowns == 1 else WORDING.two_unknowns
 
 
 def short_fields(data: Mapping[str, Any]) -> dict[str, str]:

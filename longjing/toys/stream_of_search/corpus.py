@@ -23,7 +23,8 @@ from longjing.problems import Problem
 from longjing.problems.expression import join, number
 from longjing.toys.countdown.corpus import Step, Term, equation, guess, legal, take
 from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 LARGEST = 200  # that a number on the way may be: larger ones are seldom of use, and hard to calculate
 
@@ -37,7 +38,7 @@ class _Phrases(Prose):
     give_up: str
 
 
-_PHRASES = read_prose(__file__, "phrases.yaml", Bilingual[_Phrases])
+_PHRASES = read_yaml(__file__, "phrases.yaml", Bilingual[_Phrases])
 
 
 class Look(NamedTuple):
@@ -124,13 +125,11 @@ def _needed(goal: int, other: int) -> dict[int, str]:
 
 
 def _each(numbers: list[int]) -> Iterator[tuple[int, list[int]]]:
-    """Each number with the others."""
     for index, value in enumerate(numbers):
         yield value, numbers[:index] + numbers[index + 1 :]
 
 
 def _expression(terms: list[Term], steps: list[Step]) -> str:
-    """The steps as one expression."""
     table = list(terms)
     for step in steps:
         left, right = (

@@ -9,15 +9,16 @@ from longjing.problems.expression import Written, join, number
 from longjing.toys.arithmetic.corpus import recount, solve_as_somebody
 from longjing.toys.arithmetic.solver import Operate, Phrases, Solver, Value, Values
 from longjing.toys.document import Document
-from longjing.toys.prose import Forms, read_prose
+from longjing.toys.prose import Forms
 from longjing.toys.word_problems.stories import STORIES
+from longjing.validation import read_yaml
 
 
 class _Phrases(Forms):
     lines: Phrases
 
 
-PHRASES = read_prose(__file__, "phrases.yaml", _Phrases)
+PHRASES = read_yaml(__file__, "phrases.yaml", _Phrases)
 
 
 class StoryPart(NamedTuple):
@@ -47,9 +48,6 @@ def write_solution(problem: Problem, random: Random) -> Document:
     def expression(kind: str, a: Written, operator: str, b: Written, *named: Written) -> Written:
         return join(a, operator, b)
 
-    def stated(values: Values) -> str:
-        return f"{_follow(parts, number, expression).text}={values[0]}"
-
     def check(values: Values) -> str:
         def run(operate: Operate) -> Value:
             return _follow(parts, int, lambda kind, a, operator, b, *named: operate(a, operator, b))
@@ -61,7 +59,7 @@ def write_solution(problem: Problem, random: Random) -> Document:
         random,
         truth=[truth],
         written=lambda values: str(values[0]),
-        stated=stated,
+        stated=lambda values: f"{_follow(parts, number, expression).text}={values[0]}",
         work=work,
         check=check,
     )

@@ -2,15 +2,14 @@
 
 from typing import NamedTuple
 
-from longjing.toys.prose import Bilingual, Prose, read_prose
+from longjing.toys.prose import Bilingual, Prose
+from longjing.validation import read_yaml
 
 
-class Part(Prose):
+class Part(Bilingual[str]):
     """One opening, event or ending: its arithmetic and its text."""
 
     kind: str
-    en: str
-    zh: str
 
 
 class Noun(Prose):
@@ -51,7 +50,7 @@ class Person(NamedTuple):
     his: str
 
 
-_FILE = read_prose(__file__, "stories.yaml", _File)
+_FILE = read_yaml(__file__, "stories.yaml", _File)
 STORIES, CONNECTIVES = _FILE.stories, _FILE.connectives
 PEOPLE = {
     language: [Person(name, group.he, group.his) for group in _FILE.people[language] for name in group.names]

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import parse_number
+from longjing.toys.prose import read_difficulties
 from longjing.toys.word_problems.stories import CONNECTIVES, PEOPLE, STORIES, Part, Story
 
 LIMIT = 1000  # no value exceeds it
@@ -24,13 +25,7 @@ _APPLY: dict[Operation, Callable[[int, int], int]] = {
 class WordProblemsSettings(TaskSettings):
     """How many `steps` of arithmetic, and the `largest` number that a story mentions."""
 
-    difficulties: ClassVar = {
-        1: {"steps": 1, "largest": 20},
-        2: {"steps": 2, "largest": 30},
-        3: {"steps": 3, "largest": 50},
-        4: {"steps": 4, "largest": 100},
-        5: {"steps": 6, "largest": 100},
-    }
+    difficulties: ClassVar = read_difficulties(__file__)
 
     steps: int = Field(ge=1, le=6)
     largest: int = Field(ge=10, le=LIMIT)
@@ -118,8 +113,7 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
 
         def tell(part: Part, told: Told) -> str:
             times = _TIMES.get(told.a, f"{told.a} times")
-            text = part.en if language == "en" else part.zh
-            return text.format(a=told.a, b=told.b, times=times, **words)
+            return part[language].format(a=told.a, b=told.b, times=times, **words)
 
         first, *events, last = data.told
         sentences = [tell(story.openings[first.part], first)]
@@ -147,7 +141,6 @@ def _plan(random: Random, story: Story, steps: int) -> list[tuple[int, Part]] | 
 
 
 def _cost(part: Part) -> int:
-    """The number of steps that a part takes."""
     return len(_arithmetic(part.kind, 0, 0, 0))
 
 
