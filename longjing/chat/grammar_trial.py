@@ -16,9 +16,8 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -123,7 +122,10 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             _bound()
-            _in_thread(partial(_answer, writing, tokens, ends, ways_out, line))
+            threading.stack_size(_STACK)
+            thread = threading.Thread(target=_answer, args=(writing, tokens, ends, ways_out, line))
+            thread.start()
+            thread.join()
             os._exit(1)
         os.close(writing)
         answer = _line(reading, _WALL)
@@ -145,13 +147,6 @@ def _bound() -> None:
             pages = int(file.read().split()[0])
         most = pages * resource.getpagesize() + _MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-def _in_thread(work: Callable[[], None]) -> None:
-    threading.stack_size(_STACK)
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
 
 
 def _answer(writing: int, tokens: Any, ends: list[int], ways_out: list[int], line: bytes) -> None:

@@ -73,7 +73,7 @@ class PromptBuilder:
     nothing but whether the model is to think, so it is read off a short conversation here, once.
     """
 
-    def __init__(self, tokenizer: Tokenizer, limit: int | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, limit: int) -> None:
         self._tokenizer, self._limit = tokenizer, limit
         template = tokenizer.template
         self.reasons = "think>" in template
@@ -101,7 +101,7 @@ class PromptBuilder:
         generation_prompt = self._generation_prompts[thinks]
         # A template that writes none here (DeepSeek's, after a tool's result) leaves the body whole.
         body = len(text) - len(generation_prompt) if text.endswith(generation_prompt) else len(text)
-        return self._encode(text if begun is None else begun.continue_(text), body)
+        return self._prompt(text if begun is None else begun.continue_(text), body)
 
     def without_thinking(
         self, prompt: Prompt, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
@@ -109,7 +109,7 @@ class PromptBuilder:
         """The same prompt, of these messages and tools, with thinking turned off."""
         if not self._differ_in_ending_only:
             return self.build(messages, tools, thinking=False)
-        return self._encode(prompt.text[: prompt.body] + self._generation_prompts[False], prompt.body)
+        return self._prompt(prompt.text[: prompt.body] + self._generation_prompts[False], prompt.body)
 
     def check(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begun: BegunReply | None
@@ -141,17 +141,21 @@ class PromptBuilder:
             reason = str(error).removeprefix(f"{self._tokenizer.origin}: ")
             raise InvalidRequest(f"messages: {reason}", "messages") from error
 
-    def _encode(self, text: str, body: int) -> Prompt:
+    def _prompt(self, text: str, body: int) -> Prompt:
         """Of a reasoning model the next turn's prompt has the body only, for it drops this turn's reasoning; of another
         all that is written may begin it."""
+        tokens, body_tokens = self.encode(text, "messages", body)
+        return Prompt(text, body, tokens, body_tokens if self.reasons else self._limit)
+
+    def encode(self, text: str, parameter: str, boundary: int = 0) -> tuple[list[int], int]:
+        """The tokens of a text, and how many of them end before the `boundary`. Raises InvalidRequest, which blames the
+        `parameter`."""
         try:
-            tokens, body_tokens = self._tokenizer.encode_with_boundary(text, body, self._limit)
+            return self._tokenizer.encode_with_boundary(text, boundary, self._limit)
         except TooLong as error:
-            assert self._limit is not None
-            raise context_exceeded(self._limit, error.tokens, "messages") from error
+            raise context_exceeded(self._limit, error.tokens, parameter) from error
         except UserError as error:
-            raise InvalidRequest(f"messages: {error}", "messages") from error
-        return Prompt(text, body, tokens, body_tokens if self.reasons or self._limit is None else self._limit)
+            raise InvalidRequest(f"{parameter}: {error}", parameter) from error
 
     def _probe(self, thinking: bool) -> tuple[str, str]:
         """What the template writes of a short conversation, and behind it to ask for a reply; the latter is empty if it

@@ -44,11 +44,11 @@ class ToolCallParser:
     call stays text; the last may lack its closing tag.
 
     However the answer is cut, the result is the same. White space before a call goes with it. `several`: all calls
-    count, and not the first only.
+    count, and not the first only. `notices`: what a reader should know, at the end `last_notices` too.
     """
 
-    def __init__(self, enabled: bool = True, several: bool = True) -> None:
-        self._enabled, self._several = enabled, several
+    def __init__(self, enabled: bool = True, several: bool = True, last_notices: Sequence[str] = ()) -> None:
+        self._enabled, self._several, self._last_notices = enabled, several, last_notices
         self._held = ""  # what may be a call, or the beginning of one
         self._has_text = False
         self.notices: list[str] = []
@@ -102,6 +102,7 @@ class ToolCallParser:
             self.notices.append(f"A call of a tool was cut off before its arguments: {lost[:200]!r}")
         if calls and not calls[-1].whole:
             self.notices.append("A call of a tool was cut off; its arguments are as far as they came.")
+        self.notices += self._last_notices
         if calls or lost:
             text = text.rstrip() if self._has_text else text.strip()
         return text, calls if self._several else calls[:1]

@@ -1,6 +1,7 @@
 """Commands on sets of problems: from the Hub to a file that a task is made of."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from longjing.cli.evaluation import BaseUrl
 from longjing.cli.models import Device, Dtype, load_engine
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
+from longjing.files import refuse_unwritable, to_json, write_lines
 
 if TYPE_CHECKING:
     from longjing.evaluation import EvalConfig
@@ -126,12 +129,10 @@ def decontaminate(
     for place, row, match in result.contaminated[:show]:
         print(f"{place}: {_shown(row['prompt'])}")
         print(f"  shares with {match.evaluation}, {match.place}: {_shown(match.shared)}\n")
-    dropped = {name: 0 for name in evaluations.counts}
-    for _, _, match in result.contaminated:
-        dropped[match.evaluation] += 1
+    dropped = Counter(match.evaluation for _, _, match in result.contaminated)
     counts = [
-        (f"dropped for {name}, of {evaluations.counts[name]:,} problems", f"{count:,}")
-        for name, count in dropped.items()
+        (f"dropped for {name}, of {count:,} problems", f"{dropped[name]:,}")
+        for name, count in evaluations.counts.items()
     ]
     if not result.clean:
         raise UserError(
@@ -170,9 +171,7 @@ def filter_problems(
     seed: Annotated[int, typer.Option(help="of the samples")] = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    base_url: Annotated[
-        str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")
-    ] = None,
+    base_url: BaseUrl = None,
 ) -> None:
     """Keep the problems that a model solves sometimes: from those it solves always or never it can't learn.
 
@@ -266,8 +265,6 @@ def _measure(
 
 def _writable(out: Path, source: Path | None) -> None:
     """What can't be written is refused before the work."""
-    from longjing.files import refuse_unwritable
-
     if out.suffix != ".jsonl":
         raise UserError(f"--out {out}: the file is JSON by lines, so call it something.jsonl")
     if source is not None and out.resolve() == source.resolve():
@@ -276,9 +273,6 @@ def _writable(out: Path, source: Path | None) -> None:
 
 
 def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Rows as JSON by lines."""
-    from longjing.files import to_json, write_lines
-
     write_lines(out, (to_json(row) + "\n" for row in rows))
 
 

@@ -12,6 +12,7 @@ from longjing.cli.models import Device, Dtype, load_engine
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
+from longjing.files import digest, refuse_unwritable, to_json, write_text
 
 # What isn't given is as the task or benchmark says.
 Problems = Annotated[
@@ -95,13 +96,10 @@ def evaluate(
         longjing eval some-model --base-url http://localhost:8000/v1 --task aime-2024
     """
     from longjing.evaluation import Price
-    from longjing.evaluation.benchmarks import find
-    from longjing.recipe.loading import parse_settings
 
     console = Console()
-    loaded, config = find(task, **parse_settings(settings or []))
-    config = config.changed(
-        problems=problems, samples=samples, seed=seed,
+    loaded, config = _planned(
+        task, settings, problems=problems, samples=samples, seed=seed,
         temperature=temperature, top_p=top_p, max_tokens=max_tokens,
     )  # fmt: skip
     options: dict[str, Any] = {
@@ -109,7 +107,8 @@ def evaluate(
         "answers": answers, "request": request,
     }  # fmt: skip
     options = {name: value for name, value in options.items() if value is not None}
-    _refuse_unwritable(json)
+    if json is not None:  # refused now rather than after the work; until then there is none
+        refuse_unwritable(json)
     if base_url is None:
         if options:
             raise UserError(f"--{next(iter(options))} is for an endpoint: say which with --base-url")
@@ -124,7 +123,8 @@ def evaluate(
     price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
     evaluation = _measure(client, loaded, config, provenance, model=model, price=price)
     show_table(f"{model} on {task}", evaluation.summary_rows(), console)
-    _write_json(json, evaluation.to_dict())
+    if json is not None:
+        write_text(json, to_json(evaluation.to_dict()) + "\n")
 
 
 def compare(
@@ -154,10 +154,8 @@ def compare(
         longjing compare base.json zero.json endpoint.json
     """
     from longjing.evaluation import Comparison, Evaluation, Price
-    from longjing.evaluation.benchmarks import find
     from longjing.evaluation.compare import ProblemSet, require_same
     from longjing.model.store.checkpoint import load_model
-    from longjing.recipe.loading import parse_settings
     from longjing.runs.resolve import resolve
     from longjing.text.tokenizer import Tokenizer
 
@@ -174,16 +172,16 @@ def compare(
             f"all of {', '.join(sides)} are results, so there is nothing to measure: "
             f"leave out {', '.join(given_options)}"
         )
-    _refuse_unwritable(json)
+    if json is not None:  # refused now rather than after the work; until then there is none
+        refuse_unwritable(json)
     problem_sets = [ProblemSet.of_evaluation(result) for result in results.values()]
     if task is not None:
         for model in models:
             directory = resolve(model)  # refused now if it is none, with nothing read yet
             load_model(directory, "meta")
             Tokenizer.from_directory(directory)
-        loaded, config = find(task, **parse_settings(settings or []))
-        config = config.changed(
-            problems=problems, samples=samples, seed=seed,
+        loaded, config = _planned(
+            task, settings, problems=problems, samples=samples, seed=seed,
             temperature=temperature, top_p=top_p, max_tokens=max_tokens,
         )  # fmt: skip
         problem_sets.append(ProblemSet.of_task(loaded, config))
@@ -197,7 +195,17 @@ def compare(
     comparison = Comparison.of({side: results[side] for side in sides})
     show_table("measured", comparison.table(), console, header=True)
     show_table("differences", comparison.difference_rows(), console)
-    _write_json(json, comparison.to_dict())
+    if json is not None:
+        write_text(json, to_json(comparison.to_dict()) + "\n")
+
+
+def _planned(task: str, settings: list[str] | None, **changes: Any) -> tuple[Any, Any]:
+    """The task, and how it is measured."""
+    from longjing.evaluation.benchmarks import find
+    from longjing.recipe.loading import parse_settings
+
+    loaded, config = find(task, **parse_settings(settings or []))
+    return loaded, config.changed(**changes)
 
 
 def _local_client(
@@ -208,7 +216,6 @@ def _local_client(
     from functools import partial
 
     from longjing.evaluation import LocalClient
-    from longjing.files import digest
     from longjing.planning import flops
     from longjing.runs.resolve import resolve
 
@@ -262,18 +269,3 @@ def _given_options(context: typer.Context) -> list[str]:
         for option, source in sources
         if option.param_type_name == "option" and source is not None and source.name == "COMMANDLINE"
     ]
-
-
-def _refuse_unwritable(path: Path | None) -> None:
-    """A result that can't be written is refused now rather than after the work; until then there is none."""
-    from longjing.files import refuse_unwritable
-
-    if path is not None:
-        refuse_unwritable(path)
-
-
-def _write_json(path: Path | None, result: Any) -> None:
-    from longjing.files import to_json, write_text
-
-    if path is not None:
-        write_text(path, to_json(result) + "\n")

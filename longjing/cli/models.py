@@ -67,7 +67,7 @@ def export(
 
         longjing export runs/r1 my-model --stage distilled
     """
-    from longjing.recipe.exporting import export_model
+    from longjing.recipe.card import export_model
     from longjing.runs import RunDirectory
 
     export_model(RunDirectory(run), stage, directory, dtype)

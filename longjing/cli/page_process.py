@@ -43,10 +43,8 @@ def page_process(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline, opener = (
-        time.monotonic() + _START_SECONDS,
-        build_opener(ProxyHandler({})),
-    )  # it is on this machine
+    deadline = time.monotonic() + _START_SECONDS
+    opener = build_opener(ProxyHandler({}))  # it is on this machine
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with opener.open(f"{url}/health", timeout=1):

@@ -72,7 +72,8 @@ def run(
                     console,
                     f"Done. Report: {out / 'report.html'}. Talk to the model in the page; Ctrl-C closes it.",
                 )
-                _until_closed(process)
+                with suppress(KeyboardInterrupt):
+                    process.wait()
                 return
     except KeyboardInterrupt:
         say(console, f"Stopped; nothing is lost, the same command goes on. So far: {out / 'report.html'}")
@@ -99,11 +100,6 @@ def _page(folder: Path, console: Console) -> "Iterator[subprocess.Popen[bytes] |
     with page_process(folder) as (address, process):
         say(console, f"Watch it in a browser: {address}", "bold")
         yield process
-
-
-def _until_closed(process: "subprocess.Popen[bytes]") -> None:
-    with suppress(KeyboardInterrupt):
-        process.wait()
 
 
 def report(run: Annotated[Path, typer.Argument(help="the run's directory")]) -> None:

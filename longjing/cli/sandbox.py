@@ -65,27 +65,18 @@ def run_program(
         longjing sandbox run program.py --stdin input.txt
         longjing sandbox run program.py --sandbox wasm
     """
-    from longjing.sandbox import (
-        SandboxError,
-        SandboxLimits,
-        SandboxRunner,
-        UnsafeSubprocess,
-        open_sandbox,
-        printable,
-    )
+    from longjing.sandbox import SandboxError, SandboxLimits, UnsafeSubprocess, open_sandbox, printable
 
     if unsafe and sandbox:
         raise UserError(f"--unsafe or --sandbox {sandbox}, not both")
 
     limits = SandboxLimits(seconds, max(1, round(seconds)), memory)
-    program, stdin_bytes = (
-        _read(file).decode("utf-8", errors="surrogateescape"),
-        _read(stdin) if stdin else b"",
-    )
+    program = _read(file).decode("utf-8", errors="surrogateescape")
+    stdin_bytes = _read(stdin) if stdin else b""
     errors = Console(stderr=True)
     if unsafe:
         say(errors, "no isolation: this program may do all that you may", "bold red")
-    runner: SandboxRunner = UnsafeSubprocess(limits) if unsafe else open_sandbox(limits, sandbox)
+    runner = UnsafeSubprocess(limits) if unsafe else open_sandbox(limits, sandbox)
     try:
         outcome = runner.run(program, stdin_bytes)
     except SandboxError as error:

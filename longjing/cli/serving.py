@@ -90,9 +90,8 @@ def serve(
         raise UserError(f"serving needs more packages ({error}): pip install 'longjing[serve]'") from error
 
     console = Console()
-    key = (
-        os.environ.get("LONGJING_API_KEY") if api_key is None else api_key
-    )  # Typer takes an empty one for none
+    # Typer takes an empty one for none.
+    key = os.environ.get("LONGJING_API_KEY") if api_key is None else api_key
     bound = listen(host, port)
     listens_on = bound.getsockname()[0]
     local = ip_address(listens_on).is_loopback

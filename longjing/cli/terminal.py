@@ -13,6 +13,7 @@ from rich.text import Text
 
 from longjing.chat.session import ChatModel, ChatSession
 from longjing.cli.line_editor import read_lines
+from longjing.cli.output import say
 from longjing.errors import UserError
 from longjing.problems import verdict_of
 from longjing.problems.answer import BOX
@@ -37,7 +38,7 @@ def converse(session: ChatSession, load: Callable[[str], ChatModel], console: Co
     """Read questions and show replies until the user leaves. `load` finds another model by its name, or raises
     UserError."""
     if sys.stdin.isatty():
-        console.print(Text(HELP, "dim"))
+        say(console, HELP, "dim")
     commands = Commands(session, load, console)
     for line in read_lines(console):
         if line == "/quit":
@@ -48,9 +49,9 @@ def converse(session: ChatSession, load: Callable[[str], ChatModel], console: Co
             else:
                 _reply(session, line, console)
         except UserError as error:
-            console.print(Text(str(error), "yellow"), soft_wrap=True)
+            say(console, str(error), "yellow")
         except KeyboardInterrupt:
-            console.print(Text("(stopped)", "yellow"))
+            say(console, "(stopped)", "yellow")
 
 
 class Commands:
@@ -110,12 +111,12 @@ class Commands:
         problem, task = next(self._problems, None), self._session.model.task
         if problem is None or task is None:
             raise UserError("this model has no task to draw problems from")
-        self._console.print(Text(printable(problem.prompt), "bold"), soft_wrap=True)
+        say(self._console, printable(problem.prompt), "bold")
         _reply(self._session, problem.prompt, self._console)
         _verdict(task, problem, self._session.reply, self._console)
 
     def _say(self, text: str) -> None:
-        self._console.print(Text(text, "dim"), soft_wrap=True)
+        say(self._console, text, "dim")
 
 
 def _problems(model: ChatModel) -> Iterator[Problem]:

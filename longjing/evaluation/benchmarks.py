@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from longjing import tasks
 from longjing.errors import UserError
 from longjing.evaluation.benchmark_task import BenchmarkTask, Choice, Mathematics
@@ -37,25 +39,11 @@ class Benchmark:
         return EvalConfig(self.problems, self.samples, temperature=0.6, top_p=0.95, max_tokens=32_768)
 
 
+_KINDS: dict[str, type[BenchmarkTask]] = {"mathematics": Mathematics, "choice": Choice}
 BENCHMARKS = {
-    "aime-2024": Benchmark(
-        Mathematics, 30, 64, "HuggingFaceH4/aime_2024", "data/train-00000-of-00001.parquet",
-        "2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
-    ),
-    "aime-2025": Benchmark(
-        Mathematics, 30, 64, "math-ai/aime25", "test.jsonl", "563bb8404243c5f09de6ec262f2db674fe5bce9b",
-    ),
-    "math-500": Benchmark(
-        Mathematics, 500, 16, "HuggingFaceH4/MATH-500", "test.jsonl", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
-    ),
-    "gpqa-diamond": Benchmark(
-        Choice, 198, 64, "Idavidrein/gpqa", "gpqa_diamond.csv", "633f5ee89ab8ad4522a9f850766b73f62147ffdd",
-    ),
-    "gsm8k": Benchmark(
-        Mathematics, 1319, 4, "openai/gsm8k", "main/test-00000-of-00001.parquet",
-        "740312add88f781978c0658806c59bc2815b9866",
-    ),
-}  # fmt: skip
+    name: Benchmark(_KINDS[facts.pop("kind")], **facts)
+    for name, facts in yaml.safe_load(Path(__file__).with_name("benchmarks.yaml").read_text("utf-8")).items()
+}
 
 
 def find(name: str, **settings: Any) -> tuple[Task, EvalConfig]:

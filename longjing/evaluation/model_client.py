@@ -119,14 +119,11 @@ class LocalClient:
             )
         _log.warning(
             "prompt and answer have %s: the longest prompt leaves %d to the answer, not %d",
-            made_for,
-            room,
-            wanted,
-        )
+            made_for, room, wanted,
+        )  # fmt: skip
         bounded: list[Opening] = []
         for (messages, samplings), length in zip(openings, lengths, strict=True):
             most = self.context - length
-            bounded.append(
-                (messages, [replace(each, max_tokens=min(each.max_tokens, most)) for each in samplings])
-            )
+            cut = [replace(each, max_tokens=min(each.max_tokens, most)) for each in samplings]
+            bounded.append((messages, cut))
         return bounded, {"max_tokens": room, "context": self.context}

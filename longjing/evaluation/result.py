@@ -1,7 +1,6 @@
 """What was sampled, how it was judged, and every figure that follows from it."""
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -286,16 +285,16 @@ class Evaluation:
             evaluation = TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
             raise UserError(f"{none}: {explain_data(error)}") from error
-        per_sample = evaluation._lists_per_sample()
+        per_sample = [
+            values
+            for each in evaluation.records
+            for values in (
+                each.outcomes, each.answers, each.lengths, each.reasoning_lengths, each.truncated, each.well_formed,
+            )
+        ]  # fmt: skip
         if not evaluation.records or {len(each) for each in per_sample} != {evaluation.samples or None}:
             raise UserError(f"{none}: its problems have no samples, or one has more than another")
         return evaluation
-
-    def _lists_per_sample(self) -> Iterator[Sequence[Any]]:
-        """Of each problem the lists with one item for each sample."""
-        for record in self.records:
-            yield from (record.outcomes, record.answers, record.lengths, record.reasoning_lengths)
-            yield from (record.truncated, record.well_formed)
 
     @classmethod
     def read(cls, path: Path) -> Self:

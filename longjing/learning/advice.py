@@ -7,6 +7,7 @@ The thresholds are rules of thumb, not theorems: they are where a look at the ru
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean, median
 
 from longjing.runs.jsonl import Row
@@ -62,6 +63,21 @@ def mean_of(rows: Rows, key: str) -> float | None:
     return fmean(values) if values else None
 
 
+def threshold(
+    topic: str, key: str, text: str, *, above: float = inf, below: float = -inf, after: int = 0
+) -> Rule:
+    """The rule that the mean of a metric lies above or below what is well, `text` with the mean in it; from so many
+    steps on."""
+
+    def rule(rows: Rows) -> str | None:
+        mean = mean_of(rows[-WINDOW:], key)
+        alarming = mean is not None and len(rows) >= after and (mean > above or mean < below)
+        return text.format(mean) if alarming else None
+
+    rule.__name__ = topic
+    return rule
+
+
 def not_finite(rows: Rows) -> str | None:
     for row in rows[-WINDOW:]:
         for key in ("loss", "grad_norm"):
@@ -73,13 +89,10 @@ def not_finite(rows: Rows) -> str | None:
     return None
 
 
-def truncated(rows: Rows) -> str | None:
-    share = mean_of(rows[-WINDOW:], "truncated")
-    if share is None or share <= 0.2:
-        return None
-    return (
-        f"{share:.0%} of completions were cut off before they ended, and count as wrong; raise `max_tokens`"
-    )
+truncated = threshold(
+    "truncated", "truncated", above=0.2,
+    text="{:.0%} of completions were cut off before they ended, and count as wrong; raise `max_tokens`",
+)  # fmt: skip
 
 
 def gradient_spikes(rows: Rows) -> str | None:

@@ -30,11 +30,8 @@ def teaches(group: Group, weights: Mapping[str, float]) -> bool:
 
 
 def has_reward_variance(rewards: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Whether the judged rewards of a group differ: bool `[groups]`, of `rewards` `[groups, group_size]`.
-
-    Where they don't, every advantage is 0 and the group teaches nothing: drop it before tokens are counted
-    and sample another problem in its place (dynamic sampling; DAPO, arXiv 2503.14476, section 3.2).
-    """
+    """Whether the judged rewards of a group differ: bool `[groups]`, of `rewards` `[groups, group_size]`. Where they
+    don't, every advantage is 0: drop the group before tokens are counted."""
     valid = torch.ones_like(rewards, dtype=torch.bool) if valid is None else valid
     best = rewards.masked_fill(~valid, -torch.inf).amax(dim=1)
     worst = rewards.masked_fill(~valid, torch.inf).amin(dim=1)

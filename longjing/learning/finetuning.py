@@ -10,7 +10,6 @@ model that has modules for further tokens keeps training them, so that their dra
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from random import Random
 from typing import Literal
 
@@ -18,7 +17,6 @@ from pydantic import Field
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.evaluation import evaluate
 from longjing.files import digest
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
@@ -29,7 +27,7 @@ from longjing.learning.pretraining import (
     READING_METRICS,
     ReadingSettings,
     train_on,
-)
+)  # fmt: skip
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.learning.stage import DATA, MODEL, StageKind
 from longjing.model.config import ModelConfig
@@ -172,17 +170,14 @@ class Finetuning(ModelTrainer):
         if step not in (-1, self.steps - 1):
             return
         settings = self.settings
-        for task in self.settings.evaluation.tasks:
+        for task in settings.evaluation.tasks:
             when = "before" if step < 0 else "after"
             self.watcher.status(f"measuring the model on the test problems of {task.name}, {when}")
             generator = settings.generator(self.model, self.tokenizer, self.runtime, self.watcher)
-            evaluation = evaluate(
-                generator, self.tokenizer, task.make(), problems=settings.evaluation.problems,
-                samples=settings.evaluation.samples, seed=self.runtime.seed,
+            yield settings.evaluation.measure(
+                generator, self.tokenizer, task.make(), self.model, seed=self.runtime.seed,
                 temperature=settings.evaluation.temperature, max_tokens=settings.evaluation.max_tokens,
-                flops=partial(flops.generation, self.model.config),
             )  # fmt: skip
-            yield {**evaluation.summary(), "examples": evaluation.examples(24)}
 
 
 def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
@@ -194,11 +189,8 @@ def ending_at(config: ModelConfig, ends: set[int]) -> ModelConfig:
 
 
 STAGE = StageKind(
-    FinetuningSettings,
-    Finetuning,
+    FinetuningSettings, Finetuning,
     (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "loss_mask_share", "conversations"))),
-    READING_CHARTS,
-    READING_ADVICE,
-    takes={"model": MODEL, "data": DATA},
+    READING_CHARTS, READING_ADVICE, takes={"model": MODEL, "data": DATA},
     measured=lambda settings: [task.make().name for task in settings.evaluation.tasks],
-)
+)  # fmt: skip

@@ -49,9 +49,8 @@ class Trainer(ABC):
     watcher: Watcher
     steps: int
     save_every: int = 1
-    facts: Mapping[
-        str, Any
-    ] = {}  # what there is to say of what was read; `data` mustn't change while the stage goes on
+    # What there is to say of what was read; `data` mustn't change while the stage goes on.
+    facts: Mapping[str, Any] = {}
 
     @abstractmethod
     def __init__(self, settings: Any, runtime: Runtime, watcher: Watcher = SILENT) -> None:
@@ -137,7 +136,8 @@ def run_stage(
         began = time.perf_counter()
         metrics, rollouts, data = trainer.step(step)
         seconds = time.perf_counter() - began
-        _add(totals, trainer, step, metrics, seconds)
+        totals |= {"step": step, "time": totals["time"] + seconds}
+        totals |= {name: totals[name] + metrics[name] for name in trainer.totals}
         row = {"step": step, "steps": trainer.steps, **metrics, "time": totals["time"]}
         if trainer.logs_totals:
             row |= {name: totals[name] for name in trainer.totals}
@@ -156,15 +156,6 @@ def run_stage(
         with stage.model_directory() as directory:
             trainer.export(directory)
     stage.finish({**totals, "steps": trainer.steps, **summary})
-
-
-def _add(
-    totals: dict[str, Any], trainer: Trainer, step: int, metrics: Mapping[str, Any], seconds: float
-) -> None:
-    totals["step"] = step
-    totals["time"] += seconds
-    for name in trainer.totals:
-        totals[name] += metrics[name]
 
 
 def _evaluate(trainer: Trainer, stage: StageDirectory, step: int) -> None:

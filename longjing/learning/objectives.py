@@ -52,14 +52,9 @@ class PolicyStatistics:
     logprob_difference: Tensor
 
     def __add__(self, other: "PolicyStatistics") -> "PolicyStatistics":
-        return PolicyStatistics(
-            loss=self.loss + other.loss,
-            tokens=self.tokens + other.tokens,
-            clipped=self.clipped + other.clipped,
-            kl=self.kl + other.kl,
-            ratio=self.ratio + other.ratio,
-            logprob_difference=torch.maximum(self.logprob_difference, other.logprob_difference),
-        )
+        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        difference = torch.maximum(self.logprob_difference, other.logprob_difference)
+        return PolicyStatistics(**sums | {"logprob_difference": difference})
 
     def means(self) -> dict[str, float]:
         """The loss, and per token the KL, the clip share and the ratio; and the greatest difference."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Self
 
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor
 
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
-from longjing.evaluation import evaluate
 from longjing.generation.request import Generation
 from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
@@ -35,12 +33,13 @@ from longjing.learning.rollouts import (
     pad,
     reflections,
     sample_groups,
-)
+    sampling_flops,
+)  # fmt: skip
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
-from longjing.problems import Completion, Split, Task, max_turns
+from longjing.problems import Split, Task, max_turns
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.resolve import resolve
@@ -142,15 +141,8 @@ class OnPolicyTrainer(ModelTrainer):
         drawn = [(task, problem) for problem in problems]
         with timer.phase("sampling"):
             sampled = sample_groups(
-                self.generator,
-                self.tokenizer,
-                drawn,
-                settings.group_size,
-                sampling,
-                self.runtime.seed,
-                step,
-                turn,
-            )
+                self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn
+            )  # fmt: skip
         with timer.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
 
@@ -189,7 +181,7 @@ class OnPolicyTrainer(ModelTrainer):
         assert statistics is not None
         norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizers.step(self._rate_factor(step))
-        return statistics, norm, sum(len(g.prompt) + len(g.tokens) for g in generations)
+        return statistics, norm, sum(sizes)
 
     def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """The loss of a microbatch; `weights` `[batch, 1]`, of each token of a completion."""
@@ -271,12 +263,9 @@ class OnPolicyTrainer(ModelTrainer):
 
     def _flops(self, groups: list[Group], trained: int) -> float:
         """Sampling every group, and training (with the reference's forward pass) on `trained` tokens."""
-        config = self.model.config
-        lengths = [[len(generation.tokens) for generation in group.generations] for group in groups]
-        prompts = [len(group.generations[0].prompt) for group in groups]
-        sampling = sum(flops.generation(config, *group) for group in zip(prompts, lengths, strict=True))
         passes = 1.0 if self.reference is None else 4 / 3
-        return sampling + passes * trained * flops.training(config, length_mean(groups))
+        training = passes * trained * flops.training(self.model.config, length_mean(groups))
+        return sampling_flops(self.model.config, groups) + training
 
     def evaluate(self, step: int) -> Iterator[Row]:
         """Held-out accuracy: on the test split before the first step and after the last, between on validation."""
@@ -290,49 +279,19 @@ class OnPolicyTrainer(ModelTrainer):
             split = "validation"
         else:
             return
-        evaluation = evaluate(
-            self.generator, self.tokenizer, self.task, split=split, problems=settings.evaluation.problems,
-            samples=settings.evaluation.samples, seed=self.runtime.seed, temperature=settings.temperature,
-            max_tokens=settings.max_tokens, flops=partial(flops.generation, self.model.config),
+        yield settings.evaluation.measure(
+            self.generator, self.tokenizer, self.task, self.model, split=split, seed=self.runtime.seed,
+            temperature=settings.temperature, max_tokens=settings.max_tokens,
         )  # fmt: skip
-        yield {**evaluation.summary(), "examples": evaluation.examples(24)}
 
 
-def record(group: Group, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def record(group: Group, scores: Sequence[dict[str, Any]]) -> Row:
     """A group as a line of rollouts.jsonl; `scores`: what each of its completions earned."""
-    completions = [
-        {
-            "text": generation.text,
-            "prefilled": completion.prefilled,
-            **earlier_turns(completion, generation),
-            "tokens": generation.tokens,
-            "logprobs": aligned(generation, generation.logprobs),
-            "rewards": verdict.rewards,
-            **score,
-            "outcome": verdict.outcome,
-            "finish_reason": generation.finish_reason,
-        }
-        for generation, completion, verdict, score in zip(
-            group.generations, group.completions, group.verdicts, scores, strict=True
-        )
+    details = [
+        {"tokens": generation.tokens, "logprobs": aligned(generation, generation.logprobs), **score}
+        for generation, score in zip(group.generations, scores, strict=True)
     ]
-    problem = group.problem
-    return {
-        "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
-        "answer": problem.answer, "completions": completions,
-    }  # fmt: skip
-
-
-def earlier_turns(completion: Completion, generation: Generation) -> dict[str, Any]:
-    """For the log, of a conversation: the turns before the last, each with what was said to it, and where among the
-    tokens that was. Of a single turn, nothing."""
-    if not completion.earlier:
-        return {}
-    turns = [
-        {"text": each.text, "prefilled": each.completion.prefilled, "reply": dict(each.reply)}
-        for each in completion.earlier
-    ]
-    return {"earlier": turns, "given": [list(span) for span in generation.unsampled]}
+    return group.to_row(details)
 
 
 def aligned(generation: Generation, values: Sequence[float]) -> list[float | None]:

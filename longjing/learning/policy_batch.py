@@ -29,12 +29,5 @@ def cleared(batch: PolicyBatch) -> PolicyBatch:
     def clear(values: Tensor) -> Tensor:
         return values.expand_as(batch.mask).masked_fill(~batch.mask, 0)
 
-    reference = batch.reference_logprobs
-    return PolicyBatch(
-        logprobs=clear(batch.logprobs),
-        old_logprobs=clear(batch.old_logprobs),
-        advantages=clear(batch.advantages),
-        mask=batch.mask,
-        weights=clear(batch.weights),
-        reference_logprobs=None if reference is None else clear(reference),
-    )
+    fields = {name: clear(values) for name, values in vars(batch).items() if values is not None}
+    return PolicyBatch(**fields)

@@ -1,6 +1,6 @@
 """What all policies log that learn from their own samples, and the charts that it makes."""
 
-from longjing.learning.settings import TaskSettings
+from longjing.learning.policy import PolicySettings
 from longjing.problems import max_turns
 from longjing.runs.metric import ChartSpec, Measured, Metric, Series
 
@@ -42,8 +42,6 @@ MACHINERY_CHARTS = (
 )  # fmt: skip
 
 
-def talk_metrics(settings: object) -> list[str]:
+def talk_metrics(settings: PolicySettings) -> list[str]:
     """What is logged of tasks that reply."""
-    task = getattr(settings, "task", None)
-    assert isinstance(task, TaskSettings)
-    return ["turns"] if max_turns(task.make()) > 1 else []
+    return ["turns"] if max_turns(settings.task.make()) > 1 else []

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.learning.advice import WINDOW, Rows, gradient_spikes, loss_rises, mean_of, not_finite
+from longjing.learning.advice import WINDOW, gradient_spikes, loss_rises, not_finite, threshold
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.mtp_loss import losses
 from longjing.learning.optimizers import clip_gradients, muon
@@ -199,45 +199,25 @@ def _tokenizer(settings: PretrainingSettings, seed: int) -> Tokenizer:
     return Tokenizer.train(texts, settings.vocabulary)
 
 
-def experts_unbalanced(rows: Rows) -> str | None:
-    load = mean_of(rows[-WINDOW:], "load_max")
-    if load is None or len(rows) < 10 * WINDOW or load <= 4:
-        return None
-    return f"the busiest expert gets {load:.1f} times its share of the tokens; raise `balance_speed`"
-
-
+experts_unbalanced = threshold(
+    "experts_unbalanced", "load_max", above=4, after=10 * WINDOW,
+    text="the busiest expert gets {:.1f} times its share of the tokens; raise `balance_speed`",
+)  # fmt: skip
 READING_METRICS = (
-    Metric("loss", "loss"),
-    Metric("mtp_loss", "mtp loss"),
-    Metric("tokens_per_second", "tokens/s", "{:,.0f}"),
+    Metric("loss", "loss"), Metric("mtp_loss", "mtp loss"), Metric("tokens_per_second", "tokens/s", "{:,.0f}"),
     *map(Metric, ("balance_loss", "grad_norm", "learning_rate", "load_max")),
-)
+)  # fmt: skip
 GRADIENT_NORM = ChartSpec("Gradient norm", [Series("grad_norm", "norm")], "Before clipping.", extreme=True)
 LEARNING_RATE = ChartSpec("Learning rate", [Series("learning_rate", "rate")])
 SPEED = ChartSpec("Speed", [Series("tokens_per_second", "training")], "Tokens a second.", first=True)
 READING_CHARTS = (
-    ChartSpec(
-        "Loss",
-        [Series("loss", "next token"), Series("mtp_loss", "token after")],
-        "Nats a token.",
-        first=True,
-    ),
-    GRADIENT_NORM,
-    LEARNING_RATE,
-    SPEED,
-    ChartSpec(
-        "Busiest expert",
-        [Series("load_max", "load")],
-        "Its share of the tokens, in multiples of an equal share.",
-    ),
-)
+    ChartSpec("Loss", [Series("loss", "next token"), Series("mtp_loss", "token after")], "Nats a token.", first=True),
+    GRADIENT_NORM, LEARNING_RATE, SPEED,
+    ChartSpec("Busiest expert", [Series("load_max", "load")],
+              "Its share of the tokens, in multiples of an equal share."),
+)  # fmt: skip
 READING_ADVICE = (not_finite, loss_rises, gradient_spikes, experts_unbalanced)
 
 STAGE = StageKind(
-    PretrainingSettings,
-    Pretraining,
-    READING_METRICS,
-    READING_CHARTS,
-    READING_ADVICE,
-    takes={"tokenizer": MODEL},
-)
+    PretrainingSettings, Pretraining, READING_METRICS, READING_CHARTS, READING_ADVICE, takes={"tokenizer": MODEL},
+)  # fmt: skip

@@ -19,7 +19,16 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.learning.advantages import Scale, advantages
-from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, truncated, values_of
+from longjing.learning.advice import (
+    WINDOW,
+    Rows,
+    gradient_spikes,
+    mean_of,
+    not_finite,
+    threshold,
+    truncated,
+    values_of,
+)  # fmt: skip
 from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Preset
@@ -40,13 +49,14 @@ from longjing.learning.policy_metrics import (
     TRUNCATED,
     talk_metrics,
 )
+from longjing.learning.preference_data import Judges
 from longjing.learning.reference_policy import reference_of, refresh
+from longjing.learning.reward_modeling import reading_flops
 from longjing.learning.reward_models import PreferenceReward
 from longjing.learning.rollouts import Group, add_model_rewards
 from longjing.learning.settings import Settings
 from longjing.learning.stage import MODEL, REWARD_MODEL, StageKind
 from longjing.learning.surrogates import Kind
-from longjing.planning import flops
 from longjing.problems import Task, max_turns
 from longjing.runs import Watcher
 from longjing.runs.metric import ChartSpec, Metric, Series
@@ -72,6 +82,13 @@ class PreferenceRewards(Settings):
         if self.rates == "general" and not self.general_share:
             raise ValueError("there is nothing to score: raise general_share, or say `rates: all`")
         return self
+
+    def models(self) -> list[tuple[str, str, Judges]]:
+        """The name of each model's reward part, where the model is, and what it judges."""
+        every: list[tuple[str, str | None, Judges]] = [
+            ("helpfulness", self.helpfulness, "answer"), ("safety", self.safety, "everything"),
+        ]  # fmt: skip
+        return [(name, path, judges) for name, path, judges in every if path is not None]
 
 
 class ReinforcementSettings(PolicySettings):
@@ -141,14 +158,8 @@ class Reinforcement(OnPolicyTrainer):
             self.reference = reference_of(self.model)
         self.weights, self.reward_models = settings.rewards, dict[str, PreferenceReward]()
         if (preference := settings.preference) is not None:
-            if preference.helpfulness is not None:
-                self.reward_models["helpfulness"] = PreferenceReward(
-                    preference.helpfulness, "answer", runtime.device
-                )
-            if preference.safety is not None:
-                self.reward_models["safety"] = PreferenceReward(
-                    preference.safety, "everything", runtime.device
-                )
+            for name, path, judges in preference.models():
+                self.reward_models[name] = PreferenceReward(path, judges, runtime.device)
             self.weights = self.weights | dict.fromkeys(self.reward_models, preference.weight)
 
     def step(self, step: int) -> Step:
@@ -169,14 +180,13 @@ class Reinforcement(OnPolicyTrainer):
             "resampled_groups": len(groups) - self.settings.prompts_per_step,
             "flops": self._flops(groups, update.tokens) + self._reward_model_flops(groups),
         }
-        scores = [
-            [
-                {"reward": float(reward), "advantage": float(advantage)}
-                for reward, advantage in zip(*row, strict=True)
+        rollouts = []
+        for group, *row in zip(groups, rewards.tolist(), group_advantages.tolist(), strict=True):
+            scores = [
+                {"reward": reward, "advantage": advantage} for reward, advantage in zip(*row, strict=True)
             ]
-            for row in zip(rewards, group_advantages, strict=True)
-        ]
-        return Step(metrics, [record(*row) for row in zip(groups, scores, strict=True)])
+            rollouts.append(record(group, scores))
+        return Step(metrics, rollouts)
 
     def _collect(self, step: int, timer: PhaseTimer) -> list[Group]:
         return collect_groups(
@@ -237,11 +247,7 @@ class Reinforcement(OnPolicyTrainer):
             if self.reward_models.keys() & group.verdicts[0].rewards.keys()
             for generation in group.generations
         ]
-        return sum(
-            length * flops.forward(reward_model.model.config, (length + 1) / 2, head=False)
-            for reward_model in self.reward_models.values()
-            for length in lengths
-        )
+        return sum(reading_flops(each.model, lengths) for each in self.reward_models.values())
 
 
 def verifier_failed(rows: Rows) -> str | None:
@@ -269,13 +275,6 @@ def zero_variance(rows: Rows) -> str | None:
     )
 
 
-def badly_formed(rows: Rows) -> str | None:
-    share = mean_of(rows[-WINDOW:], "reward_format")
-    if share is None or len(rows) < 2 * WINDOW or share >= 0.5:
-        return None
-    return f"only {share:.0%} of completions are well-formed; give format more weight in `rewards`"
-
-
 def entropy_collapsed(rows: Rows) -> str | None:
     before, now = mean_of(rows[:WINDOW], "entropy"), mean_of(rows[-WINDOW:], "entropy")
     if before is None or now is None or now > 0.2 * before or now > 0.1:
@@ -286,22 +285,18 @@ def entropy_collapsed(rows: Rows) -> str | None:
     )
 
 
-def far_from_reference(rows: Rows) -> str | None:
-    now = mean_of(rows[-WINDOW:], "kl")
-    if now is None or now <= 0.5:
-        return None
-    return (
-        f"the policy is {now:.2f} nats a token away from its reference; raise `kl` or lower `learning_rate`"
-    )
-
-
-def clipped(rows: Rows) -> str | None:
-    share = mean_of(rows[-WINDOW:], "clip_share")
-    if share is None or share <= 0.2:
-        return None
-    return (
-        f"{share:.0%} of tokens were clipped: the steps are too large; lower `learning_rate` or `minibatches`"
-    )
+badly_formed = threshold(
+    "badly_formed", "reward_format", below=0.5, after=2 * WINDOW,
+    text="only {:.0%} of completions are well-formed; give format more weight in `rewards`",
+)  # fmt: skip
+far_from_reference = threshold(
+    "far_from_reference", "kl", above=0.5,
+    text="the policy is {:.2f} nats a token away from its reference; raise `kl` or lower `learning_rate`",
+)  # fmt: skip
+clipped = threshold(
+    "clipped", "clip_share", above=0.2,
+    text="{:.0%} of tokens were clipped: the steps are too large; lower `learning_rate` or `minibatches`",
+)  # fmt: skip
 
 
 def nothing_learned(rows: Rows) -> str | None:
@@ -323,41 +318,26 @@ def nothing_learned(rows: Rows) -> str | None:
 
 def _more_metrics(settings: ReinforcementSettings) -> list[str]:
     """The parts of the reward, and what conversations have."""
-    models = [name for name in ("helpfulness", "safety") if getattr(settings.preference, name, None)]
+    models = [name for name, *_ in settings.preference.models()] if settings.preference else []
     return [*(f"reward_{part}" for part in (*settings.rewards, *models)), *talk_metrics(settings)]
 
 
 STAGE = StageKind(
-    ReinforcementSettings,
-    Reinforcement,
+    ReinforcementSettings, Reinforcement,
     (
-        Metric("reward", "reward", "{:.2f}"),
-        ACCURACY,
-        LENGTH,
-        TRUNCATED,
-        Metric("zero_variance_groups", "zero variance", "{:.0%}"),
-        *POLICY_METRICS,
+        Metric("reward", "reward", "{:.2f}"), ACCURACY, LENGTH, TRUNCATED,
+        Metric("zero_variance_groups", "zero variance", "{:.0%}"), *POLICY_METRICS,
         *map(Metric, ("all_wrong_groups", "resampled_groups")),
     ),
     (
-        ChartSpec(
-            "Reward",
-            [Series("reward", "all"), Series("reward_*")],
-            "Mean over completions, and its parts before they are weighted.",
-            first=True,
-        ),
+        ChartSpec("Reward", [Series("reward", "all"), Series("reward_*")],
+                  "Mean over completions, and its parts before they are weighted.", first=True),
         *POLICY_CHARTS,
-        ChartSpec(
-            "Zero-variance groups",
-            [Series("zero_variance_groups", "equal rewards"), Series("all_wrong_groups", "all wrong")],
-            "A group whose rewards are all equal teaches nothing.",
-            percent=True,
-        ),
-        ChartSpec(
-            "Distance from the reference",
-            [Series("kl", "KL")],
-            "KL divergence in nats a token (the k3 estimate).",
-        ),
+        ChartSpec("Zero-variance groups",
+                  [Series("zero_variance_groups", "equal rewards"), Series("all_wrong_groups", "all wrong")],
+                  "A group whose rewards are all equal teaches nothing.", percent=True),
+        ChartSpec("Distance from the reference", [Series("kl", "KL")],
+                  "KL divergence in nats a token (the k3 estimate)."),
         *MACHINERY_CHARTS,
     ),
     (
@@ -365,7 +345,5 @@ STAGE = StageKind(
         far_from_reference, clipped, gradient_spikes, nothing_learned,
     ),
     takes={"model": MODEL, "preference.helpfulness": REWARD_MODEL, "preference.safety": REWARD_MODEL},
-    samples=True,
-    measured=lambda settings: [settings.task.make().name],
-    more_metrics=_more_metrics,
+    samples=True, measured=lambda settings: [settings.task.make().name], more_metrics=_more_metrics,
 )  # fmt: skip

@@ -23,14 +23,12 @@ from longjing.errors import UserError
 from longjing.generation.random import sample_seed
 from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
-from longjing.learning.policy import earlier_turns
-from longjing.learning.rollouts import Group, judge_group, sample_groups
+from longjing.learning.rollouts import Group, judge_group, sample_groups, sampling_flops
 from longjing.learning.sample_filter import REASONS, KeepSettings, filter_samples, rejection_key
 from longjing.learning.sampled_conversations import ConversationSettings, sampled_rows
 from longjing.learning.settings import EngineSettings, TaskSettings
 from longjing.learning.stage import DATA, StageKind
 from longjing.model.store.checkpoint import load_model
-from longjing.planning import flops
 from longjing.planning.bill import quantity
 from longjing.problems import Problem, Task
 from longjing.runs import Watcher
@@ -168,7 +166,12 @@ class RejectionSampling(Trainer):
         metrics |= {
             "others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds,
         }  # fmt: skip
-        rollouts = [_record(group, why) for group, why in zip(groups, reasons, strict=True)]
+        rollouts = []
+        for group, why in zip(groups, reasons, strict=True):
+            details = zip(group.generations, why, strict=True)
+            rollouts.append(
+                group.to_row([{"length": each.length, "rejected": reason} for each, reason in details])
+            )
         return Step(metrics, rollouts, sampled_rows(self.settings, self.seed, groups, reasons, others))
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
@@ -176,14 +179,9 @@ class RejectionSampling(Trainer):
 
     def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
         if not totals["kept"]:
-            counts = ", ".join(
-                f"{totals[rejection_key(reason)]} {reason}"
-                for reason in REASONS
-                if totals[rejection_key(reason)]
-            )
             raise UserError(
-                f"none of {totals['sampled']} samples was kept ({counts}); ask for less in `keep`, draw more "
-                "`samples`, or start from a better model"
+                f"none of {totals['sampled']} samples was kept ({_rejections(totals)}); ask for less in `keep`, draw "
+                "more `samples`, or start from a better model"
             )
         return {}
 
@@ -220,34 +218,8 @@ class RejectionSampling(Trainer):
             "tokens_sampled": tokens,
             "tokens_trained": 0,
             "tokens_kept": sum(kept),
-            "flops": sum(
-                flops.generation(
-                    self.model.config,
-                    len(group.generations[0].prompt),
-                    [len(g.tokens) for g in group.generations],
-                )
-                for group in groups
-            ),
+            "flops": sampling_flops(self.model.config, groups),
         }
-
-
-def _record(group: Group, reasons: list[str | None]) -> dict[str, Any]:
-    """A problem and all its samples, for the log of rollouts; `rejected` says why, or is null."""
-    problem = group.problem
-    completions = [
-        {
-            "text": generation.text, "length": generation.length, "rewards": verdict.rewards,
-            "outcome": verdict.outcome, "finish_reason": generation.finish_reason, "rejected": reason,
-            "prefilled": completion.prefilled, **earlier_turns(completion, generation),
-        }
-        for generation, completion, verdict, reason in zip(
-            group.generations, group.completions, group.verdicts, reasons, strict=True
-        )
-    ]  # fmt: skip
-    return {
-        "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
-        "answer": problem.answer, "completions": completions,
-    }  # fmt: skip
 
 
 def little_kept(rows: Rows) -> str | None:
@@ -255,12 +227,8 @@ def little_kept(rows: Rows) -> str | None:
     sampled, kept = (sum(values_of(recent, key)) for key in ("sampled", "kept"))
     if not sampled or kept >= 0.05 * sampled:
         return None
-    counts = {
-        key.removeprefix("rejected_"): sum(values_of(recent, key))
-        for key in recent[-1]
-        if key.startswith("rejected_")
-    }
-    reason = max(counts, key=lambda name: counts[name], default="")
+    counts = {reason: sum(values_of(recent, rejection_key(reason))) for reason in REASONS}
+    reason = max(counts, key=lambda name: counts[name])
     why = f", most of the others were {reason}" if reason else ""
     return (
         f"only {kept / sampled:.1%} of the samples are kept{why}; "
@@ -268,22 +236,23 @@ def little_kept(rows: Rows) -> str | None:
     )
 
 
+def _rejections(totals: Mapping[str, Any]) -> str:
+    """How many samples weren't kept, by reason."""
+    prefix = rejection_key("")
+    counts = ((key.removeprefix(prefix), count) for key, count in totals.items() if key.startswith(prefix))
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts if count)
+
+
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What became of the samples, for the report."""
     if not result:
         return []
     kept, sampled = result["kept"], result["sampled"]
-    prefix = rejection_key("")
-    rejected = [
-        f"{count:,} {key.removeprefix(prefix)}"
-        for key, count in result.items()
-        if key.startswith(prefix) and count
-    ]
     return [
         ("problems", f"{result['problems']:,}, of {result['solved']:,} something is kept"),
         ("samples", f"{sampled:,}, {quantity(result['tokens_sampled'], 'tokens')}"),
         ("kept", f"{kept:,} ({kept / sampled:.1%}), {quantity(result['tokens_kept'], 'tokens')}"),
-        ("not kept", ", ".join(rejected) or "none"),
+        ("not kept", _rejections(result) or "none"),
         ("documents added", f"{result['others']:,}"),
     ]
 

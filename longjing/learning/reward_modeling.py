@@ -9,7 +9,7 @@ deviates: the body is whatever model the stage begins with, under a new head of 
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
@@ -26,7 +27,6 @@ from longjing.errors import UserError
 from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
-from longjing.learning.bradley_terry import pairwise_loss, pointwise_loss
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
@@ -166,6 +166,22 @@ def microbatches(examples: Sequence[Example], budget: int) -> list[list[Example]
     return [[examples[index] for index in batch] for batch in by_length(sizes, budget)]
 
 
+def pairwise_loss(chosen: Tensor, rejected: Tensor, centre: float = 0.0) -> Tensor:
+    """-log sigmoid(c - r) + centre * (c + r)^2 for the scores of each pair, `[pairs]`.
+
+    The first term: the chosen answer wins with the probability that its lead gives it (Bradley and Terry 1952;
+    InstructGPT, arXiv 2203.02155, equation 1), as R1's reward for helpfulness. It says nothing about where
+    scores lie; the second term keeps them around 0 (arXiv 2312.09244), where a sigmoid tells them apart.
+    """
+    return -F.logsigmoid(chosen - rejected) + centre * (chosen + rejected).square()
+
+
+def pointwise_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """-[y log sigmoid(s) + (1 - y) log(1 - sigmoid(s))] for each score s with its label y (0 or 1), `[texts]`:
+    binary cross-entropy, as R1's reward for safety, with sigmoid(s) the probability of y = 1."""
+    return F.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
+
+
 def losses_and_margins(
     model: RewardModel, examples: Sequence[Example], centre: float
 ) -> tuple[Tensor, Tensor]:
@@ -227,7 +243,8 @@ class RewardModeling(ModelTrainer):
                 "grad_norm": grad_norm,
                 "learning_rate": settings.learning_rate * factor,
                 "tokens": sum(example.tokens for example in examples),
-                "flops": 3 * _reading(self.model, examples),
+                "flops": 3
+                * reading_flops(self.model, (len(text) for example in examples for text in example.texts)),
             }
         )
 
@@ -300,7 +317,7 @@ def measure(
         "length_mean": float(np.mean(lengths)),
         "truncated": 0.0,
         "tokens": 0,  # none was sampled
-        "flops": _reading(model, examples),
+        "flops": reading_flops(model, lengths),
         "seconds": time.perf_counter() - began,
         "examples": [],
     }
@@ -321,9 +338,8 @@ def _longer(examples: Sequence[Example], margins: Tensor) -> dict[str, float]:
     }
 
 
-def _reading(model: RewardModel, examples: Sequence[Example]) -> float:
-    """FLOPs of one forward pass over the examples' texts."""
-    lengths = [len(text) for example in examples for text in example.texts]
+def reading_flops(model: RewardModel, lengths: Iterable[int]) -> float:
+    """FLOPs of one forward pass over texts of so many tokens."""
     return sum(length * flops.forward(model.config, (length + 1) / 2, head=False) for length in lengths)
 
 

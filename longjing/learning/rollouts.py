@@ -12,8 +12,11 @@ from longjing.generation.generator import Generator
 from longjing.generation.multi_turn import MultiTurnRollout, generate_multi_turn
 from longjing.generation.random import sample_seed
 from longjing.generation.request import Generation, Sampling
+from longjing.model.config import ModelConfig
+from longjing.planning import flops
 from longjing.problems import Completion, ModelTurn, Problem, Task, Verdict, max_turns, reply_to, verdict_of
 from longjing.problems.language import language_reward
+from longjing.runs.jsonl import Row
 from longjing.text.template import Message
 from longjing.text.tokenizer import Tokenizer
 
@@ -23,7 +26,7 @@ REFLECTION = (
     "等等", "错", "然而", "但是", "重试", "验证", "检查",
 )  # fmt: skip
 
-# Scores completions of one chat, each from 0 to 1: `learning.preference.PreferenceReward`.
+# Scores completions of one chat, each from 0 to 1: `learning.reward_models.PreferenceReward`.
 RewardFunction = Callable[[list[dict[str, str]], list[Completion]], list[float]]
 
 
@@ -51,9 +54,47 @@ class Group:
             for generation, completion in zip(self.generations, self.completions, strict=True)
         ]
 
+    def to_row(self, details: Sequence[Mapping[str, Any]]) -> Row:
+        """The group as a line of rollouts.jsonl; `details`: what there is to add to each of its completions."""
+        problem = self.problem
+        completions = [
+            {
+                "text": generation.text, "prefilled": completion.prefilled,
+                **_earlier_turns(completion, generation), "rewards": verdict.rewards, **detail,
+                "outcome": verdict.outcome, "finish_reason": generation.finish_reason,
+            }
+            for generation, completion, verdict, detail in zip(
+                self.generations, self.completions, self.verdicts, details, strict=True
+            )
+        ]  # fmt: skip
+        return {
+            "problem": problem.id, "prompt": problem.prompt, "language": problem.language,
+            "answer": problem.answer, "completions": completions,
+        }  # fmt: skip
+
     @property
     def judged(self) -> list[bool]:
         return [verdict.outcome != "unjudged" for verdict in self.verdicts]
+
+
+def _earlier_turns(completion: Completion, generation: Generation) -> dict[str, Any]:
+    """For the log, of a conversation: the turns before the last, each with what was said to it, and where among the
+    tokens that was. Of a single turn, nothing."""
+    if not completion.earlier:
+        return {}
+    turns = [
+        {"text": each.text, "prefilled": each.completion.prefilled, "reply": dict(each.reply)}
+        for each in completion.earlier
+    ]
+    return {"earlier": turns, "given": [list(span) for span in generation.unsampled]}
+
+
+def sampling_flops(config: ModelConfig, groups: Sequence[Group]) -> float:
+    """What it took a model of this config to sample the groups."""
+    return sum(
+        flops.generation(config, len(group.generations[0].prompt), [len(each.tokens) for each in group.generations])
+        for group in groups
+    )  # fmt: skip
 
 
 def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> list[Problem]:
@@ -99,17 +140,14 @@ def judge_group(task: Task, problem: Problem, dialogues: Sequence[MultiTurnRollo
 def add_model_rewards(group: Group, reward_models: Mapping[str, RewardFunction]) -> Group:
     """The group with the reward_models' scores among its reward parts; 0 for what has no answer or was cut off."""
     verdicts = group.verdicts
+    whole = [bool(each.answer) and not each.truncated for each in group.completions]
     for name, reward_model in reward_models.items():
         scores = reward_model(_chat(group.problem), group.completions)
         verdicts = [
-            replace(verdict, rewards=verdict.rewards | {name: score * whole})
-            for verdict, score, whole in zip(verdicts, scores, map(_whole, group.completions), strict=True)
+            replace(verdict, rewards=verdict.rewards | {name: score * finished})
+            for verdict, score, finished in zip(verdicts, scores, whole, strict=True)
         ]
     return replace(group, verdicts=verdicts)
-
-
-def _whole(completion: Completion) -> bool:
-    return bool(completion.answer) and not completion.truncated
 
 
 def _chat(problem: Problem) -> list[dict[str, str]]:

@@ -1,17 +1,21 @@
 """The settings that several kinds of stages share: of a task, the optimiser, the engine, and measurements."""
 
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
+from longjing.evaluation import evaluate
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
 from longjing.learning.optimizers import Optimizers, adamw, muon
 from longjing.model.decoder import Decoder
+from longjing.planning import flops
 from longjing.problems import Task
 from longjing.runs import Watcher
+from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
 
 ADAMW_RATE = 1e-4
@@ -109,3 +113,13 @@ class EvaluationSettings(Settings):
 
     problems: int = Field(200, ge=1)
     samples: int = Field(4, ge=1)
+
+    def measure(
+        self, generator: Generator, tokenizer: Tokenizer, task: Task, model: Decoder, **sampling: Any
+    ) -> Row:
+        """A measurement of the model as a line for the log; `sampling`: as in `evaluate`."""
+        evaluation = evaluate(
+            generator, tokenizer, task, problems=self.problems, samples=self.samples,
+            flops=partial(flops.generation, model.config), **sampling,
+        )  # fmt: skip
+        return {**evaluation.summary(), "examples": evaluation.examples(24)}

@@ -14,16 +14,14 @@ import re
 from copy import copy
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 from unicodedata import category, name, normalize
 
-import yaml
-
 from longjing.errors import UserError
 from longjing.problems.problem import Completion, Problem
+from longjing.validation import read_yaml
 
-_TABLES: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+_TABLES = read_yaml(__file__, "language.yaml", dict[str, Any])
 _NOTATION, _UNSPACED, _RIVALS = (_TABLES[name].split() for name in ("notation", "unspaced", "rivals"))
 _SCRIPTS = {
     code: frozenset(scripts.split())

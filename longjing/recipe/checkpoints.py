@@ -9,7 +9,7 @@ from typing import Any
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.evaluation import Evaluation, Record, evaluate
+from longjing.evaluation import Evaluation, evaluate
 from longjing.files import to_json
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
@@ -101,8 +101,6 @@ def _without(settings: Any, names: Sequence[str]) -> Any:
 def language(evaluation: Evaluation) -> float:
     """The share of each problem's own language in the words of the reasoning (of the answer, where there is none),
     mean over first samples; 0 for silence."""
-    return fmean(_language(record) for record in evaluation.records)
-
-
-def _language(record: Record) -> float:
-    return consistency(record.parts.reasoning, record.parts.answer, record.language)
+    return fmean(
+        consistency(each.parts.reasoning, each.parts.answer, each.language) for each in evaluation.records
+    )

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,8 @@ class JsonLines:
         if not self.path.exists():
             return
         with disk_errors(self.path), self.path.open("r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            while end:
-                start = _line_start(file, end)
-                file.seek(start)
-                line = file.read(end - start)
-                if line.endswith(b"\n") and _step(line) <= step:
-                    break
-                end = start
-            file.truncate(end)
+            kept = (end for end, line in _backwards(file) if line.endswith(b"\n") and _step(line) <= step)
+            file.truncate(next(kept, 0))
 
     def keep(self, wanted: Callable[[Row], bool]) -> None:
         """Drop all other rows."""
@@ -68,16 +62,8 @@ class JsonLines:
         """At most `count` of the last whole rows, without reading what comes before them."""
         if not self.path.exists():
             return []
-        lines: list[bytes] = []
         with self.path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            while end and len(lines) < count:
-                start = _line_start(file, end)
-                file.seek(start)
-                line = file.read(end - start)
-                if line.endswith(b"\n"):
-                    lines.append(line)
-                end = start
+            lines = list(islice((line for _, line in _backwards(file) if line.endswith(b"\n")), count))
         return [json.loads(line) for line in reversed(lines)]
 
     def sync(self) -> None:
@@ -92,6 +78,16 @@ def read_jsonl(path: Path) -> list[Row]:
         return []
     with path.open("rb") as file:
         return [json.loads(line) for line in file if line.endswith(b"\n")]
+
+
+def _backwards(file: Any) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file from the last to the first, each with where it ends."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = _line_start(file, end)
+        file.seek(start)
+        yield end, file.read(end - start)
+        end = start
 
 
 def _line_start(file: Any, end: int, block: int = 1 << 16) -> int:

@@ -1,7 +1,7 @@
 """What a program may use, what it asks for, and what became of it."""
 
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from longjing.errors import UserError
@@ -93,6 +93,14 @@ def working_files(program: str | list[str], files: dict[str, bytes] | None) -> d
             )
     source = {} if isinstance(program, list) else {"program.py": program.encode("utf-8", "surrogatepass")}
     return {**(files or {}), **source}
+
+
+def write_files(folder: str, program: str | list[str], files: dict[str, bytes] | None) -> None:
+    """Lay the `working_files` into a folder."""
+    for name, content in working_files(program, files).items():
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def printable(output: bytes) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from longjing.errors import UserError
 
 
@@ -22,19 +24,7 @@ class Layer:
     problem: str
 
 
-_LAYERS = {
-    "user": (True, "nothing can be isolated without root"),
-    "mount": (True, "programs would see the machine's files"),
-    "pid": (True, "they would see other processes, and leave some behind"),
-    "network": (True, "they would reach the network"),
-    "ipc": (True, "they would share memory and queues with other processes"),
-    "seccomp": (True, "they would reach all of the kernel, ptrace and new namespaces included"),
-    "privileges": (True, "they would keep the capabilities that built the sandbox"),
-    "landlock": (False, "one lock instead of two on files, TCP, abstract sockets and signals"),
-    "uts": (False, "they learn the machine's name"),
-    "cgroup": (False, "they learn the path of the machine's control group"),
-    "watch": (False, "memory is limited for each process, not for all of a program's together"),
-}
+_LAYERS = yaml.safe_load(Path(__file__).with_name("layers.yaml").read_text("utf-8"))
 _HINT = {
     "user": "allow user namespaces: sysctl user.max_user_namespaces=10000; on Debian "
     "kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in a container, a "
@@ -50,7 +40,7 @@ WAYS_OUT = (
 def layers() -> tuple[Layer, ...]:
     """Try them all, in a process apart. They don't change while this one lives."""
     problems = _probe_layers()
-    return tuple(Layer(name, *facts, problems[name]) for name, facts in _LAYERS.items())
+    return tuple(Layer(name, **facts, problem=problems[name]) for name, facts in _LAYERS.items())
 
 
 def _probe_layers() -> dict[str, str]:

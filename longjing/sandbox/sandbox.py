@@ -48,7 +48,7 @@ class Sandbox:
         self.limits = limits or SandboxLimits()
         plan = {
             "readable": [*_readable_paths(), *map(os.path.abspath, readable)],
-            "hidden": [_packages_path()],
+            "hidden": [sysconfig.get_path("platlib", vars=_base_installation())],
         }
         self._plan = json.dumps(plan | {"without": [*require_layers(), *_without]})
         self._inherited = dict(os.environ) if "environment" in _without else {}
@@ -154,20 +154,13 @@ def _end_process(process: "subprocess.Popen[bytes]", control: socket.socket) -> 
 def _readable_paths() -> list[str]:
     """What of the machine a program sees: Python and its library, the system's programs and libraries, devices."""
     library = sysconfig.get_config_var("INSTSONAME") or ""
-    python = [
-        _PYTHON,
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("platstdlib", vars=_base_installation()),
-    ]
+    platform_library = sysconfig.get_path("platstdlib", vars=_base_installation())
+    python = [_PYTHON, sysconfig.get_path("stdlib"), platform_library]
     folders = (sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib")
     python += [Path(folder, library) for folder in folders if library.startswith("libpython")]
     system = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
     devices = ("/dev/null", "/dev/zero", "/dev/urandom")
     return [*map(str, python), *system, *devices]
-
-
-def _packages_path() -> str:
-    return sysconfig.get_path("platlib", vars=_base_installation())
 
 
 def _base_installation() -> dict[str, str]:

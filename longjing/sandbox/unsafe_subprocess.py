@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from longjing.sandbox.execution import ExecutionResult, SandboxLimits
+from longjing.sandbox.execution import ExecutionResult, SandboxLimits, write_files
 
 
 class UnsafeSubprocess:
@@ -28,11 +27,8 @@ class UnsafeSubprocess:
     ) -> ExecutionResult:
         """See `Sandbox.run`."""
         with TemporaryDirectory() as folder:
-            for name, content in (files or {}).items():
-                Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
-                Path(folder, name).write_bytes(content)
+            write_files(folder, program, files)
             if isinstance(program, str):
-                Path(folder, "program.py").write_text(program, "utf-8", errors="surrogatepass")
                 program = [sys.executable, "program.py"]
             before, started = getrusage(RUSAGE_CHILDREN), perf_counter()
             process = subprocess.Popen(

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import IO, Any
 
 from longjing.errors import UserError
-from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, Status, working_files
+from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, Status, write_files
 
 INSTALL = "pip install 'longjing[wasm]'"
 _PROGRAM = Path(__file__).with_name("inside") / "wasm_process.py"
@@ -59,10 +59,7 @@ class WasmSandbox:
         if isinstance(program, list):
             raise UserError("the wasm sandbox runs Python programs only, no commands")
         with TemporaryDirectory() as folder, TemporaryFile() as stdin_file:
-            for name, content in working_files(program, files).items():
-                path = Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+            write_files(folder, program, files)
             stdin_file.write(stdin)
             stdin_file.seek(0)
             return self._run(folder, stdin_file, self.limits.within(seconds))
@@ -139,10 +136,8 @@ class _ProcessOutput:
         elif not self.stopped:
             last = self.stderr.decode(errors="replace").rstrip().rpartition("\n")[2]
             raise SandboxError(f"the WebAssembly machine failed: {last or f'signal {signal_number}'}")
-        stdout, stderr = (
-            bytes(self.stdout[:output_bytes]),
-            bytes(self.stderr[: max(0, output_bytes - len(self.stdout))]),
-        )
+        stdout = bytes(self.stdout[:output_bytes])
+        stderr = bytes(self.stderr[: max(0, output_bytes - len(self.stdout))])
         return ExecutionResult(
             status, stdout=stdout, stderr=stderr, wall_seconds=self.seconds, cpu_seconds=cpu_seconds, **ended
         )

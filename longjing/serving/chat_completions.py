@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from longjing.chat.tool_calls import ToolCall, ToolCallParser, tool_notices
-from longjing.serving.response_stream import ResponseDelta, ResponseStream, Token
+from longjing.serving.response_stream import ResponseDelta, ResponseStream
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest
 from longjing.serving.served_model import ServedModel
-from longjing.text import Tokenizer
 
 
 def usage(stream: ResponseStream, n: int | None = None) -> dict[str, Any]:
@@ -30,15 +29,11 @@ def usage(stream: ResponseStream, n: int | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tool_call_parser(request: ChatRequest | ResponsesRequest) -> ToolCallParser:
-    """For one answer to the request, which may have no tools."""
+def tool_call_parser(request: ChatRequest | ResponsesRequest, model: ServedModel) -> ToolCallParser:
+    """For one answer to the request, which may have no tools. Its notices say, too, if the model isn't told of them."""
     enabled = bool(request.tools) and request.tool_choice != "none"
-    return ToolCallParser(enabled, request.parallel_tool_calls is not False)
-
-
-def untold_tools(request: ChatRequest | ResponsesRequest, model: ServedModel) -> list[str]:
-    """The notice that the model wasn't told of the request's tools, if it wasn't."""
-    return tool_notices(request.tools or (), request.tool_choice, model.tokenizer.template)
+    untold = tool_notices(request.tools or (), request.tool_choice, model.tokenizer.template)
+    return ToolCallParser(enabled, request.parallel_tool_calls is not False, untold)
 
 
 def finite(logprob: float) -> float:
@@ -62,7 +57,7 @@ class ChatReply:
         """The reply in chunks as they come: first the roles, at last what is asked for of usage."""
         for number in range(len(stream.jobs)):
             yield self._chunk(number, {"role": "assistant", "content": ""}, None)
-        parsers = [tool_call_parser(self._request) for _ in stream.jobs]
+        parsers = [tool_call_parser(self._request, self._model) for _ in stream.jobs]
         async for number, delta in stream.deltas():
             fields: dict[str, Any] = {}
             if self._shows_reasoning and delta.reasoning:
@@ -77,11 +72,7 @@ class ChatReply:
             if fields or (logprobs and any(logprobs.values())):
                 yield self._chunk(number, fields, None, logprobs, used=used)
             if delta.finish_reason:
-                notices = (
-                    *delta.notices,
-                    *parsers[number].notices,
-                    *untold_tools(self._request, self._model),
-                )
+                notices = (*delta.notices, *parsers[number].notices)
                 yield self._chunk(number, {}, _finish_reason(delta, calls), notices=notices, used=used)
         if self._request.wants_usage:
             used = usage(stream, self._request.n)
@@ -98,7 +89,7 @@ class ChatReply:
         }  # fmt: skip
 
     def _choice(self, number: int, delta: ResponseDelta) -> dict[str, Any]:
-        parser = tool_call_parser(self._request)
+        parser = tool_call_parser(self._request, self._model)
         text, calls = parser.take(delta.answer, delta.finish_reason)
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
         message["refusal"] = None
@@ -109,7 +100,7 @@ class ChatReply:
         return {
             "index": number, "message": message, "logprobs": self._logprobs(delta),
             "finish_reason": _finish_reason(delta, calls),
-            "notices": (*delta.notices, *parser.notices, *untold_tools(self._request, self._model)),
+            "notices": (*delta.notices, *parser.notices),
         }  # fmt: skip
 
     def _chunk(
@@ -128,28 +119,25 @@ class ChatReply:
         """Of the answer's tokens, and apart from them those of the reasoning, as DeepSeek's API has it."""
         if not self._request.logprobs:
             return None
-        ends, tokenizer = self._model.engine.end_tokens, self._model.tokenizer
-        shown = [token for token in delta.tokens if token.id not in ends]
-        answer = {
-            "content": [token_logprobs(token, tokenizer) for token in shown if not token.reasoned],
-            "refusal": None,
-        }
+        answer = {"content": token_logprobs(delta, self._model), "refusal": None}
         if not self._shows_reasoning:  # its tokens would tell what is not to be shown
             return answer
-        return answer | {
-            "reasoning_content": [token_logprobs(token, tokenizer) for token in shown if token.reasoned]
-        }
+        return answer | {"reasoning_content": token_logprobs(delta, self._model, reasoned=True)}
 
 
-def token_logprobs(token: Token, tokenizer: Tokenizer) -> dict[str, Any]:
-    """A token with its log-probability and those of the likeliest in its place, as OpenAI writes them."""
+def token_logprobs(delta: ResponseDelta, model: ServedModel, reasoned: bool = False) -> list[dict[str, Any]]:
+    """The tokens of the answer, or those `reasoned`, but for the end: each with its log-probability and those of the
+    likeliest in its place, as OpenAI writes them."""
 
     def entry(id: int, logprob: float) -> dict[str, Any]:
-        return {
-            "token": tokenizer.decode([id]), "logprob": finite(logprob), "bytes": list(tokenizer.token_bytes(id)),
-        }  # fmt: skip
+        text, written = model.tokenizer.decode([id]), model.tokenizer.token_bytes(id)
+        return {"token": text, "logprob": finite(logprob), "bytes": list(written)}
 
-    return entry(token.id, token.logprob) | {"top_logprobs": [entry(id, value) for id, value in token.top]}
+    return [
+        entry(token.id, token.logprob) | {"top_logprobs": [entry(id, value) for id, value in token.top]}
+        for token in delta.tokens
+        if token.reasoned == reasoned and token.id not in model.engine.end_tokens
+    ]
 
 
 def _reasoning(text: str | None) -> dict[str, Any]:

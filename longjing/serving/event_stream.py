@@ -29,15 +29,7 @@ class EventStream(Response):
         self._events, self._named, self._sent = events, named, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = asyncio.ensure_future(self._send(send))
-        disconnected = asyncio.ensure_future(_disconnected(receive))
-        keep_alive = asyncio.ensure_future(self._keep_alive(send))
-        try:
-            await asyncio.wait({stream, disconnected, keep_alive}, return_when=asyncio.FIRST_COMPLETED)
-            if stream.done():
-                stream.result()
-        finally:
-            await _cancel(stream, disconnected, keep_alive)
+        await result_unless(self._send(send), _disconnected(receive), self._keep_alive(send))
 
     async def _send(self, send: Send) -> None:
         headers = self.raw_headers
@@ -65,23 +57,24 @@ class EventStream(Response):
 
 async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     """The result of `work`, which is cancelled if the client leaves; raises ClientDisconnected then."""
-    task = asyncio.ensure_future(work)
-    disconnected = asyncio.ensure_future(_disconnected(request.receive))
+    result = await result_unless(work, _disconnected(request.receive))
+    if result is None:
+        raise ClientDisconnected
+    return result
+
+
+async def result_unless(work: Awaitable[T], *others: Awaitable[object]) -> T | None:
+    """The result of `work`, or None once one of the `others` has ended before it. What hasn't ended is cancelled."""
+    task, rest = asyncio.ensure_future(work), [asyncio.ensure_future(other) for other in others]
     try:
-        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnected
-        return task.result()
+        await asyncio.wait([task, *rest], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
     finally:
-        await _cancel(task, disconnected)
+        for one in (task, *rest):
+            one.cancel()
+        await asyncio.gather(task, *rest, return_exceptions=True)
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _cancel(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,7 +32,7 @@ class ItemStore:
                 self._bytes -= size
 
     def find(self, id: str, index: int) -> Item:
-        """The item of this id. Raises Refused, with its index in the `input`, if it is not there."""
+        """The item of this id. Raises InvalidRequest, with its index in the `input`, if it is not there."""
         with self._lock:
             if id not in self._items:
                 raise InvalidRequest(

@@ -12,12 +12,12 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _PER_TOKEN = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 
-class Metrics:
+class Metrics(Collector):
     """`gauges` gives, when it is asked, (name, what it is, value by model)."""
 
     def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, Mapping[str, float]]]]) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Gauges(gauges))
+        self._registry, self._gauges = CollectorRegistry(), gauges
+        self._registry.register(self)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"longjing_{name}", text, labels, registry=self._registry)
@@ -48,12 +48,8 @@ class Metrics:
         """All of it in Prometheus's form."""
         return generate_latest(self._registry)
 
-
-class _Gauges(Collector):
-    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, Mapping[str, float]]]]) -> None:
-        self._gauges = gauges
-
     def collect(self) -> Iterator[Metric]:
+        """The gauges, for the registry."""
         for name, text, values in self._gauges():
             family = GaugeMetricFamily(f"longjing_{name}", text, labels=["model"])
             for model, value in values.items():

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longjing.errors import UserError
 from longjing.serving.errors import error_response
+from longjing.serving.event_stream import result_unless
 from longjing.serving.request_body import BodyReader, BodyRefused, SenderLeft, replay
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -154,16 +155,7 @@ async def _head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
             await send({"type": "http.response.body", "body": b""})
             head_sent.set()
 
-    work = asyncio.ensure_future(app(scope, receive, send_head))
-    waiting = asyncio.ensure_future(head_sent.wait())
-    try:
-        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-    finally:
-        for task in (work, waiting):
-            task.cancel()
-        await asyncio.gather(work, waiting, return_exceptions=True)
+    await result_unless(app(scope, receive, send_head), head_sent.wait())
 
 
 class RequestCounter:

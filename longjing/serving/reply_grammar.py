@@ -7,7 +7,7 @@ from typing import Any
 from longjing.chat.errors import InvalidRequest
 from longjing.chat.grammar import Grammar, GrammarCompiler
 from longjing.errors import UserError
-from longjing.serving.schemas import ChatRequest, Function, JsonFormat, NamedTool, SchemaFormat
+from longjing.serving.schemas import ChatRequest, Function, NamedTool, PlainFormat, SchemaFormat
 from longjing.text import Tokenizer
 
 
@@ -60,7 +60,7 @@ def grammar_parameter(request: ChatRequest) -> str:
 
 def _schema(request: ChatRequest) -> dict[str, Any] | None:
     match request.response_format:
-        case JsonFormat():
+        case PlainFormat(type="json_object"):
             return {"type": "object"}
         case SchemaFormat(json_schema=named):
             return named.schema_

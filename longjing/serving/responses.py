@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from longjing.chat.tool_calls import ToolCall
-from longjing.serving.chat_completions import token_logprobs, tool_call_parser, untold_tools
+from longjing.serving.chat_completions import token_logprobs, tool_call_parser, usage
 from longjing.serving.item_store import ItemStore
 from longjing.serving.response_stream import ResponseDelta, ResponseStream
 from longjing.serving.responses_request import ResponsesRequest
@@ -31,7 +31,7 @@ class ResponsesReply:
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
         """The whole reply, of the whole completions."""
         (delta,) = deltas
-        parser = tool_call_parser(self._request)
+        parser = tool_call_parser(self._request, self._model)
         text, calls = parser.take(delta.answer, delta.finish_reason)
         status = _status(delta)
         output = []
@@ -52,7 +52,12 @@ class ResponsesReply:
         return event | {"sequence_number": self._events - 1}
 
     async def _stream(self, stream: ResponseStream) -> AsyncIterator[Event]:
-        whole, text, parser, calls = ResponseDelta(), "", tool_call_parser(self._request), list[ToolCall]()
+        whole, text, parser, calls = (
+            ResponseDelta(),
+            "",
+            tool_call_parser(self._request, self._model),
+            list[ToolCall](),
+        )
         pending = list[Event]()  # tokens that have made no text yet
         for kind in ("created", "in_progress"):
             yield {"type": f"response.{kind}", "response": self._response(stream, whole, [])}
@@ -98,8 +103,7 @@ class ResponsesReply:
         if delta.finish_reason and self._request.store is not False:
             self._store.keep(output)
         ended, status = delta.finish_reason is not None, _status(delta)
-        job, request = stream.jobs[0], self._request
-        read, sampled, sampling = len(job.request.prompt), job.count, job.request.sampling
+        request, sampling, used = self._request, stream.jobs[0].request.sampling, usage(stream)
         choice = request.tool_choice or "auto"
         return {
             "id": self._id, "object": "response", "created_at": self._created, "model": self._model.name,
@@ -116,11 +120,11 @@ class ResponsesReply:
             "text": {"format": request.text.format.model_dump(by_alias=True)} if request.text and request.text.format
             else {"format": {"type": "text"}},
             "usage": None if not ended else {
-                "input_tokens": read, "input_tokens_details": {"cached_tokens": job.reused, "cache_write_tokens": 0},
-                "output_tokens": sampled, "total_tokens": read + sampled,
-                "output_tokens_details": {"reasoning_tokens": job.controller.reasoning_tokens if job.controller else 0},
+                "input_tokens": used["prompt_tokens"], "output_tokens": used["completion_tokens"],
+                "input_tokens_details": used["prompt_tokens_details"] | {"cache_write_tokens": 0},
+                "output_tokens_details": used["completion_tokens_details"], "total_tokens": used["total_tokens"],
             },
-            "notices": (*delta.notices, *notices, *untold_tools(self._request, self._model)) if ended else (),
+            "notices": (*delta.notices, *notices) if ended else (),
         }  # fmt: skip
 
     def _reasoning_item(self, text: str, status: str) -> Event:
@@ -130,9 +134,7 @@ class ResponsesReply:
         }  # fmt: skip
 
     def _logprobs(self, delta: ResponseDelta) -> list[Event]:
-        ends, tokenizer = self._model.engine.end_tokens, self._model.tokenizer
-        shown = (token for token in delta.tokens if not token.reasoned and token.id not in ends)
-        return [token_logprobs(token, tokenizer) for token in shown] if self._request.wants_logprobs else []
+        return token_logprobs(delta, self._model) if self._request.wants_logprobs else []
 
     def _message_item(self, text: str, status: str, delta: ResponseDelta | None = None) -> Event:
         logprobs = self._logprobs(delta) if delta else []

@@ -9,27 +9,13 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from longjing.chat.errors import InvalidRequest
 from longjing.chat.thinking_budget import Effort
 from longjing.serving.item_store import ItemStore
-from longjing.serving.messages import (
-    ChatMessage,
-    FunctionCall,
-    JsonObject,
-    Part,
-    StrictModel,
-    Text,
-    ToolCallParam,
-    join_parts,
-)
+from longjing.serving.messages import JsonObject, Part, StrictModel, Text, join_parts
 from longjing.serving.schemas import (
     ChatRequest,
     Function,
-    FunctionName,
-    JsonFormat,
     JsonSchema,
-    NamedTool,
+    PlainFormat,
     SamplingFields,
-    SchemaFormat,
-    TextFormat,
-    Tool,
 )
 from longjing.validation import reason
 
@@ -138,7 +124,7 @@ class TextSettings(StrictModel):
     """What the answer is to look like."""
 
     verbosity: Literal["medium"] | None = None  # as it is without
-    format: Annotated[TextFormat | JsonFormat | FlatSchema, Field(discriminator="type")] | None = None
+    format: Annotated[PlainFormat | FlatSchema, Field(discriminator="type")] | None = None
 
 
 class Reasoning(StrictModel):
@@ -187,34 +173,32 @@ class ResponsesRequest(SamplingFields):
         return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
 
     def as_chat(self, store: ItemStore) -> ChatRequest:
-        """The same as a chat. Raises Refused if it holds no message, for tools that don't fit together, and for a
-        reference to what is not in the store."""
-        shared = {name: getattr(self, name) for name in SamplingFields.model_fields}
-        choice = self.tool_choice
+        """The same as a chat. Raises InvalidRequest if it holds no message, for tools that don't fit together, and for
+        a reference to what is not in the store."""
+        same = (*SamplingFields.model_fields, "thinking_budget", "parallel_tool_calls", "top_logprobs")
+        form = self.text.format if self.text else None
         try:
             messages = self._messages(store)
             if not messages:
                 raise InvalidRequest("input: it holds no message", "input")
-            return ChatRequest(
-                **shared, messages=messages, max_completion_tokens=self.max_output_tokens,
-                reasoning_effort=self.reasoning.effort if self.reasoning else None,
-                thinking_budget=self.thinking_budget, response_format=self._format(),
-                tools=None if self.tools is None else [_tool(tool) for tool in self.tools],
-                tool_choice=NamedTool(type="function", function=FunctionName(name=choice.name))
-                if isinstance(choice, FlatChoice) else choice,
-                parallel_tool_calls=self.parallel_tool_calls,
-                logprobs=self.wants_logprobs, top_logprobs=self.top_logprobs,
-            )  # fmt: skip
+            return ChatRequest.model_validate({name: getattr(self, name) for name in same} | {
+                "messages": messages, "max_completion_tokens": self.max_output_tokens, "logprobs": self.wants_logprobs,
+                "reasoning_effort": self.reasoning.effort if self.reasoning else None,
+                "tools": [_one_level_down(tool, "function") for tool in self.tools or ()],
+                "tool_choice": _one_level_down(self.tool_choice, "function")
+                if isinstance(self.tool_choice, FlatChoice) else self.tool_choice,
+                "response_format": _one_level_down(form, "json_schema") if isinstance(form, FlatSchema) else form,
+            })  # fmt: skip
         except ValidationError as problem:
             text = reason(problem.errors()[0])
             raise InvalidRequest(text, text.partition(":")[0].partition(".")[0]) from problem
 
-    def _messages(self, store: ItemStore) -> list[ChatMessage]:
-        messages = []
+    def _messages(self, store: ItemStore) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
         if self.instructions is not None:
-            messages.append(ChatMessage(role="system", content=self.instructions))
+            messages.append({"role": "system", "content": self.instructions})
         if isinstance(self.input, str):
-            return [*messages, ChatMessage(role="user", content=self.input)]
+            return [*messages, {"role": "user", "content": self.input}]
         for index, item in enumerate(self.input):
             if isinstance(item, ItemReference):
                 item = _ITEM.validate_python(store.find(item.id, index))
@@ -228,17 +212,8 @@ class ResponsesRequest(SamplingFields):
             yield
         except InvalidRequest as problem:
             own = _NAMES.get(problem.parameter or "", problem.parameter)
-            text = str(problem)
-            if own != problem.parameter:
-                text = text.replace(f"{problem.parameter}:", f"{own}:", 1)
+            text = str(problem).replace(f"{problem.parameter}:", f"{own}:", 1)
             raise InvalidRequest(text, own, problem.code) from problem
-
-    def _format(self) -> TextFormat | JsonFormat | SchemaFormat | None:
-        wanted = self.text.format if self.text else None
-        if isinstance(wanted, FlatSchema):
-            schema = JsonSchema(name=wanted.name, schema=wanted.schema_)
-            return SchemaFormat(type="json_schema", json_schema=schema)
-        return wanted
 
 
 _NAMES = {
@@ -247,28 +222,27 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _tool(tool: FlatFunction) -> Tool:
-    return Tool(type="function", function=Function(**tool.model_dump(exclude={"type"})))
+def _one_level_down(flat: FlatFunction | FlatChoice | FlatSchema, name: str) -> dict[str, Any]:
+    """As a chat has it: the fields under `name`. They aren't dumped, for a schema may be too deep for that."""
+    fields = {field.alias or own: getattr(flat, own) for own, field in type(flat).model_fields.items()}
+    return {"type": fields.pop("type"), name: fields}
 
 
 _ITEM: TypeAdapter[Any] = TypeAdapter(AnyItem)
 
 
-def _add(messages: list[ChatMessage], item: Any) -> None:
+def _add(messages: list[dict[str, Any]], item: Any) -> None:
     """One more item; calls belong to the assistant's message before them."""
     match item:
         case MessageItem():
-            messages.append(ChatMessage(role=item.role, content=_text(item.content)))
+            messages.append({"role": item.role, "content": _text(item.content)})
         case CallItem():
-            call = ToolCallParam(
-                id=item.call_id, function=FunctionCall(name=item.name, arguments=item.arguments)
-            )
-            if not messages or messages[-1].role != "assistant":
-                messages.append(ChatMessage(role="assistant", tool_calls=[call]))
-            else:
-                messages[-1].tool_calls = [*(messages[-1].tool_calls or ()), call]
+            if not messages or messages[-1]["role"] != "assistant":
+                messages.append({"role": "assistant", "tool_calls": []})
+            call = {"id": item.call_id, "function": {"name": item.name, "arguments": item.arguments}}
+            messages[-1].setdefault("tool_calls", []).append(call)
         case CallOutputItem():
-            messages.append(ChatMessage(role="tool", tool_call_id=item.call_id, content=_text(item.output)))
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)})
 
 
 def _text(content: str | list[ItemPart]) -> str:

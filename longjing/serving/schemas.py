@@ -26,12 +26,8 @@ class JsonSchema(StrictModel):
     strict: bool | None = None
 
 
-class TextFormat(StrictModel):
-    type: Literal["text"]
-
-
-class JsonFormat(StrictModel):
-    type: Literal["json_object"]
+class PlainFormat(StrictModel):
+    type: Literal["text", "json_object"]
 
 
 class SchemaFormat(StrictModel):
@@ -39,7 +35,7 @@ class SchemaFormat(StrictModel):
     json_schema: JsonSchema
 
 
-ResponseFormat = Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")]
+ResponseFormat = Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")]
 
 
 class Function(StrictModel):

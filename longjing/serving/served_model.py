@@ -9,7 +9,6 @@ from longjing.chat.errors import InvalidRequest, context_exceeded
 from longjing.chat.prompt import BegunReply, Prompt, PromptBuilder
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.chat.thinking_budget import budget_of_effort, room_to_think
-from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling, sample_seed
 from longjing.planning import flops
 from longjing.serving.messages import template_messages
@@ -18,7 +17,6 @@ from longjing.serving.response_stream import Job
 from longjing.serving.schemas import ChatRequest, CompletionFields, CompletionRequest
 from longjing.serving.worker import EngineWorker
 from longjing.text import Tokenizer
-from longjing.text.tokenizer import TooLong
 
 # As the model's makers recommend and the paper measures it; OpenAI's own default, 1, is for models that need no care.
 TEMPERATURE, TOP_P = 0.6, 0.95
@@ -74,7 +72,7 @@ class ServedModel:
         self._refuse_too_many(len(prompts) * (request.n or 1), "prompt" if len(prompts) > 1 else "n")
         jobs = []
         for number, prompt in enumerate(prompts):
-            tokens = self._encode(prompt) if isinstance(prompt, str) else prompt
+            tokens = self._prompts.encode(prompt, "prompt")[0] if isinstance(prompt, str) else prompt
             if not tokens:
                 if self.tokenizer.bos_id is None:
                     raise InvalidRequest(
@@ -134,14 +132,6 @@ class ServedModel:
             prompt = self._prompts.without_thinking(prompt, messages, tools)
             max_tokens = self._max_tokens(len(prompt.tokens), request.reply_tokens)
         return prompt, max_tokens
-
-    def _encode(self, text: str) -> list[int]:
-        try:
-            return self.tokenizer.encode(text, self.context)
-        except TooLong as error:
-            raise context_exceeded(self.context, error.tokens, "prompt") from error
-        except UserError as error:
-            raise InvalidRequest(f"prompt: {error}", "prompt") from error
 
     def _refuse_unknown(self, tokens: Iterable[int], parameter: str) -> None:
         unknown = next((token for token in tokens if token >= self._vocabulary), None)

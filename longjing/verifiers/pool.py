@@ -128,8 +128,6 @@ def shared(work: str, seconds: float, megabytes: int) -> Pool:
 
 
 class _Worker:
-    """One process."""
-
     def __init__(self, work: str, seconds: float, megabytes: int) -> None:
         self.keeps_time = work in ("mathematics", "regex")
         self.process = subprocess.Popen(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.chat.repetition import LONGEST, RepetitionDetector
+from longjing.chat.reasoning_controller import LONGEST, RepetitionDetector
 
 
 def goes_in_circles(tokens: list[int]) -> bool:

@@ -225,6 +225,41 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "the same command goes on" in text and "runs/r1-zero-seed-3/report.html" in text
 
 
+VANISHING = """\
+name: vanishing
+threads: 1
+device: cpu
+stages:
+  - kind: pretrain
+    name: read
+    model: {model_type: llama, hidden_size: 8, intermediate_size: 8,
+            num_hidden_layers: 1, num_attention_heads: 1}
+    corpus: {countdown: 1}
+    steps: 1
+  - {kind: reinforce, name: zero, model: read, task: {name: problems.jsonl, verifier: exact}, steps: 1, max_tokens: 8}
+"""
+
+
+def test_a_task_that_vanishes_as_a_run_goes_ends_with_its_reason_and_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(VANISHING)
+    rows = [json.dumps({"prompt": f"Say {number}.", "answer": str(number)}) for number in range(60)]
+    Path("problems.jsonl").write_text("\n".join(rows) + "\n")
+    run_stage = running.run_stage
+
+    def lose_the_file(make: Any, settings: Any, *others: Any) -> None:
+        run_stage(make, settings, *others)
+        if settings.name == "read":
+            Path("problems.jsonl").unlink()
+
+    monkeypatch.setattr(running, "run_stage", lose_the_file)
+    assert call(monkeypatch, "run", "recipe.yaml") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "problems.jsonl" in error and not Path("problems.jsonl").exists()
+
+
 def test_chat_goes_on_with_any_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], base: Callable[[str], Path]
 ) -> None:

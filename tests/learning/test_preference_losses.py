@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longjing.learning.bradley_terry import pairwise_loss, pointwise_loss
+from longjing.learning.reward_modeling import pairwise_loss, pointwise_loss
 
 scores = st.floats(-30, 30)
 pairs = st.lists(st.tuples(scores, scores), min_size=1, max_size=6)

@@ -16,8 +16,7 @@ from longjing.files import digest
 from longjing.learning.conversations import read_conversations
 from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
 from longjing.model.store.checkpoint import load_model, load_reward_model
-from longjing.recipe.card import about
-from longjing.recipe.exporting import export_model
+from longjing.recipe.card import about, export_model
 from longjing.recipe.gates import numbers
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe, task_of

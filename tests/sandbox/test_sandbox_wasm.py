@@ -257,7 +257,7 @@ def test_nothing_stands_in_for_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(wasm, "find_spec", lambda name: None)
-    monkeypatch.setattr("longjing.sandbox.factory.Sandbox.__init__", lambda *_: pytest.fail("it did"))
+    monkeypatch.setattr("longjing.sandbox.Sandbox.__init__", lambda *_: pytest.fail("it did"))
     with pytest.raises(
         UserError, match=r"needs the packages wasmtime and .*: pip install 'longjing\[wasm\]'"
     ):

@@ -33,10 +33,15 @@ def test_the_likeliest_is_always_the_same(chat, way):
     assert chat(**way)["message"] == chat(temperature=0)["message"]
 
 
-def test_seeds(chat):
+def test_seeds(chat, monkeypatch):
     assert chat(seed=5, temperature=1.5) == chat(seed=5, temperature=1.5)
-    assert len({thought(chat(seed=seed, temperature=1.5)) for seed in range(4)}) > 1
-    assert len({thought(chat(temperature=1.5)) for _ in range(4)}) > 1
+    with_seeds = [thought(chat(seed=seed, temperature=1.5)) for seed in range(4)]
+    assert len(set(with_seeds)) > 1
+    # Without a seed each request draws its own; from here on those above, for four drawn freely may think the same.
+    drawn = iter(range(4))
+    monkeypatch.setattr("longjing.serving.served_model.secrets.randbits", lambda bits: next(drawn))
+    without = [thought(chat(temperature=1.5)) for _ in range(4)]
+    assert without == with_seeds and len(set(without)) > 1
 
 
 def test_bias_and_penalties(chat, r1_server):

@@ -12,8 +12,8 @@ from .linux import (
     READ_ONLY,
     RECURSIVE,
     mount,
-    pivot_root,
     restrict_mount,
+    syscall,
     unmount,
 )
 
@@ -29,7 +29,7 @@ def build_root(readable: Sequence[str], hidden: Sequence[str]) -> None:
     mount("none", "/", None, RECURSIVE | PRIVATE)
     mount("tmpfs", _BASE, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
     os.mkdir(_BASE + _MACHINE)
-    pivot_root(_BASE, _BASE + _MACHINE)
+    syscall("pivot_root", _BASE.encode(), (_BASE + _MACHINE).encode())
     os.chdir("/")
     for path in sorted(readable):
         _show(Path(path))

@@ -67,10 +67,6 @@ def restrict_mount(target: str, attributes: int, recursive: bool) -> None:
     syscall("mount_setattr", _AT_FDCWD, target.encode(), flags, structure, len(structure))
 
 
-def pivot_root(new: str, old: str) -> None:
-    syscall("pivot_root", new.encode(), old.encode())
-
-
 def close_from(first: int) -> None:
     """Close every descriptor from `first` on."""
     os.closerange(first, 1 << 20)

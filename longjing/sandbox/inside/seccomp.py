@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from .linux import NEW_NAMESPACE, prctl
-from .syscalls import ARCHITECTURES, CONDITIONAL, allowed, number
+from .syscalls import CONDITIONAL, allowed, number
 
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | errno.ENOSYS, 0x80000000
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -67,10 +67,6 @@ def _check(check: Check) -> list[Instruction]:
     count = len(check.values)
     compare = [(_EQUAL, count - index, 0, value) for index, value in enumerate(check.values)]
     return [load, (_AND, 0, 0, check.mask), *compare, (_RETURN, 0, 0, REFUSE)]
-
-
-def supported(architecture: str) -> bool:
-    return architecture in ARCHITECTURES
 
 
 def install(architecture: str) -> None:

@@ -61,9 +61,8 @@ def supervise(connection: socket.socket, plan: Plan, owner: int) -> list[str] | 
     os.lseek(stdin_file, 0, os.SEEK_SET)
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    status_read, status_write = (
-        os.pipe()
-    )  # from the first process: when it is in its user namespace, what became of the program
+    # From the first process: when it is in its user namespace, what became of the program.
+    status_read, status_write = os.pipe()
     mapped_read, mapped_write = os.pipe()  # to it: its users are given
     if not (first_process := os.fork()):
         return _first_process(

@@ -76,9 +76,9 @@ def page(service: Service, folder: Path, endpoints: bool, watch: bool = False) -
         gr.Markdown(f"# Longjing\n{subtitle}", elem_classes="lj-title")
         with gr.Tabs(selected="runs" if watch else "chat"):
             with gr.Tab("Chat", id="chat"):
-                chat_tab(service, pool)
+                chat_tab(pool)
             with gr.Tab("Compare", id="compare"):
-                compare_tab(service, pool, endpoints)
+                compare_tab(pool, endpoints)
             with gr.Tab("Runs", id="runs"):
                 runs_tab(folder)
         blocks.unload(pool.release_session)

@@ -11,7 +11,6 @@ from gradio.utils import get_icon_path
 from longjing.serving.page.markdown import from_markdown, to_markdown
 from longjing.serving.page.model_pool import ModelPool, Seat
 from longjing.serving.page.reply_stream import ChatOptions, LocalModel, Reply, facts, stream_reply
-from longjing.serving.service import Service
 
 FORMULAS: list[dict[str, str | bool]] = [
     {"left": "\\(", "right": "\\)", "display": False}, {"left": "\\[", "right": "\\]", "display": True},
@@ -27,11 +26,13 @@ EXAMPLES = [
     "Who are you?",
 ]
 
+# What is set of each event: nobody else may call it, and no bar shows that it runs.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _ASK = "Ask, then Enter"
 _WELCOME = "### Ask something whose answer can be checked\nIt thinks before it answers; open the thought to read along."
 
 
-def chat_tab(service: Service, pool: ModelPool) -> None:
+def chat_tab(pool: ModelPool) -> None:
     """Build the Chat tab inside the caller's `gr.Tab`."""
 
     async def answer(
@@ -47,7 +48,7 @@ def chat_tab(service: Service, pool: ModelPool) -> None:
         options = ChatOptions(thinking, int(budget), float(temperature))
         seat = Seat(request.session_hash, "chat")
         async for reply in stream_reply(pool, LocalModel(model, seat), messages, options):
-            yield reply_messages(reply, service.prices.currency)
+            yield reply_messages(reply, pool.prices.currency)
 
     names = pool.names()
     model = gr.Dropdown(
@@ -74,19 +75,13 @@ def chat_tab(service: Service, pool: ModelPool) -> None:
         additional_inputs=settings,
         additional_inputs_accordion=gr.Accordion("Model and settings", open=False, render=False),
         examples=[[example] for example in EXAMPLES],
-        editable=True, save_history=True, fill_height=True, api_visibility="private", concurrency_limit=None,
-        show_progress="hidden",
+        editable=True, save_history=True, fill_height=True, concurrency_limit=None, **QUIET,
     )  # fmt: skip
 
-    model.focus(
-        lambda: gr.Dropdown(pool.names()), None, model, show_progress="hidden", api_visibility="private"
-    )
+    model.focus(lambda: gr.Dropdown(pool.names()), None, model, **QUIET)
     # Gradio takes the placeholder away while a model answers, and doesn't bring it back.
     for event in (interface.saved_conversations.change, interface.textbox.stop):
-        event(
-            lambda: gr.Textbox(placeholder=_ASK), None, interface.textbox,
-            queue=False, show_progress="hidden", api_visibility="private",
-        )  # fmt: skip
+        event(lambda: gr.Textbox(placeholder=_ASK), None, interface.textbox, queue=False, **QUIET)
     # Within the page, which serves no files.
     icon = b64encode(Path(get_icon_path("plus.svg")).read_bytes()).decode()
     interface.new_chat_button.icon = {"path": "plus.svg", "url": f"data:image/svg+xml;base64,{icon}"}

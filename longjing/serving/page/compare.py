@@ -11,27 +11,22 @@ import gradio as gr
 from longjing.errors import UserError
 from longjing.evaluation.bootstrap import wilson
 from longjing.openai_client import Endpoint
-from longjing.serving.page.chat import EXAMPLES, FORMULAS, reply_messages
+from longjing.serving.page.chat import EXAMPLES, FORMULAS, QUIET, reply_messages
 from longjing.serving.page.markdown import escape_markdown
 from longjing.serving.page.model_pool import ModelPool, Seat
 from longjing.serving.page.reply_stream import ChatOptions, LocalModel, Reply, stream_reply
-from longjing.serving.service import Service
 
 OTHER_SERVER = "another server ..."
 _VOTES = ("left", "right", "tie", "neither")
 
 
-# What is set of each event: nobody else may call it, and no bar shows that it runs.
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-
-
-def compare_tab(service: Service, pool: ModelPool, endpoints: bool) -> None:
+def compare_tab(pool: ModelPool, endpoints: bool) -> None:
     """Build the Compare tab inside the caller's `gr.Tab`. `endpoints`: whether people may name addresses that this
     server then asks."""
-    tab = _CompareTab(service, pool, endpoints)
+    tab = _CompareTab(pool, endpoints)
     asking = tab.question.submit(
         tab.ask, [tab.question, *tab.sides[0], *tab.sides[1]],
-        [*tab.views, tab.pair, tab.verdict, tab.stop, *tab.votes], concurrency_limit=None, **_QUIET,
+        [*tab.views, tab.pair, tab.verdict, tab.stop, *tab.votes], concurrency_limit=None, **QUIET,
     )  # fmt: skip
     tab.stop.click(
         lambda: gr.Button(interactive=False), None, tab.stop, cancels=[asking], api_visibility="private"
@@ -39,18 +34,18 @@ def compare_tab(service: Service, pool: ModelPool, endpoints: bool) -> None:
     for number, button in enumerate(tab.votes):
         button.click(
             partial(tab.vote, number), [tab.pair, tab.tally],
-            [tab.verdict, tab.tally, tab.table, tab.pair, *tab.votes], **_QUIET,
+            [tab.verdict, tab.tally, tab.table, tab.pair, *tab.votes], **QUIET,
         )  # fmt: skip
-    tab.clear.click(lambda: ({}, ""), None, [tab.tally, tab.table], **_QUIET)
-    gr.on([tab.tally.change], tally_table, tab.tally, tab.table, **_QUIET)
+    tab.clear.click(lambda: ({}, ""), None, [tab.tally, tab.table], **QUIET)
+    gr.on([tab.tally.change], tally_table, tab.tally, tab.table, **QUIET)
 
 
 class _CompareTab:
     """The components from the top down, and what happens to them. `sides`: of each model its choice, and the address,
     name and key of one elsewhere; `pair`: the names of those that have just answered, left and right."""
 
-    def __init__(self, service: Service, pool: ModelPool, endpoints: bool) -> None:
-        self._service, self._pool, self._endpoints = service, pool, endpoints
+    def __init__(self, pool: ModelPool, endpoints: bool) -> None:
+        self._pool, self._endpoints = pool, endpoints
         gr.Markdown("One question, two models, side by side; which is which shows after the vote.")
         with gr.Row():
             self.sides = [self._side(number, label) for number, label in enumerate("AB")]
@@ -84,7 +79,7 @@ class _CompareTab:
             if number and "longjing-base" in names:
                 preset = "longjing-base"
             model = gr.Dropdown(names, value=preset, label=f"Model {label}")
-            model.focus(lambda: gr.Dropdown(self._names()), None, model, **_QUIET)
+            model.focus(lambda: gr.Dropdown(self._names()), None, model, **QUIET)
             with gr.Group(visible=False) as group:
                 url = gr.Textbox(label="Address", placeholder="http://localhost:8001/v1")
                 name = gr.Textbox(label="Its model's name")
@@ -119,7 +114,7 @@ class _CompareTab:
         yield [*views, None, "", *running]
         replies = [stream_reply(self._pool, model, [message], ChatOptions()) for _, model in sides]
         async for number, reply in _both(replies):
-            views[number] = [message, *_blind(reply, self._service.prices.currency)]
+            views[number] = [message, *_blind(reply, self._pool.prices.currency)]
             yield [*views, None, "", *running]
         yield [*views, [name for name, _ in sides], "", *over]
 

@@ -2,6 +2,7 @@
 
 import secrets
 from html import escape
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from starlette.requests import Request, cookie_parser
@@ -10,33 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from longjing.serving.middleware import header
 
-_FORM = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Longjing</title>
-<style>
-  :root {{ color-scheme: light dark;
-    --ink: #292524; --paper: #fafaf9; --line: #d6d3d1; --accent: #059669; --field: #fff; }}
-  @media (prefers-color-scheme: dark) {{
-    :root {{ --ink: #f5f5f4; --paper: #0c0a09; --line: #44403c; --accent: #10b981; --field: #1c1917; }} }}
-  body {{ margin: 0; min-height: 90vh; display: grid; place-items: center; background: var(--paper); color: var(--ink);
-    font: 16px/1.5 ui-sans-serif, system-ui, sans-serif; }}
-  form {{ width: min(22rem, 88vw); display: grid; gap: .7rem; }}
-  h1 {{ font-size: 1.2rem; margin: 0; }} p {{ margin: 0; }}
-  input, button {{ font: inherit; padding: .6rem .8rem; border-radius: 8px; border: 1px solid var(--line); }}
-  input {{ background: var(--field); color: inherit; }}
-  button {{ background: #047857; border-color: #047857; color: #fff; font-weight: 600; cursor: pointer; }}
-  :focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px; }}
-</style>
-<form method="post" action="login">
-  <h1>Longjing</h1>
-  <label for="key">This server asks for its key.</label>
-  <input name="username" value="longjing" autocomplete="username" hidden>
-  <input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
-  <button>Go on</button>
-  <p role="alert">{problem}</p>
-</form>
-</html>
-"""
+_FORM = Path(__file__).with_name("login.html").read_text("utf-8")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'",
@@ -79,7 +54,7 @@ class Login:
 
 
 def _form(problem: str = "") -> Response:
-    return HTMLResponse(_FORM.format(problem=escape(problem)), 401, _HEADERS)
+    return HTMLResponse(_FORM.replace("{problem}", escape(problem)), 401, _HEADERS)
 
 
 def _cookie(scope: Scope) -> str:

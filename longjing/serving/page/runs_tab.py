@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.context import Context
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from longjing.serving.page.chat import QUIET
 from longjing.serving.page.rollout_groups import earlier_row, group_view, label, most_telling, rows_of_step
 from longjing.serving.page.runs import Runs, Stage
 
@@ -30,7 +31,7 @@ def runs_tab(folder: Path) -> None:
     shown = [tab.controls, tab.step, tab.problem, tab.rollouts]
     charts = [tab.status, tab.charts, tab.accordion, tab.more]
     looked = [tab.names, tab.run, tab.stage, *charts, *shown, tab.follow, tab.seen, tab.timer]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    quiet = QUIET | {"queue": False}
     blocks = Context.root_block
     assert blocks is not None, "runs_tab stands inside gr.Blocks"
     for event in (blocks.load, tab.timer.tick, tab.run.input, tab.stage.input):

@@ -117,10 +117,10 @@ def shorten(tokens: list[Token], room: int) -> list[Token]:
     """The beginning and the end of what is too long to show."""
     if len(tokens) == 1 and len(tokens[0].text) > 6 * room:  # known as text only
         text, cut = tokens[0].text, 3 * room
-        tool_notices = Token(f"… {len(text) - 2 * cut:,} characters left out …", mark=True)
-        return [Token(text[:cut]), tool_notices, Token(text[-cut:])]
+        gap = Token(f"… {len(text) - 2 * cut:,} characters left out …", mark=True)
+        return [Token(text[:cut]), gap, Token(text[-cut:])]
     if len(tokens) <= room:
         return tokens
     cut = room // 2
-    tool_notices = Token(f"… {len(tokens) - 2 * cut:,} tokens left out …", mark=True)
-    return [*tokens[:cut], tool_notices, *tokens[-cut:]]
+    gap = Token(f"… {len(tokens) - 2 * cut:,} tokens left out …", mark=True)
+    return [*tokens[:cut], gap, *tokens[-cut:]]

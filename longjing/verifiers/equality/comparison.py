@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 
 from . import algebra
-from .notation import plain, unwrapped
+from .notation import TABLES, plain, unwrapped
 from .quantities import names_agree, read_quantity, same_number
 from .structure import Node, compares, is_name, read, sides
 from .units import COUNTED
@@ -33,15 +33,7 @@ _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _PROSE = re.compile(r"[A-Za-z]{4,}|[\u3400-\u9fff]|\\text")
 _APART = re.compile(r"(?<!\\log_)(?<!\\log _)\d \d|[\d)}] ?['_]")
 _BASED = re.compile(r"(-?\d[\dA-F.]*) ?_[ {(]{0,3}(\d{1,2})[ })]{0,3}")
-# Commands that algebra knows; others it might leave out.
-_KNOWN_TEXT = (
-    "frac sqrt cdot times pi alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma "
-    "tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega sin cos tan cot sec csc "
-    "arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm min max det sum prod int lim binom choose le ge "
-    "infty cup cap setminus mathbb emptyset in pm mp lfloor rfloor lceil rceil bmod mod pmod div partial Re Im "
-    "arg circ begin end to ell hbar"
-)
-_KNOWN = frozenset(f"\\{name}" for name in _KNOWN_TEXT.split())
+_KNOWN = frozenset(f"\\{name}" for name in TABLES["known_to_algebra"])
 _READABLE = re.compile(r"[A-Za-z0-9\s\\{}()\[\]^_+\-*/.,|!'%°<>=&:αμΩ]*")
 _SETS = ("\\cup", "\\cap", "\\setminus", "\\mathbb", "\\emptyset", "\\infty")
 _CONSTANT = re.compile(r"\\[A-Za-z]+|[\d\s{}()+\-*/.^_]")
@@ -190,7 +182,8 @@ def _compare_parts(gold: Node, answer: Node) -> bool | None:
         return _all_same(_unnamed(gold), _unnamed(answer))
     if kinds == {"matrix", "tuple"}:  # a column is a vector
         column, point = (gold, answer) if gold.kind == "matrix" else (answer, gold)
-        return _is_column(column) and point.brackets == "()" and _all_same(_entries(gold), _entries(answer))
+        narrow = all(len(row.parts) == 1 for row in column.parts)
+        return narrow and point.brackets == "()" and _all_same(_entries(gold), _entries(answer))
     return _compare_with_leaf(gold, answer) if "leaf" in kinds else None
 
 
@@ -212,11 +205,8 @@ def _compare_sets(gold: Node, answer: Node) -> bool:
         return False
     if "list" in (gold.kind, answer.kind) or _PROSE.search(_COMMANDS.sub(" ", answer.text)):
         return False
-    return (gold.kind != "leaf" or _set_like(gold.text)) and algebra.equal(gold.text, answer.text)
-
-
-def _set_like(text: str) -> bool:
-    return compares(text) or any(mark in text for mark in _SETS)
+    set_like = compares(gold.text) or any(mark in gold.text for mark in _SETS)
+    return (gold.kind != "leaf" or set_like) and algebra.equal(gold.text, answer.text)
 
 
 def _constant(text: str) -> bool:
@@ -244,10 +234,6 @@ def _distinct(names: list[str]) -> bool:
 def _unnamed(node: Node) -> tuple[Node, ...]:
     """The parts without their names."""
     return tuple(Node(part.kind, part.text, part.parts, part.brackets) for part in node.parts)
-
-
-def _is_column(node: Node) -> bool:
-    return all(len(row.parts) == 1 for row in node.parts)
 
 
 def _entries(node: Node) -> tuple[Node, ...]:

@@ -1,75 +1,34 @@
 """One way of writing for what is written in many: Unicode, LaTeX's synonyms, a programmer's `sqrt(2)` and `2**10`."""
 
+import json
 import re
+from pathlib import Path
 from unicodedata import normalize
 
+# latex_synonyms: how each is written here, and its names in LaTeX. known_to_algebra: commands; others it may leave out.
+TABLES = json.loads(Path(__file__).with_name("notation.json").read_text("utf-8"))
 # NFKC would make 52 of 5², 31/2 of 3½ and R of ℝ.
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓᵢₖ]+")
 _LEVEL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓᵢₖ", "0123456789+-=()ni0123456789+-=()nxik")
 _VULGAR = re.compile("[¼½¾⅐-⅞↉]")
-_GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi"
-)
-_SIGNS = str.maketrans({
-    "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}",
-    "√": "\\sqrt ", "∛": "\\sqrt[3]", "∞": "\\infty ", "∅": "\\emptyset ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ",
-    "⩾": "\\ge ", "≦": "\\le ", "≧": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "≃": "\\simeq ", "≅": "\\cong ",
-    "∼": "\\sim ", "≡": "\\equiv ", "∈": "\\in ", "∉": "\\notin ", "∪": "\\cup ", "∩": "\\cap ", "∖": "\\setminus ",
-    "×": "\\times ", "✕": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "∙": "\\cdot ", "÷": "/", "∕": "/", "⁄": "/",
-    "±": "\\pm ", "∓": "\\mp ", "→": "\\to ", "⟶": "\\to ", "⇒": "\\implies ", "⟹": "\\implies ", "⇔": "\\iff ",
-    "⟺": "\\iff ", "↦": "\\mapsto ", "∴": "\\therefore ", "∵": "\\because ", "¬": "\\neg ", "∀": "\\forall ",
-    "∃": "\\exists ", "∧": "\\land ", "∨": "\\lor ", "∝": "\\propto ", "⊂": "\\subset ", "⊆": "\\subseteq ",
-    "⊃": "\\supset ", "⊇": "\\supseteq ", "⟨": "\\langle ", "⟩": "\\rangle ", "⊥": "\\perp ", "∠": "\\angle ",
-    "∑": "\\sum ", "∫": "\\int ", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "。": ".", "º": "°",
-    "˚": "°", "℃": "°C", "℉": "°F", "㎡": "m^{2}", "㎥": "m^{3}", "㎢": "km^{2}", "、": ",", "∶": ":", "…": "\\ldots ",
-    "⋯": "\\ldots ", "\u2061": None, "\u2062": None, "\u200b": None, "\u00ad": None, "\ufeff": None, "’": "'",
-    "Ω": "Ω", "µ": "μ", "【": "", "】": "",
-    **{letter: f"\\{name} " for letter, name in zip("αβγδεζηθικλνξπρστυφχψωΓΔΘΛΞΠΣΦΨ", _GREEK.split(), strict=True)},
-})  # fmt: skip
+_SIGNS = str.maketrans(TABLES["signs"])
 
 _COMMAND = re.compile(
     r"\\\\(?:[ ]?\[[^\][]{0,20}\])?|\\(?:left|right)[ ]?\.|\\(?:[hv]space\*?|(?:text)?color)[ ]?\{[^{}]{0,20}\}"
     r"|\\(?:[A-Za-z]+\*?|.)|~|\s+",
     re.DOTALL,
 )
-# how each is written here: its names in LaTeX
-_SYNONYMS_IN_LATEX = {
-    "\\frac": "dfrac tfrac cfrac nicefrac sfrac", "\\le ": "le leq leqslant leqq", "\\ge ": "ge geq geqslant geqq",
-    "<": "lt", ">": "gt", "\\ne ": "ne neq", "\\to ": "to rightarrow longrightarrow",
-    "\\implies ": "implies Rightarrow Longrightarrow", "\\iff ": "iff Leftrightarrow Longleftrightarrow",
-    "\\emptyset ": "emptyset varnothing O", "\\infty ": "infty infin infinity", "\\mathbb{R}": "R Reals reals",
-    "\\cdot ": "cdot cdotp centerdot", "°": "degree degrees textdegree", "\\ldots ": "ldots dots cdots dotsc dotsb",
-    "\\setminus ": "setminus smallsetminus backslash", "|": "vert lvert rvert mid |",
-    "\\text": "text mbox textbf textit textrm textnormal textsf texttt hbox textup emph underline",
-    "\\roman": "mathrm operatorname operatorname* rm",
-    "\\styled": "mathbf mathit mathsf mathtt boldsymbol bm pmb boxed fbox", "\\{": "lbrace", "\\}": "rbrace",
-    "[": "lbrack", "]": "rbrack", "£": "pounds", "€": "euro texteuro", "¥": "yen textyen", "\\$": "$ textdollar",
-    "%": "% percent", "\\land ": "land wedge", "\\lor ": "lor vee", "\\neg ": "neg lnot", "\\epsilon ": "varepsilon",
-    "\\phi ": "varphi", "\\theta ": "vartheta", "\\Re": "Re",
-    "\\\\ ": "cr", " ": ", ; : > quad qquad space thinspace nobreakspace enspace",
-    "$": "( )", "$$": "[ ]",
-    "": "! / - left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm displaystyle "
-    "textstyle scriptstyle limits nolimits mathop mathstrut strut hfill hline nonumber",
-}  # fmt: skip
-_COMMANDS = {name: written for written, names in _SYNONYMS_IN_LATEX.items() for name in names.split()} | {
-    " ": " ", "\n": " ", "\t": " "
-}  # fmt: skip
+_COMMANDS = {name: written for written, names in TABLES["latex_synonyms"].items() for name in names.split()}
+_COMMANDS |= dict.fromkeys(" \n\t", " ")
 _STYLE = re.compile(r"\\(text|roman|styled) ?\{([^{}]*)\}")
 _SYMBOLS_ONLY = re.compile(r"[\d\s.,/+\-()%$\\^:]*|\([A-Za-z]\)")
 _COUNTED = re.compile(r"(-?\d[\d.,]{0,40}) ?([A-Za-z\u4e00-\u9fff][^\d]*)")
 _RUN = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]+")
-_NAMED = (
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg gcd lcm det min max "
-    "pi alpha beta gamma delta epsilon theta lambda sigma omega phi"
-)
 _UNITS_TOO = frozenset(["min", "sec", "max", "lg"])  # or other words, where no argument follows
-_FUNCTIONS = frozenset(_NAMED.split())
-_RENAMED = {"infinity": "infty", "inf": "infty", "infty": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
-            "sqrt": "sqrt", "lcm": "lcm"}  # fmt: skip
+_FUNCTIONS = frozenset(TABLES["functions"])
+_RENAMED = TABLES["renamed"]
 _CALL = re.compile(r"(?:(?<![A-Za-z\\])(exp|cbrt|abs)|\\(exp|sqrt)|(\^)) ?\(")
-_CALL_IN_LATEX = {"exp": "e^{%s}", "cbrt": "\\sqrt[3]{%s}", "abs": "|%s|", "sqrt": "\\sqrt{%s}", "^": "^{%s}"}
 _MOST_CALLS = 100
 _BARE_ROOT = re.compile(r"\\sqrt(\[\d\])? ?(\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z]))")
 _BARE_POWER = re.compile(r"\^ ?(-?\d+|-[A-Za-z])")
@@ -81,11 +40,6 @@ _MEMBER_OF = re.compile(r"\\in ?\{? ?([NZQRC])(?![A-Za-z])(?: ?\})?")
 _CONDITION = re.compile(r" ?\( ?([A-Za-z] ?\\in ?\\mathbb\{[NZ]\}[^()]{0,20})\)$")
 _CIRCLE = re.compile(r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\^ ?°|\^ ?\{ ?° ?\}")
 _FRAMES = (("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
-_SYNONYMS = {
-    "all real numbers": "\\mathbb{R}", "all reals": "\\mathbb{R}", "the set of all real numbers": "\\mathbb{R}",
-    "real numbers": "\\mathbb{R}", "no solution": "\\emptyset", "no solutions": "\\emptyset",
-    "no real solutions": "\\emptyset", "empty set": "\\emptyset", "the empty set": "\\emptyset",
-}  # fmt: skip
 
 
 def plain(text: str) -> str:
@@ -108,7 +62,7 @@ def plain(text: str) -> str:
     text = _SHORT_BOTTOM.sub(r"\\frac\1{\2}", _SHORT_TOP.sub(r"\\frac{\1}", text))
     text = unframed(" ".join(_MEMBER_OF.sub(r"\\in \\mathbb{\1}", text).split()))
     text = _CONDITION.sub(r", \1", text)
-    return _SYNONYMS.get(unwrapped(text).casefold(), text)
+    return TABLES["synonyms"].get(unwrapped(text).casefold(), text)
 
 
 def unframed(text: str) -> str:
@@ -188,7 +142,7 @@ def _calls(text: str) -> str:
             position = match.end()
             continue
         name = match[1] or match[2] or match[3]
-        text = text[: match.start()] + _CALL_IN_LATEX[name] % text[match.end() : end] + text[end + 1 :]
+        text = text[: match.start()] + TABLES["calls"][name] % text[match.end() : end] + text[end + 1 :]
     return text
 
 

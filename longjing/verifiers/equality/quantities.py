@@ -201,15 +201,8 @@ def same_number(gold: Quantity, answer: Quantity) -> bool:
     if right == value:
         return True
     digits = _SHOWN.fullmatch(answer.body)
-    if digits is None or len((digits[1] + digits[2]).lstrip("0")) < 6 or _terminates(right):
+    # Its decimals end if a power of ten is a multiple of what is below the line.
+    terminates = pow(10, right.denominator.bit_length(), right.denominator) == 0
+    if digits is None or len((digits[1] + digits[2]).lstrip("0")) < 6 or terminates:
         return False
     return abs(right - value) <= Fraction(1, 10 ** len(digits[2]))
-
-
-def _terminates(value: Fraction) -> bool:
-    """Whether its decimals end."""
-    rest = value.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1

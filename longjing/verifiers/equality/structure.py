@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .notation import unframed
+from .notation import TABLES, unframed
 
 _DEEPEST = 12
 _SKIPPED = r"\\[{}]|\\text\{[^{}]*\}|\\[A-Za-z]+|\\.|[()\[\]{}]"
@@ -22,10 +22,11 @@ _EQUALS = _splitter("=")
 _ORDERS = _splitter(r"\\[lg]e(?![A-Za-z])|[<>]")
 _CUPS = _splitter(r"\\cup(?![A-Za-z])")
 _COLUMNS, _ROWS = _splitter("&"), _splitter(r"\\\\")
-_OPENING, _CLOSING = (
-    frozenset(["(", "[", "{", "\\{", "\\langle"]),
-    frozenset([")", "]", "}", "\\}", "\\rangle"]),
-)
+_OPENING = frozenset(["(", "[", "{", "\\{", "\\langle"])
+_CLOSING = frozenset([")", "]", "}", "\\}", "\\rangle"])
+_BRACKETS = (
+    ("\\{", "\\}"), ("{", "}"), ("\\langle", "\\rangle"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"),
+)  # fmt: skip
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
 _MATRIX = re.compile(
     r"(-?(?:\d+(?: ?/ ?\d+)?|\\frac\{[^{}]+\}\{[^{}]+\}|\\sqrt\{\d+\})?) ?(?:\\cdot|\\times)? ?"
@@ -50,11 +51,7 @@ _NAME = re.compile(
     r"|[A-Za-z](?: ?\+ ?[A-Za-z])+"
 )
 _NAMES = re.compile(r"\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)")
-_NO_NAMES = (
-    "pi infty emptyset sin cos tan cot sec csc log ln lg exp sqrt gcd lcm min max det "
-    "arcsin arccos arctan ldots pm mp"
-)
-_CONSTANTS = frozenset(f"\\{name}" for name in _NO_NAMES.split())
+_CONSTANTS = frozenset(f"\\{name}" for name in TABLES["no_names"])
 _COMMAND_ALONE = re.compile(r"\\[A-Za-z]+")
 _DENIALS = re.compile(
     r"(?:not|no|never|wrong|incorrect|false|isn't|n't|except|unless)(?![A-Za-z])|[不非错无没]", re.IGNORECASE
@@ -164,10 +161,8 @@ def _list(text: str, thousands: bool, depth: int) -> Node | None:
     if signs:
         return Node("leaf", text)
     if "\\pm" in text and depth < _DEEPEST:
-        first, second = (
-            text.replace("\\pm", "+").replace("\\mp", "-"),
-            text.replace("\\pm", "-").replace("\\mp", "+"),
-        )
+        first = text.replace("\\pm", "+").replace("\\mp", "-")
+        second = text.replace("\\pm", "-").replace("\\mp", "+")
         nodes = [read(part, thousands, _DEEPEST - 3) for part in (first, second)]
         return _shared_name(Node("list", text, tuple(nodes)))
     return None
@@ -254,15 +249,7 @@ def _interval(text: str, depth: int) -> Node | None:
 
 def _bracketed(text: str, depth: int) -> Node | None:
     """`(1,2)`, `[1,2)`, `\\{1,2\\}`; a parenthesis around one thing says nothing."""
-    for opening, closing in (
-        ("\\{", "\\}"),
-        ("{", "}"),
-        ("\\langle", "\\rangle"),
-        ("(", ")"),
-        ("[", "]"),
-        ("(", "]"),
-        ("[", ")"),
-    ):
+    for opening, closing in _BRACKETS:
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening + closing):
             inner = text[len(opening) : -len(closing)]
             parts, signs = split(_JOINS, inner)

@@ -1,68 +1,19 @@
 """Units of measurement and money by all their spellings. Nothing is converted: 5 cm isn't 0.05 m, and m isn't ms."""
 
+import json
 import re
 from functools import lru_cache
+from pathlib import Path
 
 Unit = tuple[tuple[str, int], ...]  # names and powers: km/h is (("h", -1), ("km", 1))
 
-_PREFIXES = {"k": "kilo", "M": "mega", "G": "giga", "T": "tera", "c": "centi", "d": "deci", "h": "hecto", "m": "milli",
-             "μ": "micro", "n": "nano", "p": "pico"}  # fmt: skip
-# symbol: names, and the prefixes in use
-_BASES = {
-    "m": ("meter metre", "kcdmμn"), "g": ("gram gramme", "kmμ"), "s": ("second", "mμnp"),
-    "L": ("liter litre", "cdhmμ"), "A": ("ampere amp", "kmμn"), "K": ("kelvin", "m"), "mol": ("mole", "kmμ"),
-    "cd": ("candela", ""), "Hz": ("hertz", "kMGT"), "N": ("newton", "kM"), "Pa": ("pascal", "hkMG"),
-    "J": ("joule", "kMGm"), "W": ("watt", "kMGTm"), "C": ("coulomb", "mμn"), "V": ("volt", "kMm"),
-    "F": ("farad", "mμnp"), "Ω": ("ohm", "kM"), "T": ("tesla", "mμ"), "Wb": ("weber", "m"), "H": ("henry", "mμ"),
-    "eV": ("electronvolt", "kMG"), "B": ("byte", "kMGT"), "bit": ("bit", "kMG"), "cal": ("calorie", "k"),
-    "bar": ("bar", "m"), "Wh": ("watt-hour", "kMGT"),
-}  # fmt: skip
-# by name: all spellings that no prefix and no plural makes
-_SPELLINGS = {
-    "L": "l 升", "mL": "ml 毫升", "cL": "cl", "dL": "dl", "kB": "KB", "μm": "μm um micron microns", "μg": "mcg",
-    "s": "sec secs 秒", "min": "min mins minute minutes 分钟", "h": "h hr hrs hour hours 小时",
-    "day": "d day days 天 日", "week": "week weeks wk 周 星期", "month": "month months 月 个月",
-    "year": "year years yr yrs 年", "decade": "decade decades", "century": "century centuries",
-    "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles", "lb": "lb lbs",
-    "oz": "oz ounce ounces", "ton": "ton tons", "t": "tonne tonnes t 吨", "acre": "acre acres",
-    "ha": "hectare hectares ha 公顷", "gal": "gallon gallons gal", "qt": "quart quarts", "pint": "pint pints",
-    "cup": "cup cups", "tbsp": "tablespoon tablespoons tbsp", "tsp": "teaspoon teaspoons tsp",
-    "rad": "radian radians rad rads 弧度", "°": "degree degrees deg ° 度", "°C": "celsius °C 摄氏度",
-    "°F": "fahrenheit °F", "%": "% percent pct", "rpm": "rpm", "knot": "knot knots", "atm": "atm", "mmHg": "mmHg",
-    "psi": "psi", "hp": "hp", "ly": "ly light-year light-years", "AU": "AU", "dB": "dB", "M": "M", "u": "u amu",
-    "ppm": "ppm", "sr": "steradian sr", "unit": "unit units", "USD": "$ \\$ usd USD US$ dollar dollars 美元",
-    "EUR": "€ EUR eur euro euros 欧元", "GBP": "£ GBP 英镑", "pound": "pound pounds", "¥": "¥",
-    "JPY": "yen JPY 円 日元", "CNY": "元 块 CNY RMB yuan 人民币", "INR": "₹ INR rupee rupees Rs", "RUB": "₽",
-    "KRW": "₩", "cent": "cent cents ¢ penny pennies", "角": "角", "分": "分", "m": "米", "cm": "cms 厘米", "mm": "毫米",
-    "km": "kms 千米 公里", "dm": "分米", "g": "克", "kg": "kgs 千克 公斤", "mg": "毫克", "斤": "斤", "亩": "亩",
-    "V": "伏",
-    "W": "瓦", "N": "牛 牛顿", "J": "焦 焦耳",
-}  # fmt: skip
-_COMPOSED: dict[str, dict[str, int]] = {
-    "mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}, "kmh": {"km": 1, "h": -1}, "mps": {"m": 1, "s": -1},
-    "cc": {"cm": 3}, "sqft": {"ft": 2}, "平方米": {"m": 2}, "平方厘米": {"cm": 2}, "平方千米": {"km": 2},
-    "平方公里": {"km": 2}, "平方分米": {"dm": 2}, "立方米": {"m": 3}, "立方厘米": {"cm": 3}, "立方分米": {"dm": 3},
-}  # fmt: skip
-# What is counted, said or not; two of them differ.
-_COUNTED = (
-    "time times way ways person persons people student students child children boy boys girl girls man men woman "
-    "women point points piece pieces item items solution solutions root roots side sides digit digits coin coins "
-    "book books ball balls apple apples page pages ticket tickets question questions number numbers integer "
-    "integers element elements triangle triangles square squares pair pairs set sets step steps mark marks vertex "
-    "vertices edge edges face faces arrangement arrangements permutation permutations combination combinations "
-    "subset subsets function functions term terms "
-    "个 只 名 位 种 条 张 本 次 岁 人 件 支 根 棵 颗 辆 头 匹 份 块 片 页 间 座 套 双 对 倍 组 题 步 枚 朵 盒 箱 "
-    "袋 瓶 杯 把 台 部 首 篇 场"
-)
-COUNTED = frozenset(_COUNTED.split())
-SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
-    "百": 10**2, "千": 10**3, "万": 10**4, "十万": 10**5, "百万": 10**6, "千万": 10**7, "亿": 10**8, "十亿": 10**9,
-    "百亿": 10**10, "千亿": 10**11, "万亿": 10**12,
-}  # fmt: skip
-_EITHER = {"pound": ("lb", "GBP"), "¥": ("CNY", "JPY")}
-_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_AFTER = {"squared": 2, "cubed": 3}
+# bases: by symbol the names, and the prefixes in use; spellings: by name all that no prefix and no plural makes;
+# counted: what is counted, said or not; two of them differ.
+_TABLES = json.loads(Path(__file__).with_name("units.json").read_text("utf-8"))
+_COMPOSED: dict[str, dict[str, int]] = _TABLES["composed"]
+COUNTED = frozenset(_TABLES["counted"])
+SCALES: dict[str, int] = _TABLES["scales"]
+_EITHER, _POWERS, _AFTER = _TABLES["either"], _TABLES["powers"], _TABLES["powers_after"]
 _TOKEN = re.compile(
     r"\^ ?\{? ?(-?\d)(?: ?\})?|(/|per\b|每)|(\\cdot|\*|\.|\\times|\s+|[{}]|\\text)|"
     r"(° ?(?:[CF]\b)?|\\\$|US\$|[$€£¥₹₽₩¢%]|[A-Za-zμΩ-]+|[\u4e00-\u9fff円]+)(\d(?!\d))?"
@@ -70,9 +21,12 @@ _TOKEN = re.compile(
 
 
 def _table() -> dict[str, str]:
-    table = {spelled: name for name, spellings in _SPELLINGS.items() for spelled in spellings.split()}
-    for symbol, (names, prefixes) in _BASES.items():
-        for prefix, prefix_name in [("", ""), *((prefix, _PREFIXES[prefix]) for prefix in prefixes)]:
+    table = {
+        spelled: name for name, spellings in _TABLES["spellings"].items() for spelled in spellings.split()
+    }
+    for symbol, (names, prefixes) in _TABLES["bases"].items():
+        for prefix in ["", *prefixes]:
+            prefix_name = _TABLES["prefixes"].get(prefix, "")
             table.setdefault(prefix + symbol, prefix + symbol)
             for name in names.split():
                 for spelled in (prefix_name + name, prefix_name + name + "s"):

@@ -54,10 +54,8 @@ class _TaskSet:
 
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         self.v1 = import_module("verifiers.v1")
-        loaders, generic = (
-            import_module("verifiers.v1.utils.loaders"),
-            import_module("verifiers.v1.utils.generic"),
-        )
+        loaders = import_module("verifiers.v1.utils.loaders")
+        generic = import_module("verifiers.v1.utils.generic")
         kind = loaders.taskset_class(name)
         if loaders.environment_class(name) is not self.v1.SingleAgentEnv:
             raise ValueError(f"{name} has an environment of its own: only single-turn ones can be used")
