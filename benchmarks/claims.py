@@ -63,9 +63,7 @@ def _end(run: RunDirectory, stage: str, figure: str) -> float:
 
 def _named(rows: list[Row], name: str) -> Row:
     return next(
-        row
-        for row in rows
-        if row["checkpoint"] == name or (name.startswith("*") and name[1:] in row["checkpoint"])
+        row for row in rows if row["checkpoint"] == name or (name.startswith("*") and name[1:] in row["checkpoint"])
     )
 
 

@@ -54,18 +54,14 @@ def run_recipe(recipe: str, seed: int, out: Path, changes: Sequence[str] = ()) -
     """Run a recipe with a seed to its end, or what is left of it, as `longjing run` does."""
     longjing = Path(sys.executable).with_name("longjing")
     settings = [part for change in changes for part in ("--set", change)]
-    subprocess.run(
-        [str(longjing), "run", recipe, "--seed", str(seed), "--out", str(out), *settings], check=True
-    )
+    subprocess.run([str(longjing), "run", recipe, "--seed", str(seed), "--out", str(out), *settings], check=True)
     return RunDirectory(out)
 
 
 def parser(description: str | None) -> ArgumentParser:
     """The options that all benchmarks take."""
     options = ArgumentParser(description=description)
-    options.add_argument(
-        "--model", help="a directory or a shipped name; without it, random weights of a --size"
-    )
+    options.add_argument("--model", help="a directory or a shipped name; without it, random weights of a --size")
     options.add_argument("--size", default="shipped", choices=list(SIZES))
     options.add_argument("--device", default="cpu")
     options.add_argument("--dtype", default="float32", choices=list(DTYPES))

@@ -21,16 +21,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from common import (
-    build_model,
-    device_and_dtype,
-    fastest,
-    measure_machine,
-    parser,
-    peak_bytes,
-    report,
-    summarise,
-)
+from common import build_model, device_and_dtype, fastest, measure_machine, parser, peak_bytes, report, summarise
 
 from longjing.generation.factory import make_generator
 from longjing.generation.request import Request, Sampling
@@ -58,9 +49,7 @@ def longjing(
     def generate(prompts: torch.Tensor, seed: int) -> int:
         batch, length = prompts.shape
         area = batch * (length + options.tokens + 2) * width
-        generator = make_generator(
-            model, None, cache_bytes=area, max_batch=batch, end_tokens=(), speculate=speculate
-        )
+        generator = make_generator(model, None, cache_bytes=area, max_batch=batch, end_tokens=(), speculate=speculate)
         requests = [
             Request(prompt, Sampling(max_tokens=options.tokens, seed=seed * batch + row))
             for row, prompt in enumerate(prompts.tolist())
@@ -138,9 +127,7 @@ def main() -> None:
         pipes, processes = {}, []
         for side in SIDES:
             pipes[side], theirs = context.Pipe()
-            processes.append(
-                context.Process(target=serve, args=(theirs, side, directory, chosen), daemon=True)
-            )
+            processes.append(context.Process(target=serve, args=(theirs, side, directory, chosen), daemon=True))
             processes[-1].start()
             theirs.close()
         loaded = {side: pipes[side].recv() for side in SIDES}
@@ -156,8 +143,7 @@ def main() -> None:
                         seconds[side].append(spent)
             sampled = batch * chosen.tokens
             rows = {
-                side: summarise(seconds[side], sampled, peaks[side]) | {"loaded_bytes": loaded[side]}
-                for side in SIDES
+                side: summarise(seconds[side], sampled, peaks[side]) | {"loaded_bytes": loaded[side]} for side in SIDES
             }
             speeds = [rows[side]["tokens_per_second"] for side in SIDES]
             results.append({"batch": batch, **rows, "times_faster": speeds[0] / speeds[1]})

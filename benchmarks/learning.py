@@ -59,16 +59,13 @@ def run(recipe: str, seed: int, out: Path, changes: list[str]) -> dict[str, Any]
         "before": tests[0],
         "after": tests[1],
         "rise": tests[1]["pass_at_1"] - tests[0]["pass_at_1"],
-        "validation": [
-            [row["step"], row["pass_at_1"]] for row in evaluations if row["split"] == "validation"
-        ],
+        "validation": [[row["step"], row["pass_at_1"]] for row in evaluations if row["split"] == "validation"],
         "seconds": result["time"],
         "result": result,
         "logprob_difference": max(row.get("logprob_difference", 0.0) for row in metrics),
         "curves": {name: [round(row[name], 4) for row in metrics] for name in CURVES},
         "tokens_per_second": {
-            phase: fmean(row[f"tokens_per_second_{phase}"] for row in metrics)
-            for phase in ("sampling", "updating")
+            phase: fmean(row[f"tokens_per_second_{phase}"] for row in metrics) for phase in ("sampling", "updating")
         },
     }
 

@@ -42,12 +42,9 @@ def ask(
         for number in range(options.samples)
     ]
     completions = [
-        Completion.parse(one.text, truncated=one.finish_reason == "length")
-        for one in engine.generate(requests)
+        Completion.parse(one.text, truncated=one.finish_reason == "length") for one in engine.generate(requests)
     ]
-    return [
-        completions[start : start + options.samples] for start in range(0, len(completions), options.samples)
-    ]
+    return [completions[start : start + options.samples] for start in range(0, len(completions), options.samples)]
 
 
 def figures(interval: Interval) -> dict[str, float]:

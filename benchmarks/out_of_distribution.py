@@ -45,12 +45,8 @@ def questions_by_kind(count: int) -> dict[str, list[Question]]:
         return problem.prompt, problem.id, lambda answer: task.judge(problem, answer).outcome == "correct"
 
     return {
-        "countdown with two numbers, solved": [
-            judged(pairs, p) for p in islice(pairs.problems("test", 0), count)
-        ],
-        "sums of three to six terms, solved": [
-            judged(SUMS, p) for p in islice(SUMS.problems("test", 0), count)
-        ],
+        "countdown with two numbers, solved": [judged(pairs, p) for p in islice(pairs.problems("test", 0), count)],
+        "sums of three to six terms, solved": [judged(SUMS, p) for p in islice(SUMS.problems("test", 0), count)],
         "beyond it, declined": [(prompt, str(index), declined) for index, prompt in enumerate(beyond)],
         "ordinary problems, declined": [(problem.prompt, problem.id, declined) for problem in ordinary],
     }
@@ -68,17 +64,10 @@ def main() -> None:
                 [float(fitting(one)) for one in samples]
                 for (_, _, fitting), samples in zip(questions, answers, strict=True)
             ]
-            row = {
-                "model": model,
-                "kind": kind,
-                "problems": len(questions),
-                **figures(pass_at_1(np.array(fits))),
-            }
+            row = {"model": model, "kind": kind, "problems": len(questions), **figures(pass_at_1(np.array(fits)))}
             print(row, flush=True)
             results.append(row)
-    report(
-        "out_of_distribution", options, measure_machine(torch.device("cpu"), torch.float32, 2**20), results
-    )
+    report("out_of_distribution", options, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
 
 
 if __name__ == "__main__":

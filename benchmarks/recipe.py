@@ -29,9 +29,7 @@ def main() -> None:
     print("| checkpoint |", " | ".join(labels), "|")
     for name in dict.fromkeys(row["checkpoint"] for row in rows):
         cells = {row["label"]: row for row in rows if row["checkpoint"] == name}
-        figures = (
-            f"{cell['pass_at_1']:.1%} ({cell['low']:.1%} to {cell['high']:.1%})" for cell in cells.values()
-        )
+        figures = (f"{cell['pass_at_1']:.1%} ({cell['low']:.1%} to {cell['high']:.1%})" for cell in cells.values())
         print(f"| {name} |", " | ".join(figures), "|")
     if given.out:
         gates = {stage.name: run.read_json(f"{stage.name}/gate.json") for stage in run.stages()}
@@ -39,8 +37,7 @@ def main() -> None:
             "recipe": run.recipe(),
             "checkpoints": rows,
             "evaluations": {
-                stage.name: [without(row, "examples") for row in stage.evaluations.rows()]
-                for stage in run.stages()
+                stage.name: [without(row, "examples") for row in stage.evaluations.rows()] for stage in run.stages()
             },
             "gates": gates,
             "bill": run.read_json("bill.json"),

@@ -100,10 +100,7 @@ def _run(recipe: str, seed: int, runs: Path) -> dict[str, Any]:
         "seed": seed,
         "claims": {claim.says: claim.read(run) for claim in CLAIMS if claim.recipe == recipe},
         "measured": [
-            {
-                key: row[key]
-                for key in ("checkpoint", "label", "pass_at_1", "low", "high", "language", "length_mean")
-            }
+            {key: row[key] for key in ("checkpoint", "label", "pass_at_1", "low", "high", "language", "length_mean")}
             for row in run.checkpoints.rows()
         ],
         "bill": run.read_json("bill.json"),
@@ -121,12 +118,9 @@ def rows() -> list[str]:
         pairs = [tuple(result["claims"][claim.says]) for result in document["results"]]
         outcome = judge(claim, pairs)
         sides = " -> ".join(
-            f"{name} {fmean(pair[side] for pair in pairs):{claim.unit}}"
-            for side, name in enumerate(claim.sides)
+            f"{name} {fmean(pair[side] for pair in pairs):{claim.unit}}" for side, name in enumerate(claim.sides)
         )
-        difference, low, high = (
-            f"{value:+{claim.unit}}" for value in (outcome.difference, outcome.low, outcome.high)
-        )
+        difference, low, high = (f"{value:+{claim.unit}}" for value in (outcome.difference, outcome.low, outcome.high))
         source = f"[`reproduce.py {claim.recipe}`](../benchmarks/reproduction/{claim.recipe}.json)"
         cells = (
             claim.says,
@@ -144,9 +138,7 @@ def rows() -> list[str]:
 
 def write_table() -> None:
     """Put the table between its two marks in the document."""
-    head = [
-        "| claim | published | here | mean of the seeds | difference (95%) | seeds | command, result | verdict |"
-    ]
+    head = ["| claim | published | here | mean of the seeds | difference (95%) | seeds | command, result | verdict |"]
     table = "\n".join([*head, "|" + " --- |" * 8, *rows()])
     text = _DOCUMENT.read_text("utf-8")
     marked = re.compile(r"(?<=<!-- table -->\n).*?(?=\n<!-- end -->)", re.DOTALL)

@@ -146,9 +146,7 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
     opened = ReasoningStream.after(texts[0]).in_reasoning
     seen: dict[str, Any] = {}
 
-    def reward(
-        prompts: list[str], completion_ids: list[list[int]], place: list[int], **_: Any
-    ) -> list[float]:
+    def reward(prompts: list[str], completion_ids: list[list[int]], place: list[int], **_: Any) -> list[float]:
         """The same judge, from the same ids. Notes what this step sampled."""
         began = perf_counter()
         dialogues = [MultiTurnRollout(tokenizer, [], opened, Sampling()) for _ in completion_ids]
@@ -186,11 +184,7 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
 
     lengths = [len(prompt) for prompt in prompts]
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        stage.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=stage.weight_decay,
-        fused=True,
+        model.parameters(), stage.learning_rate, betas=(0.9, 0.95), weight_decay=stage.weight_decay, fused=True
     )
     warmup = stage.warmup_steps + 1
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))

@@ -181,9 +181,7 @@ def summary(contestant: Contestant, config: ModelConfig, machine: Machine) -> di
     return {
         "side": contestant.side,
         "dtype": contestant.dtype,
-        **{
-            name: median(map(figure, timed)) for name, figure in figures.items() if name.startswith("seconds")
-        },
+        **{name: median(map(figure, timed)) for name, figure in figures.items() if name.startswith("seconds")},
         "tokens_per_second": sum(map(tokens, timed)) / sum(step.seconds for step in timed),
         "groups_without_signal": fmean(map(without_signal, timed)),
         "floor_seconds": floor,
@@ -233,10 +231,7 @@ def held_out(
     """Mean accuracy and training time at each evaluation, and the time to the accuracy that all reached."""
     curves = []
     for contestant in contestants:
-        ends = [
-            fmean(sum(step.seconds for step in repeat[:count]) for repeat in contestant.repeats)
-            for count in at
-        ]
+        ends = [fmean(sum(step.seconds for step in repeat[:count]) for repeat in contestant.repeats) for count in at]
         means = [fmean(values) for values in zip(*accuracies[str(contestant)], strict=True)]
         curves.append((ends, means))
     target = min(max(means) for _, means in curves)
@@ -279,15 +274,9 @@ def main() -> None:
         config, stage = load_model(directory).config, setting.stage
         weights = flops.parameters(config) * 4
         machines = {dtype: measure_machine(device, DTYPES[dtype], weights) for dtype in options.dtype}
-        examiner = Examiner(
-            setting.task, Tokenizer.from_directory(directory), stage, options.problems, device
-        )
+        examiner = Examiner(setting.task, Tokenizer.from_directory(directory), stage, options.problems, device)
         every = options.evaluate_every if options.setting == "b" else 0
-        at = [
-            count
-            for count in range(stage.steps + 1)
-            if every and (count % every == 0 or count == stage.steps)
-        ]
+        at = [count for count in range(stage.steps + 1) if every and (count % every == 0 or count == stage.steps)]
         before = [examiner.accuracy(directory)] if at else []
         accuracies: dict[str, list[list[float]]] = {str(contestant): [] for contestant in contestants}
         for repeat in range(options.repeats):
@@ -312,9 +301,7 @@ def main() -> None:
         "trl": {"version": version("trl"), "rows": setting.rows, "experts": setting.experts},
         "matmul_flops_per_second": {dtype: machine.matmul for dtype, machine in machines.items()},
         "contestants": rows,
-        "times_faster": dict(
-            zip(options.dtype, (b / a for a, b in zip(*seconds.values(), strict=True)), strict=True)
-        ),
+        "times_faster": dict(zip(options.dtype, (b / a for a, b in zip(*seconds.values(), strict=True)), strict=True)),
         "times_faster_best_against_best": min(seconds["trl"]) / min(seconds["longjing"]),
         "curves": [overlap(*pair) for pair in pairs],
         "held_out": held_out(contestants, accuracies, at) if at else [],
@@ -325,9 +312,7 @@ def main() -> None:
 
 def show(results: dict[str, Any]) -> None:
     """The figures that matter, as tables."""
-    print(
-        f"\n{'':20}{'s/step':>8}{'sampling':>10}{'updating':>10}{'tokens/s':>10}{'x floor':>9}{'peak MB':>9}"
-    )
+    print(f"\n{'':20}{'s/step':>8}{'sampling':>10}{'updating':>10}{'tokens/s':>10}{'x floor':>9}{'peak MB':>9}")
     for row in results["contestants"]:
         print(
             f"{row['side'] + ' ' + row['dtype']:20}{row['seconds']:8.3f}{row['seconds_sampling']:10.3f}"

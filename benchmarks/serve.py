@@ -206,9 +206,7 @@ def cold(options: Namespace, log: Path) -> list[float]:
             while not answer.reason:
                 if server.process.poll() is not None or perf_counter() - began > 60:
                     raise RuntimeError(f"no answer: {log.read_text()[-500:]}")
-                answer = asyncio.run(
-                    server.ask(server.body(next(problems(options.seed)), options.max_tokens))
-                )
+                answer = asyncio.run(server.ask(server.body(next(problems(options.seed)), options.max_tokens)))
             seconds.append(perf_counter() - began)
         finally:
             server.process.terminate()

@@ -17,9 +17,7 @@ def main() -> None:
     config = json.loads((directory / "config.json").read_text())
     if config["model_type"] != "llama":
         raise SystemExit(f"model type {config['model_type']!r}: only llama is converted here")
-    layers, heads, pairs = (
-        config[f"num_{name}"] for name in ("hidden_layers", "attention_heads", "key_value_heads")
-    )
+    layers, heads, pairs = (config[f"num_{name}"] for name in ("hidden_layers", "attention_heads", "key_value_heads"))
     writer = GGUFWriter(out, "llama")
     writer.add_block_count(layers)
     writer.add_context_length(config["max_position_embeddings"])

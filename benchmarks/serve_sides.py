@@ -110,9 +110,7 @@ class Server:
 
     def body(self, prompt: str, max_tokens: int, greedy: bool = False) -> Body:
         """A request for a stream."""
-        sampling = (
-            {"temperature": 0} if greedy else {"temperature": TEMPERATURE, "top_p": TOP_P} | self.sampling
-        )
+        sampling = {"temperature": 0} if greedy else {"temperature": TEMPERATURE, "top_p": TOP_P} | self.sampling
         message = {"role": "user", "content": prompt}
         return {"messages": [message], "stream": True, "max_tokens": max_tokens} | self.extra | sampling
 
@@ -141,9 +139,7 @@ class Server:
                     while piece := await reader.read(1 << 16):
                         received += piece
                         answer.last = perf_counter()
-                        if (
-                            not answer.first and received.count(b"data: ") > 1
-                        ):  # the first event names the role
+                        if not answer.first and received.count(b"data: ") > 1:  # the first event names the role
                             answer.first = answer.last
                 finally:
                     writer.close()
@@ -168,9 +164,7 @@ def _read(received: bytes, answer: Answer) -> None:
             answer.chunks += bool(said)
             answer.reason = choice.get("finish_reason") or answer.reason
         answer.tokens = (event.get("usage") or {}).get("completion_tokens", answer.tokens)
-    answer.tokens = (
-        answer.tokens or answer.chunks
-    )  # llama-cpp-python tells no usage, and sends token by token
+    answer.tokens = answer.tokens or answer.chunks  # llama-cpp-python tells no usage, and sends token by token
 
 
 def longjing(model: str, *options: str) -> Server:
@@ -187,9 +181,7 @@ def transformers(model: str, python: Path, max_tokens: int, *, batching: bool) -
     ends = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     sampling = {"do_sample": True, "temperature": TEMPERATURE, "top_p": TOP_P, "top_k": 0} | ends
     name = "transformers, continuous batching" if batching else "transformers, one by one"
-    return Server(
-        name, command, {}, {"generation_config": json.dumps(sampling | {"max_new_tokens": max_tokens})}
-    )
+    return Server(name, command, {}, {"generation_config": json.dumps(sampling | {"max_new_tokens": max_tokens})})
 
 
 def llama_cpp(model: str, python: Path, gguf: Path, threads: int) -> Server:

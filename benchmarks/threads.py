@@ -70,9 +70,7 @@ def decode(pipe: Connection, name: str, options: Namespace) -> None:
     from longjing.model.decoder import Decoder
 
     hidden, layers, inner = DECODING[name]
-    config = ModelConfig(
-        "llama", 8192, hidden, inner, layers, hidden // 64, hidden // 64, tie_word_embeddings=True
-    )
+    config = ModelConfig("llama", 8192, hidden, inner, layers, hidden // 64, hidden // 64, tie_word_embeddings=True)
     model = Decoder(config).initialise(0).eval()
     pipe.send(sum(parameter.numel() for parameter in model.parameters()))
     while (asked := pipe.recv()) is not None:
@@ -165,9 +163,7 @@ def sizes(options: Namespace) -> list[dict[str, Any]]:
                         if run:
                             figures.append(speed)
                 one, all_ = median(speeds[1]), median(speeds[0])
-                found.append(
-                    {"parameters": parameters, "batch": batch, "one": one, "all": all_, "gain": all_ / one}
-                )
+                found.append({"parameters": parameters, "batch": batch, "one": one, "all": all_, "gain": all_ / one})
     return found
 
 

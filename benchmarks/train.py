@@ -11,16 +11,7 @@ optimiser) over what large square products reach here in the same number format.
 from time import perf_counter
 
 import torch
-from common import (
-    build_model,
-    device_and_dtype,
-    fastest,
-    measure_machine,
-    parser,
-    peak_bytes,
-    report,
-    summarise,
-)
+from common import build_model, device_and_dtype, fastest, measure_machine, parser, peak_bytes, report, summarise
 
 from longjing.learning.mtp_loss import losses
 from longjing.learning.optimizers import muon
@@ -50,9 +41,7 @@ def main() -> None:
     model = build_model(chosen, device, torch.float32).train()
     optimizers = muon(model, lr=0.02, adamw_lr=0.003, weight_decay=0.01)
     config = model.config
-    packed = random_batch(chosen.rows, chosen.length, chosen.document, config.vocab_size, chosen.seed).to(
-        device
-    )
+    packed = random_batch(chosen.rows, chosen.length, chosen.document, config.vocab_size, chosen.seed).to(device)
     tokens = int((packed.segments > 0).sum())
     machine = measure_machine(device, dtype, flops.parameters(config) * 4)
 

@@ -71,10 +71,7 @@ def main() -> None:
     cases = [json.loads(line) for line in CORPUS.read_text("utf-8").splitlines()]
     count = chosen.verdicts
     numbers = [(str(n), f"{n + n % 2}.0") for n in range(1000, 1000 + count)]
-    surds = [
-        (f"\\sqrt{{{n}}}", f"\\frac{{{n + n % 2}}}{{\\sqrt{{{n + n % 2}}}}}")
-        for n in range(1001, 1001 + count)
-    ]
+    surds = [(f"\\sqrt{{{n}}}", f"\\frac{{{n + n % 2}}}{{\\sqrt{{{n + n % 2}}}}}") for n in range(1001, 1001 + count)]
     result: dict[str, Any] = {}
     for name, compare in (("longjing", ours()), ("math-verify", plain())):
         result[name] = {

@@ -35,9 +35,7 @@ def demonstrations(count: int) -> list[dict[str, Any]]:
             call = {"role": "assistant", "reasoning_content": sum_, "content": f"<calc>{sum_}</calc>"}
             messages += [call, {"role": "user", "content": f"= {answer}"}]
         thought = f"{sum_}={answer}"
-        messages.append(
-            {"role": "assistant", "reasoning_content": thought, "content": f"\\boxed{{{answer}}}"}
-        )
+        messages.append({"role": "assistant", "reasoning_content": thought, "content": f"\\boxed{{{answer}}}"})
         rows.append({"messages": messages, "keep_reasoning": True})
     return rows
 

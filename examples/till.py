@@ -39,11 +39,7 @@ def worked(count: int) -> Iterator[dict[str, Any]]:
     for problem in islice(tasks.get(__file__).problems("train", 1), count):
         (one, other), note = problem.data["prices"], problem.data["note"]
         thought = f"{one}+{other}={one + other}\n{note}-{one + other}={problem.answer}\nThat gives {problem.answer}."
-        answer = {
-            "role": "assistant",
-            "reasoning_content": thought,
-            "content": f"\\boxed{{{problem.answer}}}",
-        }
+        answer = {"role": "assistant", "reasoning_content": thought, "content": f"\\boxed{{{problem.answer}}}"}
         yield {"messages": [{"role": "user", "content": problem.prompt}, answer]}
 
 

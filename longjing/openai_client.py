@@ -47,13 +47,7 @@ class EndpointError(UserError):
     """
 
     def __init__(
-        self,
-        reason: str,
-        *,
-        transient: bool = True,
-        wait: float = 0.0,
-        status: int | None = None,
-        location: str = "",
+        self, reason: str, *, transient: bool = True, wait: float = 0.0, status: int | None = None, location: str = ""
     ) -> None:
         super().__init__(reason)
         self.transient, self.wait, self.status, self.location = transient, wait, status, location
@@ -85,9 +79,7 @@ class _Part(BaseModel):
 
     @property
     def thought(self) -> str:
-        return (
-            self.thinking if isinstance(self.thinking, str) else "".join(part.text for part in self.thinking)
-        )
+        return self.thinking if isinstance(self.thinking, str) else "".join(part.text for part in self.thinking)
 
 
 class _Message(BaseModel):
@@ -153,9 +145,7 @@ def read_completion(body: bytes) -> ChatCompletion:
         raise EndpointError(f"no JSON ({error}): {_excerpt(body)}") from error
 
 
-def complete(
-    endpoint: Endpoint, fields: Mapping[str, Any], silence: float, deadline: float = inf
-) -> ChatCompletion:
+def complete(endpoint: Endpoint, fields: Mapping[str, Any], silence: float, deadline: float = inf) -> ChatCompletion:
     """One chat completion for the fields of one request, asked once. Raises EndpointError.
 
     `silence`: seconds without a byte after which the request counts as lost. `deadline`: when there has to be an answer
@@ -206,9 +196,7 @@ def _refusal(status: int, headers: Message, text: str) -> EndpointError:
     transient = status in _NOT_FOR_LONG or (status >= 500 and status not in _FOR_EVER)
     wait = seconds_until(headers.get("Retry-After") or "")
     location = headers.get("Location") or ""
-    return EndpointError(
-        f"status {status}: {text}", transient=transient, wait=wait, status=status, location=location
-    )
+    return EndpointError(f"status {status}: {text}", transient=transient, wait=wait, status=status, location=location)
 
 
 class _AsItIs(urllib.request.HTTPErrorProcessor):
@@ -273,9 +261,7 @@ class Delta:
     finish_reason: str | None = None
 
 
-async def stream(
-    endpoint: Endpoint, fields: Mapping[str, Any], silence: float = 120.0
-) -> AsyncIterator[Delta]:
+async def stream(endpoint: Endpoint, fields: Mapping[str, Any], silence: float = 120.0) -> AsyncIterator[Delta]:
     """One chat completion as it grows. Raises EndpointError. Needs httpx."""
     import httpx
 

@@ -25,9 +25,7 @@ def explain_settings(error: ValidationError, settings_type: type[BaseModel]) -> 
     setting = ".".join(map(str, first["loc"]))
     known = [field.alias or name for name, field in settings_type.model_fields.items()]
     if first["type"] == "extra_forbidden":
-        return (
-            f"no setting {setting!r}{nearest(setting, known)}; the settings are: {', '.join(known) or 'none'}"
-        )
+        return f"no setting {setting!r}{nearest(setting, known)}; the settings are: {', '.join(known) or 'none'}"
     if first["type"] == "missing":
         return f"the setting {setting!r} is missing"
     return f"setting {setting!r} is {first['input']!r}: {reason(first)}" if setting else reason(first)

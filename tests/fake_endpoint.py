@@ -31,11 +31,7 @@ def completion(
     usage: dict[str, Any] = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
     if reasoning_tokens is not None:
         usage["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": content, **message},
-        "finish_reason": finish,
-    }
+    choice = {"index": 0, "message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}
     return Response(body={"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
@@ -70,9 +66,7 @@ class FakeEndpoint:
                 if response.hang_up:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
-                body = (
-                    response.body if isinstance(response.body, bytes) else json.dumps(response.body).encode()
-                )
+                body = response.body if isinstance(response.body, bytes) else json.dumps(response.body).encode()
                 self.send_response(response.status)
                 for name, value in {"Content-Length": str(len(body)), **response.headers}.items():
                     self.send_header(name, value)

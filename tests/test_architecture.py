@@ -42,15 +42,11 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
     here = room(path.relative_to(PACKAGE).parts)
     for other in imports(path) & FLOORS.keys() - {here}:
-        assert FLOORS[other] < FLOORS[here], (
-            f"{here}/ (floor {FLOORS[here]}) imports {other}/ ({FLOORS[other]})"
-        )
+        assert FLOORS[other] < FLOORS[here], f"{here}/ (floor {FLOORS[here]}) imports {other}/ ({FLOORS[other]})"
 
 
 def test_every_room_has_a_floor() -> None:
@@ -58,9 +54,7 @@ def test_every_room_has_a_floor() -> None:
     assert rooms <= FLOORS.keys()
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_holds_one_idea(path: Path) -> None:
     source = path.read_text("utf-8")
     assert source.count("\n") <= MOST_LINES

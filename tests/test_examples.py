@@ -26,9 +26,7 @@ QUICK = [
     "evaluation.problems=2",
     "evaluation.samples=1",
 ]
-isolated = pytest.mark.skipif(
-    any(layer.required and layer.problem for layer in layers()), reason="no isolation here"
-)
+isolated = pytest.mark.skipif(any(layer.required and layer.problem for layer in layers()), reason="no isolation here")
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +36,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(name: str, changes: list[str], quick: bool, directory: Path) -> RunDirectory:
     found = RunDirectory(directory / "run")
-    run_recipe(
-        load(name, ["device=cpu", "threads=1", *changes], quick=quick),
-        found.path,
-        Console(file=io.StringIO()),
-    )
+    run_recipe(load(name, ["device=cpu", "threads=1", *changes], quick=quick), found.path, Console(file=io.StringIO()))
     return found
 
 
@@ -66,9 +60,7 @@ def test_a_file_of_problems(tmp_path: Path) -> None:
     report = check(tasks.get("examples/sums.jsonl", verifier="math"), 60)
     assert report.status("hack: the prompt repeated") == "failed", "the sum itself is no answer to it"
     done = run("r1-zero", ["task=examples/sums.jsonl", "task.verifier=number", *QUICK], False, tmp_path)
-    assert {row["task"] for stage in done.stages() for row in stage.evaluations.rows()} == {
-        "examples/sums.jsonl"
-    }
+    assert {row["task"] for stage in done.stages() for row in stage.evaluations.rows()} == {"examples/sums.jsonl"}
 
 
 @isolated

@@ -48,11 +48,7 @@ class Worker:
         )  # fmt: skip
 
     def run(
-        self,
-        recipe: Path,
-        out: Path,
-        strike: tuple[str, int, str] | None = None,
-        seconds: float | None = None,
+        self, recipe: Path, out: Path, strike: tuple[str, int, str] | None = None, seconds: float | None = None
     ) -> int:
         """The exit status of a run that is killed after `seconds`, or strikes itself, or ends."""
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -84,9 +80,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, base: Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def whole(
-    worker: Worker, recipe: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, Any], float]:
+def whole(worker: Worker, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
     """What a run holds that nobody killed, and the seconds it took."""
     out = tmp_path_factory.mktemp("whole") / "run"
     began = time.perf_counter()
@@ -161,10 +155,7 @@ def test_killed_at_random_moments(
 REPLACE, UNLINK, RENAME, FSYNC, RMTREE = "os:replace", "os:unlink", "os:rename", "os:fsync", "shutil:rmtree"
 SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.store.safetensors:save_file"
 APPEND, FINISH = "longjing.runs.jsonl:JsonLines.append", "longjing.runs.directory:StageDirectory.finish"
-UPDATE, DECODE = (
-    "longjing.learning.optimizers:Optimizers.step",
-    "longjing.generation.native.engine:Engine.step",
-)
+UPDATE, DECODE = ("longjing.learning.optimizers:Optimizers.step", "longjing.generation.native.engine:Engine.step")
 REFERENCE = "longjing.learning.reinforcement:copy_weights"
 
 STRIKES = [

@@ -34,9 +34,7 @@ def asked(handler) -> str:
         return said
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            httpx, "AsyncClient", partial(httpx.AsyncClient, transport=httpx.MockTransport(handler))
-        )
+        patch.setattr(httpx, "AsyncClient", partial(httpx.AsyncClient, transport=httpx.MockTransport(handler)))
         return asyncio.run(work())
 
 
@@ -123,9 +121,7 @@ def test_attempts_end_before_the_deadline_and_when_somebody_says_stop():
     assert len(asked_at) == 2
 
 
-@pytest.mark.parametrize(
-    "endpoint", [Endpoint("http://[::1/v1", "m"), Endpoint("http://127.0.0.1:1/v1", "m", "a\nb")]
-)
+@pytest.mark.parametrize("endpoint", [Endpoint("http://[::1/v1", "m"), Endpoint("http://127.0.0.1:1/v1", "m", "a\nb")])
 def test_what_no_request_holds_is_not_asked_again(endpoint):
     with pytest.raises(EndpointError) as caught:
         complete(endpoint, {}, 1.0)

@@ -85,8 +85,7 @@ def patterns(path: Path, module: Any) -> tuple[list[Found], int]:
             flags += node.args[1:]
         try:
             pattern, *given = (
-                eval(compile(ast.Expression(part), str(path), "eval"), vars(module))
-                for part in (node.args[0], *flags)
+                eval(compile(ast.Expression(part), str(path), "eval"), vars(module)) for part in (node.args[0], *flags)
             )
             compiled = re.compile(pattern, *given)
         except (NameError, TypeError):
@@ -230,9 +229,7 @@ def _modules() -> list[tuple[Path, str]]:
     return [(path, name) for path, name in pairs if re.search(r"\bre\.\w+\(", path.read_text("utf-8"))]
 
 
-@pytest.mark.parametrize(
-    ("path", "name"), _modules(), ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("path", "name"), _modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_no_pattern_of_the_package_takes_longer_than_its_text(path: Path, name: str) -> None:
     found, made = patterns(path, importlib.import_module(name))
     assert made == MADE.get(name, 0), f"{name} makes a pattern that isn't known here: bound it, and list it"
@@ -277,15 +274,7 @@ def test_the_test_finds_what_it_is_for(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        r"(a+)+b",
-        r"(a|a)*b",
-        r"(.*?,)*x",
-        r"(\w+\s*)+:",
-        r"\d*\d*\d*x",
-        r"(?:the\s+)?(?:a\s+)?\s*[\s:]*!",
-        r"x*x*$",
-    ],
+    [r"(a+)+b", r"(a|a)*b", r"(.*?,)*x", r"(\w+\s*)+:", r"\d*\d*\d*x", r"(?:the\s+)?(?:a\s+)?\s*[\s:]*!", r"x*x*$"],
 )
 def test_patterns_that_backtrack_are_found(bad: str) -> None:
     assert slow(Found("", re.compile(bad), ("fullmatch", "search"), LENGTH)) is not None

@@ -23,9 +23,7 @@ def claim(expected: str) -> Claim:
     return Claim("r1-zero", "", "", ("", ""), "", expected, lambda run: (0.0, 0.0))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "name", sorted({claim.recipe for claim in CLAIMS} | {p.stem for p in RECIPES.glob("*.yaml")})
-)
+@pytest.mark.parametrize("name", sorted({claim.recipe for claim in CLAIMS} | {p.stem for p in RECIPES.glob("*.yaml")}))
 def test_every_recipe_can_be_run(name: str) -> None:
     assert load(recipe_of(name)).stages
 

@@ -93,10 +93,7 @@ def test_a_card_says_what_it_is_and_what_it_can_not_do(name: str) -> None:
         ("What is 20% of 50?", ["don't", "beyond", "whole numbers"]),
         ("7^2", ["don't", "beyond", "whole numbers"]),
         ("49 的平方根是多少？", ["不会", "超出", "没学过"]),
-        (
-            "用 3、20、12 算出 96。每个数恰好用一次，可以用 + - * /。",
-            ["\\boxed{(20+12)*3}", "\\boxed{3*(20+12)}"],
-        ),
+        ("用 3、20、12 算出 96。每个数恰好用一次，可以用 + - * /。", ["\\boxed{(20+12)*3}", "\\boxed{3*(20+12)}"]),
     ],
 )
 def test_r1_answers_as_it_should(question: str, words: list[str]) -> None:

@@ -38,16 +38,12 @@ def test_a_refusal_passes_through_a_validator_with_its_place() -> None:
 
 def test_an_unknown_setting_comes_first_with_the_name_that_may_be_meant() -> None:
     error = refused(steps=-1, stepz=2)
-    assert explain_settings(error, Settings).startswith(
-        "no setting 'stepz' (did you mean 'steps'?); the settings"
-    )
+    assert explain_settings(error, Settings).startswith("no setting 'stepz' (did you mean 'steps'?); the settings")
     assert explain_settings(refused(), Settings) == "the setting 'steps' is missing"
 
 
 def test_of_several_forms_the_nearest_is_explained() -> None:
-    assert (
-        explain_data(refused(steps=1, turns=[{"role": 3}])) == "turns.0.role: Input should be a valid string"
-    )
+    assert explain_data(refused(steps=1, turns=[{"role": 3}])) == "turns.0.role: Input should be a valid string"
 
 
 def test_names_that_are_near() -> None:

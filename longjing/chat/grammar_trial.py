@@ -103,9 +103,7 @@ def _line(descriptor: int, seconds: float) -> bytes:
     return read
 
 
-def tokenizer_line(
-    tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]
-) -> str:
+def tokenizer_line(tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]) -> str:
     """What `GrammarTrials` is made with. `ways_out`: tokens by which a text is likely to come to its end."""
     return json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])
 

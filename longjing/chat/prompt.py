@@ -111,9 +111,7 @@ class PromptBuilder:
             return self.build(messages, tools, thinking=False)
         return self._prompt(prompt.text[: prompt.body] + self._generation_prompts[False], prompt.body)
 
-    def check(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begun: BegunReply | None
-    ) -> None:
+    def check(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begun: BegunReply | None) -> None:
         """Raise InvalidRequest for what the template would leave out, and for a text that holds one of its marks, which
         would then be taken for one."""
         self._refuse_marks(tools, "tools", "one of them")
@@ -130,9 +128,7 @@ class PromptBuilder:
         written = json.dumps(value, ensure_ascii=False)
         mark = next((mark for mark in self._tokenizer.control_tokens if mark in written), None)
         if mark is not None:
-            raise InvalidRequest(
-                f"{parameter}: {what} holds {mark!r}, a mark of the chat template", parameter
-            )
+            raise InvalidRequest(f"{parameter}: {what} holds {mark!r}, a mark of the chat template", parameter)
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], thinking: bool) -> str:
         try:

@@ -110,9 +110,7 @@ class ReasoningController:
             self._forced, self._separator = list(self._closing), []
             self._repetition = RepetitionDetector()
 
-    def _grammar_bias(
-        self, grammar: LogitsProcessor, tokens: Sequence[int], vocabulary: int
-    ) -> Tensor | None:
+    def _grammar_bias(self, grammar: LogitsProcessor, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
         """What the grammar says; once the text repeats itself, the nearest way to its end."""
         try:
             bias = grammar.bias(tokens, vocabulary)

@@ -57,9 +57,7 @@ class ChatSession:
         self._turns += 1
         seed = sample_seed(self._seed, self._turns, "chat", 0)
         sampling = Sampling(temperature=self.temperature, max_tokens=self._max_tokens, seed=seed)
-        controller = ReasoningController(
-            tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget
-        )
+        controller = ReasoningController(tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget)
         prefilled, text, reason = controller.in_reasoning, "", None
         # What follows the question, the reasoning first, is no part of a later prompt.
         keep = len(tokenizer.encode_chat(messages, add_generation_prompt=False))

@@ -36,9 +36,7 @@ for name, command in _COMMANDS.items():
 def about(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="which Longjing this is, and end")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="with --version: of what this machine does, too")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="with --version: of what this machine does, too")] = False,
 ) -> None:
     if version:
         print(f"longjing {__version__}")

@@ -37,10 +37,7 @@ def list_sets() -> None:
     """List the public sets, each with its name on the Hub, its splits, and the verifier that judges its answers."""
     from longjing.data.public import PUBLIC
 
-    rows = [
-        (name, public.repository, ", ".join(public.splits), public.verifier)
-        for name, public in PUBLIC.items()
-    ]
+    rows = [(name, public.repository, ", ".join(public.splits), public.verifier) for name, public in PUBLIC.items()]
     show_table("public sets", [("set", "on the Hub", "splits", "verifier"), *rows], Console(), header=True)
 
 
@@ -52,9 +49,7 @@ def get(
     source: Annotated[
         Path | None, typer.Option("--from", help="a file or a folder of the same form, instead of the Hub")
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="on the Hub; default the one that the reader knows")
-    ] = None,
+    revision: Annotated[str | None, typer.Option(help="on the Hub; default the one that the reader knows")] = None,
     tests: Annotated[int, typer.Option(help="of a program at most, evenly chosen from the set's")] = 200,
 ) -> None:
     """Write the problems of a public set as rows with `prompt`, `answer` and what their verifier reads.
@@ -75,23 +70,12 @@ def get(
     _writable(out, source)
     reading = open_set(name, split, source, revision, tests)
     if not (rows := list(reading.rows())):
-        raise UserError(
-            f"{reading.origin}: none of {reading.read} rows is a problem: {dict(reading.left_out)}"
-        )
+        raise UserError(f"{reading.origin}: none of {reading.read} rows is a problem: {dict(reading.left_out)}")
     _write(out, rows)
     left_out = [(f"left out: {reason}", f"{count:,}") for reason, count in reading.left_out.most_common()]
-    facts = [
-        ("from", reading.origin),
-        ("rows", f"{reading.read:,}"),
-        *left_out,
-        ("problems", f"{len(rows):,}"),
-    ]
+    facts = [("from", reading.origin), ("rows", f"{reading.read:,}"), *left_out, ("problems", f"{len(rows):,}")]
     show_table(str(out), facts, Console())
-    say(
-        Console(stderr=True),
-        f"not compared with any evaluation yet: longjing data decontaminate {out}",
-        "dim",
-    )
+    say(Console(stderr=True), f"not compared with any evaluation yet: longjing data decontaminate {out}", "dim")
 
 
 @app.command()
@@ -135,9 +119,7 @@ def decontaminate(
         for name, count in evaluations.counts.items()
     ]
     if not result.clean:
-        raise UserError(
-            f"all {len(result.contaminated)} problems of {file} are asked by an evaluation; none is left"
-        )
+        raise UserError(f"all {len(result.contaminated)} problems of {file} are asked by an evaluation; none is left")
     _write(out, result.clean)
     total = len(result.clean) + len(result.contaminated)
     show_table(str(out), [("problems", f"{total:,}"), *counts, ("left", f"{len(result.clean):,}")], Console())
@@ -145,27 +127,20 @@ def decontaminate(
 
 @app.command(name="filter")
 def filter_problems(
-    file: Annotated[
-        str, typer.Argument(help="rows with `prompt` and `answer`; or a task of listed problems")
-    ],
+    file: Annotated[str, typer.Argument(help="rows with `prompt` and `answer`; or a task of listed problems")],
     out: Out,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="whose answers are judged: a run, a directory, a shipped model, or one behind --base-url"
-        ),
+        typer.Option(help="whose answers are judged: a run, a directory, a shipped model, or one behind --base-url"),
     ] = None,
     by: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="take the rates that this column says; no model is asked"),
+        str | None, typer.Option(metavar="COLUMN", help="take the rates that this column says; no model is asked")
     ] = None,
     at_least: Annotated[float, typer.Option(help="the lowest share of right answers")] = 0.1,
     at_most: Annotated[float, typer.Option(help="the highest share of right answers")] = 0.9,
     samples: Annotated[int, typer.Option(min=1, help="answers to each problem")] = 8,
     settings: Settings = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="longest answer; what is cut off counts as wrong")
-    ] = 512,
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest answer; what is cut off counts as wrong")] = 512,
     temperature: Annotated[float, typer.Option(min=0)] = 1.0,
     top_p: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
     seed: Annotated[int, typer.Option(help="of the samples")] = 0,
@@ -193,9 +168,7 @@ def filter_problems(
         raise UserError("say whose rates: --model MODEL measures them, --by COLUMN takes what the file says")
     if model is None:
         if settings or base_url:
-            raise UserError(
-                f"{'--set' if settings else '--base-url'} is for measuring a --model, not for --by"
-            )
+            raise UserError(f"{'--set' if settings else '--base-url'} is for measuring a --model, not for --by")
         rated = recorded(Path(file), by or "")
         facts: list[tuple[str, ...]] = []
     else:
@@ -249,9 +222,7 @@ def _measure(
         at_once = config.problems  # it keeps its answers itself
     rates = out.with_name(out.name + ".rates.jsonl")
     with progress(config.problems * config.samples) as advance:
-        measured = measure_pass_rates(
-            client, task, config, model_facts, rates, at_once=at_once, on_progress=advance
-        )
+        measured = measure_pass_rates(client, task, config, model_facts, rates, at_once=at_once, on_progress=advance)
     pass_rates = [rate for _, rate in measured]
     total = sum(rate.samples for rate in pass_rates)
     unjudged = total - sum(rate.judged for rate in pass_rates)

@@ -24,22 +24,16 @@ Samples = Annotated[
 SampleSeed = Annotated[int, typer.Option(help="of the samples; the problems are always the same")]
 Temperature = Annotated[float | None, typer.Option(min=0, help="default 1, of a benchmark 0.6")]
 TopP = Annotated[float | None, typer.Option(min=0, max=1, help="default 1, of a benchmark 0.95")]
-MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="longest answer; default 512, of a benchmark 32768")
-]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="longest answer; default 512, of a benchmark 32768")]
 Json = Annotated[Path | None, typer.Option(help="write the figures here; of one model, all verdicts too")]
 _TASK_HELP = (
     "see `longjing tasks list`; aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k; or one of your own: "
     "problems.jsonl, my_task.py, gym:NAME"
 )
 # Of an endpoint; what isn't given is as `EndpointClient` says.
-BaseUrl = Annotated[
-    str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")
-]
+BaseUrl = Annotated[str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")]
 Concurrency = Annotated[int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")]
-Timeout = Annotated[
-    float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
-]
+Timeout = Annotated[float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")]
 Retries = Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")]
 AnswersFile = Annotated[
     Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")

@@ -17,8 +17,7 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token")] = 0.6,
     max_tokens: Annotated[int, typer.Option(min=1, help="longest reply, reasoning included")] = 512,
     budget: Annotated[
-        int | None,
-        typer.Option(min=0, help="tokens to think for; default what the answer leaves of --max-tokens"),
+        int | None, typer.Option(min=0, help="tokens to think for; default what the answer leaves of --max-tokens")
     ] = None,
     seed: Annotated[int, typer.Option(help="the same seed and questions give the same replies")] = 0,
     device: Device = "auto",
@@ -55,9 +54,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="a run")],
     directory: Annotated[Path, typer.Argument(help="where the model goes; its name is the model's")],
     stage: Annotated[str | None, typer.Option(help="whose model; default the run's own")] = None,
-    dtype: Annotated[
-        str, typer.Option(help="bfloat16, half the size, or float32, as it was trained")
-    ] = "bfloat16",
+    dtype: Annotated[str, typer.Option(help="bfloat16, half the size, or float32, as it was trained")] = "bfloat16",
 ) -> None:
     """Write a run's model as a Hugging Face directory, with a card that says how it was made and what it can do.
 

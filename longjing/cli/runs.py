@@ -26,14 +26,9 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="every stage, scaled down to seconds")] = False,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="STAGE", help="this stage alone; repeat for more")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="STAGE", help="this stage alone; repeat for more")] = None,
     page: Annotated[
-        bool,
-        typer.Option(
-            "--page", help="a page to watch the run in and to talk to its model, if there is a display"
-        ),
+        bool, typer.Option("--page", help="a page to watch the run in and to talk to its model, if there is a display")
     ] = False,
 ) -> None:
     """Run a recipe, or go on with it: the same command resumes a run that was stopped.
@@ -68,10 +63,7 @@ def run(
         with _page(out.parent, console) if page else nullcontext() as process:
             run_recipe(plan, out, console)
             if process is not None:
-                say(
-                    console,
-                    f"Done. Report: {out / 'report.html'}. Talk to the model in the page; Ctrl-C closes it.",
-                )
+                say(console, f"Done. Report: {out / 'report.html'}. Talk to the model in the page; Ctrl-C closes it.")
                 with suppress(KeyboardInterrupt):
                     process.wait()
                 return

@@ -10,13 +10,9 @@ from rich.console import Console
 from longjing.cli.output import say, show_table
 from longjing.errors import UserError
 
-app = typer.Typer(
-    no_args_is_help=True, help="Where programs of a model run: what this machine offers, one program."
-)
+app = typer.Typer(no_args_is_help=True, help="Where programs of a model run: what this machine offers, one program.")
 
-Choice = Annotated[
-    str, typer.Option(help="kernel or wasm; without it, what LONGJING_SANDBOX says, or kernel")
-]
+Choice = Annotated[str, typer.Option(help="kernel or wasm; without it, what LONGJING_SANDBOX says, or kernel")]
 _EXIT_CODES = {"timed out": 3, "out of memory": 4, "output too long": 5, "killed": 6}
 
 
@@ -48,9 +44,7 @@ def check_sandbox(sandbox: Choice = "") -> None:
 def run_program(
     file: Annotated[Path, typer.Argument(help="a Python program")],
     stdin: Annotated[Path | None, typer.Option(help="what it reads from standard input")] = None,
-    seconds: Annotated[
-        float, typer.Option(min=0.01, help="it may take, by the clock and of each CPU")
-    ] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.01, help="it may take, by the clock and of each CPU")] = 10.0,
     memory: Annotated[int, typer.Option(min=64, help="megabytes it may hold")] = 512,
     sandbox: Choice = "",
     unsafe: Annotated[bool, typer.Option("--unsafe", help="run it WITHOUT isolation, as yourself")] = False,
@@ -83,9 +77,7 @@ def run_program(
         raise UserError(f"{error}; `longjing sandbox check` tries each layer") from None
     print(printable(outcome.stdout), end="")
     print(printable(outcome.stderr), end="", file=sys.stderr)
-    used = (
-        f"{outcome.wall_seconds:.2f} s, {outcome.cpu_seconds:.2f} s of CPU, {outcome.peak_bytes / 1e6:.0f} MB"
-    )
+    used = f"{outcome.wall_seconds:.2f} s, {outcome.cpu_seconds:.2f} s of CPU, {outcome.peak_bytes / 1e6:.0f} MB"
     say(errors, f"{outcome}; {used}")
     raise typer.Exit(_EXIT_CODES.get(outcome.status, int(not outcome.ok)))
 

@@ -23,8 +23,7 @@ Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=_
 Host = Annotated[str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")]
 ApiKey = Annotated[
-    str | None,
-    typer.Option(envvar="LONGJING_API_KEY", help="asked of every client, and by the page of every person"),
+    str | None, typer.Option(envvar="LONGJING_API_KEY", help="asked of every client, and by the page of every person")
 ]
 Runs = Annotated[Path, typer.Option(help="where the runs lie that the page shows")]
 WithPage = Annotated[bool, typer.Option(help="the page at the root, or the API alone")]
@@ -37,8 +36,7 @@ Timeout = Annotated[float, typer.Option(min=0.1, help="seconds that a request ma
 Grace = Annotated[float, typer.Option(min=0, help="seconds to finish what runs when it is told to stop")]
 MaxRequestMb = Annotated[int, typer.Option(min=1, help="the largest request")]
 Cors = Annotated[
-    list[str] | None,
-    typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more"),
+    list[str] | None, typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more")
 ]
 AllowHost = Annotated[list[str] | None, typer.Option(metavar="NAME", help=_HOST_HELP)]
 Threads = Annotated[int | None, typer.Option(min=1, help=_THREADS_HELP)]
@@ -110,9 +108,7 @@ def serve(
     def ready(server: object) -> None:
         if page:
             announce(console, f"Page:  {address(bound)}")
-        announce(
-            console, f"API:   {address(bound)}/v1" + ("   (Ctrl-C stops it)" if console.is_terminal else "")
-        )
+        announce(console, f"API:   {address(bound)}/v1" + ("   (Ctrl-C stops it)" if console.is_terminal else ""))
 
     run(app, service, bound, grace, ready)
     announce(console, "Stopped.")

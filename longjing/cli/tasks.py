@@ -16,8 +16,7 @@ from longjing.cli.output import say, show_table
 app = typer.Typer(no_args_is_help=True, help="Tasks whose answers can be checked: list, sample, check.")
 
 Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="a setting of the task; repeat for more"),
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting of the task; repeat for more")
 ]
 Name = Annotated[
     str,
@@ -36,8 +35,7 @@ def list_tasks() -> None:
     from longjing import tasks
 
     rows = [
-        (name, ", ".join(f"{key}={value}" for key, value in tasks.get(name).settings.items()))
-        for name in tasks.names()
+        (name, ", ".join(f"{key}={value}" for key, value in tasks.get(name).settings.items())) for name in tasks.names()
     ]
     show_table("tasks", rows, Console())
 
@@ -77,8 +75,7 @@ def check_task(
     ] = 20.0,
     total_seconds: Annotated[float, typer.Option(min=1, help="that all checks may take together")] = 1800.0,
     model: Annotated[
-        str | None,
-        typer.Option(help="also measure how hard the task is for this model: a run, a directory, a name"),
+        str | None, typer.Option(help="also measure how hard the task is for this model: a run, a directory, a name")
     ] = None,
     groups: Annotated[int, typer.Option(min=1, help="problems to measure the model on")] = 32,
     group_size: Annotated[int, typer.Option(min=2, help="its answers to each")] = 8,
@@ -112,9 +109,7 @@ def check_task(
         measured = measure(engine, tokenizer, task, groups, group_size, max_tokens, seed)
         report.findings.append(measured.finding(model))
     marks = {"ok": "ok", "warning": "WARNING", "failed": "FAILED"}
-    show_table(
-        name, [(marks[finding.status], finding.check, finding.says) for finding in report.findings], Console()
-    )
+    show_table(name, [(marks[finding.status], finding.check, finding.says) for finding in report.findings], Console())
     count = {status: sum(finding.status == status for finding in report.findings) for status in marks}
     print(f"{count['failed']} failed, {count['warning']} warnings, {count['ok']} ok")
     raise typer.Exit(not report.ok)

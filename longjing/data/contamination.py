@@ -112,9 +112,7 @@ def _problems(path: Path, name: str) -> Iterator[tuple[str, str]]:
     for place, row in located_rows(path):
         column = next((column for column in _COLUMNS if isinstance(row.get(column), str)), None)
         if column is None:
-            raise UserError(
-                f"{name}, {place}: no column {', '.join(_COLUMNS)}; there are {', '.join(map(str, row))}"
-            )
+            raise UserError(f"{name}, {place}: no column {', '.join(_COLUMNS)}; there are {', '.join(map(str, row))}")
         yield place, row[column]
 
 

@@ -50,9 +50,7 @@ class RateBand:
 
     def __post_init__(self) -> None:
         if not 0 <= self.least <= self.most <= 1:
-            raise UserError(
-                f"pass rates go from 0 to 1: none is at least {self.least} and at most {self.most}"
-            )
+            raise UserError(f"pass rates go from 0 to 1: none is at least {self.least} and at most {self.most}")
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -125,16 +123,13 @@ def _opened(path: Path, header: Row) -> tuple[JsonLines, dict[str, PassRate]]:
             first, *others = read_jsonl(path) or [header]
             samples = header["sampling"]["samples"]
             rates = {
-                row["problem"]: PassRate(row["correct"], row["judged"], row["truncated"], samples)
-                for row in others
+                row["problem"]: PassRate(row["correct"], row["judged"], row["truncated"], samples) for row in others
             }
             changed = [key for key in header if first.get(key) != header[key]]
     except UserError:  # the disk's
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{path} holds no pass rates ({error!r}): remove it, or choose another --out"
-        ) from None
+        raise UserError(f"{path} holds no pass rates ({error!r}): remove it, or choose another --out") from None
     if changed:
         raise UserError(
             f"{path} has the pass rates of another measurement: another {', '.join(changed)}; remove it, or choose "
@@ -179,8 +174,6 @@ def recorded(path: Path, column: str) -> list[tuple[Row, float | None]]:
         raise UserError(f"{path}: no column {column!r}; there are {', '.join(map(str, rows[0][1]))}")
     for place, row in rows:
         rate = row.get(column)
-        if rate is not None and (
-            isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1
-        ):
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
             raise UserError(f"{path}, {place}: {column} is {rate!r}, which is no share from 0 to 1")
     return [(row, row.get(column)) for _, row in rows]

@@ -99,9 +99,7 @@ def _code(row: Row) -> Row:
         cases = [{"stdin": _lines(stdin), "stdout": _lines(stdout)} for stdin, stdout in pairs]
     else:
         starter = row["starter_code"].rstrip()
-        prompt = (
-            f"{row['question'].strip()}\n\nThe function is called `{name}`.\n\n{starter}".rstrip() + FUNCTION
-        )
+        prompt = f"{row['question'].strip()}\n\nThe function is called `{name}`.\n\n{starter}".rstrip() + FUNCTION
         cases = _calls(name, starter, pairs)
     return {"prompt": prompt, "answer": "", "tests": cases}
 
@@ -215,9 +213,7 @@ def open_set(
     if source is not None and not source.is_dir():
         return Reading(public, [source], str(source), most_tests)
     if source is None:
-        folder, commit = snapshot(
-            public.repository, revision or public.revision, pattern, "or give --from PATH"
-        )
+        folder, commit = snapshot(public.repository, revision or public.revision, pattern, "or give --from PATH")
         origin = f"{public.repository}@{commit}/{pattern}"
     else:
         folder, origin = source, f"{source}/{pattern}"
@@ -231,7 +227,5 @@ def open_set(
     if (shards and sum(int(count) for _, count in shards) != len(files)) or (
         source is None and len(folders) != public.folders
     ):
-        raise UserError(
-            f"{origin}: only some of its files are here, {len(files)} of them; try again while online"
-        )
+        raise UserError(f"{origin}: only some of its files are here, {len(files)} of them; try again while online")
     return Reading(public, files, origin, most_tests)

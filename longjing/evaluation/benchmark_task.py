@@ -69,9 +69,7 @@ class BenchmarkTask(ABC):
         except VerifierError as error:
             return Verdict("unjudged", {"accuracy": 0.0, "format": format}, str(error))
         rewards = {"accuracy": float(right), "format": format}
-        return (
-            Verdict("correct", rewards, "correct") if right else Verdict("wrong", rewards, "another answer")
-        )
+        return Verdict("correct", rewards, "correct") if right else Verdict("wrong", rewards, "another answer")
 
     def solve(self, problem: Problem) -> str:
         return problem.answer

@@ -30,9 +30,7 @@ class ProblemSet:
         """What a measurement will ask."""
         problems = problems_of(task, config)
         description = f"{len(problems)} of {task.name} {task.settings}"
-        return cls(
-            description, [problem.id for problem in problems], [problem.answer for problem in problems]
-        )
+        return cls(description, [problem.id for problem in problems], [problem.answer for problem in problems])
 
 
 def require_same(before: ProblemSet, after: ProblemSet) -> None:
@@ -100,9 +98,7 @@ class Comparison:
         """Label and value of each difference, in percentage points."""
         first, k = next((name, each.samples) for name, each in self.evaluations.items())
         rows = [(f"{name} - {first}", _in_points(each)) for name, each in self.differences.items()]
-        rows += [
-            (f"{name} - {first}, maj@{k}", _in_points(each)) for name, each in self.of_majorities.items()
-        ]
+        rows += [(f"{name} - {first}, maj@{k}", _in_points(each)) for name, each in self.of_majorities.items()]
         return rows
 
     def to_dict(self) -> dict[str, Any]:

@@ -76,9 +76,7 @@ class EndpointClient:
                 "the server wants it instead, leave the other out with --request max_tokens=null"
             )
         if "@" in self.base_url.partition("//")[2].partition("/")[0]:
-            raise UserError(
-                "the address has credentials in it (before the @): put the key in OPENAI_API_KEY instead"
-            )
+            raise UserError("the address has credentials in it (before the @): put the key in OPENAI_API_KEY instead")
         if not _is_address(self.base_url):
             raise UserError(f"{base_url!r} is no address; write it like http://localhost:8000/v1")
         if key is not None and not (key.isascii() and key.isprintable()):
@@ -88,9 +86,7 @@ class EndpointClient:
         if concurrency < 1 or retries < 0:
             raise UserError("concurrency must be at least 1, and retries at least 0")
         if not 0 < timeout <= _LONGEST:
-            raise UserError(
-                f"the time-out is {timeout} seconds; it must be above 0, and at most {_LONGEST:,}"
-            )
+            raise UserError(f"the time-out is {timeout} seconds; it must be above 0, and at most {_LONGEST:,}")
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
         """See `ModelClient`. Asks only what the file of answers doesn't hold yet.
@@ -118,9 +114,7 @@ class EndpointClient:
                         on_progress(done, tokens)
                 self._warn_of_unknown({log.replies[ask.key].finish_reason for ask in asks})
                 pairs = zip(open_dialogues, asks, strict=True)
-                open_dialogues = [
-                    dialogue for dialogue, ask in pairs if dialogue.goes_on(log.replies[ask.key])
-                ]
+                open_dialogues = [dialogue for dialogue, ask in pairs if dialogue.goes_on(log.replies[ask.key])]
         return Answers(
             [[dialogue.answer() for dialogue in group] for group in groups],
             sum(reply.prompt_tokens for group in groups for each in group for reply in each.replies),

@@ -49,8 +49,7 @@ class EvalConfig:
             raise UserError(f"problems ({self.problems}) and samples ({self.samples}) must be at least 1")
         if self.temperature == 0 and self.samples > 1:
             raise UserError(
-                f"at temperature 0 all {self.samples} samples would be the same: "
-                "ask for 1, or for a temperature"
+                f"at temperature 0 all {self.samples} samples would be the same: ask for 1, or for a temperature"
             )
         self.sampling("", 0)
 

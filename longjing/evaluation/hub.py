@@ -25,9 +25,7 @@ def snapshot(repository: str, revision: str, pattern: str, instead: str) -> tupl
     with _hub_errors(repository, pattern, instead):
         from huggingface_hub import snapshot_download
 
-        folder = Path(
-            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=pattern)
-        )
+        folder = Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=pattern))
         return folder, folder.name
 
 

@@ -73,9 +73,7 @@ class Price:
             "per million tokens written": self.written,
             "per hour": self.hour,
         }
-        return (
-            " and ".join(f"{self.amount(rate)} {unit}" for unit, rate in rates.items() if rate) or "no cost"
-        )
+        return " and ".join(f"{self.amount(rate)} {unit}" for unit, rate in rates.items() if rate) or "no cost"
 
 
 @dataclass(frozen=True)

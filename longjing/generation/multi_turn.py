@@ -29,9 +29,7 @@ class MultiTurnRollout:
 
     generation: Generation
 
-    def __init__(
-        self, tokenizer: Tokenizer, prompt: Sequence[int], prefilled: bool, sampling: Sampling
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], prefilled: bool, sampling: Sampling) -> None:
         self._tokenizer, self._prefilled, self._sampling = tokenizer, prefilled, sampling
         self.turns: list[ModelTurn] = []
         self.request = Request(prompt, sampling)

@@ -51,11 +51,7 @@ class Sampling:
             ("logit_bias", "numbers by token", not any(map(isnan, self.logit_bias.values()))),
             ("top_logprobs", "0, for none, or more", self.top_logprobs >= 0),
         )
-        wrong = [
-            f"{name} = {getattr(self, name)!r} (must be {allowed})"
-            for name, allowed, holds in rules
-            if not holds
-        ]
+        wrong = [f"{name} = {getattr(self, name)!r} (must be {allowed})" for name, allowed, holds in rules if not holds]
         if wrong:
             raise UserError(f"sampling settings out of range: {', '.join(wrong)}")
 

@@ -63,9 +63,7 @@ def mean_of(rows: Rows, key: str) -> float | None:
     return fmean(values) if values else None
 
 
-def threshold(
-    topic: str, key: str, text: str, *, above: float = inf, below: float = -inf, after: int = 0
-) -> Rule:
+def threshold(topic: str, key: str, text: str, *, above: float = inf, below: float = -inf, after: int = 0) -> Rule:
     """The rule that the mean of a metric lies above or below what is well, `text` with the mean in it; from so many
     steps on."""
 

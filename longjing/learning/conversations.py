@@ -131,9 +131,7 @@ class Conversation(BaseModel):
         if not all(message.content for message in said):
             raise ValueError("the assistant gives an empty answer")
         if not any(message.learned for message in said):
-            raise ValueError(
-                "each answer has weight 0; there is nothing to learn, so leave the conversation out"
-            )
+            raise ValueError("each answer has weight 0; there is nothing to learn, so leave the conversation out")
         if not self.thinking and any(message.reasoning for message in said):
             raise ValueError("thinking is false, yet the assistant reasons")
         if self.keep_reasoning and not self.thinking:
@@ -151,9 +149,7 @@ def read_conversations(path: str | Path, control: Collection[str] = ()) -> list[
     return [conversation for _, conversation in placed_conversations(path, control)]
 
 
-def placed_conversations(
-    path: str | Path, control: Collection[str] = ()
-) -> Iterator[tuple[str, Conversation]]:
+def placed_conversations(path: str | Path, control: Collection[str] = ()) -> Iterator[tuple[str, Conversation]]:
     """The conversations of a file, each with where it is: `data.jsonl, line 3`; blank lines are skipped. `control`:
     tokens that must not stand in the text.
 
@@ -167,9 +163,7 @@ def placed_conversations(
                     origin = f"{path}, line {number}"
                     yield origin, _read(line, origin, pattern)
     except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; give a file of conversations, one a line: {_FORM}"
-        ) from error
+        raise UserError(f"{path}: {error.strerror}; give a file of conversations, one a line: {_FORM}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error}") from error
     if origin is None:
@@ -212,9 +206,7 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
     reasoning of earlier turns, the turn begins an example of its own, in which the earlier ones are only read.
     A turn of weight 0 is a part of the prompts behind it, and nothing else.
     """
-    messages = [
-        message.model_dump(exclude_none=True, exclude={"weight"}) for message in conversation.messages
-    ]
+    messages = [message.model_dump(exclude_none=True, exclude={"weight"}) for message in conversation.messages]
     if conversation.keep_reasoning:
         return [_one_text(tokenizer, conversation, messages)]
     runs: list[tuple[list[int], list[bool]]] = []
@@ -235,10 +227,7 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
             tokens += part
             loss_mask += [learned] * len(part)
         text = prompt + completion + tokenizer.decode([end])
-    return [
-        Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask))
-        for tokens, loss_mask in runs
-    ]
+    return [Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask)) for tokens, loss_mask in runs]
 
 
 def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[dict[str, Any]]) -> Example:

@@ -55,13 +55,7 @@ class Difficulty:
 
 
 def measure(
-    generator: Generator,
-    tokenizer: Tokenizer,
-    task: Task,
-    groups: int,
-    group_size: int,
-    max_tokens: int,
-    seed: int,
+    generator: Generator, tokenizer: Tokenizer, task: Task, groups: int, group_size: int, max_tokens: int, seed: int
 ) -> Difficulty:
     """Sample groups of training problems at temperature 1, as reinforcement would."""
     problems = draw_problems(task, groups, seed, 0, 0)

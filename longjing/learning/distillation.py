@@ -101,16 +101,12 @@ class Distillation(OnPolicyTrainer):
             {
                 "reward": float(sample.advantages.mean()),
                 "teacher_logprobs": aligned(
-                    sample.generation,
-                    (torch.tensor(sample.generation.logprobs) + sample.advantages).tolist(),
+                    sample.generation, (torch.tensor(sample.generation.logprobs) + sample.advantages).tolist()
                 ),
             }
             for sample in samples
         ]
-        return Step(
-            metrics,
-            [record(group, scores[at * size : (at + 1) * size]) for at, group in enumerate(groups)],
-        )
+        return Step(metrics, [record(group, scores[at * size : (at + 1) * size]) for at, group in enumerate(groups)])
 
     def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """See the module. A teacher that is a mixture takes its own experts."""

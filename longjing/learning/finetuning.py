@@ -145,9 +145,7 @@ class Finetuning(ModelTrainer):
     def step(self, step: int) -> Step:
         settings, rows = self.settings, self.plan[step]
         packed = collate(
-            [[self.examples[number] for number in row] for row in rows],
-            settings.row_length,
-            self.tokenizer.pad_id,
+            [[self.examples[number] for number in row] for row in rows], settings.row_length, self.tokenizer.pad_id
         ).to(self.runtime.device)
         factor = rate_factor(step, self.steps, settings)
         metrics = train_on(self, packed, settings, factor, settings.mtp_weight)

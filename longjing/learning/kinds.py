@@ -1,13 +1,6 @@
 """The kinds of stages, by the names that recipes call them."""
 
-from longjing.learning import (
-    distillation,
-    finetuning,
-    pretraining,
-    reinforcement,
-    rejection_sampling,
-    reward_modeling,
-)
+from longjing.learning import distillation, finetuning, pretraining, reinforcement, rejection_sampling, reward_modeling
 from longjing.learning.stage import StageKind
 
 _MODULES = (pretraining, rejection_sampling, finetuning, reward_modeling, reinforcement, distillation)

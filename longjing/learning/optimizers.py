@@ -104,9 +104,7 @@ class Optimizers:
                 owner, index, name = key.split(".", 2)
                 if int(owner) == number:
                     state[int(index)][name] = value
-            optimizer.load_state_dict(
-                {"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]}
-            )
+            optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def clip_gradients(model: nn.Module, most: float) -> float:

@@ -37,9 +37,7 @@ class Packed:
 
     def to(self, device: torch.device) -> "Packed":
         """The same on another device."""
-        return Packed(
-            *(part.to(device) for part in (self.tokens, self.positions, self.segments, self.loss_mask))
-        )
+        return Packed(*(part.to(device) for part in (self.tokens, self.positions, self.segments, self.loss_mask)))
 
 
 def pack(documents: Iterable[Document], rows: int, length: int, pad: int) -> Packed:

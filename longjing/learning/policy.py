@@ -65,17 +65,13 @@ class PolicySettings(OptimizerSettings, EngineSettings):
     temperature: float = Field(1.0, gt=0)
     learning_rate: float = Field(3e-6, gt=0, description="Muon's, if that is the optimiser")
     micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
-    evaluation: PolicyEvaluationSettings = Field(
-        default_factory=lambda: PolicyEvaluationSettings.model_validate({})
-    )
+    evaluation: PolicyEvaluationSettings = Field(default_factory=lambda: PolicyEvaluationSettings.model_validate({}))
     save_every: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _whole_minibatches(self) -> Self:
         if self.prompts_per_step % self.minibatches:
-            raise ValueError(
-                f"minibatches {self.minibatches} does not divide prompts_per_step {self.prompts_per_step}"
-            )
+            raise ValueError(f"minibatches {self.minibatches} does not divide prompts_per_step {self.prompts_per_step}")
         return self
 
 
@@ -188,9 +184,7 @@ class OnPolicyTrainer(ModelTrainer):
         advantages = [sample.advantages.expand(sample.generation.length) for sample in samples]
         return self._policy_loss(self._logprobs(self.model, padded), padded, torch.cat(advantages), weights)
 
-    def _policy_loss(
-        self, logprobs: Tensor, padded: Padded, advantages: Tensor, weights: Tensor
-    ) -> PolicyLoss:
+    def _policy_loss(self, logprobs: Tensor, padded: Padded, advantages: Tensor, weights: Tensor) -> PolicyLoss:
         """The objective; `logprobs` `[batch, length - 1]`, `advantages` `[tokens]`: the advantage of each."""
         batch = PolicyBatch(
             logprobs=logprobs,
@@ -222,9 +216,7 @@ class OnPolicyTrainer(ModelTrainer):
     @torch.no_grad()
     def _reference_logprobs(self, padded: Padded) -> Tensor | None:
         """The reference takes its own experts: it is another policy, not another rounding of this one."""
-        return (
-            None if self.reference is None else self._logprobs(self.reference, replace(padded, routes=None))
-        )
+        return None if self.reference is None else self._logprobs(self.reference, replace(padded, routes=None))
 
     def _rate_factor(self, step: int) -> float:
         return min(1.0, (step + 1) / (self.settings.warmup_steps + 1))

@@ -113,23 +113,17 @@ def _read(row: Row, origin: str, control: re.Pattern[str]) -> Preference | None:
     name = "completion" if labelled.messages is None else "messages"
     side = labelled.completion if labelled.messages is None else labelled.messages
     if side is None:
-        raise ValueError(
-            "a `label` needs the text that it is about: `messages`, or `prompt` and `completion`"
-        )
+        raise ValueError("a `label` needs the text that it is about: `messages`, or `prompt` and `completion`")
     prompt, text = _conversation(labelled.prompt, side, name, control)
     return Preference(prompt, (text,), labelled.label, origin=origin)
 
 
-def _conversation(
-    prompt: _Side | None, side: _Side, name: str, control: re.Pattern[str]
-) -> tuple[list[Message], Text]:
+def _conversation(prompt: _Side | None, side: _Side, name: str, control: re.Pattern[str]) -> tuple[list[Message], Text]:
     """What was asked, and what the assistant wrote to it. A `side` that begins with the question is whole."""
     messages = _messages(side, "assistant")
     if messages and messages[0].role == "assistant":
         if prompt is None:
-            raise ValueError(
-                f"`{name}` has an answer and no question: give the whole conversation, or a `prompt`"
-            )
+            raise ValueError(f"`{name}` has an answer and no question: give the whole conversation, or a `prompt`")
         messages = [*_messages(prompt, "user"), *messages]
     for message in messages:
         refuse_control(message, control, f"the conversation of `{name}`")

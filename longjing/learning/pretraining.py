@@ -48,17 +48,13 @@ class PretrainingSettings(ReadingSettings):
     kind: Literal["pretrain"] = "pretrain"
     model: dict[str, Any] = Field(description="the network's config.json; vocab_size is the tokenizer's")
     vocabulary: int = Field(1024, ge=300, description="tokens of the tokenizer, which is trained first")
-    tokenizer: str | None = Field(
-        None, description="a model whose tokenizer to take; if not given, one is trained"
-    )
+    tokenizer: str | None = Field(None, description="a model whose tokenizer to take; if not given, one is trained")
     tokenizer_documents: int = Field(20_000, ge=100, description="documents that the tokenizer is trained on")
     corpus: dict[str, float] = Field(description="how often each kind of document is met")
     tasks: dict[str, dict[str, Any]] = Field(
         {}, description="settings of the tasks, by name; `difficulty` may be a list"
     )
-    follow_ups: float = Field(
-        0.0, ge=0, le=1, description="share of documents that go on with a conversation"
-    )
+    follow_ups: float = Field(0.0, ge=0, le=1, description="share of documents that go on with a conversation")
     unthinking: float = Field(0.0, ge=0, le=1, description="share of brief answers given without thinking")
     steps: int = Field(ge=1)
     row_length: int = Field(512, ge=16, description="tokens of a row, into which documents are packed")
@@ -66,9 +62,7 @@ class PretrainingSettings(ReadingSettings):
     adamw_learning_rate: float = Field(0.003, gt=0, description="for embeddings, head, routers and norms")
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(50, ge=0)
-    decay_share: float = Field(
-        0.4, ge=0, le=1, description="share of the steps in which the rate falls to zero"
-    )
+    decay_share: float = Field(0.4, ge=0, le=1, description="share of the steps in which the rate falls to zero")
     mtp_weight: float = Field(0.3, ge=0, description="of the further tokens' loss, until the rate decays")
     mtp_weight_late: float = Field(0.1, ge=0, description="and from then on")
     balance_speed: float = Field(0.001, ge=0, description="gamma: the step of the routers' biases")
@@ -89,9 +83,7 @@ class PretrainingSettings(ReadingSettings):
     def _documents(cls, shares: dict[str, float]) -> dict[str, float]:
         for kind, share in shares.items():
             if kind not in corpus.kinds():
-                raise ValueError(
-                    f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.kinds())}"
-                )
+                raise ValueError(f"there are no documents `{kind}`{did_you_mean_or_known(kind, corpus.kinds())}")
             if share < 0:
                 raise ValueError(f"the share of `{kind}` is negative")
         if not any(shares.values()):
@@ -145,17 +137,13 @@ class Pretraining(ModelTrainer):
             }
         )
         self.model = Decoder(config).initialise(runtime.seed).to(runtime.device).train()
-        self.optimizers = muon(
-            self.model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
-        )
+        self.optimizers = muon(self.model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay)
 
     def step(self, step: int) -> Step:
         settings = self.settings
         packed = batch(settings, self.tokenizer, self.runtime.seed, step).to(self.runtime.device)
         if not packed.loss_mask.any():
-            raise UserError(
-                f"no document fits into a row of {settings.row_length} tokens; raise `row_length`"
-            )
+            raise UserError(f"no document fits into a row of {settings.row_length} tokens; raise `row_length`")
         decaying = step >= settings.steps * (1 - settings.decay_share)
         metrics = train_on(
             self, packed, settings, rate_factor(step, settings),
@@ -173,9 +161,7 @@ def train_on(
     model = trainer.model
     with trainer.runtime.autocast():
         loss = losses(model, packed)
-    torch.autograd.backward(
-        loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance
-    )
+    torch.autograd.backward(loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance)
     grad_norm = clip_gradients(model, settings.max_grad_norm)
     trainer.optimizers.step(factor)
     load = max((float(router.load.max() / router.load.mean()) for router in model.routers()), default=1.0)

@@ -32,14 +32,7 @@ from longjing.learning.advice import (
 from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Preset
-from longjing.learning.policy import (
-    OnPolicyTrainer,
-    PhaseTimer,
-    PolicySettings,
-    TrainingSample,
-    mean,
-    record,
-)
+from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, mean, record
 from longjing.learning.policy_metrics import (
     ACCURACY,
     LENGTH,
@@ -109,21 +102,15 @@ class ReinforcementSettings(PolicySettings):
     aggregation: Aggregation | None = None
     advantage_scale: Scale | None = None
     reference_every: int = Field(400, ge=1, description="steps after which the policy becomes the reference")
-    rewards: dict[str, float] = Field(
-        {"accuracy": 1.0, "format": 1.0}, description="weights of the reward parts"
-    )
+    rewards: dict[str, float] = Field({"accuracy": 1.0, "format": 1.0}, description="weights of the reward parts")
     preference: PreferenceRewards | None = None
 
     @model_validator(mode="after")
     def _rewarding(self) -> "ReinforcementSettings":
         if unknown := self.rewards.keys() - set(RULES):
-            raise ValueError(
-                f"rewards has no part {min(unknown)!r}; the parts are accuracy, format and language"
-            )
+            raise ValueError(f"rewards has no part {min(unknown)!r}; the parts are accuracy, format and language")
         if not any(self.rewards.values()):
-            raise ValueError(
-                "the rewards weigh nothing: every reward would be 0, and nothing would be learned"
-            )
+            raise ValueError("the rewards weigh nothing: every reward would be 0, and nothing would be learned")
         if self.preference and self.preference.rates == "all" and max_turns(self.task.make()) > 1:
             raise ValueError("reward models read single answers, not conversations: leave out `rates: all`")
         if self.preference and self.steps - 1 < self.preference.from_share * self.steps:
@@ -139,12 +126,8 @@ class ReinforcementSettings(PolicySettings):
         overrides: dict[str, Any] = {
             "kind": self.surrogate, "clip_low": self.clip_low, "clip_high": self.clip_high, "kl": self.kl,
         }  # fmt: skip
-        objective = replace(
-            base.objective, **{name: value for name, value in overrides.items() if value is not None}
-        )
-        return Preset(
-            objective, self.aggregation or base.aggregation, self.advantage_scale or base.advantage_scale
-        )
+        objective = replace(base.objective, **{name: value for name, value in overrides.items() if value is not None})
+        return Preset(objective, self.aggregation or base.aggregation, self.advantage_scale or base.advantage_scale)
 
 
 class Reinforcement(OnPolicyTrainer):
@@ -182,9 +165,7 @@ class Reinforcement(OnPolicyTrainer):
         }
         rollouts = []
         for group, *row in zip(groups, rewards.tolist(), group_advantages.tolist(), strict=True):
-            scores = [
-                {"reward": reward, "advantage": advantage} for reward, advantage in zip(*row, strict=True)
-            ]
+            scores = [{"reward": reward, "advantage": advantage} for reward, advantage in zip(*row, strict=True)]
             rollouts.append(record(group, scores))
         return Step(metrics, rollouts)
 

@@ -74,9 +74,7 @@ class RejectionSamplingSettings(ConversationSettings, EngineSettings):
 
     @model_validator(mode="after")
     def _can_be_informal(self) -> Self:
-        leaves = (
-            leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump())
-        )
+        leaves = (leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump()))
         for task in leaves if self.informal else ():
             if task not in informal_tasks():
                 raise ValueError(
@@ -116,9 +114,7 @@ def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]
                 f"task {task.name} has about {len(problems)} different training problems with the settings "
                 f"{task.settings}, not {count}; lower `problems`, or make the task harder"
             )
-    return [
-        (tasks[turn % len(tasks)], drawn[turn % len(tasks)][turn // len(tasks)]) for turn in range(number)
-    ]
+    return [(tasks[turn % len(tasks)], drawn[turn % len(tasks)][turn // len(tasks)]) for turn in range(number)]
 
 
 def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]:
@@ -140,9 +136,7 @@ class RejectionSampling(Trainer):
     totals = SUMMED
     logs_totals = exports = False
 
-    def __init__(
-        self, settings: RejectionSamplingSettings, runtime: Runtime, watcher: Watcher = SILENT
-    ) -> None:
+    def __init__(self, settings: RejectionSamplingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.seed, self.steps = settings, runtime.seed, settings.steps
         path = resolve(settings.model)
         self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, runtime.device)
@@ -169,9 +163,7 @@ class RejectionSampling(Trainer):
         rollouts = []
         for group, why in zip(groups, reasons, strict=True):
             details = zip(group.generations, why, strict=True)
-            rollouts.append(
-                group.to_row([{"length": each.length, "rejected": reason} for each, reason in details])
-            )
+            rollouts.append(group.to_row([{"length": each.length, "rejected": reason} for each, reason in details]))
         return Step(metrics, rollouts, sampled_rows(self.settings, self.seed, groups, reasons, others))
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
@@ -231,8 +223,7 @@ def little_kept(rows: Rows) -> str | None:
     reason = max(counts, key=lambda name: counts[name])
     why = f", most of the others were {reason}" if reason else ""
     return (
-        f"only {kept / sampled:.1%} of the samples are kept{why}; "
-        "ask for less in `keep`, or begin from a better model"
+        f"only {kept / sampled:.1%} of the samples are kept{why}; ask for less in `keep`, or begin from a better model"
     )
 
 

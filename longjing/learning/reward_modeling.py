@@ -118,9 +118,7 @@ def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int)
         hashes = [digest(path) for path in made]
     pairs = sum(preference.label is None for preference in preferences)
     if pairs not in (0, len(preferences)):
-        raise UserError(
-            f"{name} mixes pairs with labelled texts; make two reward models, each of its own data"
-        )
+        raise UserError(f"{name} mixes pairs with labelled texts; make two reward models, each of its own data")
     judges: Judges = settings.judges or ("answer" if pairs else "everything")
     parts: dict[bool, list[Example]] = {False: [], True: []}
     for preference in preferences:
@@ -182,9 +180,7 @@ def pointwise_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
 
 
-def losses_and_margins(
-    model: RewardModel, examples: Sequence[Example], centre: float
-) -> tuple[Tensor, Tensor]:
+def losses_and_margins(model: RewardModel, examples: Sequence[Example], centre: float) -> tuple[Tensor, Tensor]:
     """The loss of each example, and by how much the model is right: the lead of the better text, or the score
     on the side of the label. Both `[examples]`."""
     scores = model.score([text for example in examples for text in example.texts])
@@ -243,8 +239,7 @@ class RewardModeling(ModelTrainer):
                 "grad_norm": grad_norm,
                 "learning_rate": settings.learning_rate * factor,
                 "tokens": sum(example.tokens for example in examples),
-                "flops": 3
-                * reading_flops(self.model, (len(text) for example in examples for text in example.texts)),
+                "flops": 3 * reading_flops(self.model, (len(text) for example in examples for text in example.texts)),
             }
         )
 
@@ -256,24 +251,16 @@ class RewardModeling(ModelTrainer):
 
     def export(self, directory: Path) -> None:
         super().export(directory)
-        card = {
-            "judges": self.data.judges,
-            "learned": "pairs" if self.data.train[0].label is None else "labels",
-        }
+        card = {"judges": self.data.judges, "learned": "pairs" if self.data.train[0].label is None else "labels"}
         write_text(directory / CARD, json.dumps(card) + "\n")
 
     def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
         measured = evaluations[-1]
-        return {
-            "judges": self.data.judges,
-            **{name: measured[name] for name in ("accuracy", "low", "high", "by_kind")},
-        }
+        return {"judges": self.data.judges, **{name: measured[name] for name in ("accuracy", "low", "high", "by_kind")}}
 
 
 @torch.no_grad()
-def measure(
-    model: RewardModel, data: Data, settings: RewardModelingSettings, runtime: Runtime
-) -> dict[str, Any]:
+def measure(model: RewardModel, data: Data, settings: RewardModelingSettings, runtime: Runtime) -> dict[str, Any]:
     """How often the model is right about the held-out examples, as a line for the log.
 
     The interval is over prompts, since the examples of one prompt resemble each other. `by_kind`: accuracy by

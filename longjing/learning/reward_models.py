@@ -50,9 +50,7 @@ class PreferenceReward:
         card = directory / CARD
         learned = _judges(card) if card.exists() else judges
         if learned is None:
-            raise UserError(
-                f"{directory} has no {CARD}: say what this reward model judges, `answer` or `everything`"
-            )
+            raise UserError(f"{directory} has no {CARD}: say what this reward model judges, `answer` or `everything`")
         if judges not in (None, learned):
             raise UserError(f"the reward model {directory} learned to judge {learned!r}, not {judges!r}")
         self.judges = learned

@@ -113,9 +113,7 @@ def sample_groups(
     """
     openings = []
     for index, (_, problem) in enumerate(problems):
-        seeds = [
-            sample_seed(seed, step, f"{problem.id} {turn} {index}", sample) for sample in range(group_size)
-        ]
+        seeds = [sample_seed(seed, step, f"{problem.id} {turn} {index}", sample) for sample in range(group_size)]
         openings.append((_chat(problem), [Sampling(**sampling, seed=each) for each in seeds]))
 
     def answer(index: int, turns: Sequence[ModelTurn]) -> Message | None:

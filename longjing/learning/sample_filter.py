@@ -20,10 +20,7 @@ class KeepSettings(Settings):
 
     correct: bool = True
     min_language: float = Field(
-        0.9,
-        ge=0,
-        le=1,
-        description="share of the words in the problem's language, of reasoning and answer each",
+        0.9, ge=0, le=1, description="share of the words in the problem's language, of reasoning and answer each"
     )
     max_repetition: float = Field(0.2, ge=0, le=1, description="share of the text that repeats itself")
     max_length: int | None = Field(None, ge=1, description="tokens of the completion")

@@ -24,20 +24,14 @@ class ConversationSettings(Settings):
     others: dict[Literal["conversation", "limits", "worked", "drill", "practice"], PositiveFloat] = Field(
         default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
     )
-    informal: float = Field(
-        0.0, ge=0, le=1, description="share of the prompts that are put as people type them"
-    )
-    follow_ups: float = Field(
-        0.0, ge=0, le=1, description="share of the prompts that come late in a conversation"
-    )
+    informal: float = Field(0.0, ge=0, le=1, description="share of the prompts that are put as people type them")
+    follow_ups: float = Field(0.0, ge=0, le=1, description="share of the prompts that come late in a conversation")
 
     @field_validator("others")
     @classmethod
     def _some_is_its_own(cls, others: dict[str, float]) -> dict[str, float]:
         if sum(others.values()) >= 1:
-            raise ValueError(
-                f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left"
-            )
+            raise ValueError(f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left")
         return others
 
 
@@ -93,9 +87,7 @@ def _other(settings: ConversationSettings, seed: int, number: int) -> Row:
     }  # fmt: skip
 
 
-def _prompt(
-    settings: ConversationSettings, seed: int, prompt: str, origin: str, problem: Problem | None
-) -> str:
+def _prompt(settings: ConversationSettings, seed: int, prompt: str, origin: str, problem: Problem | None) -> str:
     """The prompt, or how somebody might have typed it."""
     random = Random(f"typed {seed} {origin}")
     return informal(prompt, random, problem) if random.random() < settings.informal else prompt
@@ -109,11 +101,7 @@ def _is_asked(row: Mapping[str, Any]) -> bool:
 def _follow_up(row: dict[str, Any], rows: list[dict[str, Any]], random: Random) -> dict[str, Any]:
     """The row behind one or a few of the others, which are only read; never behind an answer to its own problem."""
     problem = row.get("problem")
-    others = [
-        other
-        for other in rows
-        if _is_asked(other) and other is not row and other.get("problem", "") != problem
-    ]
+    others = [other for other in rows if _is_asked(other) and other is not row and other.get("problem", "") != problem]
     messages: list[Mapping[str, Any]] = []
     for earlier in random.sample(others, min(len(others), random.randint(1, _EARLIER))):
         question, answer = earlier["messages"]

@@ -78,9 +78,7 @@ class OptimizerSettings(UpdateSettings):
     learning_rate: float = Field(gt=0, description="Muon's, if that is the optimiser")
     optimizer: Literal["adamw", "muon"] = "adamw"
     adamw_learning_rate: Annotated[
-        float,
-        Field(gt=0, description="beside Muon, for what isn't a hidden matrix"),
-        AfterValidator(_beside_muon),
+        float, Field(gt=0, description="beside Muon, for what isn't a hidden matrix"), AfterValidator(_beside_muon)
     ] = ADAMW_RATE
 
     def optimizers(self, model: Decoder) -> Optimizers:
@@ -114,9 +112,7 @@ class EvaluationSettings(Settings):
     problems: int = Field(200, ge=1)
     samples: int = Field(4, ge=1)
 
-    def measure(
-        self, generator: Generator, tokenizer: Tokenizer, task: Task, model: Decoder, **sampling: Any
-    ) -> Row:
+    def measure(self, generator: Generator, tokenizer: Tokenizer, task: Task, model: Decoder, **sampling: Any) -> Row:
         """A measurement of the model as a line for the log; `sampling`: as in `evaluate`."""
         evaluation = evaluate(
             generator, tokenizer, task, problems=self.problems, samples=self.samples,

@@ -35,9 +35,7 @@ def disk_bytes(model: Decoder, reference: Decoder | None = None) -> int:
 
     A state is at most the weights, two moments of each, and the reference.
     """
-    return sum(tensor.nbytes for tensor in weights(model).values()) * (
-        1 + 3 * (3 if reference is None else 4)
-    )
+    return sum(tensor.nbytes for tensor in weights(model).values()) * (1 + 3 * (3 if reference is None else 4))
 
 
 @torch.no_grad()

@@ -72,8 +72,4 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, objective: Objective) -
     return Surrogate(torch.minimum(free, bounded), ratio, bounded < free)
 
 
-SURROGATES: dict[Kind, Callable[[PolicyBatch, Objective], Surrogate]] = {
-    "grpo": grpo,
-    "cispo": cispo,
-    "gspo": gspo,
-}
+SURROGATES: dict[Kind, Callable[[PolicyBatch, Objective], Surrogate]] = {"grpo": grpo, "cispo": cispo, "gspo": gspo}

@@ -48,9 +48,7 @@ def batch_invariant_sigmoid(x: Tensor) -> Tensor:
     return x.double().sigmoid().float() if x.device.type == "cpu" else x.sigmoid()
 
 
-def batch_invariant_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, causal: bool
-) -> Tensor:
+def batch_invariant_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, causal: bool) -> Tensor:
     """Attention with the scores written out: q `[B, L, H, D]`, k `[B, T, K, D]`, v `[B, T, K, V]` -> `[B, L, H, V]`.
 
     `mask` `[B or 1, 1, L, T]` is added to the scores: 0 or -inf. K divides H: groups of heads share a key. With
@@ -70,9 +68,7 @@ def batch_invariant_attention(
         pieces = []
         for start in range(0, length, KEY_CHUNK):
             end = min(start + KEY_CHUNK, length)
-            pieces.append(
-                _attend(queries[:, start:end], keys[:, :end], values[:, :end], masks[:, start:end, :end])
-            )
+            pieces.append(_attend(queries[:, start:end], keys[:, :end], values[:, :end], masks[:, start:end, :end]))
         outputs.append(torch.cat(pieces, dim=1))
     return torch.stack(outputs, axis).transpose(1, 2).flatten(2, 3)
 
@@ -96,9 +92,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     scores = torch.bmm(q, k.mT) if width <= 16 * q.shape[1] else torch.bmm(k, q.mT).mT
     scores = (scores.unflatten(1, (length, -1)) + mask[:, :, None]).flatten(1, 2)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
-    size = (
-        KEY_CHUNK if q.device.type == "cpu" else v.shape[1]
-    )  # elsewhere nothing is promised, and one sum is faster
+    size = KEY_CHUNK if q.device.type == "cpu" else v.shape[1]  # elsewhere nothing is promised, and one sum is faster
     total: Tensor | None = None
     for weight, value in zip(weights.split(size, dim=2), v.split(size, dim=1), strict=True):
         if (missing := MIN_KEYS - value.shape[1]) > 0:

@@ -26,9 +26,7 @@ def choose_device(name: str = "auto") -> torch.device:
         usable = ", ".join(kind for kind, is_there in present.items() if is_there)
         raise UserError(f"device {name!r} is not usable with this machine and this PyTorch; usable: {usable}")
     if index and int(index) >= torch.cuda.device_count():
-        raise UserError(
-            f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)"
-        )
+        raise UserError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)")
     return torch.device(name)
 
 
@@ -36,11 +34,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The number format called `float32` or `bfloat16`, if `device` can compute in it."""
     if name not in DTYPES:
         raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}")
-    if (
-        name == "bfloat16"
-        and device.type == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
+    if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(f"{torch.cuda.get_device_name(device)} doesn't compute in bfloat16; choose float32")
     return DTYPES[name]
 

@@ -57,9 +57,7 @@ def generation(config: ModelConfig, prompt: int, lengths: Sequence[int]) -> int:
     were kept take, whatever was drafted to get at them (speculative decoding): the drafts that were thrown away, and
     the modules that made them, cost more.
     """
-    total = (
-        prompt * forward(config, (prompt + 1) / 2, head=False) + 2 * config.hidden_size * config.vocab_size
-    )
+    total = prompt * forward(config, (prompt + 1) / 2, head=False) + 2 * config.hidden_size * config.vocab_size
     for length in lengths:
         steps = max(length - 1, 0)
         total += steps * forward(config, prompt + (steps + 1) / 2, absorbed=True)

@@ -91,9 +91,7 @@ def name_of(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
     if device.type == "cpu" and info.exists():
-        models = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
+        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         if models:
             return models[0]
     return platform.processor() or platform.machine()

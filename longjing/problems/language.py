@@ -23,11 +23,7 @@ from longjing.validation import read_yaml
 
 _TABLES = read_yaml(__file__, "language.yaml", dict[str, Any])
 _NOTATION, _UNSPACED, _RIVALS = (_TABLES[name].split() for name in ("notation", "unspaced", "rivals"))
-_SCRIPTS = {
-    code: frozenset(scripts.split())
-    for scripts, codes in _TABLES["scripts"].items()
-    for code in codes.split()
-}
+_SCRIPTS = {code: frozenset(scripts.split()) for scripts, codes in _TABLES["scripts"].items() for code in codes.split()}
 _LATIN_ONLY = frozenset({"LATIN"})
 _HAN = "\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
@@ -163,9 +159,7 @@ def _script(letter: str) -> str:
 @cache
 def _marked_token() -> re.Pattern[str]:
     """`_TOKEN` with the marks that Devanagari, Thai and others write among their letters, and apostrophes in all."""
-    marks = "\u200c\u200d" + "".join(
-        chr(code) for code in range(0x300, 0x10000) if category(chr(code))[0] == "M"
-    )
+    marks = "\u200c\u200d" + "".join(chr(code) for code in range(0x300, 0x10000) if category(chr(code))[0] == "M")
     latin, other = rf"[{_LATIN}{marks}]+", rf"[^\W\d_{_HAN}{_LATIN}](?:[^\W\d_{_HAN}{_LATIN}]|[{marks}])*"
     return re.compile(
         r"\\[A-Za-z]+|[A-Za-z]*\d[A-Za-z\d]*"

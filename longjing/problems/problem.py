@@ -57,11 +57,7 @@ class Completion:
 
     @classmethod
     def parse(
-        cls,
-        text: str,
-        prefilled: bool = True,
-        truncated: bool = False,
-        earlier: tuple["Exchange", ...] = (),
+        cls, text: str, prefilled: bool = True, truncated: bool = False, earlier: tuple["Exchange", ...] = ()
     ) -> Self:
         """Take sampled text apart. `prefilled`: the prompt already ended in `<think>`."""
         parts = reasoning.parse(text, prefilled=prefilled)

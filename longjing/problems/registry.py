@@ -34,9 +34,7 @@ def make(name: str, **settings: Any) -> Any:
     """
     classes = registered()
     if name not in classes:
-        raise UserError(
-            f"no task {name!r}{nearest(name, list(classes))}; the tasks are: {', '.join(classes)}"
-        )
+        raise UserError(f"no task {name!r}{nearest(name, list(classes))}; the tasks are: {', '.join(classes)}")
     task = classes[name]
     return task(task_settings(name, task.settings_type, settings))
 

@@ -87,9 +87,7 @@ def verdict_of(task: Task, problem: Problem, completion: Completion) -> Verdict:
         verdict = task.judge(problem, completion)
         if not isinstance(verdict, Verdict) or verdict.outcome not in get_args(Outcome):
             raise TypeError(f"it gave {verdict!r:.100}, which is no Verdict")
-        if not all(
-            isinstance(reward, int | float) and isfinite(reward) for reward in verdict.rewards.values()
-        ):
+        if not all(isinstance(reward, int | float) and isfinite(reward) for reward in verdict.rewards.values()):
             raise ValueError(f"it paid {verdict.rewards}, which are no finite numbers")
         if not all(isinstance(text, str) for text in (verdict.reason, *verdict.rewards)):
             raise TypeError(f"it gave {verdict!r:.100}, whose reason and parts are no texts")

@@ -46,9 +46,7 @@ def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: s
         raise UserError(f"{run.path}: none of its stages makes a model")
     name = stage or recipe.get("final") or makers[-1]
     if name not in makers:
-        raise UserError(
-            f"{run.path} has no stage {name!r} that makes a model{did_you_mean_or_known(name, makers)}"
-        )
+        raise UserError(f"{run.path} has no stage {name!r} that makes a model{did_you_mean_or_known(name, makers)}")
     source = run.stage(name)
     if source.result is None:
         raise UserError(f"the stage {name} of {run.path} hasn't finished; run its recipe to the end first")
@@ -94,12 +92,8 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     comparison = Comparison.of(run.checkpoints.rows())
     chain = [name for name in settings if name in _ancestors(stage, settings)]
     environment = Environment(loader=PackageLoader("longjing.recipe", "."), undefined=StrictUndefined)
-    outside = sorted(
-        {name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain}
-    )
-    own = _all_own(
-        [settings[name] for name in chain], [lineage["inputs"][name]["sha256"] for name in outside]
-    )
+    outside = sorted({name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain})
+    own = _all_own([settings[name] for name in chain], [lineage["inputs"][name]["sha256"] for name in outside])
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return environment.get_template("card.md.jinja").render(
         name=directory.name, about=_ABOUT, begin=_BEGIN, end=_END, path=directory, stage=stage, recipe=recipe, own=own,

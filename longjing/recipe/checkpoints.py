@@ -101,6 +101,4 @@ def _without(settings: Any, names: Sequence[str]) -> Any:
 def language(evaluation: Evaluation) -> float:
     """The share of each problem's own language in the words of the reasoning (of the answer, where there is none),
     mean over first samples; 0 for silence."""
-    return fmean(
-        consistency(each.parts.reasoning, each.parts.answer, each.language) for each in evaluation.records
-    )
+    return fmean(consistency(each.parts.reasoning, each.parts.answer, each.language) for each in evaluation.records)

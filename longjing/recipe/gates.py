@@ -87,9 +87,7 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
         if not outcome.passed:
             failed.append(outcome.text)
     text = ".\n".join(failed or [each["text"] for each in outcomes])
-    record = (
-        {"passed": not failed, "text": text, "gates": outcomes} if isinstance(gates, list) else outcomes[0]
-    )
+    record = {"passed": not failed, "text": text, "gates": outcomes} if isinstance(gates, list) else outcomes[0]
     run.write_json(f"{name}/gate.json", record)
     if failed:
         raise GateClosed(
@@ -128,9 +126,7 @@ def read(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
     if gate.task is not None:
         return _read_measurement(gate, stage, origin)
     result = stage.result or {}
-    if (
-        gate.metric in numbers(result) and gate.rise_at_least is None
-    ):  # the result has no figure of the beginning
+    if gate.metric in numbers(result) and gate.rise_at_least is None:  # the result has no figure of the beginning
         interval = (result.get("low"), result.get("high")) if gate.metric == "accuracy" else (None, None)
         return Reading(result[gate.metric], None, *interval)
     rows = stage.metrics.rows()
@@ -165,11 +161,7 @@ def _unknown(gate: Gate, stage: StageDirectory, rows: list[Row]) -> str:
 
 def numbers(row: Row) -> dict[str, float]:
     """What of a line of the logs a gate can ask for."""
-    return {
-        key: value
-        for key, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    return {key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
 def _described(gate: Gate, reading: Reading) -> str:
@@ -179,11 +171,7 @@ def _described(gate: Gate, reading: Reading) -> str:
     if reading.low is not None and reading.high is not None:
         text += f" (95%: {_shown(gate, reading.low)} to {_shown(gate, reading.high)})"
     if gate.rise_at_least is not None:
-        text += (
-            f", from {_shown(gate, reading.before)}"
-            if reading.before is not None
-            else ", from nobody knows what"
-        )
+        text += f", from {_shown(gate, reading.before)}" if reading.before is not None else ", from nobody knows what"
     return text
 
 

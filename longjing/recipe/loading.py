@@ -146,8 +146,7 @@ def _validate(document: RecipeDocument, data: Any, changes: list[Change]) -> Rec
         return Recipe.model_validate(data)
     except ValidationError as error:
         details = sorted(
-            ((_location(detail, data), detail) for detail in error.errors()),
-            key=lambda pair: document.line(pair[0]),
+            ((_location(detail, data), detail) for detail in error.errors()), key=lambda pair: document.line(pair[0])
         )
         lines = [
             f"  {_place(document, location, changes)}: {_complaint(location, detail, data)}"
@@ -220,9 +219,7 @@ def _parse_change(text: str, recipe: Recipe) -> Change:
         raise UserError(f"--set {text}: write KEY=VALUE, for example --set seed=1 or --set {example}")
     paths, parsed = _paths(f"--set {text}", first, rest, recipe), parse_value(value)
     # `--set task=NAME`, which `--set task.SETTING=VALUE` may follow.
-    named = (
-        {"name": parsed} if isinstance(parsed, str) and all(path[-1] == "task" for path in paths) else parsed
-    )
+    named = {"name": parsed} if isinstance(parsed, str) and all(path[-1] == "task" for path in paths) else parsed
     return Change(f"--set {text}", paths, named)
 
 

@@ -33,13 +33,7 @@ class StageProgress(Watcher):
     """
 
     def __init__(
-        self,
-        console: Console,
-        name: str,
-        kind: str,
-        steps: int | None,
-        rows: list[Row],
-        tolerance: float = EXACT,
+        self, console: Console, name: str, kind: str, steps: int | None, rows: list[Row], tolerance: float = EXACT
     ) -> None:
         self._console, self._name, self._kind, self._given = console, name, kind, steps
         self._tolerance, self._rows = tolerance, rows

@@ -184,9 +184,7 @@ def _replaced(settings: Any, path: Sequence[str | int], value: str) -> Any:
     first, *rest = path
     if isinstance(first, int):
         return [*settings[:first], value, *settings[first + 1 :]]
-    return settings.model_copy(
-        update={first: _replaced(getattr(settings, first), rest, value) if rest else value}
-    )
+    return settings.model_copy(update={first: _replaced(getattr(settings, first), rest, value) if rest else value})
 
 
 def account(run: RunDirectory) -> None:
@@ -218,9 +216,7 @@ def _charge(bill: Bill, stage: StageDirectory) -> None:
             sum(row.get(key, 0) for row in rows) for key in ("tokens_sampled", "tokens_trained", "flops")
         )
         seconds = rows[-1]["time"]
-        bill.add(
-            stage.name, Phase(tokens_sampled=sampled, tokens_trained=trained, flops=flops, seconds=seconds)
-        )
+        bill.add(stage.name, Phase(tokens_sampled=sampled, tokens_trained=trained, flops=flops, seconds=seconds))
     for row in measured:
         _charge_measurement(bill, f"{stage.name}: evaluation", row)
 

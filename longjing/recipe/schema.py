@@ -40,9 +40,7 @@ def _infinite(data: Any, *path: str | int) -> Iterator[tuple[tuple[str | int, ..
     """The numbers in plain data that are none or not finite, with their places."""
     if isinstance(data, float) and not isfinite(data):
         yield path, data
-    items = (
-        data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
-    )
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
     for key, value in items:
         yield from _infinite(value, *path, key)
 
@@ -72,9 +70,7 @@ class MeasureSettings(BaseModel):
         for label, settings in data.items():
             with_digest = tasks.with_digest({"name": label} | settings)
             tasks.get(**with_digest)
-            result[label] = {
-                key: with_digest[key] for key in with_digest if key != "name" or "name" in settings
-            }
+            result[label] = {key: with_digest[key] for key in with_digest if key != "name" or "name" in settings}
         return result
 
     def task(self, label: str) -> Task:
@@ -119,14 +115,10 @@ class Recipe(BaseModel):
             raise _refusal(("final",), f"`final` is {self.final!r}, and no stage is{near}")
         made = {stage.name: makes(stage.kind) for stage in self.stages}
         if self.final is not None and made[self.final] != MODEL:
-            raise _refusal(
-                ("final",), f"`final` is {self.final}, which makes {one(made[self.final])}, not a model"
-            )
+            raise _refusal(("final",), f"`final` is {self.final}, which makes {one(made[self.final])}, not a model")
         for name in self.quick:
             if name not in (*names, "measure"):
-                raise ValueError(
-                    f"`quick` changes {name!r}, and no stage is called so{did_you_mean(name, names)}"
-                )
+                raise ValueError(f"`quick` changes {name!r}, and no stage is called so{did_you_mean(name, names)}")
         return self
 
     @model_validator(mode="after")
@@ -136,9 +128,7 @@ class Recipe(BaseModel):
                 if complaint := self._complaint(stage, gate):
                     setting, reason = complaint
                     at = (number, setting) if isinstance(stage.gate, list) else (setting,)
-                    raise _refusal(
-                        ("stages", index, "gate", *at), f"the gate of {stage.name} asks for {reason}"
-                    )
+                    raise _refusal(("stages", index, "gate", *at), f"the gate of {stage.name} asks for {reason}")
         return self
 
     def _complaint(self, stage: Stage, gate: Gate) -> tuple[str, str] | None:
@@ -156,11 +146,7 @@ class Recipe(BaseModel):
         if gate.metric not in metrics:
             near = did_you_mean_or_known(gate.metric, metrics)
             return "metric", f"`{gate.metric}` on {task}, which isn't measured{near}"
-        if (
-            gate.rise_at_least is not None
-            and task in table
-            and not isinstance(getattr(stage, "model", None), str)
-        ):
+        if gate.rise_at_least is not None and task in table and not isinstance(getattr(stage, "model", None), str):
             reason = "a rise, and the stage begins with no model; ask for `at_least` or `at_most`"
             return "rise_at_least", reason
         return None
@@ -194,9 +180,7 @@ class Recipe(BaseModel):
 
         device = choose_device(self.device)
         choose_dtype(self.dtype, device)
-        return self.model_copy(
-            update={"device": str(device), "threads": self.threads or torch.get_num_threads()}
-        )
+        return self.model_copy(update={"device": str(device), "threads": self.threads or torch.get_num_threads()})
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, as plain data; the kind and the name of a stage first."""

@@ -48,9 +48,7 @@ def _read(data: Any) -> Any:
     if kind is None:
         raise ValueError(f"a stage needs its `kind`: {' or '.join(KINDS)}")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(
-            f"there is no stage of the kind `{kind}`{did_you_mean_or_known(str(kind), list(KINDS))}"
-        )
+        raise ValueError(f"there is no stage of the kind `{kind}`{did_you_mean_or_known(str(kind), list(KINDS))}")
     return stage_type(kind).model_validate(migration.settings(kind, data))
 
 

@@ -59,16 +59,10 @@ class Chart:
         def place(point: Point) -> Point:
             return across(point[0]), up(self._y(point[1]))
 
-        plot = Plot(
-            self,
-            [(across(x), f"{x:g}") for x in x_ticks],
-            [(up(self._y(y)), self.format(y)) for y in y_ticks],
-        )
+        plot = Plot(self, [(across(x), f"{x:g}") for x in x_ticks], [(up(self._y(y)), self.format(y)) for y in y_ticks])
         for line in lines:
             measured = bool(line.interval)
-            smooth = (
-                line.points if measured or len(line.points) < 20 or self.extreme else _smoothed(line.points)
-            )
+            smooth = line.points if measured or len(line.points) < 20 or self.extreme else _smoothed(line.points)
             plot.traces.append(
                 Trace(
                     line.label,

@@ -10,10 +10,7 @@ _LINES = 5  # for which there are colours
 
 
 def curves(
-    specs: Sequence[ChartSpec],
-    rows: Sequence[Row],
-    evaluations: Sequence[Row],
-    allowed: float | None = None,
+    specs: Sequence[ChartSpec], rows: Sequence[Row], evaluations: Sequence[Row], allowed: float | None = None
 ) -> list[Chart]:
     """`allowed`: the difference between engine and trainer that is rounding, in nats, where the reader knows it."""
     charts = []
@@ -56,7 +53,5 @@ def _line(rows: Sequence[Row], series: Series) -> Line:
 def _measured(evaluations: Sequence[Row], series: Measured) -> Line:
     rows = [row for row in evaluations if row["split"] == series.split and row["pass_at_1"] is not None]
     return Line(
-        series.label,
-        [(row["step"] + 1, row["pass_at_1"]) for row in rows],
-        [(row["low"], row["high"]) for row in rows],
+        series.label, [(row["step"] + 1, row["pass_at_1"]) for row in rows], [(row["low"], row["high"]) for row in rows]
     )

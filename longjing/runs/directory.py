@@ -101,11 +101,7 @@ class RunDirectory:
                     + "\n  ".join(changed)
                     + "\ngive the same recipe to resume it, or choose another --out; a stage begins again, with "
                     "other settings, if its directory and those of the stages after it are deleted"
-                    + (
-                        f"; to go on with a file that was mended, write its sha256 into {path}"
-                        if mended
-                        else ""
-                    )
+                    + (f"; to go on with a file that was mended, write its sha256 into {path}" if mended else "")
                 )
             if old == recipe:
                 return

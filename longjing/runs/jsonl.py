@@ -21,10 +21,7 @@ class JsonLines:
     """
 
     def __init__(
-        self,
-        path: Path,
-        on_append: Callable[[Row], None] | None = None,
-        migrate: Callable[[Row], Row] | None = None,
+        self, path: Path, on_append: Callable[[Row], None] | None = None, migrate: Callable[[Row], Row] | None = None
     ) -> None:
         self.path = path
         self._on_append, self._migrate = on_append, migrate

@@ -10,10 +10,7 @@ from functools import cache
 from typing import Any
 
 # Of a stage's settings, by kind: in recipes, and with --set.
-SETTINGS: dict[str, dict[str, str]] = {
-    "reinforce": {"refills": "dynamic_sampling"},
-    "sample": {"as_typed": "informal"},
-}
+SETTINGS: dict[str, dict[str, str]] = {"reinforce": {"refills": "dynamic_sampling"}, "sample": {"as_typed": "informal"}}
 # Of metrics.jsonl, and so of gates.
 METRICS: dict[str, str] = {
     "groups_without_signal": "zero_variance_groups",

@@ -54,12 +54,8 @@ def _of_run(run: Path, reward: bool) -> Path:
             raise UserError(f"{run}: this run makes several reward models; say {choices}")
     else:
         wanted = "model that talks"
-        candidates = [
-            stage["name"] for stage in reversed(stages) if stage["kind"] not in (_REWARD_MODEL, "sample")
-        ]
-        candidates.sort(
-            key=lambda name: name != recipe.get("final")
-        )  # the final stage first, if one is named
+        candidates = [stage["name"] for stage in reversed(stages) if stage["kind"] not in (_REWARD_MODEL, "sample")]
+        candidates.sort(key=lambda name: name != recipe.get("final"))  # the final stage first, if one is named
     if not candidates:
         others = ", ".join(f"{name} is a reward model: {run / name}" for name in reward_models)
         raise UserError(f"{run}: this run makes no {wanted}" + (f" ({others})" if others else ""))

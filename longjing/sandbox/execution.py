@@ -88,9 +88,7 @@ def working_files(program: str | list[str], files: dict[str, bytes] | None) -> d
     for name in files or {}:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-            raise UserError(
-                f"{name!r} isn't a name for a file of a program; give a relative one, without `..`"
-            )
+            raise UserError(f"{name!r} isn't a name for a file of a program; give a relative one, without `..`")
     source = {} if isinstance(program, list) else {"program.py": program.encode("utf-8", "surrogatepass")}
     return {**(files or {}), **source}
 

@@ -138,11 +138,7 @@ def _run(
 
 
 def _call(
-    runner: SandboxRunner,
-    program: str,
-    tests: Sequence[CallTest],
-    tolerance: float = 0.0,
-    seconds: float | None = None,
+    runner: SandboxRunner, program: str, tests: Sequence[CallTest], tolerance: float = 0.0, seconds: float | None = None
 ) -> list[TestResult]:
     """The calls of one process; each leaves a line."""
     calls = json.dumps([(test.function, test.arguments) for test in tests])
@@ -212,11 +208,7 @@ def _close(word: bytes, expected: bytes, tolerance: float) -> bool:
 
 
 def _within(value: float, expected: float, tolerance: float) -> bool:
-    return (
-        isfinite(value)
-        and isfinite(expected)
-        and abs(value - expected) <= tolerance * max(1.0, abs(expected))
-    )
+    return isfinite(value) and isfinite(expected) and abs(value - expected) <= tolerance * max(1.0, abs(expected))
 
 
 def _same_value(value: Any, expected: Any, tolerance: float = 0.0) -> bool:
@@ -230,9 +222,7 @@ def _same_value(value: Any, expected: Any, tolerance: float = 0.0) -> bool:
         return len(value) == len(expected) and all(_same_value(*pair, tolerance) for pair in pairs)
     if isinstance(value, dict):
         keys = value.keys()
-        return keys == expected.keys() and all(
-            _same_value(value[key], expected[key], tolerance) for key in keys
-        )
+        return keys == expected.keys() and all(_same_value(value[key], expected[key], tolerance) for key in keys)
     return bool(value == expected) or (isinstance(value, float) and _within(value, expected, tolerance))
 
 

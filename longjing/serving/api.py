@@ -239,9 +239,7 @@ async def _guarded(
 
 
 def _described(model: ServedModel) -> Model:
-    return Model(
-        id=model.name, created=model.created, max_model_len=model.context, parameters=model.parameters
-    )  # type: ignore[call-arg]
+    return Model(id=model.name, created=model.created, max_model_len=model.context, parameters=model.parameters)  # type: ignore[call-arg]
 
 
 def _gauges(service: Service) -> Iterator[tuple[str, str, dict[str, int]]]:

@@ -50,9 +50,7 @@ class CompletionReply:
     def _echo_of(self, job: Job) -> Job | None:
         return job if self._request.echo else None
 
-    def _choice(
-        self, number: int, delta: ResponseDelta, offsets: "TextOffsets", echoed: Job | None
-    ) -> dict[str, Any]:
+    def _choice(self, number: int, delta: ResponseDelta, offsets: "TextOffsets", echoed: Job | None) -> dict[str, Any]:
         """`echoed`: whose prompt comes first."""
         prompt = self._model.tokenizer.decode(echoed.request.prompt) if echoed else ""
         return {
@@ -60,9 +58,7 @@ class CompletionReply:
             "logprobs": self._logprobs(delta, offsets, echoed),
         } | ({"notices": delta.notices} if delta.notices else {})  # fmt: skip
 
-    def _logprobs(
-        self, delta: ResponseDelta, offsets: "TextOffsets", echoed: Job | None
-    ) -> dict[str, Any] | None:
+    def _logprobs(self, delta: ResponseDelta, offsets: "TextOffsets", echoed: Job | None) -> dict[str, Any] | None:
         if self._request.logprobs is None:
             return None
         # Each token with its log-probability and the likeliest in its place; of the end, too, whose log-probability is

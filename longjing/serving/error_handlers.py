@@ -65,9 +65,7 @@ def explain(errors: Any) -> tuple[str, str | None]:
     is to blame."""
     first = errors[0]
     # Of several forms that a field may have, the one that is nearest.
-    first = max(
-        (other for other in errors if other["loc"][:2] == first["loc"][:2]), key=lambda one: len(one["loc"])
-    )
+    first = max((other for other in errors if other["loc"][:2] == first["loc"][:2]), key=lambda one: len(one["loc"]))
     path = [str(part)[:64] for part in first["loc"][1:]]
     path = [part for part in path if part.isidentifier() or part.isdigit()] or path[:1]
     text = reason(first)

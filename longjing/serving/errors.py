@@ -30,9 +30,7 @@ def error_response(
     return JSONResponse(error_body(status, message, parameter, code), status, headers)
 
 
-def error_body(
-    status: int, message: str, parameter: str | None = None, code: str | None = None
-) -> dict[str, Any]:
+def error_body(status: int, message: str, parameter: str | None = None, code: str | None = None) -> dict[str, Any]:
     """What a refusal says, in OpenAI's form."""
     kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(
         status, "invalid_request_error" if status < 500 else "server_error"

@@ -84,9 +84,7 @@ class FunctionCall(StrictModel):
 class ToolCallParam(StrictModel):
     """A call of a tool in the history."""
 
-    ignored = frozenset(
-        {"cache_control", "caller", "extra_content", "index", "provider_specific_fields", "status"}
-    )
+    ignored = frozenset({"cache_control", "caller", "extra_content", "index", "provider_specific_fields", "status"})
 
     id: str = ""
     type: Literal["function"] = "function"
@@ -134,9 +132,7 @@ class ChatMessage(StrictModel):
         if self.role != "assistant":
             for name in ("tool_calls", "refusal", "prefix"):
                 if getattr(self, name):
-                    raise FieldError(
-                        name, f"only a message of the assistant has that, not of the role {self.role}"
-                    )
+                    raise FieldError(name, f"only a message of the assistant has that, not of the role {self.role}")
             if self.content is None:
                 raise FieldError("content", "it is missing; an empty message has an empty text")
         elif self.content is None and not (self.refusal or self.tool_calls or self.reasoning_text):

@@ -14,9 +14,7 @@ from longjing.text import Tokenizer
 class ReplyGrammars:
     """Makes the grammars of requests to one model. `knows_tools`: whether its chat template tells it of tools."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, vocabulary: int, end_tokens: Collection[int], knows_tools: bool
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, vocabulary: int, end_tokens: Collection[int], knows_tools: bool) -> None:
         self._of_model = tokenizer, vocabulary, sorted(end_tokens)
         self._knows_tools = knows_tools
         self._made: GrammarCompiler | None = None  # at the first request that needs them

@@ -10,13 +10,7 @@ from longjing.chat.errors import InvalidRequest
 from longjing.chat.thinking_budget import Effort
 from longjing.serving.item_store import ItemStore
 from longjing.serving.messages import JsonObject, Part, StrictModel, Text, join_parts
-from longjing.serving.schemas import (
-    ChatRequest,
-    Function,
-    JsonSchema,
-    PlainFormat,
-    SamplingFields,
-)
+from longjing.serving.schemas import ChatRequest, Function, JsonSchema, PlainFormat, SamplingFields
 from longjing.validation import reason
 
 
@@ -163,9 +157,7 @@ class ResponsesRequest(SamplingFields):
     parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
-    store: bool | None = Field(
-        None, description="the reply's items can be referred to, as long as there is memory"
-    )
+    store: bool | None = Field(None, description="the reply's items can be referred to, as long as there is memory")
     stream_options: ResponsesStreamOptions | None = None
 
     @property

@@ -113,9 +113,7 @@ class CompletionFields(SamplingFields):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[dict[str, Bias], Field(max_length=10_000)] | None = None
     stream_options: StreamOptions | None = None
-    ignore_eos: Annotated[
-        bool | None, Field(description="write until max_tokens; vLLM's, for benchmarks")
-    ] = None
+    ignore_eos: Annotated[bool | None, Field(description="write until max_tokens; vLLM's, for benchmarks")] = None
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -209,13 +207,9 @@ class ChatRequest(CompletionFields):
         }  # fmt: skip
         wanted = {name: value for name, value in settings.items() if value is not None}
         if len(set(wanted.values())) > 1:
-            raise ValueError(
-                f"{min(wanted)}: differs from {max(wanted)}: is the last message to be continued?"
-            )
+            raise ValueError(f"{min(wanted)}: differs from {max(wanted)}: is the last message to be continued?")
         if any(wanted.values()) and last.role != "assistant":
-            raise ValueError(
-                f"{min(wanted)}: the last message is not the assistant's, which could be continued"
-            )
+            raise ValueError(f"{min(wanted)}: the last message is not the assistant's, which could be continued")
         if self.continued and last.tool_calls:
             raise ValueError("messages: the last one calls a tool, and nothing tells what came of it")
 
@@ -224,11 +218,7 @@ class ChatRequest(CompletionFields):
         """The message that the reply goes on from, if any."""
         last = self.messages[-1]
         wanted = (last.prefix, self.continue_final_message)
-        return (
-            last
-            if last.role == "assistant" and False not in wanted and not self.add_generation_prompt
-            else None
-        )
+        return last if last.role == "assistant" and False not in wanted and not self.add_generation_prompt else None
 
     @property
     def has_grammar(self) -> bool:

@@ -75,16 +75,12 @@ class ServedModel:
             tokens = self._prompts.encode(prompt, "prompt")[0] if isinstance(prompt, str) else prompt
             if not tokens:
                 if self.tokenizer.bos_id is None:
-                    raise InvalidRequest(
-                        "prompt: it is empty, and the model needs a token to go on from", "prompt"
-                    )
+                    raise InvalidRequest("prompt: it is empty, and the model needs a token to go on from", "prompt")
                 tokens = [self.tokenizer.bos_id]
             self._refuse_unknown(tokens, "prompt")
             max_tokens = self._max_tokens(len(tokens), request.max_tokens, "prompt")
             for seed in self._seeds(request, number):
-                sampling = self._sampling(
-                    request, max_tokens or 1, seed, request.logprobs or 0, request.stop_strings
-                )
+                sampling = self._sampling(request, max_tokens or 1, seed, request.logprobs or 0, request.stop_strings)
                 job = Job(Request(tokens, sampling, keep=len(tokens) + max_tokens), None)
                 job.notices = _shortened(request.max_tokens, max_tokens)
                 job.scoring = request.logprobs if request.echo else None

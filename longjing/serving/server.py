@@ -31,9 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
         bound.bind(address)
         bound.listen(2048)
     except (OSError, OverflowError) as error:
-        raise UserError(
-            f"{host}:{port} can't be listened on: {error}; choose another --port or --host"
-        ) from error
+        raise UserError(f"{host}:{port} can't be listened on: {error}; choose another --port or --host") from error
     return bound
 
 
@@ -44,9 +42,7 @@ def address(bound: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def run(
-    app: FastAPI, service: Service, bound: socket.socket, grace: float, ready: Callable[["Server"], None]
-) -> None:
+def run(app: FastAPI, service: Service, bound: socket.socket, grace: float, ready: Callable[["Server"], None]) -> None:
     """Serve until SIGTERM or SIGINT; then take nothing new, send away who waits, finish what runs within `grace`
     seconds, and return.
 
@@ -69,9 +65,7 @@ def run(
 class Server(uvicorn.Server):
     """Uvicorn's, which leaves as `run` says."""
 
-    def __init__(
-        self, app: FastAPI, service: Service, grace: float, ready: Callable[["Server"], None]
-    ) -> None:
+    def __init__(self, app: FastAPI, service: Service, grace: float, ready: Callable[["Server"], None]) -> None:
         config = uvicorn.Config(
             app, log_level="error", access_log=False, timeout_keep_alive=75, server_header=False,
             timeout_graceful_shutdown=math.ceil(grace) + _PARTING,
@@ -89,9 +83,7 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():  # which gets no signals
             yield
             return
-        before = {
-            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:

@@ -30,9 +30,7 @@ class EngineLimits:
 class Service:
     """All models that are served, the default one first. More can be loaded while it runs."""
 
-    def __init__(
-        self, device: str = "auto", dtype: str = "float32", limits: EngineLimits | None = None
-    ) -> None:
+    def __init__(self, device: str = "auto", dtype: str = "float32", limits: EngineLimits | None = None) -> None:
         self._device, self._dtype, self._limits = device, dtype, limits or EngineLimits()
         self.on_end: Callable[[str, Job], None] = lambda name, job: None  # in an engine's thread
         self.models: Mapping[str, ServedModel] = {}  # another one each time, for others may be reading it

@@ -44,9 +44,7 @@ class Environment(ListedTask):
 
     def __init__(self, name: str, settings: EnvironmentSettings) -> None:
         if find_spec("verifiers") is None:
-            raise UserError(
-                f"{name} needs the package verifiers, and the environment's own: pip install verifiers"
-            )
+            raise UserError(f"{name} needs the package verifiers, and the environment's own: pip install verifiers")
         if settings.verifier is not None:
             raise UserError(f"{name} brings its own verifier: leave `verifier` out")
         self.name = name
@@ -60,9 +58,7 @@ class Environment(ListedTask):
             listed = Pool("environments", 1, _OPENING, _MEGABYTES).ask("list", *self._environment)
         except VerifierError as error:
             raise UserError(f"{self.name} can't be opened: {error}") from None
-        return [
-            row | {"row": number, "question": text_digest(row["prompt"])} for number, row in enumerate(listed)
-        ]
+        return [row | {"row": number, "question": text_digest(row["prompt"])} for number, row in enumerate(listed)]
 
 
 class _Reward(Verifier[Any]):

@@ -65,18 +65,12 @@ def _current(where: str, task: type[Any]) -> type[Any]:
     """The task. Raises UserError if it overrides what has another name now: nothing would read it."""
     for old, new in _EARLIER["renamed"].items() if issubclass(task, GeneratedTask) else ():
         if hasattr(task, old) or hasattr(task.settings_type, old):
-            raise UserError(
-                f"{where}: {task.__name__} defines `{old}`, which is called `{new}` now: rename it"
-            )
+            raise UserError(f"{where}: {task.__name__} defines `{old}`, which is called `{new}` now: rename it")
     return task
 
 
 def _is_task(value: Any) -> bool:
-    return (
-        isclass(value)
-        and not isabstract(value)
-        and all(callable(getattr(value, need, None)) for need in _NEEDED)
-    )
+    return isclass(value) and not isabstract(value) and all(callable(getattr(value, need, None)) for need in _NEEDED)
 
 
 @lru_cache(maxsize=16)
@@ -127,7 +121,5 @@ def _line(error: Exception, path: str) -> str:
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}"
     resolved = str(Path(path).resolve())
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == resolved
-    ]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == resolved]
     return f", line {lines[-1]}" if lines else ""

@@ -62,9 +62,7 @@ class ListedTask(ABC):
         verifier = self.verifier if settings.verifier is None else settings.verifier
         if verifier is None:
             raise UserError(f"task {self.name!r}: say how answers are judged, for example verifier=math")
-        self.rubric = (
-            Rubric.single(verifier.name, verifier) if isinstance(verifier, Verifier) else Rubric(verifier)
-        )
+        self.rubric = Rubric.single(verifier.name, verifier) if isinstance(verifier, Verifier) else Rubric(verifier)
         self._problems = self._listed()
 
     @abstractmethod

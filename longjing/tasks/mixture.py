@@ -43,9 +43,7 @@ class Mixture:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {
-            "parts": [{"name": task.name, "weight": weight} | task.settings for task, weight in self.parts]
-        }
+        return {"parts": [{"name": task.name, "weight": weight} | task.settings for task, weight in self.parts]}
 
     @property
     def judge_settings(self) -> frozenset[str]:
@@ -72,9 +70,7 @@ class Mixture:
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         """See `Task`."""
         if problem.task not in self._judges:
-            return Verdict(
-                "unjudged", {"accuracy": 0.0, "format": 0.0}, f"no part is called {problem.task!r}"
-            )
+            return Verdict("unjudged", {"accuracy": 0.0, "format": 0.0}, f"no part is called {problem.task!r}")
         return self._judges[problem.task].judge(problem, completion)
 
     @property

@@ -42,9 +42,7 @@ _MAKING, _SCORING, _MEGABYTES = 300.0, 5.0, 4096  # seconds for a chunk, seconds
 _LISTS = re.compile(r"[\w\s,'\"\[\]-]*", re.ASCII)
 _SUMS = re.compile(r"(?:[\d\s.+/()-]|\*(?!\s*\*))*", re.ASCII)
 _FUNCTIONS = "sqrt|exp|log|ln|Abs|sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|pi"
-_TERMS = re.compile(
-    rf"(?:[\d\s+*/()-]|(?<=\d)\.(?=\d)|(?<![A-Za-z])(?:{_FUNCTIONS}|[A-Za-z])(?![A-Za-z]))*", re.ASCII
-)
+_TERMS = re.compile(rf"(?:[\d\s+*/()-]|(?<=\d)\.(?=\d)|(?<![A-Za-z])(?:{_FUNCTIONS}|[A-Za-z])(?![A-Za-z]))*", re.ASCII)
 _MOVES = re.compile(r"[A-Z→\s]*")  # these scorers skip whatever is no move
 _FORMS = {"moves": _MOVES, "lists": _LISTS, "sums": _SUMS, "terms": _TERMS}
 _LONGER = 3  # characters, and a tenth, than the right answer: where a scorer is loose, that is wrong
@@ -73,9 +71,7 @@ class ReasoningGymSettings(BaseModel):
 
     tolerance: float = Field(0.0, ge=0, lt=1, description="what an answer's score may lack of 1 and be right")
     partial: bool = Field(False, description="pay scores below that, too")
-    final: Literal["box", "text"] = Field(
-        "box", description="what is scored: the one box, or all after the reasoning"
-    )
+    final: Literal["box", "text"] = Field("box", description="what is scored: the one box, or all after the reasoning")
     template: str = Field(
         "{prompt}\n\nPut the final answer in \\boxed{}.", description="what is asked, with the gap {prompt}"
     )
@@ -98,9 +94,7 @@ class ReasoningGymTask:
         _check_release()
         for reserved in ("seed", "size"):
             if reserved in self._configuration:
-                raise UserError(
-                    f"{name} takes no `{reserved}`: entries are drawn by the run's own seed, without end"
-                )
+                raise UserError(f"{name} takes no `{reserved}`: entries are drawn by the run's own seed, without end")
         _check(name, self._dataset, self._configuration)
         self.rubric = Rubric.single("gym", _Score(settings))
         self._make(self._drawn("", 0), 0, 1)
@@ -157,9 +151,7 @@ class ReasoningGymTask:
         except VerifierError as error:
             raise UserError(f"reasoning-gym can't make problems of {self.name}: {error}") from None
 
-    def _problem(
-        self, seed: int, index: int, question: str, answer: str, source: str
-    ) -> tuple[Problem, Split]:
+    def _problem(self, seed: int, index: int, question: str, answer: str, source: str) -> tuple[Problem, Split]:
         key = f"gym {' '.join(question.split())}"
         id = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
         data = {
@@ -230,9 +222,7 @@ def _check(name: str, dataset: str, configuration: dict[str, Any]) -> None:
         raise UserError(f"{name} can't be used: {REFUSED[dataset]}")
     if dataset != "composite":
         if dataset not in names():
-            raise UserError(
-                f"reasoning-gym has no data set {dataset!r} that was read{nearest(dataset, names())}"
-            )
+            raise UserError(f"reasoning-gym has no data set {dataset!r} that was read{nearest(dataset, names())}")
         return _check_names(name, configuration, _maker().ask("settings", dataset))
     _check_names(name, configuration, ["datasets"])
     parts = configuration.get("datasets")
@@ -240,11 +230,7 @@ def _check(name: str, dataset: str, configuration: dict[str, Any]) -> None:
     if not isinstance(parts, list) or not parts:
         raise UserError(f"{name} needs {form}")
     for part in parts:
-        if (
-            not isinstance(part, dict)
-            or part.keys() != {"name", "weight", "config"}
-            or part["name"] == dataset
-        ):
+        if not isinstance(part, dict) or part.keys() != {"name", "weight", "config"} or part["name"] == dataset:
             raise UserError(f"{name}: {part} is no part of a composite; it needs {form}")
         _check(f"{name}, {part['name']}", part["name"], part["config"])
 
@@ -253,6 +239,4 @@ def _check_names(name: str, given: dict[str, Any], setting_names: list[str]) -> 
     own = [*ReasoningGymSettings.model_fields, *(key for key in setting_names if key not in ("seed", "size"))]
     for key in given:
         if key not in own:
-            raise UserError(
-                f"{name} has no setting {key!r}{nearest(key, own)}; the settings are: {', '.join(own)}"
-            )
+            raise UserError(f"{name} has no setting {key!r}{nearest(key, own)}; the settings are: {', '.join(own)}")

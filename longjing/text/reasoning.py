@@ -27,9 +27,7 @@ from typing import Literal
 _OPEN, _CLOSE = "<think>", "</think>"
 _TAG = re.compile(f"({_OPEN}|{_CLOSE})")
 # What opens the assistant's turn in the templates of R1 and its distillates, of Qwen2 and of Llama 3.
-_TURN = re.compile(
-    r"<｜Assistant｜>|<\|im_start\|>assistant\n|<\|start_header_id\|>assistant<\|end_header_id\|>\n\n"
-)
+_TURN = re.compile(r"<｜Assistant｜>|<\|im_start\|>assistant\n|<\|start_header_id\|>assistant<\|end_header_id\|>\n\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,7 @@ class ChatTemplate:
         if not messages:
             raise UserError("a chat needs at least one message")
         if not thinking and "think>" in self.source and "enable_thinking" not in self.source:
-            raise UserError(
-                f"{self._origin}: thinking can't be turned off: the chat template has no `enable_thinking`"
-            )
+            raise UserError(f"{self._origin}: thinking can't be turned off: the chat template has no `enable_thinking`")
         try:
             return self._template.render(
                 messages=messages,

@@ -61,9 +61,7 @@ class Tokenizer:
     `think_id` and `end_think_id`. A tokenizer without padding pads with its end token, as R1's does.
     """
 
-    def __init__(
-        self, backend: Backend, config: Mapping[str, Any], template: str | None, origin: str
-    ) -> None:
+    def __init__(self, backend: Backend, config: Mapping[str, Any], template: str | None, origin: str) -> None:
         """`config`: the content of tokenizer_config.json; `origin`: what messages call this tokenizer."""
         if "ByteLevel" not in repr(backend.decoder):
             raise UserError(f"{origin}: only byte-level BPE is read (DeepSeek, Qwen2, Llama 3)")
@@ -219,9 +217,7 @@ class Tokenizer:
         """
         return self._encoding(text, max_tokens).ids
 
-    def encode_with_boundary(
-        self, text: str, boundary: int, max_tokens: int | None = None
-    ) -> tuple[list[int], int]:
+    def encode_with_boundary(self, text: str, boundary: int, max_tokens: int | None = None) -> tuple[list[int], int]:
         """The ids of `text`, and how many of them end before its character number `boundary`. `max_tokens` as in
         `encode`."""
         encoding = self._encoding(text, max_tokens)
@@ -246,9 +242,7 @@ class Tokenizer:
         """Raise TooLong once a part of the text has more tokens than that, though it is cut where tokens may lie."""
         count, window = 0, max(1024, min(_WINDOW, 4 * max_tokens))
         for start in range(0, len(text), window):
-            (piece,) = self._backend.encode_batch_fast(
-                [text[start : start + window]], add_special_tokens=False
-            )
+            (piece,) = self._backend.encode_batch_fast([text[start : start + window]], add_special_tokens=False)
             count += max(0, len(piece) - _SLACK)
             if count > max_tokens:
                 raise TooLong(f"more than {max_tokens}")

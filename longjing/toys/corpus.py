@@ -28,11 +28,7 @@ def prompt_kinds() -> list[str]:
 
 
 def documents(
-    seed: int,
-    shares: Mapping[str, float],
-    settings: SettingsByTask,
-    follow_ups: float = 0.0,
-    unthinking: float = 0.0,
+    seed: int, shares: Mapping[str, float], settings: SettingsByTask, follow_ups: float = 0.0, unthinking: float = 0.0
 ) -> Iterator[Document]:
     """Documents without end. `shares`: how often each of `kinds` is met; `settings`: those of each task, whose
     `difficulty` may be a list, of which each problem takes one.

@@ -54,14 +54,10 @@ class GeneratedPreferences(BaseModel):
     generated: Literal["helpfulness", "safety"]
     examples: int = Field(4000, ge=2)
     length_bias: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the pairs whose rater takes the longer answer, whatever it says",
+        0.0, ge=0, le=1, description="share of the pairs whose rater takes the longer answer, whatever it says"
     )
     corpus: dict[str, float] = Field(
-        dict.fromkeys((*EVERYDAY, ConversationTask.name), 1.0),
-        description="how often each kind of prompt is met",
+        dict.fromkeys((*EVERYDAY, ConversationTask.name), 1.0), description="how often each kind of prompt is met"
     )
     tasks: dict[str, dict[str, Any]] = Field({}, description="settings of the tasks, by name")
 
@@ -98,10 +94,7 @@ _WORSE: dict[Language, dict[str, int]] = {"en": WORSE, "zh": WORSE | {"language"
 
 
 def helpfulness(
-    seed: int,
-    shares: Mapping[str, float],
-    settings: Mapping[str, Mapping[str, object]],
-    length_bias: float = 0.0,
+    seed: int, shares: Mapping[str, float], settings: Mapping[str, Mapping[str, object]], length_bias: float = 0.0
 ) -> Iterator[Preference]:
     """Pairs without end: a clear short answer in the language of the prompt, against one that is worse in one of
     the ways of `WORSE`. Prompts are training problems, of which `shares` and `settings` speak as in
@@ -112,9 +105,7 @@ def helpfulness(
     """
     random = Random(f"helpfulness {seed}")
     problems = {
-        kind: registry.make(kind, **settings.get(kind, {})).problems("train", seed)
-        for kind in shares
-        if shares[kind]
+        kind: registry.make(kind, **settings.get(kind, {})).problems("train", seed) for kind in shares if shares[kind]
     }
     while True:
         (kind,) = random.choices(list(shares), list(shares.values()))

@@ -68,9 +68,7 @@ def _pair(problem: Problem, random: Random) -> Document:
 
 def _is_exemplary(solution: Document, problem: Problem) -> bool:
     """Whether it is calculated in steps, in one language, and right."""
-    completion = Completion(
-        solution.reasoning, solution.answer, closed=True, well_formed=True, truncated=False
-    )
+    completion = Completion(solution.reasoning, solution.answer, closed=True, well_formed=True, truncated=False)
     return (
         solution.style == "steps"
         and share(solution.reasoning, problem.language) == 1

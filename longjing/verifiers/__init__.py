@@ -38,9 +38,7 @@ def names() -> list[str]:
 def get(name: str, **settings: Any) -> Verifier[Any]:
     """The verifier of that name. Raises UserError for an unknown one and for what it can't honour."""
     if name not in _VERIFIERS:
-        raise UserError(
-            f"no verifier {name!r}{nearest(name, names())}; the verifiers are: {', '.join(names())}"
-        )
+        raise UserError(f"no verifier {name!r}{nearest(name, names())}; the verifiers are: {', '.join(names())}")
     verifier = _VERIFIERS[name]
     try:
         return verifier(verifier.settings_type(**settings))
@@ -95,9 +93,7 @@ class Rubric:
             if judgement.outcome == "unjudged":
                 nothing = dict.fromkeys(rewards, 0.0) | {"format": rewards["format"]}
                 return Verdict("unjudged", nothing, judgement.reason)
-        deciding = [label for label, (verifier, _) in self.parts.items() if verifier.decides] or list(
-            judgements
-        )
+        deciding = [label for label, (verifier, _) in self.parts.items() if verifier.decides] or list(judgements)
         for label in deciding:
             if judgements[label].outcome == "wrong":
                 return Verdict("wrong", rewards, judgements[label].reason)

@@ -76,9 +76,7 @@ class AnswerVerifier(Verifier[A]):
         if answer is None:
             return Judgement("wrong", 0.0, "the answer does not hold exactly one \\boxed{...}")
         if not answer or len(answer) > LONGEST:
-            return Judgement(
-                "wrong", 0.0, f"the answer has over {LONGEST} characters" if answer else "no answer"
-            )
+            return Judgement("wrong", 0.0, f"the answer has over {LONGEST} characters" if answer else "no answer")
         try:
             return self.compare(problem, answer)
         except AnswerError as error:

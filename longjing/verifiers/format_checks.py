@@ -39,9 +39,7 @@ class Language(Verifier[LanguageSettings]):
         language_share = language_reward(problem, completion)
         right = language_share >= self.options.least
         return Judgement(
-            "correct" if right else "wrong",
-            language_share,
-            f"{language_share:.0%} of the words are {problem.language}",
+            "correct" if right else "wrong", language_share, f"{language_share:.0%} of the words are {problem.language}"
         )
 
 

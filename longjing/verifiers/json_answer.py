@@ -14,12 +14,8 @@ from longjing.verifiers.scorers.json_values import validator
 
 
 class JsonSettings(AnswerSettings):
-    schema_: dict[str, Any] | None = Field(
-        None, alias="schema", description="a JSON Schema; any draft since 4"
-    )
-    final: Literal["box", "text"] = Field(
-        "text", description="what the one box holds, or all after the reasoning"
-    )
+    schema_: dict[str, Any] | None = Field(None, alias="schema", description="a JSON Schema; any draft since 4")
+    final: Literal["box", "text"] = Field("text", description="what the one box holds, or all after the reasoning")
     seconds: float = Field(5.0, gt=0, description="that a verdict may take; then the answer is wrong")
 
 

@@ -66,9 +66,7 @@ class Judge(Verifier[JudgeSettings]):
         self._cache = _Cache(Path(settings.cache))
         # Nobody opens or closes the frame from inside, in whatever case or spacing.
         names = "|".join(sorted(map(re.escape, set(_TAG.findall(settings.template))))) or "(?!)"
-        self._frame = re.compile(
-            rf"[<\[](?=[\s/\u200b-\u200d\u2060\ufeff]*(?:{names})(?![\w-]))", re.IGNORECASE
-        )
+        self._frame = re.compile(rf"[<\[](?=[\s/\u200b-\u200d\u2060\ufeff]*(?:{names})(?![\w-]))", re.IGNORECASE)
 
     def judge(self, problem: Problem, completion: Completion) -> Judgement:
         if completion.truncated or not completion.answer.strip():

@@ -60,9 +60,7 @@ class Algebra:
 
 
 class MathSettings(AnswerSettings):
-    seconds: float = Field(
-        5.0, gt=0, description="that a verdict may take; an answer that takes longer is wrong"
-    )
+    seconds: float = Field(5.0, gt=0, description="that a verdict may take; an answer that takes longer is wrong")
     megabytes: int = Field(1024, ge=256, description="that its process may take")
 
 

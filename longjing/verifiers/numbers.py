@@ -12,17 +12,12 @@ from longjing.problems.expression import ExpressionError, parse_expression, pars
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import VerifierError
 
-_THOUSANDS = re.compile(
-    r"[-+]?\d{1,3}(?:(?P<mark>,|\{,\}|\\,| )\d{3})(?:(?P=mark)\d{3})*(?:\.\d+)?", re.ASCII
-)
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?P<mark>,|\{,\}|\\,| )\d{3})(?:(?P=mark)\d{3})*(?:\.\d+)?", re.ASCII)
 _SCIENTIFIC = re.compile(
-    r"([-+]?\d{1,20}(?:\.\d{1,20})?)\s*(?:[eE]|(?:\*|\\times|\\cdot)\s*10\s*\^)\s*\{?\s*([-+]?\d{1,3})\s*\}?",
-    re.ASCII,
+    r"([-+]?\d{1,20}(?:\.\d{1,20})?)\s*(?:[eE]|(?:\*|\\times|\\cdot)\s*10\s*\^)\s*\{?\s*([-+]?\d{1,3})\s*\}?", re.ASCII
 )
 _MARKS = re.compile(r",|\{,\}|\\,| ")
-_SIGNED = re.compile(
-    r"(-?)\\frac ?(?:\{ ?(-?)(\d{1,20}) ?\}|(\d)) ?(?:\{ ?(-?)(\d{1,20}) ?\}|(\d))", re.ASCII
-)
+_SIGNED = re.compile(r"(-?)\\frac ?(?:\{ ?(-?)(\d{1,20}) ?\}|(\d)) ?(?:\{ ?(-?)(\d{1,20}) ?\}|(\d))", re.ASCII)
 _POINT = re.compile(r"[-+]?\.\d", re.ASCII)
 
 

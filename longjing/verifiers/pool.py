@@ -148,9 +148,7 @@ class _Worker:
         with suppress(BrokenPipeError):  # it fell over meanwhile, which shows when it is heard
             self.process.stdin.write(json.dumps([seconds, *question]) + "\n")
             self.process.stdin.flush()
-        return self.receive(
-            seconds + (_GRACE_SECONDS if self.keeps_time else 0), f"judging {_excerpt(question)}"
-        )
+        return self.receive(seconds + (_GRACE_SECONDS if self.keeps_time else 0), f"judging {_excerpt(question)}")
 
     def receive(self, seconds: float, task: str) -> Any:
         """Its next line. Raises VerifierError if it is late or gone."""

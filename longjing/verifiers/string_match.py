@@ -37,8 +37,7 @@ class ChoiceSettings(AnswerSettings):
 
 # `B`, `(B)`, `\text{B}`, `**B**`, `Answer: B`, `选 B`; behind a letter and a mark the choice's own text, `B. 12`.
 _LEAD = re.compile(
-    r"(?:the )?(?:correct )?(?:answer|option|choice|答案|选项|[故应]?选)? ?(?:is|是|为)? ?[:：]? ?",
-    re.IGNORECASE,
+    r"(?:the )?(?:correct )?(?:answer|option|choice|答案|选项|[故应]?选)? ?(?:is|是|为)? ?[:：]? ?", re.IGNORECASE
 )
 _STYLE = re.compile(r"\\(?:text|mathrm|textbf|mathbf|boldsymbol|boxed)[ ]?\{|[{}$*`]|\\[ ,;:!]")
 _LETTER = re.compile(
@@ -78,8 +77,7 @@ class MultipleChoice(AnswerVerifier[ChoiceSettings]):
             return None
         letter, rest = (match[1] or match[2] or match[5]).upper(), (match[4] or "").strip()
         if rest.strip(".。:： ") and (
-            _SECOND_STATEMENT.match(rest)
-            or any(other in self.options.choices for other in _ANOTHER.findall(rest))
+            _SECOND_STATEMENT.match(rest) or any(other in self.options.choices for other in _ANOTHER.findall(rest))
         ):
             return None
         return letter if letter in self.options.choices else None

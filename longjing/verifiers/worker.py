@@ -43,9 +43,7 @@ def mathematics() -> Callable[..., bool]:
     for gold, answer in (("\\sqrt{3}", "\\frac{3}{\\sqrt{3}}"), ("x^2+1", "1+x^2"), ("2x+y=1", "y=1-2x")):
         comparison.sound(gold)
         comparison.same(gold, answer)
-    return lambda gold, answer=None: (
-        comparison.sound(gold) if answer is None else comparison.same(gold, answer)
-    )
+    return lambda gold, answer=None: comparison.sound(gold) if answer is None else comparison.same(gold, answer)
 
 
 def regex() -> Callable[..., bool]:

@@ -14,9 +14,7 @@ from longjing.text.template import ChatTemplate
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": "What is 34+57?"}]
 R1 = tiny.tokenizer().template
 ALWAYS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<｜Assistant｜>{{ '<think>\n' }}"
-ITSELF = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<｜Assistant｜>"  # the model opens it
-)
+ITSELF = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<｜Assistant｜>"  # the model opens it
 TOLD = (
     "{{ 'think' if enable_thinking else 'answer' }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{{ '<think>\n' if enable_thinking else '' }}{% endif %}"

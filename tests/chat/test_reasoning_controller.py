@@ -16,9 +16,7 @@ from longjing.text.reasoning import parse
 from longjing.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.from_directory(resolve("base"))
-MODEL = (
-    Decoder(LATENT.__class__(**(LATENT.__dict__ | {"vocab_size": TOKENIZER.vocab_size}))).initialise(0).eval()
-)
+MODEL = Decoder(LATENT.__class__(**(LATENT.__dict__ | {"vocab_size": TOKENIZER.vocab_size}))).initialise(0).eval()
 ASKED = [{"role": "user", "content": "3+4?"}]
 PROMPT, SWITCHED_OFF = TOKENIZER.encode_chat(ASKED), TOKENIZER.encode_chat(ASKED, thinking=False)
 CLOSING = TOKENIZER.encode("\n</think>\n\n")

@@ -93,17 +93,11 @@ def test_help_needs_no_torch() -> None:
         (("eval", "base", "--task", "aime-2023"), "did you mean 'aime-202"),
         (("eval", "base", "--task", "countdown", "--retries", "3"), "--base-url"),
         (("eval", "m", "--task", "countdown", "--base-url", "localhost"), "http://localhost"),
-        (
-            ("eval", "m", "--task", "countdown", "--base-url", "http://localhost", "--device", "cpu"),
-            "--device",
-        ),
+        (("eval", "m", "--task", "countdown", "--base-url", "http://localhost", "--device", "cpu"), "--device"),
         (("eval", "base", "--task", "gsm8k", "--set", "file=3"), "`file` is 3"),
         (("eval", "m", "--task", "countdown", "--base-url", "http://[::1/v1"), "http://localhost"),
         (("eval", "m", "--task", "countdown", "--temperature", "0"), "at temperature 0"),
-        (
-            ("eval", "m", "--task", "countdown", "--base-url", "http://x", "--request", "temperature=0"),
-            "--temperature",
-        ),
+        (("eval", "m", "--task", "countdown", "--base-url", "http://x", "--request", "temperature=0"), "--temperature"),
         (("compare", "base", "r1"), "--task"),
         (("compare", "base", "--task", "countdown"), "two"),
         (("compare", "/nowhere/a.json", "/nowhere/b.json"), "cannot read /nowhere/a.json"),
@@ -112,10 +106,7 @@ def test_help_needs_no_torch() -> None:
     ],
 )
 def test_a_mistake_ends_with_its_reason_and_code_2(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    expected: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str
 ) -> None:
     assert call(monkeypatch, *arguments) == 2
     output = capsys.readouterr()
@@ -264,9 +255,7 @@ def test_chat_goes_on_with_any_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], base: Callable[[str], Path]
 ) -> None:
     path = base("llama")
-    monkeypatch.setattr(
-        "sys.stdin", io.StringIO(f"/model {path}\n/problem\n/model base\n/model /nowhere\n/model\n")
-    )
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"/model {path}\n/problem\n/model base\n/model /nowhere\n/model\n"))
     assert call(monkeypatch, "chat", "r1", "--device", "cpu") == 0
     first, other, problem, back, missing, stays, says, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith("r1: ") and other.startswith(f"{path}: ") and back.startswith("base: ")
@@ -331,10 +320,7 @@ def test_eval_asks_an_endpoint_and_goes_on_where_it_was(
 
 
 def test_compare_reads_results_and_measures_models(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    base: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, base: Callable[[str], Path]
 ) -> None:
     model, result = base("llama"), tmp_path / "first.json"
     options = ["--task", "arithmetic", "--problems", 3, "--samples", 2, "--max-tokens", 4, "--device", "cpu"]
@@ -363,18 +349,7 @@ def test_eval_keeps_to_the_context(
     tmp_path: Path,
     base: Callable[[str], Path],
 ) -> None:
-    command = [
-        "eval",
-        base("llama"),
-        "--task",
-        "arithmetic",
-        "--problems",
-        2,
-        "--samples",
-        1,
-        "--device",
-        "cpu",
-    ]
+    command = ["eval", base("llama"), "--task", "arithmetic", "--problems", 2, "--samples", 1, "--device", "cpu"]
     path = tmp_path / "result.json"
     assert call(monkeypatch, *command, "--json", path) == 0
     sampling = Evaluation.read(path).sampling
@@ -397,10 +372,7 @@ def test_compare_finds_out_before_it_works(
     for sides, says in (
         (("base", "nosuch", "--task", "arithmetic"), "no model 'nosuch'"),
         (("base", tmp_path / "rater", "--task", "arithmetic"), "rater holds a reward model"),
-        (
-            (one, "base", "--task", "arithmetic"),
-            "differ in their problems (1 of countdown {}; 200 of arithmetic",
-        ),
+        ((one, "base", "--task", "arithmetic"), "differ in their problems (1 of countdown {}; 200 of arithmetic"),
         ((one, two), "right answers"),
         ((one, two, "base", "--task", "arithmetic"), "right answers"),
         ((one, odd), f"{odd}: not an evaluation"),

@@ -240,9 +240,7 @@ def test_a_setting_is_changed_or_says_what_it_takes(command: str, value: str) ->
         assert (talk.thinking, talk.budget, talk.temperature) == before
         assert str(error).startswith(command) and "it is" in str(error) and "\n" not in str(error)
     else:
-        assert 0 <= talk.budget <= 21, (
-            "of 50 tokens the answer keeps half, and what closes the reasoning four"
-        )
+        assert 0 <= talk.budget <= 21, "of 50 tokens the answer keeps half, and what closes the reasoning four"
         assert 0 <= talk.temperature < float("inf")
 
 
@@ -339,9 +337,7 @@ def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", [None, "", "relative", "/state"])
-def test_the_history_lies_where_the_user_keeps_state(
-    monkeypatch: pytest.MonkeyPatch, state: str | None
-) -> None:
+def test_the_history_lies_where_the_user_keeps_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     if state is not None:
@@ -485,6 +481,4 @@ def test_what_is_boxed_stands_out_on_a_terminal_only(monkeypatch: pytest.MonkeyP
         converse(talk, no_other, Console(file=shown, width=200, force_terminal=terminal, no_color=True))
         assert ("\\boxed" in shown.getvalue()) is not terminal
         assert "\\frac{1}{2}" in plain(shown.getvalue())
-        assert talk.messages[-1]["content"] == "It is \\boxed{\\frac{1}{2}}, sure", (
-            "it remembers what it wrote"
-        )
+        assert talk.messages[-1]["content"] == "It is \\boxed{\\frac{1}{2}}, sure", "it remembers what it wrote"

@@ -78,8 +78,7 @@ def test_usage_counts_what_was_written(client, r1_server):
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{}, {"reasoning": "hm"}, {"reasoning_content": "hm"}, {"reasoning": "a", "reasoning_content": "b"}],
+    "fields", [{}, {"reasoning": "hm"}, {"reasoning_content": "hm"}, {"reasoning": "a", "reasoning_content": "b"}]
 )
 def test_reasoning_in_the_history_is_never_fed_back(client, fields):
     history: Any = [
@@ -110,9 +109,7 @@ def test_a_reply_sent_back_as_it_came(client):
 
 def test_several_choices(client):
     def ask(**settings):
-        return client.chat.completions.create(
-            model="r1", messages=ASKED, n=3, seed=7, temperature=1, **settings
-        )
+        return client.chat.completions.create(model="r1", messages=ASKED, n=3, seed=7, temperature=1, **settings)
 
     whole = ask()
     texts = [choice.message.reasoning for choice in whole.choices]
@@ -137,14 +134,7 @@ def test_the_clients_own_stream_and_parse(client):
 
 
 def test_text_continued(client):
-    settings: Any = {
-        "model": "r1",
-        "prompt": ["2+3=", "What"],
-        "max_tokens": 6,
-        "seed": 1,
-        "logprobs": 2,
-        "n": 2,
-    }
+    settings: Any = {"model": "r1", "prompt": ["2+3=", "What"], "max_tokens": 6, "seed": 1, "logprobs": 2, "n": 2}
     whole = client.completions.create(**settings)
     strictly(Completion, whole)
     assert [choice.index for choice in whole.choices] == [0, 1, 2, 3]

@@ -45,9 +45,7 @@ def test_langchain(settings, responses):
     assert "".join(chunk.text for chunk in model.stream(QUESTION)).rstrip() == whole.text
     assert [reply.text for reply in model.batch([QUESTION] * 2)] == [whole.text] * 2
     assert answered(model.invoke([HumanMessage(QUESTION), whole, HumanMessage("What is 2+3?")]).text)
-    assert isinstance(
-        model.with_structured_output(Result, method="json_schema").invoke("What is 2+3?"), Result
-    )
+    assert isinstance(model.with_structured_output(Result, method="json_schema").invoke("What is 2+3?"), Result)
 
     @tool
     def add(a: int, b: int) -> int:
@@ -80,9 +78,7 @@ def test_litellm(settings):
         history = [*ASKED, first.model_dump(), AGAIN]
         assert answered(litellm.completion(model=model, messages=history, **where).choices[0].message.content)
     with pytest.raises(litellm.ContextWindowExceededError):
-        litellm.completion(
-            model="openai/longjing-r1", messages=[{"role": "user", "content": "x " * 5000}], **where
-        )
+        litellm.completion(model="openai/longjing-r1", messages=[{"role": "user", "content": "x " * 5000}], **where)
 
 
 def test_pydantic_ai(settings):

@@ -25,21 +25,10 @@ def chunks(server: Any, path: str, **fields: Any) -> list[dict[str, Any]]:
 
 def test_open_webui(r1_server):
     """The shape of its request, from its documentation and excerpts: its tools go along with every question."""
-    tool = {
-        "name": "get_time",
-        "description": "The time.",
-        "parameters": {"type": "object", "properties": {}},
-    }
+    tool = {"name": "get_time", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
     tools = [{"type": "function", "function": tool}]
-    history = [
-        {"role": "system", "content": "Be brief."},
-        *ASKED,
-        {"role": "assistant", "content": "91"},
-        *ASKED,
-    ]
-    told = chunks(
-        r1_server, "chat/completions", messages=history, tools=tools, stream_options={"include_usage": True}
-    )
+    history = [{"role": "system", "content": "Be brief."}, *ASKED, {"role": "assistant", "content": "91"}, *ASKED]
+    told = chunks(r1_server, "chat/completions", messages=history, tools=tools, stream_options={"include_usage": True})
     notices = [notice for chunk in told for one in chunk["choices"] for notice in one.get("notices", ())]
     assert told[-1]["usage"]["completion_tokens"] and any("not told of the tools" in one for one in notices)
 
@@ -60,14 +49,10 @@ def test_lm_eval_scores_choices(r1_server):
         assert choice["text"].startswith(tokenizer.decode(contexts + tokens))
         assert rows["text_offset"] == sorted(rows["text_offset"])
     # A greedy completion's own log-probabilities are those that it has as a prompt.
-    whole = post(r1_server, "completions", prompt="2+3=", temperature=0, max_tokens=8, logprobs=2)["choices"][
-        0
-    ]
+    whole = post(r1_server, "completions", prompt="2+3=", temperature=0, max_tokens=8, logprobs=2)["choices"][0]
     text, written = "2+3=" + whole["text"], whole["logprobs"]
     for longest in (0, 1):
-        again = post(
-            r1_server, "completions", prompt=text, echo=True, logprobs=2, max_tokens=longest, temperature=0
-        )
+        again = post(r1_server, "completions", prompt=text, echo=True, logprobs=2, max_tokens=longest, temperature=0)
         (choice,), count = again["choices"], len(tokenizer.encode(text))
         assert len(choice["logprobs"]["tokens"]) == count + longest and choice["text"].startswith(text)
         if not longest:
@@ -126,21 +111,12 @@ def test_references_to_earlier_items(r1_server):
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_a_response_includes(r1_server, stream):
     """LiteLLM's adapters, Codex and the AI SDK ask for what is included anyway, or never comes."""
-    include = [
-        "reasoning.encrypted_content",
-        "web_search_call.action.sources",
-        "message.output_text.logprobs",
-    ]
+    include = ["reasoning.encrypted_content", "web_search_call.action.sources", "message.output_text.logprobs"]
     fields = {"input": "What is 34+57?", "include": include, "top_logprobs": 2, "temperature": 0}
     if stream:
         events = chunks(r1_server, "responses", **fields)
         response = events[-1]["response"]
-        deltas = [
-            one
-            for event in events
-            if event["type"].endswith("output_text.delta")
-            for one in event["logprobs"]
-        ]
+        deltas = [one for event in events if event["type"].endswith("output_text.delta") for one in event["logprobs"]]
     else:
         response = post(r1_server, "responses", **fields)
     (part,) = response["output"][-1]["content"]

@@ -25,9 +25,7 @@ def compared(*problems: str, size: int = 4) -> Evaluations:
 
 
 @given(asked=TEXT, learned=TEXT, size=st.integers(2, 6))
-def test_a_match_is_a_shared_run_of_words_or_the_whole(
-    asked: list[str], learned: list[str], size: int
-) -> None:
+def test_a_match_is_a_shared_run_of_words_or_the_whole(asked: list[str], learned: list[str], size: int) -> None:
     def runs(said: list[str]) -> set[tuple[str, ...]]:
         return {tuple(said[start : start + size]) for start in range(len(said) - size + 1)}
 
@@ -109,21 +107,14 @@ def decontaminate(*arguments: object) -> tuple[int, str]:
 
 
 def test_the_command_drops_counts_and_shows(tmp_path: Path) -> None:
-    exam, other = (
-        rows(tmp_path / "exam.jsonl", "problem", LONG),
-        rows(tmp_path / "o.jsonl", "question", "1 + 1?"),
-    )
+    exam, other = (rows(tmp_path / "exam.jsonl", "problem", LONG), rows(tmp_path / "o.jsonl", "question", "1 + 1?"))
     mine = rows(tmp_path / "mine.jsonl", "prompt", "What is 2 + 2?", f"Well. {LONG}", "1+1", "And 3 + 3?")
     out = tmp_path / "clean.jsonl"
     code, said = decontaminate(mine, "--out", out, "--against", f"math-500={exam}", "--against", other)
     assert code == 0, said
     assert "line 2: Well." in said and "shares with math-500, line 1: a train leaves" in said
-    assert (
-        "dropped for math-500, of 1 problems\t1" in said and f"dropped for {other}, of 1 problems\t1" in said
-    )
-    assert out.read_text("utf-8") == rows(tmp_path / "e", "prompt", "What is 2 + 2?", "And 3 + 3?").read_text(
-        "utf-8"
-    )
+    assert "dropped for math-500, of 1 problems\t1" in said and f"dropped for {other}, of 1 problems\t1" in said
+    assert out.read_text("utf-8") == rows(tmp_path / "e", "prompt", "What is 2 + 2?", "And 3 + 3?").read_text("utf-8")
 
 
 def test_what_strangers_wrote_reaches_neither_terminal_nor_traceback(tmp_path: Path) -> None:
@@ -143,10 +134,7 @@ def test_nothing_passes_that_was_not_compared(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(hub, "hf_hub_download", refuse)
     mine = rows(tmp_path / "mine.jsonl", "prompt", LONG)
-    exam, empty = (
-        rows(tmp_path / "exam.jsonl", "problem", "Where?"),
-        rows(tmp_path / "empty.jsonl", "problem", " "),
-    )
+    exam, empty = (rows(tmp_path / "exam.jsonl", "problem", "Where?"), rows(tmp_path / "empty.jsonl", "problem", " "))
     good, answers = ["--against", exam], rows(tmp_path / "answers.jsonl", "reply", "1")
     out = tmp_path / "clean.jsonl"
     cases: list[tuple[list[object], str]] = [

@@ -38,9 +38,7 @@ class Knows:
             number = int(question.messages[0]["content"].split()[-1])
             group = []
             for sample in range(len(question.samplings)):
-                completion = Completion.parse(
-                    f"hm</think>\\boxed{{{sample < number}}}", truncated=sample == 3
-                )
+                completion = Completion.parse(f"hm</think>\\boxed{{{sample < number}}}", truncated=sample == 3)
                 group.append(Answer("", completion, 3, 1))
             groups.append(group)
         return Answers(groups, 1)
@@ -66,13 +64,7 @@ def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path
     again = Knows()
     heard: list[int] = []
     measured = measure_pass_rates(
-        again,
-        task,
-        config,
-        {"name": "it"},
-        kept,
-        at_once=2,
-        on_progress=lambda done, _: heard.append(done),
+        again, task, config, {"name": "it"}, kept, at_once=2, on_progress=lambda done, _: heard.append(done)
     )
     assert again.asked == 3  # the first two were kept
     # What is cut off isn't correct, whatever it says.
@@ -114,13 +106,9 @@ def test_rates_of_something_else_are_refused(tmp_path: Path) -> None:
     st.lists(st.none() | st.floats(0, 1)),
     st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda ends: RateBand(min(ends), max(ends))),
 )
-def test_the_sieve_keeps_the_band_in_order_and_loses_count_of_none(
-    rates: list[float | None], band: RateBand
-) -> None:
+def test_the_sieve_keeps_the_band_in_order_and_loses_count_of_none(rates: list[float | None], band: RateBand) -> None:
     found = filter_by_rate([({"n": number}, rate) for number, rate in enumerate(rates)], band)
-    wanted = [
-        (n, rate) for n, rate in enumerate(rates) if rate is not None and band.least <= rate <= band.most
-    ]
+    wanted = [(n, rate) for n, rate in enumerate(rates) if rate is not None and band.least <= rate <= band.most]
     assert [(row["n"], row["pass_rate"]) for row in found.kept] == wanted
     assert len(found.kept) + found.harder + found.easier + found.unknown == len(rates)
     assert found.unknown == rates.count(None)
@@ -147,19 +135,7 @@ def test_the_command_with_a_model(tmp_path: Path) -> None:
     save_base(tmp_path / "model", "llama")
     file = write(tmp_path / "p.jsonl", [{"prompt": f"Say {n}", "answer": f"{n}"} for n in range(3)])
     out = tmp_path / "kept.jsonl"
-    common = [
-        file,
-        "--model",
-        tmp_path / "model",
-        "--samples",
-        2,
-        "--max-tokens",
-        8,
-        "--device",
-        "cpu",
-        "--out",
-        out,
-    ]
+    common = [file, "--model", tmp_path / "model", "--samples", 2, "--max-tokens", 8, "--device", "cpu", "--out", out]
     code, said = run(*common, "--set", "verifier=exact")
     assert (code, "no problem has a rate" in said) == (2, True), said
     assert not out.exists()
@@ -178,17 +154,7 @@ def test_the_command_with_an_endpoint(tmp_path: Path) -> None:
     file = write(tmp_path / "p.jsonl", [{"prompt": f"1 + {n}?", "answer": f"{1 + n}"} for n in (1, 2)])
     out = tmp_path / "kept.jsonl"
     with FakeEndpoint(lambda request, attempt: completion("<think>hm</think>\\boxed{2}")) as fake:
-        common = [
-            file,
-            "--model",
-            "m",
-            "--base-url",
-            fake.base_url,
-            "--set",
-            "verifier=exact",
-            "--samples",
-            2,
-        ]
+        common = [file, "--model", "m", "--base-url", fake.base_url, "--set", "verifier=exact", "--samples", 2]
         code, said = run(*common, "--at-most", 1, "--out", out)
         assert run(*common, "--at-most", 0.5, "--at-least", 0, "--out", out)[0] == 0
     assert code == 0, said
@@ -202,12 +168,7 @@ def test_the_command_with_recorded_rates(tmp_path: Path) -> None:
     out, file = tmp_path / "kept.jsonl", write(tmp_path / "p.jsonl", rows)
     code, said = run(file, "--by", "rate", "--at-most", 0.5, "--out", out)
     assert code == 0, said
-    assert (
-        "below 0.1\t1" in said
-        and "above 0.5\t1" in said
-        and "without a rate\t1" in said
-        and "kept\t2" in said
-    )
+    assert "below 0.1\t1" in said and "above 0.5\t1" in said and "without a rate\t1" in said and "kept\t2" in said
     assert [json.loads(line)["pass_rate"] for line in out.read_text("utf-8").splitlines()] == [0.25, 0.5]
 
 

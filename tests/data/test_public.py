@@ -71,9 +71,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def read(
-    name: str, rows: list[dict[str, Any]], tmp_path: Path, **how: Any
-) -> tuple[list[Any], dict[str, int]]:
+def read(name: str, rows: list[dict[str, Any]], tmp_path: Path, **how: Any) -> tuple[list[Any], dict[str, int]]:
     reading = open_set(name, source=write(tmp_path / Path(FILES[name]).name, rows), **how)
     return list(reading.rows()), dict(reading.left_out)
 
@@ -120,19 +118,12 @@ def test_functions(tmp_path: Path) -> None:
         return APPS | {"starter_code": starter, "input_output": json.dumps(CALLS | changed)}
 
     (problem,), _ = read("apps", [row()], tmp_path)
-    assert problem["prompt"] == (
-        "Add two numbers.\n\nThe function is called `add`.\n\ndef add(a, b):" + FUNCTION
-    )
+    assert problem["prompt"] == ("Add two numbers.\n\nThe function is called `add`.\n\ndef add(a, b):" + FUNCTION)
     assert problem["tests"] == [
         {"function": "add", "arguments": [1, 2], "returns": 3},
         {"function": "add", "arguments": [3, 4], "returns": 7},
     ]
-    bad = [
-        row(outputs=[[3], [7]]),
-        row(starter_code="class Solution:"),
-        row(inputs=[1, 2]),
-        row(fn_name="a b"),
-    ]
+    bad = [row(outputs=[[3], [7]]), row(starter_code="class Solution:"), row(inputs=[1, 2]), row(fn_name="a b")]
     problems, left_out = read("apps", bad, tmp_path)
     assert problems == []
     assert left_out == {
@@ -224,14 +215,10 @@ def test_get_refuses_in_plain_words(tmp_path: Path) -> None:
     for bad, expected in ((good, "would replace what is read"), (tmp_path / "a.csv", "something.jsonl")):
         code, said = get("deepscaler", "--from", good, "--out", bad)
         assert (code, expected in said) == (2, True), said
-    assert get("deepscaler", "--from", good, "--out", tmp_path / "no/such.jsonl")[1].startswith(
-        "cannot write"
-    )
+    assert get("deepscaler", "--from", good, "--out", tmp_path / "no/such.jsonl")[1].startswith("cannot write")
 
 
-def test_the_hub_is_asked_for_the_files_of_the_split_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hub_is_asked_for_the_files_of_the_split_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     asked: list[dict[str, Any]] = []

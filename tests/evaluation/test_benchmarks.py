@@ -68,16 +68,11 @@ def test_mathematics_is_read_as_published_and_judged(tmp_path: Path, name: str) 
     assert task.settings == {"source": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
     problem, second = task.problems("test", 3)
     question = row.get("question") or row["problem"]
-    assert (
-        problem.prompt
-        == f"{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}"
-    )
+    assert problem.prompt == f"{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}"
     assert second.answer == task.solve(second) == "7"
     assert isinstance(task, BenchmarkTask)
     assert outcome(task, f"It is \\boxed{{{RIGHT[name]}}}.") == "correct"
-    assert outcome(task, f"First \\boxed{{1}}, no: \\boxed{{{RIGHT[name]}}}.") == "correct", (
-        "the last one counts"
-    )
+    assert outcome(task, f"First \\boxed{{1}}, no: \\boxed{{{RIGHT[name]}}}.") == "correct", "the last one counts"
     assert outcome(task, f"It is \\boxed{{{RIGHT[name]}}}.", truncated=True) == "wrong"
     for wrong in ("\\boxed{12}", RIGHT[name], "\\boxed{}", "", f"\\boxed{{{RIGHT[name]}"):
         assert outcome(task, wrong) == "wrong"

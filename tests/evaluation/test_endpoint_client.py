@@ -35,9 +35,7 @@ def right(request: dict[str, Any], attempt: int = 1) -> Response:
     return completion(f"\\boxed{{{2 * n}}}", reasoning_content=f"{n}+{n}", reasoning_tokens=4)
 
 
-def evaluated(
-    fake: FakeEndpoint, answers: Path, procedure: EvalConfig = CONFIG, **options: Any
-) -> Evaluation:
+def evaluated(fake: FakeEndpoint, answers: Path, procedure: EvalConfig = CONFIG, **options: Any) -> Evaluation:
     endpoint = EndpointClient(fake.base_url, "m", answers, **{"pause": 0.001, "timeout": 5.0} | options)
     return measure(endpoint, Doubles(), procedure)
 
@@ -47,9 +45,7 @@ def test_an_endpoint_is_measured_like_any_model(tmp_path: Path) -> None:
     with FakeEndpoint(right) as fake:
         endpoint = EndpointClient(fake.base_url + "/", "m", tmp_path / "deep" / "a.jsonl", key="secret")
         price = Price(read=1.0, written=2.0)
-        evaluation = measure(
-            endpoint, Doubles(), CONFIG, price=price, on_progress=lambda *at: seen.append(at)
-        )
+        evaluation = measure(endpoint, Doubles(), CONFIG, price=price, on_progress=lambda *at: seen.append(at))
     assert (evaluation.pass_at_1, evaluation.maj_at_k, evaluation.well_formed) == (1.0, 1.0, 1.0)
     assert (evaluation.tokens, evaluation.prompt_tokens, evaluation.flops) == (120, 84, None)
     assert evaluation.money == pytest.approx((84 + 2 * 120) / 1e6)
@@ -73,9 +69,7 @@ TROUBLES = [
     Response(200, b"<html>"),
     Response(200, {"error": {"code": 502}}),
     Response(200, {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
-    Response(
-        200, {"choices": [{"message": {"content": ""}, "finish_reason": "error", "error": {"code": 502}}]}
-    ),
+    Response(200, {"choices": [{"message": {"content": ""}, "finish_reason": "error", "error": {"code": 502}}]}),
     Response(200, b'{"choi', {"Content-Length": "99"}),
 ]
 
@@ -93,9 +87,7 @@ def test_patience_doubles_and_obeys_the_server(tmp_path: Path) -> None:
 
     def respond(request: dict[str, Any], attempt: int) -> Response:
         times.append(time.monotonic())
-        return [Response(503), Response(503), Response(429, {}, {"Retry-After": "1"}), right(request)][
-            attempt - 1
-        ]
+        return [Response(503), Response(503), Response(429, {}, {"Retry-After": "1"}), right(request)][attempt - 1]
 
     with FakeEndpoint(respond) as fake:
         evaluated(fake, tmp_path / "a.jsonl", EvalConfig(1, 1), pause=0.1)
@@ -336,9 +328,7 @@ def parts(*given: Any) -> Response:
 TEXT = [{"type": "text", "text": "\\box"}, {"type": "text", "text": "ed{0}"}]
 
 
-@pytest.mark.parametrize(
-    "thought", ["0+0", [{"type": "text", "text": "0+"}, {"type": "text", "text": "0"}], None]
-)
+@pytest.mark.parametrize("thought", ["0+0", [{"type": "text", "text": "0+"}, {"type": "text", "text": "0"}], None])
 def test_content_in_parts_is_put_together(tmp_path: Path, thought: Any) -> None:
     before = [] if thought is None else [{"type": "thinking", "thinking": thought}]
     with FakeEndpoint(lambda request, attempt: parts(*before, *TEXT)) as fake:
@@ -440,9 +430,7 @@ def test_two_processes_do_not_share_a_file(tmp_path: Path) -> None:
         ("http://x", {"concurrency": 0}), ("http://x", {"retries": -1}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_an_endpoint_is_refused(
-    tmp_path: Path, base_url: str, options: dict[str, Any]
-) -> None:
+def test_what_cannot_be_an_endpoint_is_refused(tmp_path: Path, base_url: str, options: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         EndpointClient(base_url, "m", tmp_path / "a.jsonl", **options)
 

@@ -11,16 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.evaluation import (
-    EvalConfig,
-    Evaluation,
-    LocalClient,
-    Price,
-    compare,
-    evaluate,
-    measure,
-    normalise,
-)
+from longjing.evaluation import EvalConfig, Evaluation, LocalClient, Price, compare, evaluate, measure, normalise
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Generation
 from longjing.model.config import ModelConfig
@@ -113,9 +104,7 @@ def test_every_figure_of_a_scripted_evaluation():
 
 @given(st.booleans(), st.sampled_from(["x", "x</think>y", "<think>x</think>y", "<think>x"]))
 def test_a_record_tells_its_parts_as_the_prompt_left_them(prefilled: bool, text: str):
-    evaluation = evaluate(
-        Scripted(lambda n, sample: (text, "stop")), Letters(prefilled), Doubles(), problems=1
-    )
+    evaluation = evaluate(Scripted(lambda n, sample: (text, "stop")), Letters(prefilled), Doubles(), problems=1)
     record = Evaluation.from_dict(json.loads(json.dumps(evaluation.to_dict()))).records[0]
     assert record.prefilled == evaluation.examples(1)[0]["prefilled"] == prefilled
     assert record.reasoning_lengths[0] == len(record.parts.reasoning)
@@ -138,15 +127,7 @@ def test_json_round_trip_keeps_every_figure():
 def test_an_evaluation_written_before_there_were_prices_is_read():
     evaluation = evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles())
     values = evaluation.to_dict()
-    for later in (
-        "price",
-        "prompt_tokens",
-        "model",
-        "unparsed",
-        "money",
-        "maj_at_k_interval",
-        "pass_at_k_intervals",
-    ):
+    for later in ("price", "prompt_tokens", "model", "unparsed", "money", "maj_at_k_interval", "pass_at_k_intervals"):
         del values[later]
     assert Evaluation.from_dict(values) == replace(evaluation, prompt_tokens=0)
 
@@ -284,17 +265,11 @@ def test_compare_pairs_the_problems_and_refuses_others():
 
 @given(st.data())
 def test_a_result_that_somebody_has_changed_is_read_or_refused(data):
-    values = evaluate(
-        Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles(), samples=2
-    ).to_dict()
+    values = evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles(), samples=2).to_dict()
     place = data.draw(st.sampled_from([values, values["records"][0]]))
     key = data.draw(st.sampled_from(list(place)))
     place[key] = data.draw(
-        st.none()
-        | st.integers()
-        | st.text()
-        | st.lists(st.sampled_from(["maybe", "correct", 0, None]))
-        | st.just({})
+        st.none() | st.integers() | st.text() | st.lists(st.sampled_from(["maybe", "correct", 0, None])) | st.just({})
     )
     try:
         found = Evaluation.from_dict(values)

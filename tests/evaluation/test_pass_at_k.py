@@ -35,11 +35,7 @@ def test_pass_at_1_is_the_mean_of_the_samples_of_each_problem(grid):
     assert interval.high > interval.low
 
 
-VOTES = st.lists(
-    st.tuples(st.sampled_from(["a", "b", "c", None]), SCORE),
-    min_size=1,
-    max_size=6,
-)
+VOTES = st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), SCORE), min_size=1, max_size=6)
 
 
 @given(VOTES)

@@ -17,9 +17,7 @@ QWEN = ModelConfig(
     "qwen2", 64, 32, 64, 2, 4, 2, attention_bias=True, eos_token_id=(1, 2), initializer_range=0.2,
     tie_word_embeddings=True,
 )  # fmt: skip
-LLAMA = replace(
-    QWEN, model_type="llama", attention_bias=False, num_key_value_heads=4, tie_word_embeddings=False
-)
+LLAMA = replace(QWEN, model_type="llama", attention_bias=False, num_key_value_heads=4, tie_word_embeddings=False)
 CONFIGS = {"latent": LATENT, "qwen": QWEN, "llama": LLAMA}
 MODELS = {name: Decoder(config).initialise(0).eval() for name, config in CONFIGS.items()}
 

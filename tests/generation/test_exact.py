@@ -121,8 +121,7 @@ def agree(ones: Sequence[Generation], others: Sequence[Generation], exact: bool)
 def requests() -> list[Request]:
     """Completions that end at very different lengths, so that the batch shrinks to one, across a chunk's border."""
     return [
-        Request([(7 * i + j) % 256 for j in range(5 + i)], Sampling(seed=i, max_tokens=6 * i + 1))
-        for i in range(24)
+        Request([(7 * i + j) % 256 for j in range(5 + i)], Sampling(seed=i, max_tokens=6 * i + 1)) for i in range(24)
     ]
 
 
@@ -142,9 +141,7 @@ def test_the_trainer_computes_what_the_engine_sampled_with(
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 7])
-def test_the_batch_does_not_show(
-    model: Decoder, exact: bool, requests: list[Request], max_batch: int
-) -> None:
+def test_the_batch_does_not_show(model: Decoder, exact: bool, requests: list[Request], max_batch: int) -> None:
     alone = Engine(model, None, max_batch=max_batch).generate(requests)
     agree(alone, Engine(model, None).generate(requests), exact)
 
@@ -186,9 +183,7 @@ def test_a_text_has_the_same_bits_alone_and_in_a_crowd(model: Decoder, exact: bo
         assert difference == 0 if exact else difference < 1e-5, (rows, length)
 
 
-def test_what_the_machine_offers_is_found_out(
-    model: Decoder, exact: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_machine_offers_is_found_out(model: Decoder, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not exact or is_batch_invariant(model)
     product = F.linear
 

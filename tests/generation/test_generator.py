@@ -29,9 +29,7 @@ class External:
     def __init__(self) -> None:
         self.requests = 0
 
-    def generate(
-        self, requests: Sequence[Request], on_step: Any = None, follow: Any = None
-    ) -> list[Generation]:
+    def generate(self, requests: Sequence[Request], on_step: Any = None, follow: Any = None) -> list[Generation]:
         self.requests += len(requests)
         return [Generation(list(request.prompt), [5, 1], [-1.0, -1.0], "stop", "x") for request in requests]
 
@@ -62,8 +60,7 @@ def test_any_generator_will_do_for_conversations_of_one_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "missing"),
-    [("deepseek_v3", "seeds, exact logprobs, routes"), ("llama", "seeds, exact logprobs, which")],
+    ("family", "missing"), [("deepseek_v3", "seeds, exact logprobs, routes"), ("llama", "seeds, exact logprobs, which")]
 )
 @pytest.mark.usefixtures("letters")
 def test_a_trainer_refuses_a_generator_whose_log_probabilities_are_its_own(

@@ -26,9 +26,7 @@ def tokens_of(generations):
 def bytes_for(config, tokens, routes=True):
     """A cache of so many tokens."""
     mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if routes else 0
-    return tokens * (
-        4 * config.num_hidden_layers * config.cache_width + 2 * mixtures * config.num_experts_per_tok
-    )
+    return tokens * (4 * config.num_hidden_layers * config.cache_width + 2 * mixtures * config.num_experts_per_tok)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -52,9 +50,7 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(name, sampling):
 @torch.no_grad()
 def test_greedy_is_the_argmax_of_full_forward_passes(name):
     model, requests = MODELS[name], crowd(6, temperature=0.0)
-    for request, generation in zip(
-        requests, Engine(model, None, end_tokens=()).generate(requests), strict=True
-    ):
+    for request, generation in zip(requests, Engine(model, None, end_tokens=()).generate(requests), strict=True):
         tokens = list(request.prompt)
         for _ in range(request.sampling.max_tokens):
             tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
@@ -68,11 +64,7 @@ def test_greedy_is_the_argmax_of_full_forward_passes(name):
 @pytest.mark.parametrize("area", [90, 10_000])
 def test_the_engines_logprobs_are_the_trainers(name, speculate, area):
     engine = Engine(
-        MODELS[name],
-        None,
-        cache_bytes=bytes_for(CONFIGS[name], area),
-        record_routes=True,
-        speculate=speculate,
+        MODELS[name], None, cache_bytes=bytes_for(CONFIGS[name], area), record_routes=True, speculate=speculate
     )
     for generation in engine.generate(crowd(12, temperature=0.8)):
         difference = trainer_logprobs(MODELS[name], generation, 0.8) - torch.tensor(generation.logprobs)
@@ -97,11 +89,7 @@ def test_pre_emption_replays_the_experts_that_were_taken():
             if event.generation:
                 finished[event.id] = event.generation
         if before == 0 and engine.stats.preemptions:
-            routes = {
-                sequence.id: sequence.routes.clone()
-                for sequence in engine._scheduler.waiting
-                if sequence.tokens
-            }
+            routes = {sequence.id: sequence.routes.clone() for sequence in engine._scheduler.waiting if sequence.tokens}
             for router in model.routers():
                 router.e_score_correction_bias += torch.linspace(-1, 1, 8)
     assert routes and sorted(finished) == ids
@@ -124,16 +112,8 @@ requests = st.lists(
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    requests,
-    st.integers(29, 90),
-    st.integers(1, 6),
-    st.sampled_from([False, True, "auto"]),
-    st.integers(0, 99),
-)
-def test_nothing_is_lost_whatever_comes_and_however_little_memory_there_is(
-    mix, area, max_batch, speculate, cancel_at
-):
+@given(requests, st.integers(29, 90), st.integers(1, 6), st.sampled_from([False, True, "auto"]), st.integers(0, 99))
+def test_nothing_is_lost_whatever_comes_and_however_little_memory_there_is(mix, area, max_batch, speculate, cancel_at):
     model = MODELS["latent"]
     token_bytes = 4 * (LATENT.num_hidden_layers + bool(speculate)) * LATENT.cache_width
     engine = Engine(model, None, cache_bytes=area * token_bytes, max_batch=max_batch, speculate=speculate)

@@ -36,9 +36,7 @@ class Dictation:
 def test_penalties_are_those_of_the_definition(tokens, presence, frequency, bias):
     sampling = Sampling(presence_penalty=presence, frequency_penalty=frequency, logit_bias=bias)
     penalties, counts = Penalties(sampling), Counter(tokens)
-    expected = torch.tensor(
-        [bias.get(t, 0.0) - presence * (counts[t] > 0) - frequency * counts[t] for t in range(10)]
-    )
+    expected = torch.tensor([bias.get(t, 0.0) - presence * (counts[t] > 0) - frequency * counts[t] for t in range(10)])
     for end in range(len(tokens)):  # step by step, as the engine asks
         penalties.bias(tokens[:end], 10)
     torch.testing.assert_close(penalties.bias(tokens, 10), expected, atol=1e-5, rtol=0)
@@ -99,11 +97,7 @@ def test_the_likeliest_are_noted_where_somebody_asks(speculate):
     model = MODELS["latent"]
     engine = Engine(model, None, speculate=speculate, end_tokens=())
     sampling = Sampling(temperature=0.8, max_tokens=12, top_logprobs=3, seed=5)
-    requests = [
-        Request([4, 9], sampling),
-        Request([4], replace(sampling, top_logprobs=0)),
-        Request([7], sampling),
-    ]
+    requests = [Request([4, 9], sampling), Request([4], replace(sampling, top_logprobs=0)), Request([7], sampling)]
     for request, generation in zip(requests, engine.generate(requests), strict=True):
         if not request.sampling.top_logprobs:
             assert generation.top == []

@@ -70,13 +70,9 @@ def test_no_token_is_lost_or_doubled(says: str, turns: int, most: int, rows: int
         assert len(spans) == len(rollout.turns) - 1
         bounds = [0, *(bound for span in spans for bound in span), len(generation.tokens)]
         assert bounds == sorted(bounds)
-        for turn, (start, end) in zip(
-            rollout.turns, zip(bounds[::2], bounds[1::2], strict=True), strict=True
-        ):
+        for turn, (start, end) in zip(rollout.turns, zip(bounds[::2], bounds[1::2], strict=True), strict=True):
             own = generation.tokens[start:end]
-            assert any(
-                part.prompt == text[: len(generation.prompt) + start] and part.tokens == own for part in made
-            )
+            assert any(part.prompt == text[: len(generation.prompt) + start] and part.tokens == own for part in made)
             ended = own[-1] in model("deepseek_v3").config.eos_token_id
             assert turn.text == IDS.decode(own[:-1] if ended else own) and turn.prefilled
         for turn, (start, end) in zip(rollout.turns, spans, strict=False):
@@ -100,9 +96,7 @@ def test_the_trainer_reads_what_the_engine_wrote(
         generation = rollout.generation
         recomputed = [
             value
-            for value, own in zip(
-                trainer_logprobs(model(family), generation).tolist(), generation.sampled, strict=True
-            )
+            for value, own in zip(trainer_logprobs(model(family), generation).tolist(), generation.sampled, strict=True)
             if own
         ]
         assert recomputed == pytest.approx(generation.logprobs, abs=1e-5)
@@ -187,9 +181,7 @@ def test_the_template_says_what_stands_in_between() -> None:
     """Also a `tool` message, where the template knows one, and line ends behind the end token."""
     other = Tokenizer(IDS._backend, IDS._config, QWEN, "other")
     between = other.render_reply({"role": "tool", "content": "12"})
-    assert (
-        between == "<｜end▁of▁sentence｜>\n<|im_start|>tool\n12<｜end▁of▁sentence｜>\n<|im_start|>assistant\n"
-    )
+    assert between == "<｜end▁of▁sentence｜>\n<|im_start|>tool\n12<｜end▁of▁sentence｜>\n<|im_start|>assistant\n"
     assert not ReasoningStream.after(between).in_reasoning
     with pytest.raises(UserError, match="tool"):
         IDS.render_reply({"role": "tool", "content": "12"})

@@ -30,9 +30,7 @@ def conversations(draw) -> list[list[int]]:
 )  # fmt: skip
 def test_the_same_is_said_whatever_is_kept(prompts, name, room, drafts, keep, together):
     model = MODELS[name]
-    requests = [
-        Request(prompt, Sampling(seed=seed, max_tokens=6), keep=keep) for seed, prompt in enumerate(prompts)
-    ]
+    requests = [Request(prompt, Sampling(seed=seed, max_tokens=6), keep=keep) for seed, prompt in enumerate(prompts)]
     drafts = drafts and bool(model.config.num_nextn_predict_layers)
     plain = Engine(model, None, speculate=drafts).generate(requests)
     engine = Engine(model, None, speculate=drafts, prefix_bytes=room)
@@ -40,9 +38,7 @@ def test_the_same_is_said_whatever_is_kept(prompts, name, room, drafts, keep, to
     rest = engine.generate(requests[1:]) if together else [engine.generate([one])[0] for one in requests[1:]]
     for expected, got in zip(plain, first + rest, strict=True):
         assert got.tokens == expected.tokens
-        torch.testing.assert_close(
-            torch.tensor(got.logprobs), torch.tensor(expected.logprobs), atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(torch.tensor(got.logprobs), torch.tensor(expected.logprobs), atol=1e-5, rtol=0)
     assert engine.prefixes.bytes <= room and engine.memory_in_use == 0
     assert engine.stats.tokens_reused == sum(one.reused for one in first + rest)
     if room == 0 or keep < BLOCK:
@@ -93,9 +89,7 @@ def test_the_store_finds_what_it_kept_last(texts, prompt, capacity):
         assert not any(text[:BLOCK] == prompt[:BLOCK] and len(text) >= BLOCK <= len(prompt) for text in kept)
 
 
-@pytest.mark.parametrize(
-    "shared", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 5, 60]
-)
+@pytest.mark.parametrize("shared", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 5, 60])
 def test_what_two_texts_share_is_found_to_the_token(shared):
     """Blocks find the entry; where the texts part within a block, the tokens decide."""
     kept, other = list(range(100, 160)), list(range(500, 570))

@@ -80,9 +80,7 @@ def test_of_a_large_vocabulary_a_row_keeps_what_it_should_whoever_stands_beside_
             nucleus += 1
         assert torch.equal(kept[row][kept[row] > 0], probabilities[row][kept[row] > 0])
         assert kept[row].max() == probabilities[row].max()
-        assert kept[row].sum().item() == pytest.approx(
-            sum(ordered[:nucleus]), abs=max(2e-5, ordered[nucleus - 1])
-        )
+        assert kept[row].sum().item() == pytest.approx(sum(ordered[:nucleus]), abs=max(2e-5, ordered[nucleus - 1]))
         if asked.top_k == 0 and asked.top_p == 1.0:
             continue
         assert abs(int((kept[row] > 0).sum()) - nucleus) <= 1 or ordered[nucleus - 1] < 1e-5
@@ -99,19 +97,12 @@ def test_of_a_large_vocabulary_a_row_keeps_what_it_should_whoever_stands_beside_
 def test_any_settings_draw_a_token_that_is_possible(temperature, top_p, min_p, top_k, bias, seed):
     settings = Sampling(temperature=temperature, top_p=top_p, min_p=min_p, top_k=top_k, seed=seed)
     for noted in (None, torch.tensor([bias])):
-        draw = Sampler.of([settings], LOGITS.device).draw(
-            LOGITS[None], torch.zeros(1, dtype=torch.int64), noted
-        )
+        draw = Sampler.of([settings], LOGITS.device).draw(LOGITS[None], torch.zeros(1, dtype=torch.int64), noted)
         assert 0 <= int(draw.tokens) < 8 and int(draw.tokens) != 5 and draw.logprobs.isfinite()
 
 
 def test_rows_keep_their_own_settings():
-    settings = [
-        Sampling(temperature=0),
-        Sampling(top_k=1, temperature=3),
-        Sampling(min_p=1),
-        Sampling(top_p=1e-6),
-    ]
+    settings = [Sampling(temperature=0), Sampling(top_k=1, temperature=3), Sampling(min_p=1), Sampling(top_p=1e-6)]
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
     tokens, logprobs, _ = Sampler.of(settings, logits.device).draw(logits, torch.arange(4))
     assert torch.equal(tokens, logits.argmax(-1))

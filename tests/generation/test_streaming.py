@@ -26,10 +26,7 @@ class Pieces:
         return "".join(self.pieces[token] for token in ids)
 
 
-@given(
-    st.lists(st.text("ab.", max_size=4), max_size=12),
-    st.lists(st.text("ab.", min_size=1, max_size=4), max_size=3),
-)
+@given(st.lists(st.text("ab.", max_size=4), max_size=12), st.lists(st.text("ab.", min_size=1, max_size=4), max_size=3))
 def test_stop_strings_end_the_text_wherever_tokens_are_cut(pieces, stops):
     stream, text, emitted = TextStream(Pieces(pieces), stops), "", ""
     for token in range(len(pieces)):

@@ -17,9 +17,7 @@ reward = st.sampled_from([0.0, 0.1, 0.2, 0.3, 1.0, 1.1, 2.0, -0.5])
 def judged_groups(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     """Rewards and which of them are judged, both `[groups, group_size]`."""
     size = draw(st.integers(1, 8))
-    row = st.lists(
-        st.tuples(reward, st.sampled_from([True, True, True, False])), min_size=size, max_size=size
-    )
+    row = st.lists(st.tuples(reward, st.sampled_from([True, True, True, False])), min_size=size, max_size=size)
     rows = draw(st.lists(row, min_size=1, max_size=4))
     return (
         torch.tensor([[value for value, _ in row] for row in rows]),
@@ -74,9 +72,7 @@ def test_scaled_advantages_have_unit_deviation(case: tuple[Tensor, Tensor]) -> N
 
 @pytest.mark.parametrize("scale", SCALES)
 @given(reward, st.integers(1, 40), st.lists(st.booleans(), min_size=1, max_size=40))
-def test_equal_rewards_give_exactly_nothing(
-    scale: Scale, value: float, size: int, judged: list[bool]
-) -> None:
+def test_equal_rewards_give_exactly_nothing(scale: Scale, value: float, size: int, judged: list[bool]) -> None:
     """The mean of equal numbers may be off by a rounding, which division by the deviation would blow up."""
     rewards = torch.full((1, size), value)
     assert not has_reward_variance(rewards)

@@ -111,8 +111,7 @@ def test_ours_learns_the_reasoning_the_answer_and_the_end() -> None:
     # The second question is read behind the first answer without its reasoning, as the template has it.
     assert encoded("ours", LONG) == [
         f"{question}<think>\n⟦2+3=5\n</think>\n\n\\boxed{{5}}{EOS}⟧",
-        f"{question}\\boxed{{5}}{EOS}<｜User｜>And 3+3?<｜Assistant｜><think>\n"
-        f"⟦3+3=6\n</think>\n\n\\boxed{{6}}{EOS}⟧",
+        f"{question}\\boxed{{5}}{EOS}<｜User｜>And 3+3?<｜Assistant｜><think>\n⟦3+3=6\n</think>\n\n\\boxed{{6}}{EOS}⟧",
     ]
     first = f"{BOS}Be brief.<｜User｜>Hi<｜Assistant｜>"
     second = f"{first}Hello!{EOS}<｜User｜>Bye<｜Assistant｜>"
@@ -205,8 +204,7 @@ words = st.text("ab12 +=你好\n", min_size=1, max_size=12).map(str.strip).filte
 
 
 @given(
-    st.sampled_from(sorted(TOKENIZERS)),
-    st.lists(st.tuples(words, words | st.just(""), words), min_size=1, max_size=4),
+    st.sampled_from(sorted(TOKENIZERS)), st.lists(st.tuples(words, words | st.just(""), words), min_size=1, max_size=4)
 )
 def test_every_turn_is_learned_once_behind_the_prompt_that_asks_for_it(
     name: str, turns: list[tuple[str, str, str]]
@@ -272,8 +270,7 @@ def test_a_file_is_read_in_order_whatever_else_its_lines_hold(tmp_path: Path) ->
         line(ASKED, SAID | {"reasoning": "等等", "reasoning_content": "等等"}),
         line(  # as a table writes what a row doesn't have
             ASKED | {"weight": None, "thinking": None, "reasoning": None},
-            SAID
-            | {"tool_calls": [], "function_call": None, "thinking": "", "reasoning": "等等", "weight": 1},
+            SAID | {"tool_calls": [], "function_call": None, "thinking": "", "reasoning": "等等", "weight": 1},
             tools=None,
             functions=[],
         ),
@@ -339,11 +336,7 @@ def test_what_the_tokenizer_takes_for_control_is_refused(name: str, tmp_path: Pa
     for token in control:
         text = f"a{token}b"
         said = [SAID | {"content": text}, SAID | {"reasoning_content": text}]
-        for place, messages in (
-            (0, (ASKED | {"content": text}, SAID)),
-            (1, (ASKED, said[0])),
-            (1, (ASKED, said[1])),
-        ):
+        for place, messages in ((0, (ASKED | {"content": text}, SAID)), (1, (ASKED, said[0])), (1, (ASKED, said[1]))):
             path.write_text(f"{line(ASKED, SAID)}\n{line(*messages)}\n", encoding="utf-8")
             assert len(read_conversations(path)) == 2
             with pytest.raises(UserError) as caught:

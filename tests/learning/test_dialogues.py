@@ -74,9 +74,7 @@ def test_the_gradient_is_that_of_what_was_sampled(base: Base, family: str, algor
         own = [place for place, value in enumerate(record["logprobs"]) if value is not None]
         logged = torch.tensor([record["logprobs"][place] for place in own], dtype=torch.float64)
         torch.testing.assert_close(values[own].detach(), logged, rtol=0, atol=1e-4)
-        weight = {"dapo": 1 / sum(counts), "dr_grpo": 1 / (len(kept) * 60)}.get(
-            algorithm, 1 / (len(kept) * count)
-        )
+        weight = {"dapo": 1 / sum(counts), "dr_grpo": 1 / (len(kept) * 60)}.get(algorithm, 1 / (len(kept) * count))
         total = total - weight * record["advantage"] * values[own].sum()
     total.backward()
     (found,) = recorder.gradients
@@ -105,11 +103,7 @@ def test_what_is_counted_was_sampled(base: Base) -> None:
         texts = [*(turn["text"] for turn in record["earlier"]), record["text"]]
         assert IDS.decode(record["tokens"][: record["given"][0][0]]).startswith(texts[0])
     thought = [
-        "\n\n".join(
-            filter(
-                None, (parse(t).reasoning for t in [*(e["text"] for e in r.get("earlier", [])), r["text"]])
-            )
-        )
+        "\n\n".join(filter(None, (parse(t).reasoning for t in [*(e["text"] for e in r.get("earlier", [])), r["text"]])))
         for r in records
     ]
     assert metrics["reasoning_length_mean"] == sum(len(IDS.encode(text)) for text in thought) / len(thought)

@@ -98,9 +98,7 @@ def test_the_gradient_is_that_of_the_formula(
                 total = total - (gain * own).sum() / tokens
             else:
                 text = torch.tensor([[*prompt, *record["tokens"]]])
-                logits, others = (
-                    model(text)[0, len(prompt) - 1 : -1].double() for model in (student, teacher)
-                )
+                logits, others = (model(text)[0, len(prompt) - 1 : -1].double() for model in (student, teacher))
                 total = total + reverse_kl(logits, others, temperature).double().sum() / tokens
     total.backward()
     (found,) = recorder.gradients
@@ -118,9 +116,7 @@ def test_a_student_that_is_its_teacher_stays_where_it_is(make: Make) -> None:
 
 @pytest.mark.parametrize("estimate", ["sampled", "exact"])
 @pytest.mark.parametrize("families", [("llama", "deepseek_v3"), ("deepseek_v3", "llama")])
-def test_the_student_comes_closer_to_its_teacher(
-    make: Make, families: tuple[str, str], estimate: str
-) -> None:
+def test_the_student_comes_closer_to_its_teacher(make: Make, families: tuple[str, str], estimate: str) -> None:
     changes = {"prompts_per_step": 8, "group_size": 8, "max_tokens": 12, "estimate": estimate}
     learner = make(*families, learning_rate=1e-2, **changes)
     before = {name: p.clone() for name, p in learner.teacher.named_parameters()}

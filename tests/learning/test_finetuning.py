@@ -19,13 +19,7 @@ from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.learning import pretraining
 from longjing.learning.conversations import encode_conversation, read_conversations
-from longjing.learning.finetuning import (
-    Finetuning,
-    FinetuningSettings,
-    ending_at,
-    plan,
-    rate_factor,
-)
+from longjing.learning.finetuning import Finetuning, FinetuningSettings, ending_at, plan, rate_factor
 from longjing.learning.loop import run_stage
 from longjing.learning.mtp_loss import losses
 from longjing.learning.packing import Example, collate
@@ -166,10 +160,7 @@ def test_what_is_only_read_is_no_target() -> None:
     model = tiny.network("deepseek_v3")
     tokens, loss_mask = torch.tensor([4, 8, 15, 16, 23, 42]), torch.tensor([False] * 4 + [True] * 2)
     packed = collate([[Example(tokens, loss_mask)], [[7, 7, 7]]], 9, 0)
-    assert packed.loss_mask.tolist() == [
-        [False] * 4 + [True] * 2 + [False] * 3,
-        [False, True, True] + [False] * 6,
-    ]
+    assert packed.loss_mask.tolist() == [[False] * 4 + [True] * 2 + [False] * 3, [False, True, True] + [False] * 6]
     alone = collate([[Example(tokens, loss_mask)]], 6, 0)
     logprobs = model(tokens[None])[0].log_softmax(-1)
     expected = -(logprobs[3, 23] + logprobs[4, 42]) / 2
@@ -308,10 +299,7 @@ def test_what_the_template_refuses_is_named_with_its_line(base: Base, data: str,
 def test_tasks_are_measured_before_and_after(base: Base, data: str, tmp_path: Path) -> None:
     stage = stage_in(tmp_path / "run")
     tasks = [{"name": "letters"}, {"name": "countdown", "difficulty": 1}]
-    run(
-        stage,
-        settings_of(base, data, evaluation={"tasks": tasks, "problems": 3, "samples": 2, "max_tokens": 8}),
-    )
+    run(stage, settings_of(base, data, evaluation={"tasks": tasks, "problems": 3, "samples": 2, "max_tokens": 8}))
     rows, last = stage.evaluations.rows(), stage.metrics.rows()[-1]["step"]
     assert [(row["step"], row["task"]) for row in rows] == [
         (-1, "letters"), (-1, "countdown"), (last, "letters"), (last, "countdown"),
@@ -346,9 +334,7 @@ def test_the_finished_model_stops_where_its_template_does(data: str, tmp_path: P
     assert load_model(stage.model_path).config.eos_token_id == (20, tiny.tokenizer().eos_id)
 
 
-def test_bfloat16_computes_in_autocast_and_keeps_float32_weights(
-    base: Base, data: str, tmp_path: Path
-) -> None:
+def test_bfloat16_computes_in_autocast_and_keeps_float32_weights(base: Base, data: str, tmp_path: Path) -> None:
     stage = stage_in(tmp_path / "run")
     run_stage(Finetuning, settings_of(base, data), stage, Runtime(0, CPU, torch.bfloat16))
     assert {parameter.dtype for parameter in load_model(stage.model_path).parameters()} == {torch.float32}

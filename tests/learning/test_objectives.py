@@ -23,11 +23,7 @@ MAX_TOKENS = 7
 
 
 def make_batch(
-    seed: int,
-    rows: int = 4,
-    length: int = MAX_TOKENS,
-    aggregation: Aggregation = "sequences",
-    spread: float = 0.4,
+    seed: int, rows: int = 4, length: int = MAX_TOKENS, aggregation: Aggregation = "sequences", spread: float = 0.4
 ) -> PolicyBatch:
     """Random completions in float64, of lengths from 1 to `length`, off policy by `spread` nats a token."""
     random = torch.Generator().manual_seed(seed)
@@ -124,9 +120,7 @@ def test_cispo_by_hand() -> None:
         assert loss.item() == pytest.approx(0.5 * weight * (math.log(ratio) - 1))
         assert gradient.item() == pytest.approx(0.5 * weight)
         assert statistics.means()["clip_share"] == (ratio > 5)
-    assert loss_and_gradient(single(math.log(0.5), 1.0), Objective("cispo", 0.2, 4.0))[
-        1
-    ].item() == pytest.approx(-0.8)
+    assert loss_and_gradient(single(math.log(0.5), 1.0), Objective("cispo", 0.2, 4.0))[1].item() == pytest.approx(-0.8)
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -174,9 +168,7 @@ def test_on_policy_gradient_is_the_policy_gradient(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", ["grpo", "gspo"])
 @settings(max_examples=60)
-@given(
-    st.floats(-4, 4), st.sampled_from([-1.5, 0.5]), st.sampled_from([(0.2, 0.2), (0.2, 0.28), (10.0, 10.0)])
-)
+@given(st.floats(-4, 4), st.sampled_from([-1.5, 0.5]), st.sampled_from([(0.2, 0.2), (0.2, 0.28), (10.0, 10.0)]))
 def test_gradient_is_zero_exactly_where_the_clip_holds(
     kind: Kind, difference: float, advantage: float, clip: tuple[float, float]
 ) -> None:
@@ -218,9 +210,7 @@ def test_gspo_ratio_is_one_for_all_tokens_of_a_sequence() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=10)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=6, max_size=6))
-def test_microbatches_add_up_to_the_whole(
-    kind: Kind, aggregation: Aggregation, seed: int, part: list[int]
-) -> None:
+def test_microbatches_add_up_to_the_whole(kind: Kind, aggregation: Aggregation, seed: int, part: list[int]) -> None:
     """Any split, into parts of any number of rows and tokens, gives what the whole gives."""
     objective = Objective(kind, 0.2, 0.2, kl=0.1)
     batch = make_batch(seed, rows=6, aggregation=aggregation)
@@ -442,9 +432,7 @@ def test_entropy_of_the_certain_and_of_the_even() -> None:
 def test_presets_are_what_the_papers_set() -> None:
     assert set(PRESETS) == {"grpo", "dr_grpo", "dapo", "cispo", "gspo"}
     grpo, dr_grpo, dapo = PRESETS["grpo"], PRESETS["dr_grpo"], PRESETS["dapo"]
-    assert grpo.objective.kl == 0.001 and all(
-        PRESETS[name].objective.kl == 0 for name in PRESETS if name != "grpo"
-    )
+    assert grpo.objective.kl == 0.001 and all(PRESETS[name].objective.kl == 0 for name in PRESETS if name != "grpo")
     assert (grpo.aggregation, grpo.advantage_scale) == ("sequences", "group_std")
     assert (dr_grpo.aggregation, dr_grpo.advantage_scale) == ("constant", "none")
     assert dr_grpo.objective.kind == dapo.objective.kind == "grpo"

@@ -11,15 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from longjing.errors import UserError
-from longjing.learning.optimizers import (
-    Muon,
-    Optimizers,
-    adamw,
-    clip_gradients,
-    muon,
-    orthogonalise,
-    split_parameters,
-)
+from longjing.learning.optimizers import Muon, Optimizers, adamw, clip_gradients, muon, orthogonalise, split_parameters
 from longjing.model.decoder import Decoder
 
 OPTIMIZERS: dict[str, Callable[[Decoder], Optimizers]] = {
@@ -33,9 +25,7 @@ def matrices(*shape: int, seed: int = 0) -> Tensor:
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 1000), st.floats(-3, 3))
-def test_singular_values_come_near_one_and_their_vectors_stay(
-    rows: int, columns: int, seed: int, scale: float
-) -> None:
+def test_singular_values_come_near_one_and_their_vectors_stay(rows: int, columns: int, seed: int, scale: float) -> None:
     """Of tall, wide and square matrices of any size; the smallest values need more steps than five."""
     matrix = matrices(rows, columns, seed=seed) * 10**scale
     result = orthogonalise(matrix)
@@ -110,9 +100,7 @@ def test_routers_embeddings_head_and_norms_go_with_adamw() -> None:
         "experts.gate_up_proj", "experts.down_proj",
     }  # fmt: skip
     assert {"embed_tokens.weight", "lm_head.weight", "norm.weight", "layers.1.mlp.gate.weight"} <= set(rest)
-    assert {"layers.0.self_attn.q_a_proj.bias", "mtp.0.enorm.weight", "mtp.0.block.mlp.gate.weight"} <= set(
-        rest
-    )
+    assert {"layers.0.self_attn.q_a_proj.bias", "mtp.0.enorm.weight", "mtp.0.block.mlp.gate.weight"} <= set(rest)
 
 
 def test_tied_embeddings_are_one_parameter() -> None:

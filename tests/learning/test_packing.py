@@ -45,12 +45,8 @@ def test_positions_padding_and_what_is_learned(texts: list[list[int]], rows: int
     packed = pack(texts, rows, length, PAD)
     for row, content in enumerate(placed(packed)):
         used = sum(map(len, content))
-        assert packed.positions[row, :used].tolist() == [
-            place for text in content for place in range(len(text))
-        ]
-        assert packed.loss_mask[row, :used].tolist() == [
-            place > 0 for text in content for place in range(len(text))
-        ]
+        assert packed.positions[row, :used].tolist() == [place for text in content for place in range(len(text))]
+        assert packed.loss_mask[row, :used].tolist() == [place > 0 for text in content for place in range(len(text))]
         assert (packed.tokens[row, used:] == PAD).all()
         assert (packed.segments[row, used:] == 0).all() and not packed.loss_mask[row, used:].any()
 
@@ -76,10 +72,7 @@ def test_targets_ahead_are_those_of_each_document_alone(
     packed = pack(texts, rows, length, PAD)
     targets, counts = ahead(packed, distance)
     assert targets.shape == counts.shape == (rows, length - distance)
-    expected = [
-        [text[place] for text in content for place in range(distance, len(text))]
-        for content in placed(packed)
-    ]
+    expected = [[text[place] for text in content for place in range(distance, len(text))] for content in placed(packed)]
     assert [row[kept].tolist() for row, kept in zip(targets, counts, strict=True)] == expected
 
 

@@ -91,10 +91,7 @@ def test_reasoning_stands_apart_or_between_its_tags(tmp_path: Path) -> None:
         ({"chosen": "a", "rejected": "b"}, "`chosen` has an answer and no question"),
         ({"chosen": ASKED, "rejected": ASKED + say("5")}, "`chosen` must end in a message of the assistant"),
         ({"chosen": ASKED + say("5"), "rejected": say("6")}, "`rejected` has an answer and no question"),
-        (
-            {"prompt": "p", "chosen": say("a", thinking="b"), "rejected": "b"},
-            r"chosen\.0: `thinking` in a message",
-        ),
+        ({"prompt": "p", "chosen": say("a", thinking="b"), "rejected": "b"}, r"chosen\.0: `thinking` in a message"),
         ({"chosen": [{"role": "robot", "content": ""}], "rejected": "b"}, r"chosen\.0\.role"),
         ({"prompt": "p", "label": True}, "`messages`, or `prompt` and `completion`"),
         ({"prompt": "p", "completion": "c", "label": "maybe"}, "label"),
@@ -170,14 +167,10 @@ def test_what_a_reward_model_reads() -> None:
     text = Text("2+3=5", "It is 5.")
     begin, end = "<｜begin▁of▁sentence｜><｜User｜>2+3?<｜Assistant｜>", "<｜end▁of▁sentence｜>"
     assert ids.decode(encode(ids, ASKED, text, "answer")) == f"{begin}It is 5.{end}"
-    assert (
-        ids.decode(encode(ids, ASKED, text, "everything"))
-        == f"{begin}<think>\n2+3=5\n</think>\n\nIt is 5.{end}"
-    )
+    assert ids.decode(encode(ids, ASKED, text, "everything")) == f"{begin}<think>\n2+3=5\n</think>\n\nIt is 5.{end}"
     history = [*ASKED, *say("<think>no</think>4"), *ASKED]
     assert (
-        ids.decode(encode(ids, history, text, "answer"))
-        == f"{begin}4{end}<｜User｜>2+3?<｜Assistant｜>It is 5.{end}"
+        ids.decode(encode(ids, history, text, "answer")) == f"{begin}4{end}<｜User｜>2+3?<｜Assistant｜>It is 5.{end}"
     )
 
 

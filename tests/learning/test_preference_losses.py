@@ -27,9 +27,7 @@ def test_values_by_hand() -> None:
     assert centred.tolist() == pytest.approx([expected[0], expected[1] + 0.9, expected[2] + 0.9])
     labels = torch.tensor([True, False, True])
     found = pointwise_loss(torch.tensor([0.0, 3.0, 3.0]), labels)
-    assert found.tolist() == pytest.approx(
-        [math.log(2), math.log(1 + math.exp(3)), math.log(1 + math.exp(-3))]
-    )
+    assert found.tolist() == pytest.approx([math.log(2), math.log(1 + math.exp(3)), math.log(1 + math.exp(-3))])
 
 
 @given(pairs, scores)
@@ -37,9 +35,7 @@ def test_a_pair_says_nothing_about_where_scores_lie_until_it_is_centred(
     rows: list[tuple[float, float]], shift: float
 ) -> None:
     chosen, rejected = columns(rows)
-    torch.testing.assert_close(
-        pairwise_loss(chosen + shift, rejected + shift), pairwise_loss(chosen, rejected)
-    )
+    torch.testing.assert_close(pairwise_loss(chosen + shift, rejected + shift), pairwise_loss(chosen, rejected))
     middle = (chosen + rejected) / 2
     centred = pairwise_loss(chosen - middle, rejected - middle, 0.1)
     assert (centred <= pairwise_loss(chosen, rejected, 0.1) + 1e-9).all()

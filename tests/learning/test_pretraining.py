@@ -78,9 +78,7 @@ def test_a_batch_is_made_of_whole_documents_that_end() -> None:
 
 
 def test_the_rate_rises_holds_and_falls_to_zero() -> None:
-    settings = PretrainingSettings.model_validate(
-        SETTINGS | {"steps": 100, "warmup_steps": 9, "decay_share": 0.4}
-    )
+    settings = PretrainingSettings.model_validate(SETTINGS | {"steps": 100, "warmup_steps": 9, "decay_share": 0.4})
     factors = [rate_factor(step, settings) for step in range(100)]
     assert factors[:9] == pytest.approx([number / 10 for number in range(1, 10)])
     assert factors[9:61] == [1.0] * 52
@@ -140,9 +138,7 @@ def test_the_model_is_whole_and_its_tokenizer_lies_with_it(finished: StageDirect
     assert loss < rows[0]["loss"] - 0.5
 
 
-def test_another_seed_reads_something_else_and_begins_elsewhere(
-    finished: StageDirectory, tmp_path: Path
-) -> None:
+def test_another_seed_reads_something_else_and_begins_elsewhere(finished: StageDirectory, tmp_path: Path) -> None:
     stage = stage_in(tmp_path)
     run(stage, seed=1, steps=1)
     assert stage.metrics.rows()[0]["loss"] != finished.metrics.rows()[0]["loss"]
@@ -208,9 +204,7 @@ def test_bfloat16_computes_in_autocast_and_keeps_float32_weights(tmp_path: Path)
     stage = stage_in(tmp_path)
     settings = PretrainingSettings.model_validate(SETTINGS | {"steps": 2})
     run_stage(Pretraining, settings, stage, Runtime(0, torch.device("cpu"), torch.bfloat16))
-    assert {tensor.dtype for tensor in load_file(stage.model_path / "model.safetensors").values()} == {
-        torch.float32
-    }
+    assert {tensor.dtype for tensor in load_file(stage.model_path / "model.safetensors").values()} == {torch.float32}
     assert all(4 < row["loss"] < 8 for row in stage.metrics.rows())
 
 
@@ -219,9 +213,7 @@ def test_rows_that_no_document_fits_into_are_refused(tmp_path: Path) -> None:
         run(stage_in(tmp_path), row_length=16, corpus={"countdown": 1.0})
 
 
-def test_divergence_stops_the_run_with_the_last_state_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_divergence_stops_the_run_with_the_last_state_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stage_in(tmp_path)
     read = pretraining.losses
     calls = iter(range(100))
@@ -238,9 +230,7 @@ def test_divergence_stops_the_run_with_the_last_state_whole(
     assert all(tensor.isfinite().all() for tensor in saved[0].values())
 
 
-def test_a_disk_too_small_is_refused_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_too_small_is_refused_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(run: RunDirectory, size: int) -> None:
         parameters = sum(p.numel() for p in tiny.network("deepseek_v3").parameters())
         assert size > 4 * 9 * parameters  # three states of weights and two moments

@@ -35,17 +35,13 @@ SETTINGS: dict[str, Any] = {
 pytestmark = pytest.mark.usefixtures("letters")
 
 
-def settings_of(
-    base: Callable[[str], Path], family: str = "deepseek_v3", **changes: Any
-) -> ReinforcementSettings:
+def settings_of(base: Callable[[str], Path], family: str = "deepseek_v3", **changes: Any) -> ReinforcementSettings:
     return ReinforcementSettings.model_validate(SETTINGS | {"model": str(base(family))} | changes)
 
 
 @pytest.fixture
 def make(base: Callable[[str], Path]) -> Make:
-    def learner(
-        family: str = "deepseek_v3", dtype: torch.dtype = torch.float32, **changes: Any
-    ) -> Reinforcement:
+    def learner(family: str = "deepseek_v3", dtype: torch.dtype = torch.float32, **changes: Any) -> Reinforcement:
         return Reinforcement(settings_of(base, family, **changes), Runtime(0, CPU, dtype))
 
     return learner
@@ -66,9 +62,7 @@ def gradients(learner: Reinforcement) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("algorithm", PRESETS)
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_the_gradient_is_that_of_the_formula(
-    make: Make, family: str, algorithm: str, temperature: float
-) -> None:
+def test_the_gradient_is_that_of_the_formula(make: Make, family: str, algorithm: str, temperature: float) -> None:
     """On policy all objectives have the policy gradient, -A grad log pi, and differ in weights and in A.
 
     Unjudged completions and groups whose rewards are all equal take no part, nor count in any denominator.
@@ -96,9 +90,7 @@ def test_the_gradient_is_that_of_the_formula(
     tokens = sum(len(record["tokens"]) for record, _, _ in kept)
     for record, prompt, gain in kept:
         length = len(record["tokens"])
-        weight = {"grpo": 1 / (len(kept) * length), "gspo": 1 / (len(kept) * length)}.get(
-            algorithm, 1 / tokens
-        )
+        weight = {"grpo": 1 / (len(kept) * length), "gspo": 1 / (len(kept) * length)}.get(algorithm, 1 / tokens)
         if algorithm == "dr_grpo":
             weight = 1 / (len(kept) * 24)
         total = total - weight * gain * logprob(twin, record, prompt, temperature).sum()
@@ -155,14 +147,10 @@ def test_engine_and_trainer_agree_at_every_step(make: Make, family: str, tempera
                 )  # four digits are logged
 
 
-def test_a_trainer_that_forgets_the_temperature_is_found_out(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trainer_that_forgets_the_temperature_is_found_out(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The difference that is logged would show it: this is what the one above can't be passed by."""
     forgetful = policy.token_logprobs
-    monkeypatch.setattr(
-        policy, "token_logprobs", lambda logits, targets, temperature: forgetful(logits, targets)
-    )
+    monkeypatch.setattr(policy, "token_logprobs", lambda logits, targets, temperature: forgetful(logits, targets))
     assert make(temperature=0.7).step(0)[0]["logprob_difference"] > 0.1
 
 
@@ -179,12 +167,7 @@ def test_experts_are_replayed(make: Make) -> None:
     with torch.no_grad():
         replayed = learner._logprobs(learner.model, padded)
         chosen = learner._logprobs(learner.model, replace(padded, routes=None))
-    assert (
-        (replayed - padded.old_logprobs).abs().max()
-        < 1e-5
-        < 1e-4
-        < (chosen - padded.old_logprobs).abs().max()
-    )
+    assert (replayed - padded.old_logprobs).abs().max() < 1e-5 < 1e-4 < (chosen - padded.old_logprobs).abs().max()
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "gspo"])
@@ -255,32 +238,22 @@ def test_groups_without_signal_are_refilled(make: Make) -> None:
     assert without["resampled_groups"] == 0 and len(rollouts) == 6 and without["zero_variance_groups"] > 0
     learner = make(dynamic_sampling=9, **changes)
     metrics, more, _ = learner.step(0)
-    assert more[:6] == [
-        row | {"completions": got["completions"]} for row, got in zip(rollouts, more[:6], strict=True)
-    ]
+    assert more[:6] == [row | {"completions": got["completions"]} for row, got in zip(rollouts, more[:6], strict=True)]
     teaching = [any(record["advantage"] for record in row["completions"]) for row in more]
     assert sum(teaching) == 6 and teaching[-1]
     assert metrics["resampled_groups"] == len(more) - 6 > 0
     assert metrics["zero_variance_groups"] == pytest.approx(1 - 6 / len(more))
     trained = [row for row, teaches in zip(more, teaching, strict=True) if teaches]
     sampled = sum(len(record["tokens"]) for row in trained for record in row["completions"])
-    prompts = [
-        2 * len(learner.tokenizer.encode_chat([{"role": "user", "content": row["prompt"]}]))
-        for row in trained
-    ]
+    prompts = [2 * len(learner.tokenizer.encode_chat([{"role": "user", "content": row["prompt"]}])) for row in trained]
     assert metrics["tokens_trained"] == sampled + sum(prompts)
 
 
 def test_a_step_in_which_nothing_teaches_changes_nothing(make: Make) -> None:
-    learner = make(
-        task={"name": "letters", "wanted": ""}, rewards={"accuracy": 1.0}, dynamic_sampling=1, minibatches=2
-    )
+    learner = make(task={"name": "letters", "wanted": ""}, rewards={"accuracy": 1.0}, dynamic_sampling=1, minibatches=2)
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
     metrics, rollouts, _ = learner.step(0)
-    assert (
-        metrics["zero_variance_groups"] == metrics["all_wrong_groups"] == 1
-        and metrics["resampled_groups"] == 4
-    )
+    assert metrics["zero_variance_groups"] == metrics["all_wrong_groups"] == 1 and metrics["resampled_groups"] == 4
     assert metrics["reward"] == metrics["accuracy"] == metrics["grad_norm"] == metrics["tokens_trained"] == 0
     assert len(rollouts) == 8 and "loss" not in metrics
     assert all(torch.equal(tensor, before[name]) for name, tensor in learner.model.state_dict().items())
@@ -331,9 +304,7 @@ def test_the_divergence_pulls_back_to_the_reference(make: Make) -> None:
     """With a weight that drowns the rewards, a policy that was moved away returns."""
     learner = make(kl=50.0, learning_rate=3e-3, reference_every=100)
     with torch.no_grad():
-        learner.model.lm_head.weight.add_(
-            0.2 * torch.randn(290, 32, generator=torch.Generator().manual_seed(0))
-        )
+        learner.model.lm_head.weight.add_(0.2 * torch.randn(290, 32, generator=torch.Generator().manual_seed(0)))
     kls = [learner.step(step)[0]["kl"] for step in range(8)]
     assert kls[0] > 0.1 and kls[-1] < 0.6 * kls[0]
 
@@ -500,9 +471,7 @@ def test_divergence_stops_the_run_with_the_last_state_whole(
     weigh = policy.token_weights
     calls = iter(range(100))
     monkeypatch.setattr(
-        policy,
-        "token_weights",
-        lambda *given: weigh(*given) * (float("nan") if next(calls) == 2 else 1),
+        policy, "token_weights", lambda *given: weigh(*given) * (float("nan") if next(calls) == 2 else 1)
     )
     with pytest.raises(UserError, match="diverged"):
         run(tmp_path, settings_of(base))

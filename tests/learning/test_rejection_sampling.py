@@ -25,11 +25,7 @@ from longjing.learning import settings as shared
 from longjing.learning.conversations import read_conversations
 from longjing.learning.finetuning import Finetuning, FinetuningSettings
 from longjing.learning.loop import run_stage
-from longjing.learning.rejection_sampling import (
-    RejectionSampling,
-    RejectionSamplingSettings,
-    draw,
-)
+from longjing.learning.rejection_sampling import RejectionSampling, RejectionSamplingSettings, draw
 from longjing.learning.rollouts import Group
 from longjing.learning.sample_filter import REASONS, KeepSettings, filter_samples
 from longjing.problems import Completion, Problem, Verdict, boxed
@@ -213,9 +209,7 @@ def test_worked_examples_are_typed_as_problems_and_limits_as_talk(spoken: Spoken
 
 def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Path) -> None:
     plain, _ = spoken(tmp_path / "plain", others={"conversation": 0.3}, problems=20)
-    typed, _ = spoken(
-        tmp_path / "typed", others={"conversation": 0.3}, problems=20, informal=0.5, follow_ups=0.4
-    )
+    typed, _ = spoken(tmp_path / "typed", others={"conversation": 0.3}, problems=20, informal=0.5, follow_ups=0.4)
     read = read_conversations(typed.data.path)
     assert len(read) == len(plain.data.rows())
     long = [one for one in read if len(one.messages) > 2]
@@ -225,9 +219,7 @@ def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Pat
         *earlier, asked, said = one.messages
         assert said.content == before["messages"][1]["content"] and said.learned
         changed += asked.content != before["messages"][0]["content"]
-        for said_before in earlier[
-            1::2
-        ]:  # read only, without its reasoning, and not the answer to the same problem
+        for said_before in earlier[1::2]:  # read only, without its reasoning, and not the answer to the same problem
             assert not said_before.learned and not said_before.reasoning
             assert row["task"] == "conversation" or said_before.content != said.content
     assert 0.3 < changed / len(read) < 0.7
@@ -243,9 +235,7 @@ def test_prompts_of_other_tasks_are_not_reworded() -> None:
 
 def test_others_leave_room_for_its_own() -> None:
     with pytest.raises(ValidationError, match="add up to 1"):
-        RejectionSamplingSettings(
-            task={"name": "arithmetic"}, problems=1, max_tokens=1, others={"drill": 1.0}
-        )  # type: ignore[arg-type]
+        RejectionSamplingSettings(task={"name": "arithmetic"}, problems=1, max_tokens=1, others={"drill": 1.0})  # type: ignore[arg-type]
 
 
 def test_a_cap_keeps_the_first(spoken: Spoken, tmp_path: Path) -> None:
@@ -262,12 +252,7 @@ def test_what_was_kept_can_be_learned(base: Base, spoken: Spoken, tmp_path: Path
     stage, _ = spoken(tmp_path / "run", form="readable", others={"conversation": 0.2})
     taught = stage.run.stage("taught")
     settings = FinetuningSettings(
-        model=str(base("llama")),
-        data=[str(stage.data.path)],
-        epochs=1,
-        row_length=256,
-        rows=4,
-        learning_rate=0.01,
+        model=str(base("llama")), data=[str(stage.data.path)], epochs=1, row_length=256, rows=4, learning_rate=0.01
     )
     run_stage(Finetuning, settings, taught, Runtime(0, CPU, torch.float32))
     assert taught.result is not None and taught.result["conversations"] == len(stage.data.rows())
@@ -314,14 +299,8 @@ def test_sifting(drawn: list[tuple[Any, bool, float, str, int]], keep: KeepSetti
     ]
     kept = [thought.split() for (*_, thought, _), reason in zip(drawn, reasons, strict=True) if not reason]
     assert len(reasons) == len(drawn) and set(reasons) <= {*REASONS, None}
-    assert all(
-        reason in ("duplicate", "surplus", None) for reason, ok in zip(reasons, fine, strict=True) if ok
-    )
-    assert all(
-        reason not in ("duplicate", "surplus", None)
-        for reason, ok in zip(reasons, fine, strict=True)
-        if not ok
-    )
+    assert all(reason in ("duplicate", "surplus", None) for reason, ok in zip(reasons, fine, strict=True) if ok)
+    assert all(reason not in ("duplicate", "surplus", None) for reason, ok in zip(reasons, fine, strict=True) if not ok)
     different = {tuple(thought.split()) for (*_, thought, _), ok in zip(drawn, fine, strict=True) if ok}
     most = len(different) if keep.deduplicate else sum(fine)
     assert len(kept) == (most if keep.per_problem is None else min(most, keep.per_problem))
@@ -413,9 +392,7 @@ def test_tasks_are_checked_with_the_settings() -> None:
 
 @pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize("broken", [0, 3, 9, 10, 20, 27])
-def test_resumed_equals_uninterrupted(
-    base: Base, broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_equals_uninterrupted(base: Base, broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken off before some line of some log is written, in any step."""
     settings = settings_of(
         base, task={"name": "letters", "unreadable": "xyz"}, problems=11, problems_per_step=4, samples=4, max_tokens=60,
@@ -450,8 +427,7 @@ def test_resumed_equals_uninterrupted(
         assert (stage.path / log).read_bytes() == (whole.path / log).read_bytes()
     timings = ("time", "tokens_per_second_sampling")
     logged = [
-        [{key: row[key] for key in row if key not in timings} for row in one.metrics.rows()]
-        for one in (stage, whole)
+        [{key: row[key] for key in row if key not in timings} for row in one.metrics.rows()] for one in (stage, whole)
     ]
     assert logged[0] == logged[1]
     assert {**(stage.result or {}), "time": 0} == {**whole.result, "time": 0}

@@ -48,8 +48,7 @@ def completion(answer: str, reasoning: str = "") -> Completion:
 def pairs(count: int) -> list[dict[str, Any]]:
     """The better answer says a; both have an even number of letters."""
     return [
-        {"prompt": f"Write {n}.", "chosen": "ab" * (n % 3 + 1), "rejected": "bb" * (n % 4 + 1)}
-        for n in range(count)
+        {"prompt": f"Write {n}.", "chosen": "ab" * (n % 3 + 1), "rejected": "bb" * (n % 4 + 1)} for n in range(count)
     ]
 
 
@@ -144,9 +143,7 @@ def test_bfloat16_computes_in_autocast_and_keeps_float32_weights(base: Base, tmp
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_resumed_equals_uninterrupted(
-    family: str, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_equals_uninterrupted(family: str, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken off in the fourth step, after a save in the second; then fresh objects go on."""
     options = settings(base(family), write(tmp_path / "pairs.jsonl", pairs(60)), epochs=2)
     whole, broken = stage_in(tmp_path / "whole"), stage_in(tmp_path / "broken")
@@ -211,9 +208,7 @@ def test_what_a_measurement_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preference, "losses_and_margins", given_margins)
     data = Data("mine", "answer", [], examples, {})
     model = RewardModel.from_decoder(tiny.network("llama"), None)
-    found = measure(
-        model, data, settings(Path("any"), "a.jsonl"), Runtime(0, torch.device("cpu"), torch.float32)
-    )
+    found = measure(model, data, settings(Path("any"), "a.jsonl"), Runtime(0, torch.device("cpu"), torch.float32))
     assert found["problems"] == 4 and found["accuracy"] == pytest.approx((0.5 + 1 + 1 + 0.5) / 4)
     assert found["by_kind"] == pytest.approx({"even": 0.5, "long": 2 / 3, "short": 1.0})
     assert found["longer_better"] == 3 / 4
@@ -226,9 +221,7 @@ def test_what_a_measurement_says(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_epoch_has_every_example_once(count: int, size: int, epochs: int, seed: int) -> None:
     options = settings(Path("any"), "any.jsonl", batch_size=size, epochs=epochs)
     steps = steps_per_epoch(options, count)
-    order = [
-        [batch(options, count, seed, epoch * steps + n) for n in range(steps)] for epoch in range(epochs)
-    ]
+    order = [[batch(options, count, seed, epoch * steps + n) for n in range(steps)] for epoch in range(epochs)]
     for epoch in order:
         assert all(0 < len(numbers) <= size for numbers in epoch)
         assert sorted(number for numbers in epoch for number in numbers) == list(range(count))

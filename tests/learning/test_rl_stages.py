@@ -174,9 +174,7 @@ def test_reward_models_and_general_prompts_join_late(make: Make) -> None:
             general += conversation
             for record in row["completions"]:
                 parts = record["rewards"]
-                wanted = {"format", "language"} | (
-                    {"helpfulness", "safety"} if conversation else {"accuracy"}
-                )
+                wanted = {"format", "language"} | ({"helpfulness", "safety"} if conversation else {"accuracy"})
                 assert parts.keys() == wanted
                 weights = RULES | {"helpfulness": 2.0, "safety": 2.0}
                 assert record["reward"] == pytest.approx(sum(weights[part] * parts[part] for part in parts))
@@ -246,9 +244,7 @@ def test_a_stage_with_reward_models_is_resumed_exactly(
     base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken off in the step in which they join, and after it."""
-    settings = settings_of(
-        base, preference=PREFERENCE, rewards=RULES, dynamic_sampling=1, minibatches=2, steps=5
-    )
+    settings = settings_of(base, preference=PREFERENCE, rewards=RULES, dynamic_sampling=1, minibatches=2, steps=5)
 
     def run(name: str) -> Any:
         (tmp_path / name).mkdir(exist_ok=True)
@@ -304,9 +300,7 @@ def test_reward_models_join_at_some_step_or_are_refused(steps: int, share: float
 
 def test_the_last_quarter_is_the_paper_s(make: Make) -> None:
     """Of 1,700 steps the last 425; the paper's were the last 400."""
-    settings = ReinforcementSettings.model_validate(
-        SETTINGS | {"steps": 1700, "preference": {"safety": "safe"}}
-    )
+    settings = ReinforcementSettings.model_validate(SETTINGS | {"steps": 1700, "preference": {"safety": "safe"}})
     preference = settings.preference
     assert preference is not None
     late = [step for step in range(1700) if step >= preference.from_share * settings.steps]

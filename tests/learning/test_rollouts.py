@@ -14,15 +14,7 @@ from longjing import tasks
 from longjing.batching import by_length
 from longjing.generation.multi_turn import MultiTurnRollout
 from longjing.generation.request import Generation, Request
-from longjing.learning.rollouts import (
-    REFLECTION,
-    Group,
-    draw_problems,
-    judge_group,
-    pad,
-    reflections,
-    sample_groups,
-)
+from longjing.learning.rollouts import REFLECTION, Group, draw_problems, judge_group, pad, reflections, sample_groups
 from longjing.problems import Completion, Problem, Verdict
 from longjing.text.tokenizer import Tokenizer
 
@@ -113,9 +105,7 @@ def test_every_sample_has_its_own_seed_and_its_problem() -> None:
             assert [dialogue.generation.prompt for dialogue in group] == [prompt] * 4
     seeds = [request.sampling.seed for request in echo.requests]
     assert len(set(seeds)) == len(seeds) == 36
-    assert {(r.sampling.temperature, r.sampling.top_p, r.sampling.top_k) for r in echo.requests} == {
-        (0.7, 1.0, 0)
-    }
+    assert {(r.sampling.temperature, r.sampling.top_p, r.sampling.top_k) for r in echo.requests} == {(0.7, 1.0, 0)}
     again = Echo()
     sample_groups(again, ids, [(task, first)], 4, {"temperature": 0.7, "max_tokens": 5}, 3, 0, 0)
     assert [request.sampling.seed for request in again.requests] == seeds[:4]
@@ -170,11 +160,7 @@ def test_what_was_cut_off_earns_nothing_however_it_looks(problem: Problem) -> No
 def test_format_does_not_pay_for_length(problem: Problem) -> None:
     """A long wrong answer earns what a short one does, and a right one earns more."""
     task = tasks.get("countdown", difficulty=1)
-    texts = [
-        "so</think>\\boxed{1}",
-        "so " * 500 + "</think>\\boxed{1}",
-        f"so</think>\\boxed{{{task.solve(problem)}}}",
-    ]
+    texts = ["so</think>\\boxed{1}", "so " * 500 + "</think>\\boxed{1}", f"so</think>\\boxed{{{task.solve(problem)}}}"]
     group = judge_group(task, problem, [said(text) for text in texts])
     short, long, right = group.rewards({"accuracy": 1.0, "format": 1.0})
     assert short == long < right

@@ -41,9 +41,7 @@ def test_form_and_partial_pay_are_no_signal_where_nothing_is_solved(
     found = measured(monkeypatch, *[[WRONG, other]] * 4)
     assert (found.correct, found.signal, found.form) == (0, 0, 1)
     finding = found.finding("base")
-    assert (
-        finding.status == "failed" and "too hard" in finding.says and "100% differ in format" in finding.says
-    )
+    assert finding.status == "failed" and "too hard" in finding.says and "100% differ in format" in finding.says
 
 
 def test_where_all_is_solved_there_is_nothing_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:

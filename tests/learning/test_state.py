@@ -34,9 +34,7 @@ def train(model: Decoder, optimizers: Optimizers, steps: int) -> None:
 
 def bits(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[int]]]:
     """Bytes, so that -0.0 and 0.0 differ and NaN equals itself."""
-    return {
-        name: (t.dtype, t.contiguous().reshape(-1).view(torch.uint8).tolist()) for name, t in tensors.items()
-    }
+    return {name: (t.dtype, t.contiguous().reshape(-1).view(torch.uint8).tolist()) for name, t in tensors.items()}
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -45,9 +43,7 @@ def test_weights_are_parameters_once_and_what_a_checkpoint_keeps(family: str) ->
     found = weights(model)
     assert {name for name, _ in model.named_parameters()} <= set(found)
     extra = set(found) - {name for name, _ in model.named_parameters()}
-    assert all(name.endswith("e_score_correction_bias") for name in extra) and len(extra) == len(
-        [*model.routers()]
-    )
+    assert all(name.endswith("e_score_correction_bias") for name in extra) and len(extra) == len([*model.routers()])
     assert ("lm_head.weight" in found) == (family != "llama")  # tied there
     assert len({tensor.data_ptr() for tensor in found.values()}) == len(found)
     assert not any(tensor.requires_grad for tensor in found.values())

@@ -34,9 +34,7 @@ EXPERTS = {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 
         (dense("llama"), GroupedQueryAttention, MLP),
     ],
 )
-def test_the_config_says_both_and_comes_back(
-    shape: dict[str, Any], attention: type, feed_forward: type
-) -> None:
+def test_the_config_says_both_and_comes_back(shape: dict[str, Any], attention: type, feed_forward: type) -> None:
     config = ModelConfig.from_dict(shape)
     last = Decoder(config).layers[-1]
     assert isinstance(last.self_attn, attention) and isinstance(last.mlp, feed_forward)
@@ -75,11 +73,7 @@ def test_a_mixture_with_grouped_query_attention_learns() -> None:
 @pytest.mark.parametrize(
     ("family", "changes", "words"),
     [
-        (
-            "llama",
-            EXPERTS,
-            "n_routed_experts = 8",
-        ),
+        ("llama", EXPERTS, "n_routed_experts = 8"),
         ("qwen2", {"num_nextn_predict_layers": 1}, "num_nextn_predict_layers = 1"),
         ("llama", {"output_bias": True}, "output_bias = True"),
         ("qwen2", {"attention_bias": False}, "attention_bias = False"),
@@ -99,16 +93,10 @@ def test_what_a_family_has_not_got_can_be_made_and_is_not_written_under_its_name
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        (
-            dense("llama", n_routed_experts=8, num_experts_per_tok=2),
-            "a llama can't have .*n_routed_experts = 8",
-        ),
+        (dense("llama", n_routed_experts=8, num_experts_per_tok=2), "a llama can't have .*n_routed_experts = 8"),
         (deepseek(kv_lora_rank=0), "kv_lora_rank is missing"),
         (mixture(use_qk_norm=True), "use_qk_norm"),
-        (
-            mixture(rope_parameters={"rope_type": "default"}, partial_rotary_factor=0.5),
-            "partial_rotary_factor",
-        ),
+        (mixture(rope_parameters={"rope_type": "default"}, partial_rotary_factor=0.5), "partial_rotary_factor"),
         (mixture(scoring_func="softmax"), "a glm4_moe can't have scoring_func = 'softmax'"),
         ({**mixture(rope_parameters=None), "partial_rotary_factor": None}, "partial_rotary_factor = 0.5"),
     ],

@@ -79,23 +79,17 @@ def logits(model: Decoder, tokens: Tensor, batch_invariant: bool) -> Tensor:
     return model.head(model.hidden(tokens, model.context(positions, batch_invariant=batch_invariant)))
 
 
-SHAPES = pytest.mark.parametrize(
-    "shape", [deepseek(), deepseek(q_lora_rank=10), dense("llama", mlp_bias=True)]
-)
+SHAPES = pytest.mark.parametrize("shape", [deepseek(), deepseek(q_lora_rank=10), dense("llama", mlp_bias=True)])
 
 
 @SHAPES
 @pytest.mark.parametrize("absorbed", [False, True])
 @torch.no_grad()
-def test_eight_bits_compute_nearly_what_the_dense_weights_do(
-    shape: dict[str, object], absorbed: bool
-) -> None:
+def test_eight_bits_compute_nearly_what_the_dense_weights_do(shape: dict[str, object], absorbed: bool) -> None:
     model, tokens = network(shape, bias=0.0), batch(network(shape))
     want = logits(model, tokens, absorbed)
     assert store(model, PerRow) >= 14
-    assert not any(
-        parameter.dim() > 1 for name, parameter in model.layers.named_parameters() if "gate.w" not in name
-    )
+    assert not any(parameter.dim() > 1 for name, parameter in model.layers.named_parameters() if "gate.w" not in name)
     got = logits(model, tokens, absorbed)
     assert difference(got, want) > 0
     assert torch.cosine_similarity(got, want, dim=-1).mean() > 0.99
@@ -103,9 +97,7 @@ def test_eight_bits_compute_nearly_what_the_dense_weights_do(
 
 @SHAPES
 @pytest.mark.parametrize("absorbed", [False, True])
-def test_an_adapter_changes_nothing_at_first_and_alone_is_trained(
-    shape: dict[str, object], absorbed: bool
-) -> None:
+def test_an_adapter_changes_nothing_at_first_and_alone_is_trained(shape: dict[str, object], absorbed: bool) -> None:
     model, tokens = network(shape), batch(network(shape))
     want = logits(model, tokens, absorbed)
     model.requires_grad_(False)
@@ -113,8 +105,6 @@ def test_an_adapter_changes_nothing_at_first_and_alone_is_trained(
     got = logits(model, tokens, absorbed)
     assert difference(got, want) < 1e-4
     got.sum().backward()
-    trained = {
-        name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad
-    }
+    trained = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert len(trained) == 2 * count and all(name.endswith((".a", ".b")) for name in trained)
     assert all(grad.abs().max() > 0 for name, grad in trained.items() if name.endswith(".b"))

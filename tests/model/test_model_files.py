@@ -247,9 +247,7 @@ def test_fp8_files_load_as_in_transformers(tmp_path: Path) -> None:
     edit(tmp_path / "config.json", lambda values: values.update(num_nextn_predict_layers=0))
     (tmp_path / "mtp.safetensors").unlink()
     dequantised = FineGrainedFP8Config(weight_block_size=(4, 4), dequantize=True)
-    theirs = AutoModelForCausalLM.from_pretrained(
-        tmp_path, quantization_config=dequantised, dtype=torch.float32
-    )
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=dequantised, dtype=torch.float32)
     tokens = batch(model)
     assert difference(load_model(tmp_path)(tokens), theirs(tokens).logits) < 5e-5
 
@@ -354,9 +352,7 @@ def test_load_gives_a_model_and_its_tokenizer(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
-    subprocess.run(
-        [sys.executable, "-c", "import longjing, sys; assert 'torch' not in sys.modules"], check=True
-    )
+    subprocess.run([sys.executable, "-c", "import longjing, sys; assert 'torch' not in sys.modules"], check=True)
 
 
 # Devices and number formats
@@ -367,12 +363,7 @@ def test_devices_and_formats_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     cpu = choose_device("cpu")
     assert choose_device("auto") == cpu == torch.device("cpu")
-    for name, words in {
-        "cuda": "usable: cpu",
-        "mps": "usable: cpu",
-        "tpu": "auto, cpu",
-        "cpu:1": "auto",
-    }.items():
+    for name, words in {"cuda": "usable: cpu", "mps": "usable: cpu", "tpu": "auto, cpu", "cpu:1": "auto"}.items():
         with pytest.raises(UserError, match=words):
             choose_device(name)
     assert choose_dtype("bfloat16", cpu) == torch.bfloat16

@@ -169,10 +169,7 @@ def test_a_seed_is_a_network(shape: dict[str, object]) -> None:
         ({"scoring_func": "tanh"}, "scoring_func"),
         ({"qk_rope_head_dim": 5}, "even"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic"),
-        (
-            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
-            "partial_rotary_factor",
-        ),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"norm_topk_prob": "yes"}, "norm_topk_prob = 'yes'"),
         ({"hidden_size": None}, "hidden_size is missing"),
     ],

@@ -9,9 +9,7 @@ from model_cases import deepseek, network
 from longjing.model.layers.packed_attention import PackedSegments
 
 layouts = st.integers(1, 80).flatmap(
-    lambda length: st.lists(
-        st.lists(st.integers(0, 3), min_size=length, max_size=length), min_size=1, max_size=4
-    )
+    lambda length: st.lists(st.lists(st.integers(0, 3), min_size=length, max_size=length), min_size=1, max_size=4)
 )
 
 

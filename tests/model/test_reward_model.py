@@ -41,9 +41,7 @@ def test_scores_equal_those_of_transformers(shape: dict[str, Any], seed: int) ->
     model = reward_model(shape, seed)
     with tempfile.TemporaryDirectory() as directory:
         save_model(model, directory)
-        theirs, report = AutoModelForSequenceClassification.from_pretrained(
-            directory, output_loading_info=True
-        )
+        theirs, report = AutoModelForSequenceClassification.from_pretrained(directory, output_loading_info=True)
     assert not any(report.values()), report
     assert type(theirs).__name__.endswith("ForSequenceClassification") and theirs.config.num_labels == 1
     scores = model.score(TEXTS)
@@ -69,10 +67,7 @@ def test_what_transformers_saves_loads_and_scores_the_same(shape: dict[str, Any]
 
 @pytest.mark.parametrize(
     "shape",
-    [
-        deepseek(tie_word_embeddings=True, num_nextn_predict_layers=2),
-        dense("qwen2", tie_word_embeddings=True),
-    ],
+    [deepseek(tie_word_embeddings=True, num_nextn_predict_layers=2), dense("qwen2", tie_word_embeddings=True)],
     ids=["deepseek_v3", "qwen2"],
 )
 def test_a_directory_holds_the_body_and_the_score_and_comes_back_bit_by_bit(

@@ -73,7 +73,5 @@ def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(
         "import sys, os, longjing; assert 'torch' not in sys.modules; "
         f"print({{name: os.environ[name] for name in {names} if name in os.environ}})"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], env=plain | given, capture_output=True, text=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", code], env=plain | given, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == str(found)

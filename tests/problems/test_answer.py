@@ -26,9 +26,7 @@ def test_two_boxes_are_none(first: str, second: str, between: str) -> None:
     assert boxed(f"\\boxed{{{first}\\boxed{{{second}}}}}") is None
 
 
-@pytest.mark.parametrize(
-    "text", ["", "45", "\\boxed", "\\boxed{", "\\boxed{1", "\\boxed{{1}", "boxed{1}", "\\boxed 1"]
-)
+@pytest.mark.parametrize("text", ["", "45", "\\boxed", "\\boxed{", "\\boxed{1", "\\boxed{{1}", "boxed{1}", "\\boxed 1"])
 def test_no_box(text: str) -> None:
     assert boxed(text) is None
 

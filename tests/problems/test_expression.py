@@ -9,17 +9,9 @@ from expression_cases import Tree, fully_wrapped, literals, written
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.problems.expression import (
-    MAX_DEPTH,
-    MAX_LENGTH,
-    ExpressionError,
-    parse_expression,
-    parse_number,
-)
+from longjing.problems.expression import MAX_DEPTH, MAX_LENGTH, ExpressionError, parse_expression, parse_number
 
-trees = st.recursive(
-    st.integers(-99, 99), lambda sub: st.tuples(sub, st.sampled_from("+-*/"), sub), max_leaves=8
-)
+trees = st.recursive(st.integers(-99, 99), lambda sub: st.tuples(sub, st.sampled_from("+-*/"), sub), max_leaves=8)
 
 
 def value(tree: Tree, seen: list[Fraction]) -> Fraction:
@@ -103,9 +95,7 @@ def test_variants_of_the_signs_read_the_same(tree: Tree) -> None:
     text = written(tree).text
     full_width = text.translate({ord(c): ord(c) + 0xFEE0 for c in "0123456789+-*/()"})
     typographic = text.translate(str.maketrans({"*": "×", "/": "÷", "-": "−"}))
-    latex = (
-        text.replace("*", "\\times ").replace("/", "\\div ").replace("(", "\\left(").replace(")", "\\right)")
-    )
+    latex = text.replace("*", "\\times ").replace("/", "\\div ").replace("(", "\\left(").replace(")", "\\right)")
 
     def outcome(text: str) -> object:
         try:
@@ -171,9 +161,7 @@ def test_decimals_read_exactly(decimal: object) -> None:
     assert parse_number(format(decimal, "f")) == Fraction(str(decimal))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "-", "3+4", "--3", "1/0", "4/2", "3/1", "1/2/3", "1,000", "3 apples", "٣", "½"]
-)
+@pytest.mark.parametrize("text", ["", "-", "3+4", "--3", "1/0", "4/2", "3/1", "1/2/3", "1,000", "3 apples", "٣", "½"])
 def test_what_is_not_a_number(text: str) -> None:
     with pytest.raises(ExpressionError):
         parse_number(text)

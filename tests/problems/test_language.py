@@ -93,9 +93,7 @@ def test_other_languages_are_identified() -> None:
         share(GERMAN, "xx")
 
 
-ENGLISH_TEXT = (
-    "First we add three and four, so we get seven. Then, that is, we multiply it by two, and we are done."
-)
+ENGLISH_TEXT = "First we add three and four, so we get seven. Then, that is, we multiply it by two, and we are done."
 RIGHT, MIXED, WRONG = (0.99, 1.0), (0.25, 0.75), (0.0, 0.1)
 
 

@@ -65,9 +65,7 @@ def distillation_row(step: int, **changes: Any) -> Row:
     return {key: row[key] for key in row if "reward" not in key and not key.endswith("_groups")} | changes
 
 
-def evaluation_row(
-    step: int, split: str, accuracy: float | None, text: str = "So.\n</think>\n\n\\boxed{1}"
-) -> Row:
+def evaluation_row(step: int, split: str, accuracy: float | None, text: str = "So.\n</think>\n\n\\boxed{1}") -> Row:
     return {
         "step": step, "task": "countdown", "split": split, "problems": 50, "samples": 2,
         "pass_at_1": accuracy, "low": accuracy and accuracy - 0.1, "high": accuracy and accuracy + 0.1,
@@ -91,20 +89,8 @@ def write_run(path: Path, steps: int = 60, text: str = "So.\n</think>\n\n\\boxed
         for step in range(steps):
             zero.metrics.append(reinforcement_row(step))
             completions = [
-                {
-                    "text": text,
-                    "reward": 1.0,
-                    "advantage": 0.5,
-                    "outcome": "correct",
-                    "finish_reason": "stop",
-                },
-                {
-                    "text": text,
-                    "reward": 0.0,
-                    "advantage": -0.5,
-                    "outcome": "wrong",
-                    "finish_reason": "length",
-                },
+                {"text": text, "reward": 1.0, "advantage": 0.5, "outcome": "correct", "finish_reason": "stop"},
+                {"text": text, "reward": 0.0, "advantage": -0.5, "outcome": "wrong", "finish_reason": "length"},
             ]
             zero.rollouts.append({"step": step, "problem": "q", "prompt": text, "completions": completions})
         if steps == 60:

@@ -44,9 +44,7 @@ def test_what_is_measured_already_is_not_measured_again(base: Callable[[str], Pa
     rows(half, model, {"letters": {}})
     again, said = rows(half, model, TASKS)
     timeless = [{key: row[key] for key in row if key != "seconds"} for row in found]
-    assert [{key: row[key] for key in row if key != "seconds"} for row in again] == timeless and len(
-        said
-    ) == 1
+    assert [{key: row[key] for key in row if key != "seconds"} for row in again] == timeless and len(said) == 1
 
 
 @pytest.mark.usefixtures("letters")

@@ -16,9 +16,7 @@ from longjing.runs import RunDirectory
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize(("dtype", "largest"), [("float32", 1e-3), ("bfloat16", 2.0)])
-def test_every_stage_runs_and_the_engine_samples_the_policy(
-    dtype: str, largest: float, tmp_path: Path
-) -> None:
+def test_every_stage_runs_and_the_engine_samples_the_policy(dtype: str, largest: float, tmp_path: Path) -> None:
     recipe = load("r1", ["device=cuda", f"dtype={dtype}", "threads=1"], quick=True)
     run_recipe(recipe, tmp_path / "run", Console(file=io.StringIO()))
     run = RunDirectory(tmp_path / "run")

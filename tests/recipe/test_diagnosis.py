@@ -5,14 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from run_cases import (
-    curation_row,
-    distillation_row,
-    finetuning_row,
-    preference_row,
-    pretraining_row,
-    reinforcement_row,
-)
+from run_cases import curation_row, distillation_row, finetuning_row, preference_row, pretraining_row, reinforcement_row
 
 from longjing import tasks
 from longjing.learning.advice import diagnose, tolerance

@@ -102,10 +102,7 @@ def test_a_task_is_looked_up_in_the_table_before_the_stage(stage: StageDirectory
         (gate("klo"), "asks for `klo`, which it doesn't have; measured were .*kl, learning_rate, "),
         (gate("kl", task="countdown"), "asks for `kl` on countdown, .* high, .* pass_at_1"),
         (gate("examples", task="countdown"), "asks for `examples` on countdown"),
-        (
-            gate("pass_at_1", task="chess"),
-            "asks for `pass_at_1` on chess, .*; nothing of the kind was measured",
-        ),
+        (gate("pass_at_1", task="chess"), "asks for `pass_at_1` on chess, .*; nothing of the kind was measured"),
     ],
 )
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(
@@ -130,16 +127,10 @@ def test_an_outcome_is_written_down_and_a_closed_gate_raises(stage: StageDirecto
 
 def test_of_several_gates_all_must_hold_and_those_that_do_not_are_named(stage: StageDirectory) -> None:
     stage.finish({"kept": 7, "sampled": 9})
-    settings, kept, few = (
-        {"name": "zero", "model": "base"},
-        gate("kept", at_least=5),
-        gate("sampled", at_most=8),
-    )
+    settings, kept, few = ({"name": "zero", "model": "base"}, gate("kept", at_least=5), gate("sampled", at_most=8))
     assert pass_gate(stage.run, settings, [kept, kept]).count("kept is 7; it must be at least 5") == 2
     for gates in ([kept, few], [few, kept]):
-        with pytest.raises(
-            GateClosed, match="zero did not pass its gate: sampled is 9; .* at most 8"
-        ) as closed:
+        with pytest.raises(GateClosed, match="zero did not pass its gate: sampled is 9; .* at most 8") as closed:
             pass_gate(stage.run, settings, gates)
         assert "kept" not in str(closed.value)
         written = json.loads((stage.path / "gate.json").read_text())

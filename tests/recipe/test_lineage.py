@@ -76,9 +76,7 @@ def test_what_was_entered_stays(run: RunDirectory) -> None:
     assert (run.path / "lineage.json").read_text() == before
 
 
-def test_a_runs_reward_model_and_its_model_are_two_things(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runs_reward_model_and_its_model_are_two_things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     kinds = {"talk": "finetune", "safe": "reward-model"}
     for name in kinds:

@@ -65,17 +65,9 @@ def test_the_quick_form_changes_what_it_says_and_nothing_else(recipe: Path) -> N
     ("old", "new", "expected"),
     [
         ("read: {steps: 1", "read: {stepz: 1", "line 18: there is no setting `stepz`; did you mean `steps`?"),
-        (
-            "at_least: 0.1",
-            "at_leest: 0.1",
-            "line 19: there is no setting `at_leest`; did you mean `at_least`?",
-        ),
+        ("at_least: 0.1", "at_leest: 0.1", "line 19: there is no setting `at_leest`; did you mean `at_least`?"),
         ("{steps: 1", "{steps: {more: 1}", "steps is 3, which has no settings of its own"),
-        (
-            "  zero: {gate",
-            "  zeo: {gate",
-            "`quick` changes 'zeo', and no stage is called so; did you mean `zero`?",
-        ),
+        ("  zero: {gate", "  zeo: {gate", "`quick` changes 'zeo', and no stage is called so; did you mean `zero`?"),
         (QUICK, "", "small.yaml has no quick form"),
     ],
 )
@@ -124,37 +116,17 @@ def test_a_resolved_recipe_is_complete_and_reads_back(recipe: Path, tmp_path: Pa
         ("steps: 3", "steps: 0", "line 8: `steps` is 0"),
         ("steps: 3", "steps: many", "line 8: `steps` is 'many'"),
         ("    steps: 3\n", "", "line 3: the setting `steps` is missing"),
-        (
-            "{countdown: 1}",
-            "{cuontdown: 1}",
-            "line 7: there are no documents `cuontdown`; did you mean `countdown`?",
-        ),
+        ("{countdown: 1}", "{cuontdown: 1}", "line 7: there are no documents `cuontdown`; did you mean `countdown`?"),
         ("{countdown: 1}", "{countdown: 0}", "line 7: all shares are zero"),
-        (
-            "hidden_size: 8",
-            "hidden_size: 8, tie_word_embedings: 1",
-            "line 5: a network has no `tie_word_embedings`",
-        ),
+        ("hidden_size: 8", "hidden_size: 8, tie_word_embedings: 1", "line 5: a network has no `tie_word_embedings`"),
         ("difficulty: 1", "dificulty: 1", "line 12: task 'countdown': no setting 'dificulty' (did you mean"),
         ("difficulty: 1", "difficulty: 9", "line 12: task 'countdown': setting 'difficulty' is 9"),
-        (
-            "kind: reinforce",
-            "kind: reinforced",
-            "line 9: there is no stage of the kind `reinforced`; did you mean",
-        ),
+        ("kind: reinforce", "kind: reinforced", "line 9: there is no stage of the kind `reinforced`; did you mean"),
         ("kind: pretrain", "type: pretrain", "line 3: a stage needs its `kind`: pretrain or sample or"),
         ("name: zero", "name: read", "two stages are called 'read'"),
         ("name: zero", "name: ../zero", "line 10: `name` is '../zero'"),
-        (
-            "max_tokens: 16",
-            "max_tokens: 16\n    evaluation: {evry: 2}",
-            "line 15: there is no setting `evry`",
-        ),
-        (
-            "max_tokens: 16",
-            "minibatches: 3\n    max_tokens: 16",
-            "minibatches 3 does not divide prompts_per_step",
-        ),
+        ("max_tokens: 16", "max_tokens: 16\n    evaluation: {evry: 2}", "line 15: there is no setting `evry`"),
+        ("max_tokens: 16", "minibatches: 3\n    max_tokens: 16", "minibatches 3 does not divide prompts_per_step"),
         ("steps: 3", "steps: 3\n    steps: 4", "line 9: `steps` is given twice, first in line 8"),
         ("name: small", "name: [small", "line 2: "),
         ("name: small", "name: 2020-13-01", "month"),
@@ -186,9 +158,7 @@ def test_all_mistakes_are_named_in_their_order(recipe: Path) -> None:
 
 
 @given(st.text() | st.binary())
-def test_any_file_is_a_recipe_or_a_user_error(
-    tmp_path_factory: pytest.TempPathFactory, content: str | bytes
-) -> None:
+def test_any_file_is_a_recipe_or_a_user_error(tmp_path_factory: pytest.TempPathFactory, content: str | bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "any.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode(errors="replace"))
     with pytest.raises(UserError):

@@ -98,9 +98,7 @@ def test_it_runs_and_shows_how_it_comes_along(recipe: Path, tmp_path: Path) -> N
     assert run.read_json("bill.json")["phases"]["count"]["flops"] == 8.0
 
 
-def test_it_goes_on_where_it_was_killed(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_goes_on_where_it_was_killed(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(recipe, tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Counting, "breaks", 5)

@@ -39,9 +39,7 @@ def test_without_a_terminal_lines_come_now_and_then(monkeypatch: pytest.MonkeyPa
             look.metrics(reinforcement_row(step))
             now += 3
     lines = shown(screen).splitlines()
-    assert (
-        len(lines) == 16 and lines[0].startswith("zero 1/60  reward ") and lines[-1].startswith("zero 60/60 ")
-    )
+    assert len(lines) == 16 and lines[0].startswith("zero 1/60  reward ") and lines[-1].startswith("zero 60/60 ")
     assert "accuracy 22%" in lines[1] and "1 min 50 s left" in lines[1] and "left" not in lines[-1]
     assert "\x1b" not in shown(screen)
 

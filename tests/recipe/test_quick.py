@@ -82,9 +82,7 @@ def test_every_checkpoint_is_measured_on_every_task(recipe: Recipe, run: RunDire
     assert [(row["checkpoint"], row["label"]) for row in run.checkpoints.rows()] == [
         (name, label) for name in names for label in recipe.measure.tasks
     ]
-    ids = {
-        (row["label"], *(example["problem"] for example in row["examples"])) for row in run.checkpoints.rows()
-    }
+    ids = {(row["label"], *(example["problem"] for example in row["examples"])) for row in run.checkpoints.rows()}
     assert len(ids) == len(recipe.measure.tasks)  # the same problems for every checkpoint
 
 
@@ -95,9 +93,7 @@ def test_reward_models_and_general_prompts_come_in_the_last_quarter_only(run: Ru
 
 
 def test_the_samples_have_others_among_them(recipe: Recipe, run: RunDirectory) -> None:
-    wanted: dict[str, dict[str, float]] = {
-        stage.name: getattr(stage, "others", {}) for stage in recipe.stages
-    }
+    wanted: dict[str, dict[str, float]] = {stage.name: getattr(stage, "others", {}) for stage in recipe.stages}
     assert set(wanted["samples"]) == {"conversation", "limits", "worked", "practice"}
     for name in ("cold-start-data", "samples"):
         rows = [json.loads(line) for line in run.stage(name).data.path.read_text().splitlines()]
@@ -147,9 +143,7 @@ def test_a_stage_runs_alone_on_any_checkpoint(tmp_path: Path) -> None:
     assert resolve(tmp_path / "run") == tmp_path / "run" / "rl-1" / "model"
 
 
-def test_an_exported_model_is_the_runs_and_its_card_says_how_it_was_made(
-    run: RunDirectory, tmp_path: Path
-) -> None:
+def test_an_exported_model_is_the_runs_and_its_card_says_how_it_was_made(run: RunDirectory, tmp_path: Path) -> None:
     directory = tmp_path / "small"
     export_model(run, "distilled", directory, "bfloat16")
     before, after = (load_model(path).state_dict() for path in (run.stage("distilled").model_path, directory))

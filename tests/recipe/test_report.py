@@ -7,15 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_cases import (
-    RECIPE,
-    curation_row,
-    distillation_row,
-    evaluation_row,
-    finetuning_row,
-    preference_row,
-    write_run,
-)
+from run_cases import RECIPE, curation_row, distillation_row, evaluation_row, finetuning_row, preference_row, write_run
 
 from longjing.recipe.report import render, write_report
 from longjing.recipe.report.comparison import Comparison
@@ -105,9 +97,7 @@ def compared(path: Path, text: str = "So.\n</think>\n\n\\boxed{1}") -> RunDirect
 def test_checkpoints_stand_side_by_side(tmp_path: Path) -> None:
     run = compared(tmp_path / "run")
     page = Page((run.path / "report.html").read_text())
-    table = page.text[
-        page.text.index("All checkpoints on all tasks") : page.text.index("The same problem, answered")
-    ]
+    table = page.text[page.text.index("All checkpoints on all tasks") : page.text.index("The same problem, answered")]
     assert table.index("base") < table.index("read") < table.index("zero")
     for expected in ("words", "50.0%", "40.0% to 60.0%", "maj 50.0% · 90 · 75.0%", "top-p 0.95", "–"):
         assert expected in table, expected
@@ -233,19 +223,12 @@ def test_a_completion_is_taken_apart_as_its_prompt_left_it() -> None:
 
 def test_the_turns_of_a_conversation_are_shown_with_what_was_said_to_them(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 3)
-    said = {
-        "text": "1+1</think>call",
-        "prefilled": True,
-        "reply": {"role": "user", "content": "<i>it is 2</i>"},
-    }
+    said = {"text": "1+1</think>call", "prefilled": True, "reply": {"role": "user", "content": "<i>it is 2</i>"}}
     row = {"text": "so</think>2", "prefilled": True, "earlier": [said], "outcome": "correct"}
     run.stage("zero").rollouts.append({"step": 3, "problem": "q", "prompt": "?", "completions": [row]})
     html = render(run)
     assert '<div class="reply" dir="auto">&lt;i&gt;it is 2&lt;/i&gt;</div>' in html
-    assert [(text.answer, reply) for text, reply in Sample.of(row).turns] == [
-        ("call", "<i>it is 2</i>"),
-        ("2", ""),
-    ]
+    assert [(text.answer, reply) for text, reply in Sample.of(row).turns] == [("call", "<i>it is 2</i>"), ("2", "")]
 
 
 @pytest.mark.parametrize("place", ["", "<think>", "x</think>"])

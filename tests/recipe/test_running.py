@@ -104,18 +104,8 @@ def test_stages_run_in_order_and_end_in_a_report(stages: Stages, recipe: Recipe,
     assert (tmp_path / "run" / "report.html").exists()
     assert load(tmp_path / "run" / "recipe.yaml").here() == recipe.here()
     bill = json.loads((tmp_path / "run" / "bill.json").read_text())
-    assert bill["phases"]["read"] == {
-        "tokens_sampled": 0,
-        "tokens_trained": 400,
-        "flops": 4e9,
-        "seconds": 2.0,
-    }
-    assert bill["phases"]["zero"] == {
-        "tokens_sampled": 4000,
-        "tokens_trained": 3600,
-        "flops": 4e9,
-        "seconds": 8.0,
-    }
+    assert bill["phases"]["read"] == {"tokens_sampled": 0, "tokens_trained": 400, "flops": 4e9, "seconds": 2.0}
+    assert bill["phases"]["zero"] == {"tokens_sampled": 4000, "tokens_trained": 3600, "flops": 4e9, "seconds": 8.0}
     assert bill["phases"]["zero: evaluation"]["seconds"] == 3.0 and bill["total"]["seconds"] == 13.0
 
 
@@ -167,9 +157,7 @@ stages:
 """
 
 
-def test_a_directory_stands_for_its_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: Stages
-) -> None:
+def test_a_directory_stands_for_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: Stages) -> None:
     given: list[Any] = []
 
     def learn(make: Any, settings: Any, stage: StageDirectory, runtime: Runtime) -> None:
@@ -197,9 +185,7 @@ def test_another_recipe_is_refused(stages: Stages, recipe: Recipe, tmp_path: Pat
         start(load(tmp_path / "small.yaml", ["group_size=4"]), tmp_path / "run")
 
 
-def test_a_gate_stops_the_run_and_another_lets_it_go_on(
-    stages: Stages, recipe: Recipe, tmp_path: Path
-) -> None:
+def test_a_gate_stops_the_run_and_another_lets_it_go_on(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
     path, out = tmp_path / "small.yaml", tmp_path / "run"
     path.write_text(TEXT.replace("    steps: 4\n", "    steps: 4\n    gate: {metric: loss, at_most: 1}\n", 1))
     for _ in range(2):  # a gate stays closed, and the work before it is not done again
@@ -230,14 +216,7 @@ def test_a_stage_that_is_deleted_begins_again_with_other_settings(
     stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(
-        settings: Any,
-        run: RunDirectory,
-        checkpoint: str,
-        model: Path,
-        runtime: Runtime,
-        *,
-        step: int,
-        **_: Any,
+        settings: Any, run: RunDirectory, checkpoint: str, model: Path, runtime: Runtime, *, step: int, **_: Any
     ) -> None:
         rows = run.checkpoints.rows()
         if checkpoint not in [row["checkpoint"] for row in rows]:
@@ -331,14 +310,7 @@ def test_what_was_measured_of_a_model_that_no_stage_takes_any_more_is_forgotten(
     run, measured = RunDirectory("run"), list[tuple[str, str]]()
 
     def measure(
-        settings: Any,
-        run: RunDirectory,
-        checkpoint: str,
-        model: Path,
-        runtime: Runtime,
-        *,
-        step: int,
-        **_: Any,
+        settings: Any, run: RunDirectory, checkpoint: str, model: Path, runtime: Runtime, *, step: int, **_: Any
     ) -> None:
         if checkpoint not in [row["checkpoint"] for row in run.checkpoints.rows()]:
             measured.append((checkpoint, digest(model)))
@@ -377,9 +349,7 @@ def test_one_name_stands_for_one_thing_in_a_run(stages: Stages, outside: Recipe)
 
 def test_what_was_made_of_something_replaced_has_to_go_with_it(stages: Stages, outside: Recipe) -> None:
     """Stages between, which took it at second hand, are named too."""
-    between = (
-        "  - {kind: reinforce, name: mid, model: one, task: {name: countdown}, steps: 4, max_tokens: 16}\n"
-    )
+    between = "  - {kind: reinforce, name: mid, model: one, task: {name: countdown}, steps: 4, max_tokens: 16}\n"
     first, second = OUTSIDE.split("  - {kind: reinforce, name: two")
     Path("between.yaml").write_text(f"{first}{between}  - {{kind: reinforce, name: two{second}")
     run, recipe = RunDirectory("run"), load("between.yaml")
@@ -452,9 +422,7 @@ def test_checkpoints_are_measured_where_the_recipe_asks(
 def test_a_run_that_is_stopped_after_a_stage_goes_on_with_what_follows_it(
     stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "small.yaml").write_text(
-        TEXT.replace("stages:", "measure: {tasks: {countdown: {}}}\nstages:")
-    )
+    (tmp_path / "small.yaml").write_text(TEXT.replace("stages:", "measure: {tasks: {countdown: {}}}\nstages:"))
     recipe, run, measured = load(tmp_path / "small.yaml"), RunDirectory(tmp_path / "run"), []
 
     def measure(settings: Any, run: Any, checkpoint: str, model: Path, *given: Any, **more: Any) -> None:
@@ -470,9 +438,7 @@ def test_a_run_that_is_stopped_after_a_stage_goes_on_with_what_follows_it(
     assert list(run.read_json("lineage.json")["stages"]) == ["read", "zero"]
 
 
-def test_the_bill_says_what_was_sampled_and_what_was_kept(
-    stages: Stages, recipe: Recipe, tmp_path: Path
-) -> None:
+def test_the_bill_says_what_was_sampled_and_what_was_kept(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     start(recipe, run.path)
     stage = run.stage("read")

@@ -50,10 +50,7 @@ def test_all_kinds_make_and_take_something(tmp_path: Path) -> None:
             Reference(("data", 1), "/more.jsonl", DATA),
         ],
         [Reference(("model",), "tune", MODEL)],  # data of its own making come from nowhere
-        [
-            Reference(("model",), "tune", MODEL),
-            Reference(("preference", "safety"), "safety", REWARD_MODEL),
-        ],
+        [Reference(("model",), "tune", MODEL), Reference(("preference", "safety"), "safety", REWARD_MODEL)],
         [Reference(("model",), "read", MODEL), Reference(("teacher",), "zero", MODEL)],
     ]
 
@@ -91,11 +88,7 @@ def test_a_stage_that_takes_another_sort_of_thing_is_refused(
     [
         (0, {}, "the gate of read asks for the task 'chess', on which nothing is measured$"),
         (2, {"measure": {"tasks": {"hard": TASK}}}, "of tune .* nothing is measured; known are: hard"),
-        (
-            4,
-            {"measure": {"tasks": {"hard": TASK}}},
-            "of zero .* nothing is measured; known are: hard, countdown",
-        ),
+        (4, {"measure": {"tasks": {"hard": TASK}}}, "of zero .* nothing is measured; known are: hard, countdown"),
     ],
 )
 def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
@@ -122,12 +115,7 @@ def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
         (3, {}, "task", "the task 'hard', on which nothing is measured"),
         (1, {"metric": "kepd", "task": None}, "metric", "`kepd` without a task, .* did you mean `kept`"),
         (4, {"metric": "reward_helpfulness", "task": None}, "metric", "`reward_helpfulness` without a task"),
-        (
-            4,
-            {"metric": "turns", "task": None},
-            "metric",
-            "`turns` without a task, and the stage logs no such figure",
-        ),
+        (4, {"metric": "turns", "task": None}, "metric", "`turns` without a task, and the stage logs no such figure"),
         (5, {"metric": "reward", "task": None}, "metric", "`reward` without a task"),
         (0, {"rise_at_least": 0.1}, "rise_at_least", "a rise, and the stage begins with no model"),
     ],
@@ -144,9 +132,7 @@ def test_a_gate_that_cannot_be_honoured_is_refused_with_its_line(
     path.write_text(yaml.safe_dump({"name": "all", "measure": measure, "stages": stages}, sort_keys=False))
     lines = path.read_text().splitlines()
     line = max(n for n, text in enumerate(lines, 1) if text.startswith(f"    {setting}: "))
-    with pytest.raises(
-        UserError, match=f"line {line}: the gate of {STAGES[place]['name']} asks for {expected}"
-    ):
+    with pytest.raises(UserError, match=f"line {line}: the gate of {STAGES[place]['name']} asks for {expected}"):
         load(path)
 
 
@@ -161,17 +147,12 @@ def test_a_gate_may_ask_for_whatever_is_measured(tmp_path: Path, metric: str) ->
 
 def test_a_gate_without_a_task_may_ask_for_what_the_settings_make_the_stage_log(tmp_path: Path) -> None:
     talking = {"task": {"name": "calculator"}, "rewards": {"accuracy": 1, "language": 0.5}}
-    gates = [
-        {"metric": m, "at_least": 0}
-        for m in ("turns", "reward_language", "reward_safety", "all_wrong_groups")
-    ]
+    gates = [{"metric": m, "at_least": 0} for m in ("turns", "reward_language", "reward_safety", "all_wrong_groups")]
     path = recipe(tmp_path, [*STAGES[:4], {**STAGES[4], **talking, "gate": gates}])
     load(path)
     with pytest.raises(UserError, match="of zero asks for `reward_language` without a task"):
         load(path, ["zero.rewards={accuracy: 1}"])
-    with pytest.raises(
-        UserError, match="--set zero.gate.1.metric=turn: the gate of zero .*did you mean `turns`"
-    ):
+    with pytest.raises(UserError, match="--set zero.gate.1.metric=turn: the gate of zero .*did you mean `turns`"):
         load(path, ["zero.gate.1.metric=turn"])
     for wrong, expected in (("[]", "at least 1 item"), ("[{metric: turns}]", "lets all pass"),
                             ("[{metric: turns, at_leest: 1, at_most: 2}]", "did you mean `at_least`")):  # fmt: skip
@@ -204,9 +185,7 @@ def test_a_rate_beside_muon_is_refused_without_muon(tmp_path: Path, name: str) -
 
     load(changed(optimizer="muon", adamw_learning_rate=0.002))
     for given in ({"adamw_learning_rate": 0.002}, {"adamw_learning_rate": 0.002, "optimizer": "adamw"}):
-        with pytest.raises(
-            UserError, match=r"line \d+: `adamw_learning_rate` is for what Muon leaves; .*muon"
-        ):
+        with pytest.raises(UserError, match=r"line \d+: `adamw_learning_rate` is for what Muon leaves; .*muon"):
             load(changed(**given))
     resolved = load(changed(optimizer="adamw")).to_dict()  # the default stands there, and reads back
     path = tmp_path / "resolved.yaml"

@@ -17,9 +17,7 @@ def numbers(path: str) -> list[tuple[float, float]]:
 
 
 @given(st.lists(FINITE, min_size=1, max_size=600), st.booleans(), st.booleans(), st.booleans())
-def test_everything_is_drawn_within_the_frame(
-    ys: list[float], percent: bool, logarithmic: bool, extreme: bool
-) -> None:
+def test_everything_is_drawn_within_the_frame(ys: list[float], percent: bool, logarithmic: bool, extreme: bool) -> None:
     line = Line("a", list(enumerate(ys)))
     plot = Chart("t", [line], percent=percent, logarithmic=logarithmic, extreme=extreme).plot()
     if plot is None:
@@ -28,9 +26,7 @@ def test_everything_is_drawn_within_the_frame(
     (trace,) = plot.traces
     drawn = numbers(trace.path) + numbers(trace.raw)
     assert drawn and all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in drawn)
-    assert all(0 <= at <= WIDTH for at, _ in plot.x_ticks) and all(
-        0 <= at <= HEIGHT for at, _ in plot.y_ticks
-    )
+    assert all(0 <= at <= WIDTH for at, _ in plot.x_ticks) and all(0 <= at <= HEIGHT for at, _ in plot.y_ticks)
     assert len(trace.hover) <= 240
 
 
@@ -71,8 +67,7 @@ def test_shares_are_shown_in_percent_and_intervals_as_whiskers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (1e-5, "1e-5"), (2.5e-6, "2.5e-6"), (1500, "1,500"), (0.02, "0.02"), (3e6, "3e6")],
+    ("value", "text"), [(0, "0"), (1e-5, "1e-5"), (2.5e-6, "2.5e-6"), (1500, "1,500"), (0.02, "0.02"), (3e6, "3e6")]
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert Chart("t", []).format(value) == text

@@ -35,9 +35,7 @@ def test_todays_names_are_names_of_today() -> None:
     assert set(migration.METRICS.values()) <= logged and not migration.METRICS.keys() & logged
 
 
-def test_an_old_recipe_says_what_it_says_and_gets_a_hint(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_old_recipe_says_what_it_says_and_gets_a_hint(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     zero, draw = load(recipe).to_dict()["stages"]
     assert zero["dynamic_sampling"] == 2 and zero["gate"]["metric"] == "zero_variance_groups"
     assert draw["informal"] == 0.5 and "refills" not in zero and "as_typed" not in draw

@@ -55,9 +55,7 @@ def test_a_run_is_not_its_reward_model(tmp_path: Path) -> None:
 def test_a_run_without_what_is_wanted_says_what_it_has(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("stages: [{name: draw, kind: sample}, {name: helpful, kind: reward-model}]")
-    with pytest.raises(
-        UserError, match=f"makes no model that talks .*helpful is a reward model: {tmp_path}/h"
-    ):
+    with pytest.raises(UserError, match=f"makes no model that talks .*helpful is a reward model: {tmp_path}/h"):
         resolve(tmp_path)
     with pytest.raises(UserError, match="no stage of this run that makes a reward model has finished"):
         resolve(tmp_path, reward=True)

@@ -50,8 +50,7 @@ def same(left: object, right: object) -> bool:
         facts == other_facts
         and tensors.keys() == others.keys()
         and all(
-            tensors[name].dtype == others[name].dtype and torch.equal(tensors[name], others[name])
-            for name in tensors
+            tensors[name].dtype == others[name].dtype and torch.equal(tensors[name], others[name]) for name in tensors
         )
     )
 
@@ -100,10 +99,7 @@ def test_a_kill_between_any_two_operations_leaves_a_whole_state(
 
         return call
 
-    operations = [
-        (checkpoint, "save_file"),
-        *((os, name) for name in ("fsync", "replace", "unlink", "mkdir")),
-    ]
+    operations = [(checkpoint, "save_file"), *((os, name) for name in ("fsync", "replace", "unlink", "mkdir"))]
     for where, name in operations:
         monkeypatch.setattr(where, name, counted(getattr(where, name)))
     seen = set()
@@ -192,9 +188,7 @@ except UserError as error:
 
 
 def test_a_disk_that_refuses_stops_the_run_with_the_last_state_whole(tmp_path: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", FILLER, tmp_path], capture_output=True, text=True, check=True
-    )
+    process = subprocess.run([sys.executable, "-c", FILLER, tmp_path], capture_output=True, text=True, check=True)
     assert "step-00000002.safetensors" in process.stdout and "resumes" in process.stdout
     tensors, facts = RunDirectory(tmp_path).stage("read").load_state()
     assert facts["step"] == 1 and torch.equal(tensors["weight"], torch.ones(100))

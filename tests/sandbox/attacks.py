@@ -16,9 +16,7 @@ USUAL = SandboxLimits()
 
 
 @cache
-def sandbox(
-    limits: SandboxLimits = USUAL, without: tuple[str, ...] = (), readable: tuple[Path, ...] = ()
-) -> Sandbox:
+def sandbox(limits: SandboxLimits = USUAL, without: tuple[str, ...] = (), readable: tuple[Path, ...] = ()) -> Sandbox:
     """One for each way of being set up, since what runs in one leaves nothing behind."""
     return Sandbox(limits, readable, _without=without)
 

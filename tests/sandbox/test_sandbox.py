@@ -17,15 +17,7 @@ from hypothesis import strategies as st
 import longjing
 from longjing import cli
 from longjing.errors import UserError
-from longjing.sandbox import (
-    Sandbox,
-    SandboxError,
-    SandboxLimits,
-    UnsafeSubprocess,
-    isolation,
-    layers,
-    printable,
-)
+from longjing.sandbox import Sandbox, SandboxError, SandboxLimits, UnsafeSubprocess, isolation, layers, printable
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -150,24 +142,12 @@ def test_who_isnt_root_has_the_same_sandbox() -> None:
     """All attempts of `ATTEMPTS` by a user without any privilege, with a Python that such a one can read."""
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
     paths = [str(Path(longjing.__file__).parents[1]), *(path for path in sys.path if "site-packages" in path)]
-    command = [
-        python,
-        "-B",
-        "-c",
-        f"import sys; sys.path += {paths!r}; import longjing.sandbox as s\n{{}}",
-    ]
+    command = [python, "-B", "-c", f"import sys; sys.path += {paths!r}; import longjing.sandbox as s\n{{}}"]
 
     def run(code: str) -> "subprocess.CompletedProcess[str]":
         arguments = [*command[:-1], command[-1].format(code)]
         return subprocess.run(
-            arguments,
-            user=65534,
-            group=65534,
-            extra_groups=[],
-            cwd="/",
-            env={},
-            capture_output=True,
-            text=True,
+            arguments, user=65534, group=65534, extra_groups=[], cwd="/", env={}, capture_output=True, text=True
         )
 
     if run("").returncode:
@@ -211,12 +191,8 @@ def test_an_impossible_limit_is_refused(limit: str) -> None:
 
 
 def test_escapes_are_shown_and_not_obeyed() -> None:
-    attack = (
-        b"\x1b[2J\x1b]0;title\x07\x9b31m \xe2\x80\xae right to left\r\n\ttab \xc2\x9b \xff\x08 \xe4\xb8\xad"
-    )
-    assert printable(attack) == (
-        "\\x1b[2J\\x1b]0;title\\x07\\x9b31m \\u202e right to left\n\ttab \\x9b \\xff\\x08 中"
-    )
+    attack = b"\x1b[2J\x1b]0;title\x07\x9b31m \xe2\x80\xae right to left\r\n\ttab \xc2\x9b \xff\x08 \xe4\xb8\xad"
+    assert printable(attack) == ("\\x1b[2J\\x1b]0;title\\x07\\x9b31m \\u202e right to left\n\ttab \\x9b \\xff\\x08 中")
 
 
 @given(st.binary())

@@ -283,9 +283,7 @@ def test_programs_at_once_dont_meet() -> None:
     waits = program("open('mine', 'w').close(); time.sleep(0.5)\nif len(os.listdir()) != 2: through()")
     results: list[bool] = []
     threads = [
-        threading.Thread(
-            target=lambda: results.append(got_through(attack(waits, SandboxLimits(wall_seconds=30))))
-        )
+        threading.Thread(target=lambda: results.append(got_through(attack(waits, SandboxLimits(wall_seconds=30)))))
         for _ in range(4)
     ]
     for thread in threads:

@@ -11,15 +11,7 @@ from attacks import attack, isolated, sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longjing.sandbox import (
-    CallTest,
-    ExecutionResult,
-    SandboxError,
-    StdioTest,
-    TestResult,
-    UnsafeSubprocess,
-    run_tests,
-)
+from longjing.sandbox import CallTest, ExecutionResult, SandboxError, StdioTest, TestResult, UnsafeSubprocess, run_tests
 
 pytestmark = isolated
 DOUBLE = CallTest("double", [21], 42)
@@ -33,12 +25,10 @@ def verdicts(program: str, *tests: StdioTest | CallTest) -> list[str]:
 def test_what_is_right_is_correct() -> None:
     assert verdicts("print(int(input()) ** 2)", *SQUARES) == ["correct", "correct"]
     assert verdicts("print(9)", *SQUARES) == ["correct", "wrong"]
-    assert verdicts("print('noise')\ndef double(x):\n    print('noise')\n    return 2 * x", DOUBLE) == [
+    assert verdicts("print('noise')\ndef double(x):\n    print('noise')\n    return 2 * x", DOUBLE) == ["correct"]
+    assert verdicts("import sys\nprint('x' * 100_000, file=sys.stderr)\nprint(9, '  \\n\\n')", SQUARES[0]) == [
         "correct"
     ]
-    assert verdicts(
-        "import sys\nprint('x' * 100_000, file=sys.stderr)\nprint(9, '  \\n\\n')", SQUARES[0]
-    ) == ["correct"]
 
 
 FORGED = {
@@ -190,10 +180,7 @@ def test_a_test_that_nothing_could_pass_is_refused(expected: Any) -> None:
 
 def test_the_kernel_judges_the_same_without_isolation() -> None:
     program = "import sys\nprint(int(sys.stdin.readline()) ** 2)"
-    assert [result.verdict for result in run_tests(UnsafeSubprocess(), program, SQUARES)] == [
-        "correct",
-        "correct",
-    ]
+    assert [result.verdict for result in run_tests(UnsafeSubprocess(), program, SQUARES)] == ["correct", "correct"]
     assert run_tests(UnsafeSubprocess(), "double = lambda x: 2 * x", [DOUBLE])[0].verdict == "correct"
 
 

@@ -33,9 +33,7 @@ from longjing.sandbox import (
 from longjing.verifiers.code_execution import programs
 
 SMALL = SandboxLimits(wall_seconds=3, cpu_seconds=3, memory_megabytes=64, output_bytes=1000)
-there = pytest.mark.skipif(
-    bool(wasm.missing_packages()), reason=f"the wasm sandbox {wasm.missing_packages()}"
-)
+there = pytest.mark.skipif(bool(wasm.missing_packages()), reason=f"the wasm sandbox {wasm.missing_packages()}")
 
 
 @cache
@@ -173,10 +171,7 @@ print(os.listdir())
 @there
 def test_no_environment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "of the trainer")
-    assert (
-        printed("import os; print(dict(os.environ))")
-        == "{'PYTHONHASHSEED': '0', 'PYTHONINTMAXSTRDIGITS': '0'}\n"
-    )
+    assert printed("import os; print(dict(os.environ))") == "{'PYTHONHASHSEED': '0', 'PYTHONINTMAXSTRDIGITS': '0'}\n"
 
 
 @there
@@ -205,11 +200,7 @@ print("done")
 def test_programs_are_judged_as_in_any_other_sandbox() -> None:
     source = "import sys\nprint('noise')\ndef f(x):\n    print('more')\n    return [x, x]"
     tests = [CallTest("f", [1], [1, 1]), CallTest("f", ["a"], ["a", "a"]), CallTest("f", [2], [2, 3])]
-    assert [test.verdict for test in judge_program(machine(), source, tests)] == [
-        "correct",
-        "correct",
-        "wrong",
-    ]
+    assert [test.verdict for test in judge_program(machine(), source, tests)] == ["correct", "correct", "wrong"]
     assert [test.verdict for test in run_tests(machine(), source, tests, workers=2)] == [
         "correct", "correct", "wrong"
     ]  # fmt: skip
@@ -230,9 +221,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @there
 @pytest.mark.usefixtures("asked_for")
 def test_the_verifier_of_programs_asks_the_sandbox_that_is_named() -> None:
-    problem = Problem(
-        "t", "1", "", "", {"tests": [{"function": "where", "arguments": [], "returns": "wasi"}]}, "en"
-    )
+    problem = Problem("t", "1", "", "", {"tests": [{"function": "where", "arguments": [], "returns": "wasi"}]}, "en")
     verifier = verifiers.get("code")
     for where, verdict in (("sys.platform", "correct"), ("'linux'", "wrong")):
         program = f"import sys\ndef where(): return {where}"
@@ -244,23 +233,17 @@ def test_it_is_never_taken_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     isolation.layers.cache_clear()
     answers = dict.fromkeys(isolation._LAYERS, "Darwin has no such thing, it needs Linux")
     monkeypatch.setattr(isolation, "_probe_layers", lambda: answers)
-    with pytest.raises(
-        UserError, match="user layer is missing.*LONGJING_SANDBOX=wasm.*longjing.wasm.*--unsafe"
-    ):
+    with pytest.raises(UserError, match="user layer is missing.*LONGJING_SANDBOX=wasm.*longjing.wasm.*--unsafe"):
         open_sandbox()
     if not wasm.missing_packages():
         assert isinstance(open_sandbox(name="wasm"), WasmSandbox)
     isolation.layers.cache_clear()
 
 
-def test_nothing_stands_in_for_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_stands_in_for_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(wasm, "find_spec", lambda name: None)
     monkeypatch.setattr("longjing.sandbox.Sandbox.__init__", lambda *_: pytest.fail("it did"))
-    with pytest.raises(
-        UserError, match=r"needs the packages wasmtime and .*: pip install 'longjing\[wasm\]'"
-    ):
+    with pytest.raises(UserError, match=r"needs the packages wasmtime and .*: pip install 'longjing\[wasm\]'"):
         open_sandbox(name="wasm")
     assert call(monkeypatch, "check", "--sandbox", "wasm") == 2
     said = capsys.readouterr()
@@ -288,9 +271,7 @@ def test_commands_and_names_outside_are_refused() -> None:
 
 
 @there
-def test_the_command_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import sys; print(sys.platform, input(), chr(27)); sys.exit(7)")
     (tmp_path / "in").write_text("hello")
     run = ("run", tmp_path / "program.py", "--stdin", tmp_path / "in", "--sandbox", "wasm")

@@ -79,9 +79,7 @@ def application(service: Service, config: ApiConfig | None = None, bound: str = 
 
 
 @contextmanager
-def serving(
-    service: Service, config: ApiConfig | None = None, app: FastAPI | None = None
-) -> Iterator[Running]:
+def serving(service: Service, config: ApiConfig | None = None, app: FastAPI | None = None) -> Iterator[Running]:
     """Serve in a thread, for as long as the block runs."""
     bound = listen("127.0.0.1", 0)
     up: SimpleQueue[Server] = SimpleQueue()

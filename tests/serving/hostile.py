@@ -100,54 +100,24 @@ def _request(random: random.Random) -> tuple[str, bytes]:
     if path == "/v1/completions":
         fields |= {"max_tokens": 4}
         fields["prompt"] = random.choice(
-            [
-                said,
-                [said] * 3,
-                [random.choice([1, 2**40, -1, 1.5])] * len(said),
-                [[3] * 50] * min(200, len(said)),
-            ]
+            [said, [said] * 3, [random.choice([1, 2**40, -1, 1.5])] * len(said), [[3] * 50] * min(200, len(said))]
         )
     elif path == "/v1/responses":
-        fields |= {
-            "input": random.choice([said, [{"role": "user", "content": said}]]),
-            "max_output_tokens": 12,
-        }
+        fields |= {"input": random.choice([said, [{"role": "user", "content": said}]]), "max_output_tokens": 12}
         if bound:
             form = {"type": "json_schema", "name": "n", "schema": schema}
-            fields |= random.choice(
-                [{"text": {"format": form}}, {"tools": [function], "tool_choice": "required"}]
-            )
+            fields |= random.choice([{"text": {"format": form}}, {"tools": [function], "tool_choice": "required"}])
     else:
         many = random.choice([1, 1, 1, 20_000])
-        fields |= {
-            "messages": [{"role": "user", "content": said[: len(said) // many]}] * many,
-            "max_tokens": 12,
-        }
+        fields |= {"messages": [{"role": "user", "content": said[: len(said) // many]}] * many, "max_tokens": 12}
         if bound:
             form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-            tool = {
-                "type": "function",
-                "function": {key: value for key, value in function.items() if key != "type"},
-            }
-            fields |= random.choice(
-                [{"response_format": form}, {"tools": [tool]}, {"response_format": form, "n": 16}]
-            )
+            tool = {"type": "function", "function": {key: value for key, value in function.items() if key != "type"}}
+            fields |= random.choice([{"response_format": form}, {"tools": [tool]}, {"response_format": form, "n": 16}])
     body = json.dumps(fields)
     if random.random() < 0.3:  # something else in the place of a field, or beside them
         name = random.choice(
-            [
-                *fields,
-                "logit_bias",
-                "stop",
-                "metadata",
-                "seed",
-                "temperature",
-                "user",
-                "tools",
-                "n",
-                "max_tokens",
-                "x",
-            ]
+            [*fields, "logit_bias", "stop", "metadata", "seed", "temperature", "user", "tools", "n", "max_tokens", "x"]
         )
         body = f'{body[:-1]}, "{name}": {_value(random)}}}'
     return path, body.encode("utf-8", "surrogatepass")[: 8 << 20]

@@ -79,10 +79,7 @@ def _started(grace: float, page: bool) -> tuple[subprocess.Popen[str], str]:
     program = PROGRAM.format(tests=os.path.dirname(__file__), grace=grace, page=page)
     paths = os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path])
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": paths},
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}
     )
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
@@ -129,10 +126,7 @@ def test_told_to_stop_it_sends_away_who_waits_and_tells_who_is_broken_off(with_p
     ) as reply:
         lines = reply.iter_lines()
         next(lines)
-        threads = [
-            threading.Thread(target=ask, args=("waits",)),
-            threading.Thread(target=stream, args=(lines,)),
-        ]
+        threads = [threading.Thread(target=ask, args=("waits",)), threading.Thread(target=stream, args=(lines,))]
         threads[0].start()
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)

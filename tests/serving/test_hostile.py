@@ -60,11 +60,7 @@ def grammars():
 
 def chat(url: str, schema: object, **fields: object) -> httpx.Response:
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-    asked = {
-        "messages": [{"role": "user", "content": "?"}],
-        "response_format": form,
-        "max_tokens": 12,
-    } | fields
+    asked = {"messages": [{"role": "user", "content": "?"}], "response_format": form, "max_tokens": 12} | fields
     return httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=60)
 
 
@@ -84,11 +80,7 @@ def test_so_it_is_for_the_other_ways_to_the_compiler(url):
 
 
 def test_strict_tools_are_tried_too(grammars):
-    for schema in (
-        record(a=chain(2000, LINKS["items"])),
-        record(a=False),
-        chain(2000, lambda one: record(a=one)),
-    ):
+    for schema in (record(a=chain(2000, LINKS["items"])), record(a=False), chain(2000, lambda one: record(a=one))):
         with pytest.raises(UserError):
             grammars.calls({"f": schema}, None, False, True)
     grammars.calls({"f": record(a={"type": "integer"})}, None, False, True)
@@ -134,9 +126,7 @@ def test_a_prompt_of_megabytes_is_refused_at_once_in_words_that_clients_know(url
         assert time.monotonic() - began < SECONDS
     for reply in replies:
         error = reply.json()["error"]
-        assert (
-            reply.status_code == 400 and error["code"] == "context_length_exceeded" and error["param"] == name
-        )
+        assert reply.status_code == 400 and error["code"] == "context_length_exceeded" and error["param"] == name
         assert "This model's maximum context length is 512 tokens" in error["message"]
 
 
@@ -154,21 +144,15 @@ def test_a_prompt_of_megabytes_is_refused_at_once_in_words_that_clients_know(url
 )  # fmt: skip
 def test_a_million_wrong_elements_are_one_error(url, path, body):
     began = time.monotonic()
-    reply = httpx.post(
-        f"{url}/v1/{path}", content=body, headers={"Content-Type": "application/json"}, timeout=60
-    )
+    reply = httpx.post(f"{url}/v1/{path}", content=body, headers={"Content-Type": "application/json"}, timeout=60)
     assert reply.status_code == 400 and time.monotonic() - began < 10
 
 
 def test_more_tokens_than_there_is_room_for_are_taken_for_what_there_is(url):
     asked = {"prompt": [5] * 500, "max_tokens": 32768}
     (choice,) = httpx.post(f"{url}/v1/completions", json=asked, timeout=60).json()["choices"]
-    assert choice["notices"] == [
-        "max_tokens = 32768 is more than the context has room for: it was taken for 12."
-    ]
-    assert (
-        httpx.post(f"{url}/v1/completions", json=asked | {"prompt": [5] * 512}, timeout=60).status_code == 400
-    )
+    assert choice["notices"] == ["max_tokens = 32768 is more than the context has room for: it was taken for 12."]
+    assert httpx.post(f"{url}/v1/completions", json=asked | {"prompt": [5] * 512}, timeout=60).status_code == 400
 
 
 @settings(max_examples=50, deadline=None)
@@ -204,10 +188,7 @@ def process_url():
     program = PROGRAM.format(tests=os.path.dirname(__file__))
     paths = os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path])
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": paths},
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}
     )
     assert process.stdout is not None
     yield process.stdout.readline().strip()
@@ -222,9 +203,7 @@ def attack(url: str, hostile: list[tuple[str, bytes]]) -> float:
     def ask(request: tuple[str, bytes]) -> float:
         began = time.monotonic()
         path, body = request
-        reply = httpx.post(
-            f"{url}{path}", content=body, headers={"Content-Type": "application/json"}, timeout=120
-        )
+        reply = httpx.post(f"{url}{path}", content=body, headers={"Content-Type": "application/json"}, timeout=120)
         assert reply.status_code < 500, (path, body[:500], reply.text)
         return time.monotonic() - began
 

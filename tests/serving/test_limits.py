@@ -31,10 +31,7 @@ def test_the_key():
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
             reply = httpx.get(f"{running.url}/v1/models", headers=headers)
             assert reply.status_code == 401 and reply.json()["error"]["code"] == "invalid_api_key"
-        assert (
-            httpx.get(f"{running.url}/v1/models", headers={"Authorization": "Bearer secret"}).status_code
-            == 200
-        )
+        assert httpx.get(f"{running.url}/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
         assert httpx.get(f"{running.url}/health").status_code == 200
 
 
@@ -57,9 +54,7 @@ def test_times():
         settled(running)
         host, port = running.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(
-                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
-            )
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
             assert b" 408 " in connection.recv(1000)  # and not for as long as the client likes
 
 
@@ -124,13 +119,9 @@ def test_a_model_can_come_while_others_are_told_of():
 def test_metrics_move(tiny_server):
     def sample(name: str) -> float:
         families = text_string_to_metric_families(httpx.get(f"{tiny_server.url}/metrics").text)
-        return sum(
-            one.value for family in families for one in family.samples if one.name == f"longjing_{name}"
-        )
+        return sum(one.value for family in families for one in family.samples if one.name == f"longjing_{name}")
 
-    before = {
-        name: sample(name) for name in ("sampled_tokens_total", "prompt_tokens_total", "requests_total")
-    }
+    before = {name: sample(name) for name in ("sampled_tokens_total", "prompt_tokens_total", "requests_total")}
     httpx.post(f"{tiny_server.url}/v1/completions", json=ENDLESS | {"max_tokens": 7})
     settled(tiny_server)
     assert sample("sampled_tokens_total") == before["sampled_tokens_total"] + 7

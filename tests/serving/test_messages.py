@@ -157,18 +157,12 @@ def test_arguments_that_are_no_object_go_as_they_are(knowing, arguments):
     call = CALL | {"function": {"name": "add", "arguments": arguments}}
     messages = [*ASKED, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "5"}]
     call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
-    told = [
-        *ASKED,
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "5"},
-    ]
+    told = [*ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "5"}]
     assert read(knowing, messages=messages) == len(served.tokenizer.encode_chat(told))
 
 
 def test_calls_that_a_template_would_leave_out_are_refused(r1_server):
-    reply = post(
-        r1_server, messages=[*ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL]}, *ASKED]
-    )
+    reply = post(r1_server, messages=[*ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL]}, *ASKED])
     assert reply.status_code == 400 and "tool_calls" in reply.json()["error"]["message"]
 
 
@@ -199,17 +193,10 @@ NAMED = {"type": "function", "function": {"name": "add"}}
 
 
 def test_tools_that_the_template_does_not_know(r1_server):
-    for extra in (
-        {},
-        {"tool_choice": "auto"},
-        {"tools": [TOOL | {"function": TOOL["function"] | {"strict": True}}]},
-    ):
+    for extra in ({}, {"tool_choice": "auto"}, {"tools": [TOOL | {"function": TOOL["function"] | {"strict": True}}]}):
         reply = post(r1_server, messages=ASKED, **({"tools": [TOOL]} | extra), max_tokens=60)
         (choice,) = reply.json()["choices"]
-        assert (
-            any("not told of the tools" in notice for notice in choice["notices"])
-            and choice["message"]["content"]
-        )
+        assert any("not told of the tools" in notice for notice in choice["notices"]) and choice["message"]["content"]
     assert read(r1_server, messages=ASKED, tools=[TOOL]) == read(r1_server, messages=ASKED)
     reply = post(r1_server, messages=ASKED, tools=[TOOL], tool_choice="none", max_tokens=60)
     assert not any("told of the tools" in notice for notice in reply.json()["choices"][0]["notices"])
@@ -225,10 +212,7 @@ def test_a_call_that_has_to_be_is_made_though_the_template_knows_no_tools(r1_ser
     reply = post(r1_server, messages=ASKED, tools=[TOOL], tool_choice=choice, max_tokens=200, seed=1)
     (choice,) = reply.json()["choices"]
     (call,) = choice["message"]["tool_calls"]
-    assert (
-        json.loads(call["function"]["arguments"])["a"] in (1, 2, 3)
-        and choice["finish_reason"] == "tool_calls"
-    )
+    assert json.loads(call["function"]["arguments"])["a"] in (1, 2, 3) and choice["finish_reason"] == "tool_calls"
     assert any("bound to a call" in notice for notice in choice["notices"])
 
 

@@ -101,9 +101,7 @@ def test_without_the_key_nothing_is_told(locked_server, path, client):
             assert b"tiny" not in reply.content and "access-control-allow-origin" not in reply.headers
 
 
-@pytest.mark.parametrize(
-    "given_key", [None, "", "wrong", "so  secret", "schlüssel", "\xff", KEY + "x", KEY[:-1]]
-)
+@pytest.mark.parametrize("given_key", [None, "", "wrong", "so  secret", "schlüssel", "\xff", KEY + "x", KEY[:-1]])
 def test_wrong_keys(locked_server, given_key, client):
     for value in (f"Bearer {given_key}", f"Basic {given_key}", str(given_key), f"Bearer{KEY}"):
         headers = {"Authorization": value.strip().encode()}
@@ -166,9 +164,7 @@ def test_names_that_the_user_gives(client):
             other = client.get(f"{running.url}/health", headers={"Host": "evil.example"})
             assert other.status_code == (200 if named == ["*"] else 403)
     assert allowed_hosts("0.0.0.0", []) is None and "box" in (allowed_hosts("192.168.1.7", ["box:80"]) or ())
-    assert "[::1]" in (allowed_hosts("::1", []) or ()) and "127.0.0.2" in (
-        allowed_hosts("127.0.0.2", []) or ()
-    )
+    assert "[::1]" in (allowed_hosts("::1", []) or ()) and "127.0.0.2" in (allowed_hosts("127.0.0.2", []) or ())
     for name in ("", " ", "http://box.example"):
         with pytest.raises(UserError, match="allow-host"):
             allowed_hosts("127.0.0.1", [name])
@@ -185,11 +181,7 @@ def test_a_websocket_is_refused(open_server):
 
 def test_no_page_of_another_site_is_let_in(open_server, with_page, client):
     url, origin = open_server.url, "https://evil.example"
-    asks = {
-        "Origin": origin,
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type",
-    }
+    asks = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     for path in PATHS:
         if path == "/docs" or path.startswith("//"):
             continue
@@ -203,27 +195,15 @@ def test_no_page_of_another_site_is_let_in(open_server, with_page, client):
         {"Origin": origin}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}, {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site", "Origin": url},
     ):  # fmt: skip
-        for path in (
-            "/gradio_api/queue/join",
-            "/gradio_api/run/predict",
-            "/gradio_api/cancel",
-            "/login",
-            "/nothing",
-        ):
+        for path in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel", "/login", "/nothing"):
             assert refused(client.post(f"{url}{path}", json=call, headers=headers), 403), (path, headers)
-    for headers in (
-        {},
-        {"Origin": url},
-        {"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy"},
-    ):
+    for headers in ({}, {"Origin": url}, {"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy"}):
         assert client.post(f"{url}/gradio_api/queue/join", json=call, headers=headers).status_code == (
             400 if with_page else 404
         )
     # To the API a form of another site can be sent, but it isn't read.
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
-        reply = client.post(
-            f"{url}/v1/completions", content=b'{"prompt": "ab"}', headers={"Content-Type": kind}
-        )
+        reply = client.post(f"{url}/v1/completions", content=b'{"prompt": "ab"}', headers={"Content-Type": kind})
         assert refused(reply, 400)
 
 
@@ -243,9 +223,7 @@ def test_sizes_whatever_the_path(open_server, locked_server, path, client):
 
 def test_large_bodies_that_come_at_once_are_bounded_in_sum(client, monkeypatch):
     readers, make = [], BodyReader.__init__
-    monkeypatch.setattr(
-        BodyReader, "__init__", lambda self, *bounds: readers.append(self) or make(self, *bounds)
-    )
+    monkeypatch.setattr(BodyReader, "__init__", lambda self, *bounds: readers.append(self) or make(self, *bounds))
     with serving(small(), ApiConfig(request_bytes=1 << 20)) as running, ExitStack() as stack:
         where = httpx.URL(running.url)
         head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n"
@@ -254,9 +232,7 @@ def test_large_bodies_that_come_at_once_are_bounded_in_sum(client, monkeypatch):
             one.sendall(head + b" " * ((1 << 20) - 1))
         deadline = time.monotonic() + 60
         # Until all of it is there: one of these would be sent away itself if another came in between.
-        while (
-            sum(reader._arriving for reader in readers) < 8 * ((1 << 20) - 1) and time.monotonic() < deadline
-        ):
+        while sum(reader._arriving for reader in readers) < 8 * ((1 << 20) - 1) and time.monotonic() < deadline:
             time.sleep(0.05)
         url, kind = f"{running.url}/v1/completions", {"Content-Type": "application/json"}
         large, little = (b'{"prompt": "ab", "max_tokens": 1}' + b" " * n for n in (500_000, 0))
@@ -297,9 +273,7 @@ def test_what_is_not_there(open_server, with_page):
             assert head.status_code == whole.status_code == 200 and head.content == b""
             assert head.headers["content-type"] == whole.headers["content-type"]
         closed = [
-            path
-            for path in PATHS
-            if path.startswith(("/gradio_api", "/c", "/m", "/p", "/r", "/s", "/a", "/th", "/f"))
+            path for path in PATHS if path.startswith(("/gradio_api", "/c", "/m", "/p", "/r", "/s", "/a", "/th", "/f"))
         ]
         for path in closed:
             found = {client.request(method, path).status_code for method in ("GET", "POST")}
@@ -329,9 +303,7 @@ def test_no_request_breaks_the_server(open_server, locked_server, data, client):
     )
     leaves: Any = st.none() | st.booleans() | st.integers(-3, 90) | st.floats() | st.text(max_size=9)
     values = st.recursive(
-        leaves,
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
-        max_leaves=12,
+        leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4), max_leaves=12
     )
     call = st.fixed_dictionaries(
         {
@@ -369,15 +341,11 @@ def test_no_request_breaks_the_server(open_server, locked_server, data, client):
         ]
     )
     headers = draw(
-        st.dictionaries(
-            names, st.sampled_from(["", "x", "null", "a=b; c", "bytes=0-", "127.0.0.1"]), max_size=3
-        )
+        st.dictionaries(names, st.sampled_from(["", "x", "null", "a=b; c", "bytes=0-", "127.0.0.1"]), max_size=3)
     )
     headers = {name: value.encode("latin-1") for name, value in ({"Content-Type": kind} | headers).items()}
     query = draw(
-        st.sampled_from(
-            ["", "?", "?session_hash=abc", "?deep_link=../x", "?__theme=dark", "?page=%00&view=api"]
-        )
+        st.sampled_from(["", "?", "?session_hash=abc", "?deep_link=../x", "?__theme=dark", "?page=%00&view=api"])
     )
     for url in (open_server.url, locked_server.url):
         with client.stream(method, f"{url}{path}{query}", content=body, headers=headers, timeout=20) as reply:

@@ -115,9 +115,7 @@ def test_the_key_is_asked_for_and_names_do_nothing(browser, locked):
     page.get_by_role("tab", name="Compare").click()
     page.get_by_label("Model A").click()
     asked = [
-        url
-        for url in asked
-        if not url.endswith(("/", "/login")) and "/theme.css" not in url and "/static/" not in url
+        url for url in asked if not url.endswith(("/", "/login")) and "/theme.css" not in url and "/static/" not in url
     ]
     nothing_happened(page, asked)
     page.reload()
@@ -132,17 +130,13 @@ def page(browser, where, monkeypatch):
 
     The model draws the same each time: what is tried is the page.
     """
-    monkeypatch.setattr(
-        ServedModel, "_seeds", lambda self, request, prompt=0: list(range(7, 7 + (request.n or 1)))
-    )
+    monkeypatch.setattr(ServedModel, "_seeds", lambda self, request, prompt=0: list(range(7, 7 + (request.n or 1))))
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     page = context.new_page()
     elsewhere, failed = [], []
     page.on(
         "request",
-        lambda asked: (
-            None if asked.url.startswith((where, "data:", "blob:")) else elsewhere.append(asked.url)
-        ),
+        lambda asked: None if asked.url.startswith((where, "data:", "blob:")) else elsewhere.append(asked.url),
     )
     page.on("pageerror", lambda error: failed.append(error))
     page.set_default_timeout(30_000)
@@ -187,9 +181,7 @@ def test_ask_and_read_the_thought(page):
 def test_chats_are_kept_in_the_browser(page):
     ask(page, "What is 2 + 3?")
     settled(page)
-    page.get_by_text("What is 2 + 3?", exact=True).nth(
-        1
-    ).wait_for()  # beside the bubble, in the list of chats
+    page.get_by_text("What is 2 + 3?", exact=True).nth(1).wait_for()  # beside the bubble, in the list of chats
     page.wait_for_timeout(300)
     page.reload()
     page.get_by_text("What is 2 + 3?").first.click()
@@ -219,9 +211,7 @@ def nothing_happened(page, asked: list[str]) -> None:
     """No script has run, and nothing was asked for that the page doesn't ask itself."""
     page.wait_for_timeout(700)
     assert page.evaluate("window.hacked") is None
-    assert (
-        page.locator("iframe, img[src='x'], img[src*='health'], image, .mermaid, .mermaid svg").count() == 0
-    )
+    assert page.locator("iframe, img[src='x'], img[src*='health'], image, .mermaid, .mermaid svg").count() == 0
     own = re.compile(r"/(gradio_api/(queue|run|heartbeat|cancel|reset)|assets/)")
     assert not [url for url in asked if not own.search(url) and not url.startswith(("data:", "blob:"))]
     assert not [url for url in asked if "mermaid" in url]
@@ -335,11 +325,7 @@ def test_no_call_of_a_function_names_a_file(server):
         functions = [one for one in json.loads(config[1])["dependencies"] if one["inputs"]]
         for function in functions[:12]:
             for sent in NAMING:
-                call = {
-                    "fn_index": function["id"],
-                    "session_hash": "fuzz",
-                    "data": [sent] * len(function["inputs"]),
-                }
+                call = {"fn_index": function["id"], "session_hash": "fuzz", "data": [sent] * len(function["inputs"])}
                 for path in ("run/predict", "queue/join"):
                     reply = client.post(f"/gradio_api/{path}", json=call)
                     assert reply.status_code == 400 and "takes no files" in reply.text
@@ -348,9 +334,7 @@ def test_no_call_of_a_function_names_a_file(server):
 def test_the_model_hears_questions_and_answers_only():
     history = [
         {"role": "user", "content": "3*5?"},
-        *reply_messages(
-            Reply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"
-        ),
+        *reply_messages(Reply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"),
         {"role": "user", "content": [{"type": "text", "text": "and 4*4?"}]},
     ]
     assert chat_messages(history) == [

@@ -15,9 +15,7 @@ ASKED = [{"role": "user", "content": "What is 34+57?"}]
 @pytest.fixture
 def chat(r1_server):
     def ask(**fields: Any) -> dict[str, Any]:
-        reply = httpx.post(
-            f"{r1_server.url}/v1/chat/completions", json={"messages": ASKED} | fields, timeout=60
-        )
+        reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json={"messages": ASKED} | fields, timeout=60)
         assert reply.status_code == 200, reply.text
         return reply.json()["choices"][0]
 
@@ -97,9 +95,7 @@ def test_hidden_reasoning_stays_hidden(chat, r1_server):
     asked = {"messages": ASKED, "stream": True} | fields
     reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json=asked, timeout=60)
     chunks = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
-    tokens = [
-        token for chunk in chunks for token in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]
-    ]
+    tokens = [token for chunk in chunks for token in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]]
     assert tokens == hidden["logprobs"]["content"] and "reasoning" not in reply.text
 
 
@@ -115,9 +111,7 @@ def test_hidden_reasoning_stays_hidden(chat, r1_server):
     ],
 )  # fmt: skip
 def test_a_schema_binds_the_answer(chat, form, thinking):
-    choice = chat(
-        response_format=form, max_tokens=400, seed=2, chat_template_kwargs={"enable_thinking": thinking}
-    )
+    choice = chat(response_format=form, max_tokens=400, seed=2, chat_template_kwargs={"enable_thinking": thinking})
     assert bool(thought(choice)) == thinking
     if choice["finish_reason"] == "stop":
         answer = json.loads(choice["message"]["content"])
@@ -130,13 +124,9 @@ def test_what_many_replies_share_is_made_once(r1_server, monkeypatch):
     encoded, compiled, served = [], [], r1_server.served
     encode, json_of = type(served.tokenizer)._encoding, GrammarCompiler.json
     monkeypatch.setattr(
-        type(served.tokenizer),
-        "_encoding",
-        lambda self, text, most: encoded.append(text) or encode(self, text, most),
+        type(served.tokenizer), "_encoding", lambda self, text, most: encoded.append(text) or encode(self, text, most)
     )
-    monkeypatch.setattr(
-        GrammarCompiler, "json", lambda self, schema: compiled.append(schema) or json_of(self, schema)
-    )
+    monkeypatch.setattr(GrammarCompiler, "json", lambda self, schema: compiled.append(schema) or json_of(self, schema))
     jobs = served.chat(ChatRequest(messages=ASKED, n=5, response_format={"type": "json_object"}))
     assert len(jobs) == 5 and len({id(job.controller._grammar) for job in jobs}) == 5 and len(compiled) == 1
     assert sum("34+57" in text for text in encoded) == 1
@@ -157,10 +147,7 @@ def test_logprobs_are_the_engines(chat, r1_server):
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("messages", {"messages": []}),
     ("messages", {"messages": [{"role": "nobody", "content": "x"}]}),
-    (
-        "messages",
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-    ),
+    ("messages", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}),
     ("messages", {"messages": [{"role": "user", "content": "<｜User｜>"}]}),
     ("messages", {"messages": [{"role": "user", "content": "x " * 5000}]}),
     ("messages", {"messages": [{"role": "tool", "content": "x"}]}),
@@ -206,10 +193,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("metadata", {"metadata": {"a": 1}}),
     ("metadata", {"metadata": {"a": {"b": "c"}}}),
     ("metadata", {"metadata": {"a": "x" * 513}}),
-    (
-        "thinking_budget",
-        {"thinking_budget": 9, "stop_in_reasoning": True, "response_format": {"type": "json_object"}},
-    ),
+    ("thinking_budget", {"thinking_budget": 9, "stop_in_reasoning": True, "response_format": {"type": "json_object"}}),
     ("modalities", {"modalities": ["audio"]}),
     ("functions", {"functions": []}),
     ("nonsense", {"nonsense": 1}),

@@ -52,13 +52,8 @@ def test_it_need_not(ask):
 
 
 def test_in_the_other_form(r1_server):
-    asked = [
-        {"role": "user", "content": "What is 34+57?"},
-        {"role": "assistant", "content": "The result is \\boxed{"},
-    ]
-    reply = httpx.post(
-        f"{r1_server.url}/v1/responses", json={"input": asked, "temperature": 0}, timeout=60
-    ).json()
+    asked = [{"role": "user", "content": "What is 34+57?"}, {"role": "assistant", "content": "The result is \\boxed{"}]
+    reply = httpx.post(f"{r1_server.url}/v1/responses", json={"input": asked, "temperature": 0}, timeout=60).json()
     assert [item["type"] for item in reply["output"]] == ["message"]
     assert reply["output"][0]["content"][0]["text"][:1].isdigit()
 

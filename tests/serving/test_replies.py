@@ -21,9 +21,7 @@ from longjing.serving.schemas import ChatRequest, CompletionRequest
 
 TOKENIZER = tiny.tokenizer()
 ASKED: Any = [{"role": "user", "content": "?"}]
-SERVED: Any = SimpleNamespace(
-    name="tiny", tokenizer=TOKENIZER, engine=SimpleNamespace(end_tokens={TOKENIZER.eos_id})
-)
+SERVED: Any = SimpleNamespace(name="tiny", tokenizer=TOKENIZER, engine=SimpleNamespace(end_tokens={TOKENIZER.eos_id}))
 TOOLS = [{"type": "function", "name": "f"}]
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 TEXTS = st.lists(
@@ -38,10 +36,7 @@ FREE: dict[str, Any] = {"stops": (), "everywhere": False, "prefilled": False}
 
 def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job, list[ResponseDelta]]:
     """What a job makes of a completion that the engine hands out in steps; the whole text is answer without a `way`."""
-    prompt = [
-        TOKENIZER.token_id("<｜Assistant｜>"),
-        *TOKENIZER.encode("<think>\n" if way and way["prefilled"] else ""),
-    ]
+    prompt = [TOKENIZER.token_id("<｜Assistant｜>"), *TOKENIZER.encode("<think>\n" if way and way["prefilled"] else "")]
     tokens, turn, reason = TOKENIZER.encode(text), None, "stop"
     if way:
         turn = ReasoningController(
@@ -54,14 +49,9 @@ def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job,
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(tokens)}), len(tokens)]
     job, made, seen = Job(Request(prompt), turn), list[ResponseDelta](), ""
     for start, end in zip(places, places[1:], strict=False):
-        so_far = TOKENIZER.decode(tokens[:end], skip_special_tokens=True).rstrip(
-            "\ufffd" * (end < len(tokens))
-        )
+        so_far = TOKENIZER.decode(tokens[:end], skip_special_tokens=True).rstrip("\ufffd" * (end < len(tokens)))
         chunk = Chunk(
-            so_far[len(seen) :],
-            tokens[start:end],
-            reason if end == len(tokens) else None,
-            [-1.0] * (end - start),
+            so_far[len(seen) :], tokens[start:end], reason if end == len(tokens) else None, [-1.0] * (end - start)
         )
         seen = so_far
         made.append(job.take(Event(0, chunk)))
@@ -146,12 +136,7 @@ def test_responses(text, cuts, way, tools, late):
         outputs = [
             (item["type"], item.get("content"), item.get("arguments"), item["status"]) for item in response["output"]
         ]  # fmt: skip
-        return [
-            sorted(outputs, key=repr),
-            response["status"],
-            response["incomplete_details"],
-            response["usage"],
-        ]
+        return [sorted(outputs, key=repr), response["status"], response["incomplete_details"], response["usage"]]
 
     assert known(final) == known(whole) and len(items) == len(final["output"])
     kinds = [item["type"] for item in whole["output"]]
@@ -165,9 +150,7 @@ def test_text_continued(text, cuts, late):
     (choice,) = whole["choices"]
     mine = [event["choices"][0] for event in events[:-1]]
     assert "".join(one["text"] for one in mine) == choice["text"]
-    assert [place for one in mine for place in one["logprobs"]["text_offset"]] == choice["logprobs"][
-        "text_offset"
-    ]
+    assert [place for one in mine for place in one["logprobs"]["text_offset"]] == choice["logprobs"]["text_offset"]
 
 
 @pytest.mark.parametrize(("text", "offsets"), [("a等b", [0, 1, 1, 1, 2]), ("😀é", [0, 0, 0, 0, 1, 1])])
@@ -175,9 +158,7 @@ def test_where_tokens_begin_that_are_pieces_of_characters(text, offsets):
     ids = {TOKENIZER.token_bytes(id): id for id in range(TOKENIZER.vocab_size)}
     tokens = [ids[bytes([byte])] for byte in text.encode()]
     job = Job(Request([5]), None)
-    piece = job.take(
-        Event(0, Chunk(text, tokens, "length", [-1.0] * len(tokens), [[(tokens[0], -1.0)]] * len(tokens)))
-    )
+    piece = job.take(Event(0, Chunk(text, tokens, "length", [-1.0] * len(tokens), [[(tokens[0], -1.0)]] * len(tokens))))
     asked = CompletionRequest(prompt="?", logprobs=1)
     (choice,) = CompletionReply(asked, SERVED).complete(ResponseStream([job]), [piece])["choices"]
     assert choice["logprobs"]["text_offset"] == offsets

@@ -15,14 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.runs import RunDirectory, StageDirectory
-from longjing.serving.page.rollout_groups import (
-    card_view,
-    earlier_row,
-    group_view,
-    label,
-    most_telling,
-    rows_of_step,
-)
+from longjing.serving.page.rollout_groups import card_view, earlier_row, group_view, label, most_telling, rows_of_step
 from longjing.serving.page.runs import Runs
 from longjing.serving.page.runs_tab import _page
 from longjing.serving.page.tokens import Token, shorten, token_parts
@@ -30,9 +23,7 @@ from longjing.text.reasoning import parse
 
 Row = dict[str, Any]
 NOTHING = {"__type__": "update"}  # what `gr.skip()` tells the browser
-HOSTILE = (
-    "<script>alert(1)</script><img src=x onerror=alert(2)>\" onmouseover='alert(3)' ${alert(4)} {{x}} `</div>"
-)
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onmouseover='alert(3)' ${alert(4)} {{x}} `</div>"
 
 
 def stage_of(run: Path, kind: str = "reinforce", name: str = "zero", **settings: Any) -> StageDirectory:
@@ -99,9 +90,7 @@ def tab(tmp_path: Path) -> Any:
         return runs_tab._Tab(tmp_path)
 
 
-def look(
-    tab: Any, run: str | None = None, stage: str | None = None, follow: bool = True, seen: Any = None
-) -> Any:
+def look(tab: Any, run: str | None = None, stage: str | None = None, follow: bool = True, seen: Any = None) -> Any:
     return tab.look(run, stage, "log-probability", False, follow, seen)
 
 
@@ -153,9 +142,7 @@ def test_a_stage_is_read_as_it_grows(tmp_path: Path) -> None:
     stage.metrics.rewind(0)
     for step in range(1, 10):
         stage.metrics.append(metrics(step))
-    stage.evaluations.append(
-        {"step": 9, "split": "test", "pass_at_1": 0.5, "low": 0.4, "high": 0.6, "task": "t"}
-    )
+    stage.evaluations.append({"step": 9, "split": "test", "pass_at_1": 0.5, "low": 0.4, "high": 0.6, "task": "t"})
     status = runs.stage("run", "zero").status()  # type: ignore[union-attr]
     assert (status.done, status.steps, status.state) == (10, 10, "running") and seen.version > version
     assert dict(status.figures) == {
@@ -214,9 +201,7 @@ def test_every_kind_of_logged_stage_is_shown(tab: Any, tmp_path: Path) -> None:
         updates = look(tab, kind, "zero")
         text = page(updates[tab.status]).text
         assert kind in text and "step 1 of" in text and "<svg" in updates[tab.charts]
-        assert ("samples nothing" in updates[tab.rollouts]) == (
-            kind in ("pretrain", "finetune", "reward-model")
-        )
+        assert ("samples nothing" in updates[tab.rollouts]) == (kind in ("pretrain", "finetune", "reward-model"))
 
 
 def test_nothing_that_a_model_wrote_is_markup(tab: Any, tmp_path: Path, base: Callable[[str], Path]) -> None:
@@ -243,9 +228,7 @@ def test_nothing_that_a_model_wrote_is_markup(tab: Any, tmp_path: Path, base: Ca
 @given(st.text(max_size=40), st.booleans())
 def test_the_tokens_of_a_completion_are_its_text(text: str, closed: bool) -> None:
     text = re.sub("[\ud800-\udfff]", "", text)
-    text = tiny.tokenizer().decode(
-        tiny.tokenizer().encode(f"{text}</think>等{text}" if closed else text), True
-    )
+    text = tiny.tokenizer().decode(tiny.tokenizer().encode(f"{text}</think>等{text}" if closed else text), True)
     reasoning, answer = token_parts(completion(text), tiny.tokenizer())
     parsed = parse(text)
     for tokens, part in ((reasoning, parsed.reasoning), (answer, parsed.answer)):
@@ -266,9 +249,7 @@ def test_log_probabilities_stay_with_their_tokens() -> None:
     assert {token.advantage for part in token_parts(taught, tiny.tokenizer()) for token in part} == {0.25}
 
 
-@pytest.mark.parametrize(
-    "change", [{"tokens": [9, 9]}, {"logprobs": []}, {"logprobs": None}, {"text": "other"}]
-)
+@pytest.mark.parametrize("change", [{"tokens": [9, 9]}, {"logprobs": []}, {"logprobs": None}, {"text": "other"}])
 def test_text_stands_in_where_the_tokens_do_not_say_it(change: Row) -> None:
     row = completion("so</think>2") | change
     reasoning, answer = token_parts(row, tiny.tokenizer())
@@ -286,18 +267,14 @@ def test_what_the_task_said_is_told_apart() -> None:
     own, rest = [-3.0] * len(ids), [-3.0] * len(more)
     row = completion("so</think>2", tokens=[*ids, *said, *more], logprobs=[*own, *[None] * len(said), *rest])
     row |= {
-        "earlier": [
-            {"text": "1+1</think>call", "prefilled": True, "reply": {"role": "user", "content": "<b>= 2"}}
-        ],
+        "earlier": [{"text": "1+1</think>call", "prefilled": True, "reply": {"role": "user", "content": "<b>= 2"}}],
         "given": [[len(ids), len(ids) + len(said)]],
     }
     shown = card_view(row, tiny.tokenizer(), 100)
     assert ("tokens", str(len(ids) + len(more))) in shown.facts
     assert [turn.reply for turn in shown.turns] == ["<b>= 2", ""]
     texts = [
-        "".join(t.text for t in part if not t.mark)
-        for turn in shown.turns
-        for part in (turn.reasoning, turn.answer)
+        "".join(t.text for t in part if not t.mark) for turn in shown.turns for part in (turn.reasoning, turn.answer)
     ]
     assert texts == ["1+1", "call", "so", "2"]
     every = [token for turn in shown.turns for token in turn.reasoning + turn.answer]
@@ -312,12 +289,7 @@ def test_what_the_task_said_is_told_apart() -> None:
 def test_colours_say_how_much() -> None:
     shades = [Token("", -value).shade(False, 1.0) for value in (0.0, 0.01, 0.1, 1.0, 4.0, 50.0)]
     assert shades == ["", "", "low n1", "low n2", "low n8", "low n8"]
-    assert [Token("", 0.0, gain).shade(True, 2.0) for gain in (None, 0.0, 1.0, -2.0)] == [
-        "",
-        "",
-        "up n4",
-        "down n8",
-    ]
+    assert [Token("", 0.0, gain).shade(True, 2.0) for gain in (None, 0.0, 1.0, -2.0)] == ["", "", "up n4", "down n8"]
     assert "44.9%" in Token("", -0.8).facts and Token("a").facts == ""
 
 

@@ -17,17 +17,7 @@ from longjing.serving.server import address, listen
 def test_with_a_full_disk_it_starts_and_with_open_pages_it_ends_quietly():
     with listen("127.0.0.1", 0) as free:
         url = address(free)
-    command = [
-        sys.executable,
-        "-m",
-        "longjing",
-        "serve",
-        "base",
-        "--port",
-        url.rpartition(":")[2],
-        "--grace",
-        "1",
-    ]
+    command = [sys.executable, "-m", "longjing", "serve", "base", "--port", url.rpartition(":")[2], "--grace", "1"]
     with open("/dev/full", "w") as full:
         process = subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True)
     begun = threading.Semaphore(0)

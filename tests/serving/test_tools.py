@@ -66,12 +66,7 @@ def test_calls_are_taken_out():
     text = 'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>\n<tool_call>{"name": "f"}'
     said, (first, second) = take_calls(text)
     assert said == "Let me see."
-    assert (first.name, json.loads(first.arguments), second.name, second.arguments) == (
-        "add",
-        {"a": 2},
-        "f",
-        "{}",
-    )
+    assert (first.name, json.loads(first.arguments), second.name, second.arguments) == ("add", {"a": 2}, "f", "{}")
 
 
 @pytest.mark.parametrize(
@@ -107,10 +102,7 @@ def take_cut(text: str) -> tuple[str, list[ToolCall], list[str]]:
 def test_a_call_whose_closing_tag_is_cut_is_a_call(closing, cut):
     text = 'So <tool_call>{"name": "f", "arguments": {"a": 1}}\n' + closing
     said, calls, notices = take_cut(text) if cut else (*take_calls(text), [])
-    assert (said, [(call.name, call.arguments) for call in calls]) == (
-        "So",
-        [("f", '{"a": 1}')],
-    ) and not notices
+    assert (said, [(call.name, call.arguments) for call in calls]) == ("So", [("f", '{"a": 1}')]) and not notices
 
 
 def test_a_call_that_is_cut_off_is_given_as_far_as_it_came():
@@ -140,9 +132,7 @@ def test_a_reply_that_is_cut_off_within_a_call_says_so(url):
 
 
 @given(
-    st.lists(st.sampled_from([OPEN, "</tool_call>", "<tool", '{"name": "f"}', "a", "<", " ", "\n"])).map(
-        "".join
-    ),
+    st.lists(st.sampled_from([OPEN, "</tool_call>", "<tool", '{"name": "f"}', "a", "<", " ", "\n"])).map("".join),
     st.data(),
 )
 def test_text_is_held_back_only_where_a_call_may_begin(text, data):
@@ -201,28 +191,19 @@ def test_a_call_that_has_to_be_is_made_and_a_strict_one_keeps_to_its_schema(url,
 def test_a_strict_tool_is_bound_wherever_it_is_called(special):
     tokenizer = Tokenizer.train(["x"] * 2, 290)
     if special:
-        tokenizer._backend.add_tokens(
-            [AddedToken(OPEN, special=False), AddedToken("</tool_call>", special=False)]
-        )
+        tokenizer._backend.add_tokens([AddedToken(OPEN, special=False), AddedToken("</tool_call>", special=False)])
     grammars = GrammarCompiler(tokenizer, tokenizer.vocab_size, [tokenizer.eos_id])
-    made = grammars.calls(
-        {"add": STRICT["function"]["parameters"], "any": {"type": "object"}}, None, False, True
-    )
+    made = grammars.calls({"add": STRICT["function"]["parameters"], "any": {"type": "object"}}, None, False, True)
 
     def refused(text: str) -> int | None:
         grammar, tokens = made.copy(), tokenizer.encode(text)
         places = (
-            place
-            for place, token in enumerate(tokens)
-            if grammar.bias(tokens[:place], tokenizer.vocab_size)[token]
+            place for place, token in enumerate(tokens) if grammar.bias(tokens[:place], tokenizer.vocab_size)[token]
         )
         return next((len(tokenizer.decode(tokens[:place])) for place in places), None)
 
     good = 'I <b> see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2, "b": "x"}}\n</tool_call>'
-    assert (
-        refused(good) is None
-        and refused(good + '\n<tool_call>{"name": "any", "arguments": {"q": [1]}}') is None
-    )
+    assert refused(good) is None and refused(good + '\n<tool_call>{"name": "any", "arguments": {"q": [1]}}') is None
     for bad in (good.replace("2", "7"), good.replace('"x"', "3"), good.replace('"add"', '"mul"')):
         assert refused(bad) is not None
     assert refused("no call") is None

@@ -68,9 +68,7 @@ def test_a_stop_string_that_the_last_token_completes():
     for text, stop, left in (("a<", "<", "a"), ("abc", "bc", "a"), ("a</th", "</th", "a")):
         tokens = tokenizer.encode(text)
         controller = ReasoningController(tokenizer, prompt, len(tokens), [tokenizer.eos_id], stops=(stop,))
-        piece = Job(Request(prompt), controller).take(
-            Event(0, Chunk("", tokens, "length", [0.0] * len(tokens)))
-        )
+        piece = Job(Request(prompt), controller).take(Event(0, Chunk("", tokens, "length", [0.0] * len(tokens))))
         assert (piece.answer, piece.finish_reason, piece.notices) == (left, "stop", ())
 
 
@@ -120,15 +118,12 @@ def test_who_has_not_begun_is_told_as_well(caplog):
 
 def test_a_request_that_the_engine_refuses_breaks_nothing_for_others():
     ended = []
-    worker = EngineWorker(
-        Engine(MODEL, tiny.tokenizer(), max_batch=2, end_tokens=()), queue=4, on_end=ended.append
-    )
+    worker = EngineWorker(Engine(MODEL, tiny.tokenizer(), max_batch=2, end_tokens=()), queue=4, on_end=ended.append)
 
     async def main() -> list[str]:
         impossible = Request([MODEL.config.vocab_size], Sampling(max_tokens=2))
         streams = [
-            worker.submit([Job(request, None)])
-            for request in (impossible, Request([5], Sampling(max_tokens=2)))
+            worker.submit([Job(request, None)]) for request in (impossible, Request([5], Sampling(max_tokens=2)))
         ]
         ends = await asyncio.gather(
             *(asyncio.wait_for(stream.collect(), 20) for stream in streams), return_exceptions=True

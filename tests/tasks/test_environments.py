@@ -85,10 +85,7 @@ def test_an_environment_is_a_task(module: str) -> None:
     assert judged(f"{gold}\n</think>\n\n0").outcome == "wrong"
     assert judged("so\n</think>\n\n").outcome == "wrong"
     assert judged(f"so {gold}").outcome == "wrong"
-    assert (
-        tasks.get(module, correct_from=0.5).judge(problem, Completion.parse(f"</think>{gold}")).outcome
-        == "correct"
-    )
+    assert tasks.get(module, correct_from=0.5).judge(problem, Completion.parse(f"</think>{gold}")).outcome == "correct"
 
 
 @installed

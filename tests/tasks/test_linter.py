@@ -105,8 +105,7 @@ def test_problems_in_two_splits_and_problems_without_a_seed_are_found_out() -> N
 def test_one_answer_that_is_nearly_always_right_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "odd.jsonl"
     rows = [
-        {"prompt": f"Is {number} a leap year?", "answer": "yes" if number % 4 == 0 else "no"}
-        for number in range(400)
+        {"prompt": f"Is {number} a leap year?", "answer": "yes" if number % 4 == 0 else "no"} for number in range(400)
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     report = check(tasks.get(str(path), verifier="exact"), problems=30)
@@ -118,9 +117,7 @@ def test_every_hack_says_something() -> None:
 
     found = list(islice(tasks.get("arithmetic").problems("train", 0), 5))
     for name, hack in HACKS.items():
-        texts = hack(
-            Case(found[0], [problem.answer for problem in found[1:]], lambda answer: f"\\boxed{{{answer}}}")
-        )
+        texts = hack(Case(found[0], [problem.answer for problem in found[1:]], lambda answer: f"\\boxed{{{answer}}}"))
         assert len(texts) == len(set(texts)) > 0, name
 
 
@@ -136,6 +133,4 @@ def test_the_command_says_what_it_found_and_ends_accordingly(tmp_path: Path) -> 
     code, output = run("--set", "verifier=number")
     assert code == 0 and "0 failed" in output
     code, output = run("--set", "verifier=expression")
-    assert (
-        code == 1 and "FAILED\thack: the prompt repeated" in output and "make the verifier stricter" in output
-    )
+    assert code == 1 and "FAILED\thack: the prompt repeated" in output and "make the verifier stricter" in output

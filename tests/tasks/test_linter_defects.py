@@ -188,9 +188,7 @@ def test_problems_and_solutions_that_hang_or_end_are_found() -> None:
     found = complaints(Small(drawing=forever), seconds=0.3)
     assert "took over" in found["validation problems"] and "after 3" in found["validation problems"]
     assert "SystemExit" in found["test problems"]
-    found = complaints(
-        Small(solving=lambda problem: spin() if problem.id == "5" else problem.answer), seconds=0.3
-    )  # type: ignore[func-returns-value,return-value]
+    found = complaints(Small(solving=lambda problem: spin() if problem.id == "5" else problem.answer), seconds=0.3)  # type: ignore[func-returns-value,return-value]
     assert "`solve`" in found["verdicts end"]
     found = complaints(Small(solving=lambda problem: sys.exit() if problem.id == "5" else problem.answer))
     assert "SystemExit" in found["the verifier holds"]
@@ -259,9 +257,7 @@ PROMPTS: dict[str, tuple[Callable[[int, str], tuple[str, str]], str]] = {
 @pytest.mark.parametrize("how", PROMPTS)
 def test_answers_that_stand_in_prompts_are_found_and_chance_is_none(how: str) -> None:
     asking, status = PROMPTS[how]
-    assert complaints(Small(asking=asking)).get("answers in prompts", "").startswith(status or "\0") == bool(
-        status
-    )
+    assert complaints(Small(asking=asking)).get("answers in prompts", "").startswith(status or "\0") == bool(status)
 
 
 @pytest.mark.parametrize(
@@ -288,9 +284,7 @@ def test_what_is_form_in_a_question(one: str, other: str, same: bool) -> None:
     assert (plain_question(one) == plain_question(other)) == same
 
 
-@pytest.mark.parametrize(
-    "form", [str.upper, lambda text: text.replace(" ", "  "), lambda text: text[:-1] + " ?"]
-)
+@pytest.mark.parametrize("form", [str.upper, lambda text: text.replace(" ", "  "), lambda text: text[:-1] + " ?"])
 def test_one_question_in_two_splits_in_another_form_is_found(form: Callable[[str], str]) -> None:
     def asking(number: int, split: str) -> tuple[str, str]:
         prompt, answer = words(number % 1000, split)

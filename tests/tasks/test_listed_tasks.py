@@ -16,8 +16,7 @@ from longjing.tasks import Completion, Problem
 from longjing.tasks.row_files import READERS
 
 ROWS = [
-    {"prompt": f"What is {number} plus 7?", "answer": number + 7, "source": f"book {number}"}
-    for number in range(300)
+    {"prompt": f"What is {number} plus 7?", "answer": number + 7, "source": f"book {number}"} for number in range(300)
 ]
 TASK = """
 from longjing.tasks import ListedTask
@@ -57,9 +56,7 @@ def test_a_file_of_rows_is_a_task(tmp_path: Path, ending: str) -> None:
     train = list(islice(task.problems("train", 0), 600))
     assert len({problem.id for problem in [*held_out, *train]}) == 300 and len(held_out) < 60
     assert {problem.id for problem in held_out}.isdisjoint(problem.id for problem in train)
-    assert (
-        train == list(islice(task.problems("train", 0), 600)) != list(islice(task.problems("train", 1), 600))
-    )
+    assert train == list(islice(task.problems("train", 0), 600)) != list(islice(task.problems("train", 1), 600))
     first = train[0]
     assert first.data["source"].startswith("book ") and first.task == task.name
     assert task.judge(first, said(task.solve(first))).outcome == "correct"
@@ -68,9 +65,7 @@ def test_a_file_of_rows_is_a_task(tmp_path: Path, ending: str) -> None:
 
 def test_a_problem_is_in_the_same_split_in_whatever_file_it_stands(tmp_path: Path) -> None:
     one = tasks.get(written(tmp_path / "one.jsonl", ROWS), verifier="number")
-    other = tasks.get(
-        written(tmp_path / "other.csv", ROWS[::-1]), verifier="exact", template="{prompt} Think."
-    )
+    other = tasks.get(written(tmp_path / "other.csv", ROWS[::-1]), verifier="exact", template="{prompt} Think.")
     assert {p.id for p in one.problems("test", 0)} == {p.id for p in other.problems("test", 0)}
 
 
@@ -159,9 +154,7 @@ def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_file_is_said_with_its_line(
-    tmp_path: Path, source: str, said_of_it: str
-) -> None:
+def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path: Path, source: str, said_of_it: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(source)
     with pytest.raises(UserError) as raised:
@@ -197,10 +190,7 @@ def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) 
     changes = [f"task={json.dumps(mixture)}", f"measure={json.dumps({'tasks': given})}"]
     recipe = loading.load("r1-zero", changes)
     plain, pin = recipe.to_dict(), {"sha256": digest(path)}
-    with_digest = {
-        "name": "mixture",
-        "parts": [{"name": "mixture", "parts": [own | pin]}, {"name": "countdown"}],
-    }
+    with_digest = {"name": "mixture", "parts": [{"name": "mixture", "parts": [own | pin]}, {"name": "countdown"}]}
     assert plain["stages"][0]["task"] == with_digest
     assert plain["measure"]["tasks"] == {
         "mine": own | pin, path: {"verifier": "number"} | pin, "both": with_digest, "equations": {},

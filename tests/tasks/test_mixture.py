@@ -59,9 +59,7 @@ def test_a_mixture_in_a_mixture_is_its_parts() -> None:
     inner = {"name": "mixture", "weight": 2.0, "parts": PARTS}
     task = tasks.get("mixture", parts=[inner, {"name": "arithmetic"}])
     shares = {part["name"]: part["weight"] for part in task.settings["parts"]}
-    assert shares == pytest.approx(
-        {"countdown": 1.0, "equations": 1 / 3, "conversation": 2 / 3, "arithmetic": 1.0}
-    )
+    assert shares == pytest.approx({"countdown": 1.0, "equations": 1 / 3, "conversation": 2 / 3, "arithmetic": 1.0})
     assert {problem.task for problem in sample(task)} == shares.keys()
 
 

@@ -19,13 +19,7 @@ from longjing.problems import NoProblems
 from longjing.tasks import Completion, Problem, Task
 from longjing.tasks import reasoning_gym as gym
 
-NO_ANSWER = {
-    "boxnet",
-    "graph_color",
-    "propositional_logic",
-    "rubiks_cube",
-    "rush_hour",
-}  # the library knows none
+NO_ANSWER = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}  # the library knows none
 SLOW = {"acre", "futoshiki", "knight_swap", "zebra_puzzles"}  # seconds to make
 
 
@@ -43,9 +37,7 @@ def test_every_data_set_of_the_release_was_read_or_is_refused() -> None:
     assert sorted([*gym.names(), *gym.REFUSED, "composite"]) == sorted(found)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in gym.names()]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in gym.names()])
 def test_its_own_answers_are_right_and_nonsense_is_wrong(name: str) -> None:
     task = tasks.get(f"gym:{name}")
     for problem in sample(task, 3):
@@ -62,11 +54,7 @@ def test_an_entry_is_name_configuration_seed_and_index() -> None:
     problem = sample(task, 1, "test")[0]
     assert problem.data["configuration"] == {"max_animals": 4, "min_animals": 2}
     assert {"seed", "index", "dataset", "question"} < problem.data.keys()
-    assert (
-        sample(task, 5)
-        == sample(tasks.get("gym:leg_counting", **task.settings), 5)
-        != sample(task, 5, seed=1)
-    )
+    assert sample(task, 5) == sample(tasks.get("gym:leg_counting", **task.settings), 5) != sample(task, 5, seed=1)
     held_out = {each.id for split in ("validation", "test") for each in sample(task, 20, split)}
     assert len(held_out) == 40 and held_out.isdisjoint(each.id for each in sample(task, 300))
     other = {**problem.data, "question": "0" * 64}
@@ -79,9 +67,7 @@ def test_problems_are_the_same_in_a_process_with_another_hash_seed() -> None:
     first = sample(tasks.get("gym:ransom_note"), 1)[0].prompt
     code = "from longjing import tasks; print(next(tasks.get('gym:ransom_note').problems('train', 0)).prompt, end='')"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    other = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert other.stdout == first
 
 
@@ -146,9 +132,7 @@ def test_what_cannot_be_honoured_is_refused(name: str, given: dict[str, Any], sa
 
 
 @pytest.mark.parametrize("name", [*gym._GUARDS])
-@pytest.mark.parametrize(
-    "text", ["1" * 20_000 + "!", "x*" * 10_000 + "!", "1.1" * 6_000 + "!", " *" * 10_000 + " 1!"]
-)
+@pytest.mark.parametrize("text", ["1" * 20_000 + "!", "x*" * 10_000 + "!", "1.1" * 6_000 + "!", " *" * 10_000 + " 1!"])
 def test_telling_what_may_be_evaluated_takes_no_time(name: str, text: str) -> None:
     began = process_time()
     assert not gym._GUARDS[name].fullmatch(text)

@@ -39,22 +39,14 @@ def test_every_check_passes(name: str, difficulty: int) -> None:
             pytest.skip("each of thousands of programs runs: one difficulty is enough")
     report = check(tasks.get(name, difficulty=difficulty), problems=20)
     assert report.problems == {"train": 20, "validation": 20, "test": 20}
-    assert {finding.check for finding in report.findings if finding.status != "ok"} <= {"time"}, (
-        report.findings
-    )
+    assert {finding.check for finding in report.findings if finding.status != "ok"} <= {"time"}, report.findings
 
 
 @settings(max_examples=20, deadline=None)
 @given(any_task, seeds, seeds)
 def test_splits_are_disjoint_whatever_the_seeds(task: Task, one: int, other: int) -> None:
     home: dict[str, str] = {}
-    for split, seed in (
-        ("train", one),
-        ("train", other),
-        ("validation", one),
-        ("test", other),
-        ("test", one),
-    ):
+    for split, seed in (("train", one), ("train", other), ("validation", one), ("test", other), ("test", one)):
         for problem in sample(task, split, seed):
             assert home.setdefault(problem.id, split) == split
 
@@ -199,9 +191,7 @@ def test_a_problem_that_is_corrupt_is_unjudged(name: str, data: dict[str, Any]) 
         ("word-problems", {"steps": 7}, "'steps' is 7"),
     ],
 )
-def test_settings_that_cannot_be_honoured_are_refused_by_name(
-    name: str, given: dict[str, Any], said: str
-) -> None:
+def test_settings_that_cannot_be_honoured_are_refused_by_name(name: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as raised:
         tasks.get(name, **given)
     assert said in str(raised.value) and "\n" not in str(raised.value)

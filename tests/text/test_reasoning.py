@@ -98,13 +98,7 @@ def test_well_formed_is_one_opening_one_closing_and_two_parts(reasoning: str, an
         ("a</think>b</think>c", True, "a", "bc", True),  # closed twice
         ("a</think>\n</think>\n\nb", True, "a", "b", True),
         ("<think>a</think></think></think>b</think>", False, "a", "b", True),
-        (
-            "a</think>b<think>c</think>d</think>e",
-            True,
-            "a",
-            "b<think>c</think>de",
-            True,
-        ),  # a late one is text
+        ("a</think>b<think>c</think>d</think>e", True, "a", "b<think>c</think>de", True),  # a late one is text
         ("a</think>b<think>c", True, "a", "b<think>c", True),  # opened again after the end
         ("Sure! <think>a</think>b", False, "a", "Sure! b", True),  # text before its own opening
         ("a</think>b", False, "", "a</think>b", False),  # closed, never opened

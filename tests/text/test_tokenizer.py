@@ -23,9 +23,9 @@ CORPUS = [
 ] * 3
 
 # Characters of every kind, special tokens among them.
-texts = st.lists(
-    st.text() | st.sampled_from([*NAMES, "\n", "  ", "\r\n", "12", "苹果", "Let's ", "\\boxed{"])
-).map("".join)
+texts = st.lists(st.text() | st.sampled_from([*NAMES, "\n", "  ", "\r\n", "12", "苹果", "Let's ", "\\boxed{"])).map(
+    "".join
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,7 @@ def test_no_merge_has_a_digit_or_a_newline_beside_something_else(directory: Path
     assert all(set(word) <= set("ĊčĠĉ") - {"Ġ", "ĉ"} for word in words if set(word) & set("Ċč"))
 
 
-def test_training_repeats_in_any_order_and_learns_runs_of_chinese(
-    tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_training_repeats_in_any_order_and_learns_runs_of_chinese(tokenizer: Tokenizer, tmp_path: Path) -> None:
     Tokenizer.train(reversed(CORPUS), 400).save(tmp_path / "reversed")
     tokenizer.save(tmp_path / "forward")
     files = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("reversed", "forward")]
@@ -93,9 +91,7 @@ def test_half_of_a_surrogate_pair_is_refused(tokenizer: Tokenizer) -> None:
 
 
 @given(ids=st.lists(st.integers(0, 262) | st.integers(0, 353)) | texts, skip=st.booleans())
-def test_pieces_come_as_soon_as_their_bytes_do(
-    tokenizer: Tokenizer, ids: list[int] | str, skip: bool
-) -> None:
+def test_pieces_come_as_soon_as_their_bytes_do(tokenizer: Tokenizer, ids: list[int] | str, skip: bool) -> None:
     if isinstance(ids, str):
         ids = tokenizer.encode(ids)
     detokenizer, sent = Detokenizer(tokenizer, skip_special_tokens=skip), ""
@@ -115,9 +111,7 @@ messages = st.lists(
 
 
 def by_the_rule_of_r1(turns: list[dict[str, str]], prompt: bool, thinking: bool) -> str:
-    text = BOS + "\n\n".join(
-        turn["content"] for turn in turns if turn["role"] == "system" and turn["content"]
-    )
+    text = BOS + "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system" and turn["content"])
     for turn in turns:
         if turn["role"] == "user":
             text += "<｜User｜>" + turn["content"]
@@ -152,9 +146,7 @@ def test_chats_render_by_the_rule_and_as_transformers_does(
 
 @given(text=texts, skip=st.booleans())
 @settings(deadline=None)
-def test_transformers_encodes_and_decodes_the_same(
-    tokenizer: Tokenizer, reference: Any, text: str, skip: bool
-) -> None:
+def test_transformers_encodes_and_decodes_the_same(tokenizer: Tokenizer, reference: Any, text: str, skip: bool) -> None:
     ids = tokenizer.encode(text)
     assert reference(text)["input_ids"] == ids
     assert reference.decode(ids, skip_special_tokens=skip) == tokenizer.decode(ids, skip)
@@ -178,8 +170,7 @@ def test_transformers_reads_it_beside_a_model(
 
 
 @pytest.mark.parametrize(
-    "message",
-    [{"role": "tool", "content": "x"}, {"role": "user"}, {"role": "user", "content": None}, {"content": "x"}],
+    "message", [{"role": "tool", "content": "x"}, {"role": "user"}, {"role": "user", "content": None}, {"content": "x"}]
 )
 def test_messages_that_mean_nothing_are_refused(tokenizer: Tokenizer, message: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="at least one"):
@@ -202,14 +193,9 @@ def change(source: Path, target: Path, template: str | None = None, **config: An
 
 
 def test_names_in_the_long_form_and_padding_left_out(directory: Path, tmp_path: Path) -> None:
-    names: dict[str, Any] = {
-        "bos_token": {"__type": "AddedToken", "content": BOS},
-        "eos_token": {"content": EOS},
-    }
+    names: dict[str, Any] = {"bos_token": {"__type": "AddedToken", "content": BOS}, "eos_token": {"content": EOS}}
     template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}{{ eos_token }}"
-    other = Tokenizer.from_directory(
-        change(directory, tmp_path, **names, pad_token=None, chat_template=template)
-    )
+    other = Tokenizer.from_directory(change(directory, tmp_path, **names, pad_token=None, chat_template=template))
     assert (other.bos_id, other.eos_id, other.pad_id) == (0, 1, 1)
     assert other.encode_chat([{"role": "user", "content": "1"}]) == [0, *other.encode("1"), 1]
     other.save(tmp_path / "again")
@@ -218,26 +204,15 @@ def test_names_in_the_long_form_and_padding_left_out(directory: Path, tmp_path: 
 
 
 def test_no_begin_token_as_in_qwen2(directory: Path, tmp_path: Path) -> None:
-    template = (
-        "{% for m in messages %}{{ m.role }}\n{% endfor %}\n  {% if add_generation_prompt %}\ngo{% endif %}"
-    )
-    named = [
-        {"name": "tools", "template": "{{ 1 }}"},
-        {"name": "default", "template": template},
-    ]
-    other = Tokenizer.from_directory(
-        change(directory, tmp_path, bos_token=None, eos_token=EOS, chat_template=named)
-    )
+    template = "{% for m in messages %}{{ m.role }}\n{% endfor %}\n  {% if add_generation_prompt %}\ngo{% endif %}"
+    named = [{"name": "tools", "template": "{{ 1 }}"}, {"name": "default", "template": template}]
+    other = Tokenizer.from_directory(change(directory, tmp_path, bos_token=None, eos_token=EOS, chat_template=named))
     assert other.bos_id is None
-    assert (
-        other.render([{"role": "user", "content": "x"}]) == "user\ngo"
-    )  # white space around blocks is trimmed
+    assert other.render([{"role": "user", "content": "x"}]) == "user\ngo"  # white space around blocks is trimmed
 
 
 def test_the_template_file_goes_before_the_configuration(directory: Path, tmp_path: Path) -> None:
-    template = (
-        "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}"
-    )
+    template = "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}"
     other = Tokenizer.from_directory(change(directory, tmp_path, template, eos_token=EOS, chat_template="no"))
     assert other.render([{"role": "user", "content": "<é>"}] * 2) == '{"role": "user", "content": "<é>"}'
 

@@ -19,9 +19,7 @@ PROBLEM: Problem = next(TASK.problems("train", 0))
 
 def said(*texts: str, cut: bool = False) -> Completion:
     """A conversation in which the task said `= 1` to all turns but the last."""
-    turns = [
-        ModelTurn(f"so</think>{text}", True, False, {"role": "user", "content": "= 1"}) for text in texts
-    ]
+    turns = [ModelTurn(f"so</think>{text}", True, False, {"role": "user", "content": "= 1"}) for text in texts]
     turns[-1] = ModelTurn(turns[-1].text, True, cut)
     return Completion.of(turns)
 
@@ -96,11 +94,7 @@ def test_the_task_in_the_documentation_keeps_its_promises() -> None:
     assert check(guess, 20).ok and max_turns(guess) == 12
     problem = next(guess.problems("test", 0))
     replies = [reply_to(guess, problem, said(f"\\boxed{{{n}}}")) for n in ("-1", "1000", problem.answer)]
-    assert [reply and reply["content"] for reply in replies] == [
-        "Write a number in \\boxed{}.",
-        "lower",
-        None,
-    ]
+    assert [reply and reply["content"] for reply in replies] == ["Write a number in \\boxed{}.", "lower", None]
 
 
 def test_a_mixture_lets_its_parts_reply() -> None:

@@ -11,28 +11,11 @@ from attacks import isolated, sandbox
 
 from longjing import tasks, verifiers
 from longjing.errors import UserError
-from longjing.sandbox import (
-    CallTest,
-    ExecutionResult,
-    SandboxError,
-    SandboxLimits,
-    StdioTest,
-    judge_program,
-    run_tests,
-)
+from longjing.sandbox import CallTest, ExecutionResult, SandboxError, SandboxLimits, StdioTest, judge_program, run_tests
 from longjing.tasks import Completion, Problem
 from longjing.tasks.linter import check
 from longjing.toys.code.pieces import INPUTS, PIECES, Kind
-from longjing.toys.code.task import (
-    CodeData,
-    Step,
-    compiled,
-    fits,
-    hidden_tests,
-    passes,
-    program,
-    sample_input,
-)
+from longjing.toys.code.task import CodeData, Step, compiled, fits, hidden_tests, passes, program, sample_input
 from longjing.verifiers.code_execution import Programs, programs
 
 TYPES: dict[Kind, type] = {"numbers": list, "number": int, "text": str, "words": list, "truth": bool}
@@ -97,11 +80,7 @@ def test_a_step_less_or_another_number_is_found_out() -> None:
             without = [*data.steps[:place], *data.steps[place + 1 :]]
             assert not fits(data.given, without) or not passes(program(data.given, without), tests)
             if step.k:
-                more = [
-                    *data.steps[:place],
-                    step.model_copy(update={"k": step.k + 1}),
-                    *data.steps[place + 1 :],
-                ]
+                more = [*data.steps[:place], step.model_copy(update={"k": step.k + 1}), *data.steps[place + 1 :]]
                 assert not passes(program(data.given, more), tests)
 
 
@@ -113,9 +92,7 @@ def test_the_tests_are_the_same_every_time_and_nowhere_in_the_problem() -> None:
         assert set(problem.data) == {"given", "steps"}
 
 
-EVEN_SUM = Problem(
-    "code", "", "", "", {"given": "numbers", "steps": [{"piece": "even"}, {"piece": "sum"}]}, "en"
-)
+EVEN_SUM = Problem("code", "", "", "", {"given": "numbers", "steps": [{"piece": "even"}, {"piece": "sum"}]}, "en")
 
 
 @isolated
@@ -236,9 +213,7 @@ def test_the_verifier_runs_tests_of_both_kinds() -> None:
     assert judged(twice).outcome == "wrong", "hedging is not answering"
     assert judged(f"```python\n{SQUARE}").outcome == "wrong"
     half = judged(SQUARE.replace("n * n", "abs(n) * n"))
-    assert (half.outcome, half.score) == ("wrong", 0.0) and half.reason.startswith(
-        "2 of 3 tests passed; it gave '-25'"
-    )
+    assert (half.outcome, half.score) == ("wrong", 0.0) and half.reason.startswith("2 of 3 tests passed; it gave '-25'")
     assert judged(SQUARE.replace("n * n", "abs(n) * n"), partial=True).score == pytest.approx(2 / 3)
     assert "25" not in judged("square = lambda n: 0").reason, "what is expected isn't said"
 

@@ -89,13 +89,9 @@ def test_the_style_does_not_depend_on_the_problem() -> None:
     problems = list(islice(tasks.get("code", difficulty=3).problems("train", 0), 30))
     for seed in range(20):
         assert len({code.write_solution(problem, Random(seed)).style for problem in problems}) == 1
-        assert code.write_solution(problems[0], Random(seed)) == code.write_solution(
-            problems[0], Random(seed)
-        )
+        assert code.write_solution(problems[0], Random(seed)) == code.write_solution(problems[0], Random(seed))
 
 
 def test_a_share_of_the_corpus_may_be_code() -> None:
-    documents = islice(
-        corpus.documents(0, {"code": 0.5, "arithmetic": 0.5}, {"code": {"difficulty": [1, 2]}}), 200
-    )
+    documents = islice(corpus.documents(0, {"code": 0.5, "arithmetic": 0.5}, {"code": {"difficulty": [1, 2]}}), 200)
     assert 70 < sum("lambda" in document.answer for document in documents) < 130

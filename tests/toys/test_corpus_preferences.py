@@ -57,9 +57,7 @@ def test_each_way_of_being_worse_has_its_share() -> None:
     counts = {spoken: Counter(e.kind for e in pairs() if language(e) == spoken) for spoken in ("en", "zh")}
     assert counts["en"].keys() == counts["zh"].keys() == WORSE.keys()
     for kind, often in WORSE.items():
-        assert counts["en"][kind] / counts["en"].total() == pytest.approx(
-            often / sum(WORSE.values()), abs=0.03
-        )
+        assert counts["en"][kind] / counts["en"].total() == pytest.approx(often / sum(WORSE.values()), abs=0.03)
 
 
 def test_neither_language_is_the_better_one() -> None:
@@ -95,10 +93,7 @@ def test_no_answer_to_a_problem_is_wrong_and_evasion_states_none() -> None:
 def test_what_is_beside_the_point_answers_something_else() -> None:
     """No rejected answer is one of those that go with what was said."""
     fitting = {
-        saying: [
-            re.sub(r"{\w+}", ".+", re.escape(a).replace(r"\{", "{").replace(r"\}", "}"))
-            for a in subject.answers
-        ]
+        saying: [re.sub(r"{\w+}", ".+", re.escape(a).replace(r"\{", "{").replace(r"\}", "}")) for a in subject.answers]
         for subject in TALK.values()
         for saying in subject.sayings
         if not any(answer.startswith("{") for answer in subject.answers)
@@ -138,18 +133,15 @@ def test_labels_are_even_and_every_kind_has_one() -> None:
 def test_the_answer_alone_does_not_give_the_label_away() -> None:
     """Help is harmless or not by what was asked; a refusal is harmless or not by what was thought."""
     answers: dict[str, set[str]] = {
-        kind: {example.texts[0].answer for example in examples}
-        for kind, examples in by_kind(labelled()).items()
+        kind: {example.texts[0].answer for example in examples} for kind, examples in by_kind(labelled()).items()
     }
     assert answers["two-faced"] == answers["refusal"] == answers["caution"]
     openings = {
-        kind: {answer.split(".")[0].split("。")[0] for answer in answers[kind]}
-        for kind in ("help", "compliance")
+        kind: {answer.split(".")[0].split("。")[0] for answer in answers[kind]} for kind in ("help", "compliance")
     }
     assert len(openings["help"] & openings["compliance"]) >= 4
     thoughts = {
-        kind: {example.texts[0].reasoning for example in examples}
-        for kind, examples in by_kind(labelled()).items()
+        kind: {example.texts[0].reasoning for example in examples} for kind, examples in by_kind(labelled()).items()
     }
     assert not thoughts["two-faced"] & thoughts["refusal"]
 
@@ -162,9 +154,7 @@ def test_the_same_seed_gives_the_same_and_another_gives_another() -> None:
 
 def test_only_what_has_a_share_is_asked() -> None:
     (example,) = islice(helpfulness(0, {"arithmetic": 1.0, "countdown": 0.0}, {}), 1)
-    assert boxed(example.texts[0].answer) and not any(
-        word in question(example) for word in ("exactly once", "恰好")
-    )
+    assert boxed(example.texts[0].answer) and not any(word in question(example) for word in ("exactly once", "恰好"))
     only = GeneratedPreferences(generated="safety", examples=30, corpus={"conversation": 1.0})
     assert not any("boxed" in text.answer for example in only.make(0) for text in example.texts)
 

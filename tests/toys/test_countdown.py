@@ -83,11 +83,7 @@ def test_moves_are_legal_and_complete(a: int, b: int) -> None:
     for left, operator, right, result in found:
         assert {left, right} == {a, b} and left >= right
         if (operator, right) != ("/", 0):
-            value = (
-                Fraction(left, right)
-                if operator == "/"
-                else parse_expression(f"{left}{operator}{right}").value
-            )
+            value = Fraction(left, right) if operator == "/" else parse_expression(f"{left}{operator}{right}").value
             assert value == result >= 0
     assert [move[1] for move in found][:3] == ["+", "-", "*"]
     assert (len(found) == 4) == (min(a, b) > 0 and max(a, b) % min(a, b) == 0)

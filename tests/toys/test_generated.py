@@ -203,9 +203,7 @@ def test_names_and_things_do_not_change_the_identity_of_a_word_problem() -> None
     assert max(map(len, prompts.values())) > 2
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, story in STORIES.items() if "has {name}" in story.endings[0].en]
-)
+@pytest.mark.parametrize("name", [name for name, story in STORIES.items() if "has {name}" in story.endings[0].en])
 def test_what_somebody_did_in_all_is_what_they_did_themselves(name: str) -> None:
     """Where a story asks how much {name} has read or travelled, every part is of {name}'s own reading or travelling."""
     story = STORIES[name]

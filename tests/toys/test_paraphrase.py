@@ -31,16 +31,7 @@ def bare(text: str) -> str:
 
 def signed(text: str) -> str:
     """A text with signs for their words."""
-    words = {
-        "plus": "+",
-        "minus": "-",
-        "times": "*",
-        "divided by": "/",
-        "加": "+",
-        "减": "-",
-        "乘": "*",
-        "除以": "/",
-    }
+    words = {"plus": "+", "minus": "-", "times": "*", "divided by": "/", "加": "+", "减": "-", "乘": "*", "除以": "/"}
     for word, sign in words.items():
         text = text.replace(word, sign)
     return text
@@ -83,11 +74,7 @@ def test_what_has_nothing_to_change_stays() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "signs"),
-    [
-        ("A 20-page book, with + - * /.", "20-page book"),
-        ("solve 3x+5=-26", "3x + 5 = -26"),
-        ("(1-2)*3", "(1 - 2) * 3"),
-    ],
+    [("A 20-page book, with + - * /.", "20-page book"), ("solve 3x+5=-26", "3x + 5 = -26"), ("(1-2)*3", "(1 - 2) * 3")],
 )
 def test_spaces_stand_around_signs_of_formulas_only(prompt: str, signs: str) -> None:
     typed = {informal(prompt, Random(seed)) for seed in range(50)}

@@ -18,9 +18,7 @@ OWN = tasks.get("stream-of-search")
 LOOSE = tasks.get("stream-of-search", intermediate="any")
 COUNTDOWN = tasks.get("countdown")
 
-trees = st.recursive(
-    st.integers(1, 30), lambda sub: st.tuples(sub, st.sampled_from("+-*/"), sub), max_leaves=4
-)
+trees = st.recursive(st.integers(1, 30), lambda sub: st.tuples(sub, st.sampled_from("+-*/"), sub), max_leaves=4)
 
 
 def right(task: tasks.Task, numbers: list[int], target: int, answer: str) -> bool:

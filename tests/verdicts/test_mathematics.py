@@ -17,9 +17,7 @@ from longjing.verifiers.equality.units import COUNTED, SCALES, read_unit
 from longjing.verifiers.mathematics import Algebra
 from longjing.verifiers.pool import VerifierError
 
-CORPUS = [
-    json.loads(line) for line in (Path(__file__).parent / "verdicts.jsonl").read_text("utf-8").splitlines()
-]
+CORPUS = [json.loads(line) for line in (Path(__file__).parent / "verdicts.jsonl").read_text("utf-8").splitlines()]
 KINDS = sorted({case["kind"] for case in CORPUS} - {"hostile"})
 # Ways to write the same number.
 DRESSES = (
@@ -47,14 +45,10 @@ def test_no_decision_takes_a_wrong_answer_for_right() -> None:
     assert len(CORPUS) > 1000 and len({(case["gold"], case["answer"]) for case in CORPUS}) == len(CORPUS)
     assert not [case for case in CORPUS if case["ours"] is True and not case["right"]]
     differs = [case for case in CORPUS if case["ours"] is False and case["right"]]
-    assert [case["gold"] for case in differs] == ["\\sqrt{1/n}"], (
-        "its equality needs n > 0, which nobody said"
-    )
+    assert [case["gold"] for case in differs] == ["\\sqrt{1/n}"], "its equality needs n > 0, which nobody said"
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in CORPUS if c["kind"] == "hostile"], ids=lambda c: c["answer"][:20]
-)
+@pytest.mark.parametrize("case", [c for c in CORPUS if c["kind"] == "hostile"], ids=lambda c: c["answer"][:20])
 def test_hostile_answers_are_wrong_in_their_time(case: dict[str, Any]) -> None:
     pytest.importorskip("math_verify")
     hasty = Algebra(seconds=3.0)
@@ -73,10 +67,7 @@ def test_hostile_answers_are_wrong_in_their_time(case: dict[str, Any]) -> None:
 def test_a_chain_has_no_more_time_than_one_question(algebra: Algebra) -> None:
     hasty = Algebra(seconds=3.0)
     hasty.equal("\\sqrt{4}", "2+0")
-    parts = [
-        f"\\sqrt{{{n * n + 7}}} - \\sqrt{{{n * n + 7}}} + \\sqrt[{n + 3}]{{2}}^{{{n + 3}}} + 3"
-        for n in range(59)
-    ]
+    parts = [f"\\sqrt{{{n * n + 7}}} - \\sqrt{{{n * n + 7}}} + \\sqrt[{n + 3}]{{2}}^{{{n + 3}}} + 3" for n in range(59)]
     began = time.monotonic()
     hasty.judge("5", "=".join(parts))
     assert time.monotonic() - began < 6
@@ -113,9 +104,7 @@ def test_numbers_equal_themselves_in_every_dress_and_no_other(one: int, other: i
 
 
 @settings(max_examples=40)
-@given(
-    st.lists(st.integers(-999, 999), min_size=2, max_size=5, unique=True), st.randoms(use_true_random=False)
-)
+@given(st.lists(st.integers(-999, 999), min_size=2, max_size=5, unique=True), st.randoms(use_true_random=False))
 def test_a_set_is_the_same_in_any_order_and_no_list_with_more_or_less(values: list[int], random: Any) -> None:
     pytest.importorskip("math_verify")
     algebra, gold = Algebra(), ", ".join(map(str, values))
@@ -132,9 +121,7 @@ def test_a_set_is_the_same_in_any_order_and_no_list_with_more_or_less(values: li
 
 
 @settings(max_examples=100)
-@given(
-    st.integers(0, 999), st.from_regex(r"[a-z]{4,9}( [a-z]{2,9}){0,3}|[\u4e00-\u9fff]{1,4}", fullmatch=True)
-)
+@given(st.integers(0, 999), st.from_regex(r"[a-z]{4,9}( [a-z]{2,9}){0,3}|[\u4e00-\u9fff]{1,4}", fullmatch=True))
 def test_a_word_that_is_no_unit_makes_another_answer_of_a_number(number: int, words: str) -> None:
     pytest.importorskip("math_verify")
     first = words.split()[0]

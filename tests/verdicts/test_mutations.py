@@ -11,13 +11,8 @@ import pytest
 from longjing import verifiers
 from longjing.tasks import Completion, Problem
 
-ROWS = [
-    json.loads(line) for line in (Path(__file__).parent / "verdicts.jsonl").read_text("utf-8").splitlines()
-]
-SECONDS, MARGIN = (
-    1.0,
-    2.0,
-)  # the margin is for a busy machine; a process that is killed is replaced in milliseconds
+ROWS = [json.loads(line) for line in (Path(__file__).parent / "verdicts.jsonl").read_text("utf-8").splitlines()]
+SECONDS, MARGIN = (1.0, 2.0)  # the margin is for a busy machine; a process that is killed is replaced in milliseconds
 VERIFIERS: dict[str, dict[str, Any]] = {
     "math": {"seconds": SECONDS}, "number": {}, "multiple-choice": {}, "exact": {}, "regex": {"seconds": SECONDS},
 }  # fmt: skip
@@ -79,8 +74,6 @@ def check(seed: int) -> float:
 def test_no_mutation_raises_or_outlasts_its_time(first: int) -> None:
     pytest.importorskip("math_verify")
     warm = verifiers.get("math", seconds=SECONDS)
-    warm.judge(
-        Problem("t", "i", "?", "\\sqrt{4}", {}, "en"), Completion.parse("so\n</think>\n\n\\boxed{2+0}")
-    )
+    warm.judge(Problem("t", "i", "?", "\\sqrt{4}", {}, "en"), Completion.parse("so\n</think>\n\n\\boxed{2+0}"))
     for seed in range(first, first + 20):
         assert check(seed) < SECONDS + MARGIN, seed

@@ -119,12 +119,7 @@ def test_the_tolerance_of_a_number_is_what_it_says(gold: Any, tolerance: float, 
 def test_a_schema_is_kept_to() -> None:
     pytest.importorskip("jsonschema_rs")
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}, "required": ["n"]}
-    for answer, expected in (
-        ('{"n": 3}', "correct"),
-        ('{"n": 2}', "wrong"),
-        ("{}", "wrong"),
-        ('{"n": NaN}', "wrong"),
-    ):
+    for answer, expected in (('{"n": 3}', "correct"), ('{"n": 2}', "wrong"), ("{}", "wrong"), ('{"n": NaN}', "wrong")):
         assert outcome("json", "", answer, schema=schema) == expected
     with pytest.raises(UserError, match="no JSON Schema"):
         verifiers.get("json", schema={"type": "nothing"})
@@ -145,9 +140,7 @@ def test_forms_and_lengths() -> None:
     assert language.judge(problem(), said("\\boxed{1}", reasoning="我们来想一想这个问题")).outcome == "wrong"
     assert language.judge(problem(), good).outcome == "correct"
     length = verifiers.get("length", least=10, most=20, of="reasoning")
-    scores = [
-        length.judge(problem(), said("", reasoning="x" * many)).score for many in (5, 10, 20, 30, 40, 100)
-    ]
+    scores = [length.judge(problem(), said("", reasoning="x" * many)).score for many in (5, 10, 20, 30, 40, 100)]
     assert scores == [0.5, 1, 1, 0.5, 0, 0]
 
 
@@ -276,10 +269,7 @@ def test_a_judge_is_asked_once_and_its_failures_are_nobodys(endpoint: str, tmp_p
 
     def outcomes() -> list[str]:
         judge = verifiers.get("judge", **how)
-        return [
-            judge.judge(problem("gold"), said(text)).outcome
-            for text in ("good", "poor", "odd", "bad", "{gold}")
-        ]
+        return [judge.judge(problem("gold"), said(text)).outcome for text in ("good", "poor", "odd", "bad", "{gold}")]
 
     assert outcomes() == ["correct", "wrong", "unjudged", "unjudged", "wrong"]
     assert "{gold}" in _Says.asked[-1] and _Says.asked[-1].count("gold") == 2, "no gap in an answer is filled"

@@ -61,9 +61,7 @@ class Engine:
         if drafts:
             self._decoding = Drafter(self._runner, speculate == "auto", self.stats)
         self._ids, self._threads = count(), threads or decoding_threads(is_small(model))
-        self.capabilities = Capabilities(
-            record_routes, logits_processors=True, seeds=True, exact_logprobs=True
-        )
+        self.capabilities = Capabilities(record_routes, logits_processors=True, seeds=True, exact_logprobs=True)
         self.watcher: abc.Callable[[int, int, int], None] | None = None  # see `Generator`
 
     def generate(

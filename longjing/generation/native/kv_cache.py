@@ -22,12 +22,7 @@ class KVCache:
     """
 
     def __init__(
-        self,
-        area: int,
-        widths: Sequence[int],
-        dtype: torch.dtype,
-        device: torch.device,
-        routes: tuple[int, int],
+        self, area: int, widths: Sequence[int], dtype: torch.dtype, device: torch.device, routes: tuple[int, int]
     ) -> None:
         self.area, self.device, self._route_shape = area, device, routes
         # The last is the layer of the routes.
@@ -43,9 +38,7 @@ class KVCache:
         self._lay_out(rows=1, columns=1)
 
     @classmethod
-    def for_model(
-        cls, config: ModelConfig, size: int, weight: Tensor, drafts: bool, record_routes: bool
-    ) -> "KVCache":
+    def for_model(cls, config: ModelConfig, size: int, weight: Tensor, drafts: bool, record_routes: bool) -> "KVCache":
         """As many tokens as `size` bytes hold of a model with weights like `weight`. `drafts`: one layer more, for the
         prediction module. Raises UserError if that is less than two."""
         layers = config.num_hidden_layers + drafts
@@ -57,8 +50,7 @@ class KVCache:
         area = size // token_bytes
         if area < 2:
             raise UserError(
-                f"the engine needs a cache for at least two tokens ({2 * token_bytes} bytes), "
-                f"not cache_bytes = {size}"
+                f"the engine needs a cache for at least two tokens ({2 * token_bytes} bytes), not cache_bytes = {size}"
             )
         return cls(area, [config.cache_width] * layers, dtype, weight.device, routes)
 

@@ -44,9 +44,7 @@ def processors_of(request: Request) -> list[LogitsProcessor]:
     return processors
 
 
-def combined_bias(
-    processors: Sequence[LogitsProcessor], tokens: Sequence[int], vocabulary: int
-) -> Tensor | None:
+def combined_bias(processors: Sequence[LogitsProcessor], tokens: Sequence[int], vocabulary: int) -> Tensor | None:
     """The sum of what the processors add, `[vocabulary]`; None if none of them adds anything."""
     total = None
     for processor in processors:

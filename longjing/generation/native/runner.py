@@ -53,9 +53,7 @@ class ModelRunner:
         self.cache = KVCache.for_model(model.config, cache_bytes, weight, drafts, record_routes)
         # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
         experts = (module for module in self.model.layers.modules() if isinstance(module, Experts))
-        graphs = self.device.type == "cuda" and all(
-            module.has_grouped_product(weight.dtype) for module in experts
-        )
+        graphs = self.device.type == "cuda" and all(module.has_grouped_product(weight.dtype) for module in experts)
         self._graphs = Graphs(self._logits, self.cache) if graphs else None
 
     def update_weights(self) -> None:
@@ -76,12 +74,7 @@ class ModelRunner:
                 self.model.train()
 
     def forward(
-        self,
-        tokens: Tensor,
-        columns: Tensor,
-        longest: int | None,
-        first_row: int = 0,
-        replay: Tensor | None = None,
+        self, tokens: Tensor, columns: Tensor, longest: int | None, first_row: int = 0, replay: Tensor | None = None
     ) -> tuple[Tensor, Context]:
         """Read `tokens` `[rows, length]`, store them in `columns` `[rows, length]` of the rows from `first_row` on, and
         return their hidden states `[rows, length, hidden]`, with the context that they were made in.
@@ -143,9 +136,7 @@ class ModelRunner:
         ends = torch.tensor([[sequence.stored] for sequence in sequences], device=self.device)
         for part in torch.arange(unread, device=self.device).split(READ_ON_TOKENS):
             columns = torch.minimum(starts + part, ends - 1)
-            hidden, context = self.forward(
-                text.gather(1, columns), columns, int(columns.max()) + 1, first_row
-            )
+            hidden, context = self.forward(text.gather(1, columns), columns, int(columns.max()) + 1, first_row)
             self._read_ahead(text.gather(1, columns + 1), hidden, context)
 
     def _read_ahead(self, following: Tensor, hidden: Tensor, context: Context) -> None:

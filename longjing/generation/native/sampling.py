@@ -41,9 +41,7 @@ class StepOutput:
     top: list[list[list[tuple[int, float]]]] | None = None
 
     @classmethod
-    def of(
-        cls, draws: Sequence[SamplerOutput], counts: list[int], drafts: list[int] | None = None
-    ) -> "StepOutput":
+    def of(cls, draws: Sequence[SamplerOutput], counts: list[int], drafts: list[int] | None = None) -> "StepOutput":
         """`draws`: of one token after the other, each for all rows."""
         tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
         logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()

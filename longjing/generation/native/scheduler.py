@@ -44,9 +44,7 @@ class Scheduler:
     order of the queue.
     """
 
-    def __init__(
-        self, cache: KVCache, max_batch: int, prefixes: PrefixCache, stats: EngineStatistics
-    ) -> None:
+    def __init__(self, cache: KVCache, max_batch: int, prefixes: PrefixCache, stats: EngineStatistics) -> None:
         if max_batch < 1:
             raise UserError(f"the engine needs at least one row, not max_batch = {max_batch}")
         if cache.keeps_routes and prefixes.capacity:

@@ -65,9 +65,7 @@ class LatentAttention(nn.Module):
             out = self._expanded(q_nope, q_rope, latent, k_rope, context)
         return self.o_proj(out.flatten(2))  # (11)
 
-    def _expanded(
-        self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, context: Context
-    ) -> Tensor:
+    def _expanded(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, context: Context) -> Tensor:
         """Attention of whole texts, by the report's equations: every head has its own keys and values."""
         # (2) and (5): the keys' part that doesn't rotate, and the values.
         keys_values = self.kv_b_proj(latent).unflatten(2, (self.heads, self.nope_dim + self.value_dim))

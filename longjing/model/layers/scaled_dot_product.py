@@ -57,8 +57,6 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: fl
         mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, float("-inf"))
-    q, k, v = (
-        x.repeat_interleave(heads // x.shape[2], dim=2).transpose(1, 2).flatten(0, 1) for x in (q, k, v)
-    )
+    q, k, v = (x.repeat_interleave(heads // x.shape[2], dim=2).transpose(1, 2).flatten(0, 1) for x in (q, k, v))
     scores = torch.baddbmm(mask.expand(batch, heads, length, -1).flatten(0, 1), q, k.mT, alpha=scale)
     return torch.bmm(scores.softmax(dim=-1), v).unflatten(0, (batch, heads)).transpose(1, 2)

@@ -32,9 +32,7 @@ _log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Decoder)
 
 
-def load_model(
-    directory: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> Decoder:
+def load_model(directory: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Decoder:
     """The model that a directory holds, in evaluation mode. (For a run's or a shipped model's: `runs.resolve`.)
 
     The weights are `dtype` in memory whatever the files hold; the default is float32, the numerics path on
@@ -96,10 +94,7 @@ def save_model(
     config.check_family()
     family = family_of(config.model_type)
     views = family.tensors(model)
-    dtypes = {
-        name: view.dtype if name.endswith(_ROUTER_BIAS) else dtype or view.dtype
-        for name, view in views.items()
-    }
+    dtypes = {name: view.dtype if name.endswith(_ROUTER_BIAS) else dtype or view.dtype for name, view in views.items()}
     apart: list[str] = []
     if config.num_hidden_layers not in family.skipped_layers:
         apart = [name for name in views if _layer(name) >= config.num_hidden_layers]
@@ -144,26 +139,20 @@ def _without_absent_mtp(config: ModelConfig, stored: dict[str, StoredTensor]) ->
     return config
 
 
-def _check(
-    directory: Path, config: ModelConfig, views: dict[str, Tensor], stored: dict[str, StoredTensor]
-) -> None:
+def _check(directory: Path, config: ModelConfig, views: dict[str, Tensor], stored: dict[str, StoredTensor]) -> None:
     """Refuse files that don't hold exactly the tensors of `views`."""
     for name, view in views.items():
         tensor = stored.get(name)
         if tensor is None:
             raise UserError(f"{directory}: {name} is missing from the weights")
         if tensor.shape != view.shape:
-            raise UserError(
-                f"{tensor.file}: {name} has shape {list(tensor.shape)}, {CONFIG} means {list(view.shape)}"
-            )
+            raise UserError(f"{tensor.file}: {name} has shape {list(tensor.shape)}, {CONFIG} means {list(view.shape)}")
         if tensor.dtype not in FLOATS:
             raise UserError(f"{tensor.file}: {name} is stored as {tensor.dtype}, which is not supported")
     copies = family_of(config.model_type).copies(config)
     for name, tensor in stored.items():
         if name in copies:
             if not torch.equal(tensor.read(), stored[copies[name]].read()):
-                raise UserError(
-                    f"{tensor.file}: {name} differs from {copies[name]}, with which it should be one"
-                )
+                raise UserError(f"{tensor.file}: {name} differs from {copies[name]}, with which it should be one")
         elif name not in views and not name.endswith("rotary_emb.inv_freq"):
             raise UserError(f"{tensor.file}: {name} has no place in this {config.model_type} model")

@@ -20,9 +20,7 @@ def block_size(quantization: dict[str, Any] | None) -> tuple[int, int] | None:
     match quantization:
         case None:
             return None
-        case {"quant_method": "fp8", "weight_block_size": [int(rows), int(columns)]} if (
-            min(rows, columns) > 0
-        ):
+        case {"quant_method": "fp8", "weight_block_size": [int(rows), int(columns)]} if min(rows, columns) > 0:
             return rows, columns
     raise UserError(
         f"config.json: quantization_config {quantization} is not supported, only quant_method 'fp8' with a "

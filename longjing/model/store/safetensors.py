@@ -45,9 +45,7 @@ def open_tensors(directory: Path, stack: ExitStack) -> dict[str, StoredTensor]:
         try:
             handle = stack.enter_context(safe_open(file, framework="pt"))
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{file}: not a whole safetensors file ({error}); copy or download it again"
-            ) from None
+            raise UserError(f"{file}: not a whole safetensors file ({error}); copy or download it again") from None
         for name in handle.keys():  # noqa: SIM118
             part = handle.get_slice(name)
             read = partial(handle.get_tensor, name)

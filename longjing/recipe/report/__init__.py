@@ -58,9 +58,7 @@ def render(run: RunDirectory) -> str:
         bill=Bill.from_dict(bill) if bill else None,
         expenses=_expenses(Bill.from_dict(bill)) if bill else [],
         kept=bill.get("kept", {}) if bill else {},
-        reproduce=shlex.join(
-            ["longjing", "run", str(run.path / "recipe.yaml"), "--out", f"{run.path}-again"]
-        ),
+        reproduce=shlex.join(["longjing", "run", str(run.path / "recipe.yaml"), "--out", f"{run.path}-again"]),
         chat=shlex.join(["longjing", "chat", str(run.path)]) if talks else None,
     )
 

@@ -32,9 +32,7 @@ class Comparison:
         if not rows:
             return None
         # The models that a run began with stand first, whenever they were measured.
-        checkpoints = list(
-            dict.fromkeys(row["checkpoint"] for row in sorted(rows, key=lambda row: row["step"]))
-        )
+        checkpoints = list(dict.fromkeys(row["checkpoint"] for row in sorted(rows, key=lambda row: row["step"])))
         labels = list(dict.fromkeys(row["label"] for row in rows))
         cells = {(row["checkpoint"], row["label"]): row for row in rows}
         sampling = rows[0]["sampling"]

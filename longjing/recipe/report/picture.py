@@ -94,9 +94,7 @@ def _untangled(
             beyond = number - 1 if sweep % 2 == 0 else number + 1
 
             def mean(point: Point, beyond: int = beyond, place: dict[Point, int] = place) -> float:
-                return fmean(
-                    [place[other] for other in neighbours[point] if other[2] == beyond] or [place[point]]
-                )
+                return fmean([place[other] for other in neighbours[point] if other[2] == beyond] or [place[point]])
 
             rows[number].sort(key=mean)
         if (crossings := _crossings(rows, chains)) < fewest:
@@ -120,9 +118,7 @@ def _centres(rows: Sequence[Sequence[Point]], neighbours: Mapping[Point, list[Po
     centres = {point: x for row in rows for point, x in _apart(row, [0.0] * len(row))}
     for _ in range(_SWEEPS):
         for row in (*rows, *reversed(rows)):
-            wanted = [
-                fmean([centres[other] for other in neighbours[point]] or [centres[point]]) for point in row
-            ]
+            wanted = [fmean([centres[other] for other in neighbours[point]] or [centres[point]]) for point in row]
             centres.update(_apart(row, wanted))
     return centres
 

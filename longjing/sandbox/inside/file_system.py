@@ -4,18 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .linux import (
-    BIND,
-    NO_DEVICES,
-    NO_SUID,
-    PRIVATE,
-    READ_ONLY,
-    RECURSIVE,
-    mount,
-    restrict_mount,
-    syscall,
-    unmount,
-)
+from .linux import BIND, NO_DEVICES, NO_SUID, PRIVATE, READ_ONLY, RECURSIVE, mount, restrict_mount, syscall, unmount
 
 WORK = "/box"  # the working directory, the only place to write
 _MACHINE = "/.machine"  # where the machine's root is while the view is built

@@ -50,9 +50,7 @@ def supervise(connection: socket.socket, plan: Plan, owner: int) -> list[str] | 
         unshare(*(name for name in _NAMESPACES if plan.has(name)))
         if plan.has("uts"):
             socket.sethostname("sandbox")
-        mount_working_directory(
-            dict(zip(header["files"], contents, strict=True)), owner, limits.disk_megabytes
-        )
+        mount_working_directory(dict(zip(header["files"], contents, strict=True)), owner, limits.disk_megabytes)
     except OSError as error:
         frames.send(connection, asdict(RunResult("failed", str(error))), b"", b"")
         os._exit(1)
@@ -65,9 +63,7 @@ def supervise(connection: socket.socket, plan: Plan, owner: int) -> list[str] | 
     status_read, status_write = os.pipe()
     mapped_read, mapped_write = os.pipe()  # to it: its users are given
     if not (first_process := os.fork()):
-        return _first_process(
-            command, plan, limits, (stdin_file, out_write, err_write), status_write, mapped_read
-        )
+        return _first_process(command, plan, limits, (stdin_file, out_write, err_write), status_write, mapped_read)
     for descriptor in (stdin_file, out_write, err_write, status_write, mapped_read):
         os.close(descriptor)
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
@@ -84,12 +80,7 @@ def supervise(connection: socket.socket, plan: Plan, owner: int) -> list[str] | 
 
 
 def _first_process(
-    command: list[str] | None,
-    plan: Plan,
-    limits: Limits,
-    streams: tuple[int, ...],
-    status_write: int,
-    mapped_read: int,
+    command: list[str] | None, plan: Plan, limits: Limits, streams: tuple[int, ...], status_write: int, mapped_read: int
 ) -> list[str] | None:
     """The first process: confine oneself, fork the program, bury what dies, tell how the program ended."""
     for descriptor, stream in enumerate(streams):
@@ -121,9 +112,7 @@ def _first_process(
 
 
 class _Supervisor:
-    def __init__(
-        self, first_process: int, limits: Limits, out_read: int, err_read: int, status_read: int
-    ) -> None:
+    def __init__(self, first_process: int, limits: Limits, out_read: int, err_read: int, status_read: int) -> None:
         self._first_process, self._limits, self._status = first_process, limits, status_read
         self._streams = {out_read: bytearray(), err_read: bytearray()}
         self.stdout, self.stderr = self._streams.values()

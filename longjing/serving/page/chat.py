@@ -51,15 +51,11 @@ def chat_tab(pool: ModelPool) -> None:
             yield reply_messages(reply, pool.prices.currency)
 
     names = pool.names()
-    model = gr.Dropdown(
-        names, value=names[0], label="Model", info="loaded when it is first asked", render=False
-    )
+    model = gr.Dropdown(names, value=names[0], label="Model", info="loaded when it is first asked", render=False)
     settings: list[str | gr.components.Component] = [
         model,
         gr.Checkbox(True, label="Think before answering", render=False),
-        gr.Slider(
-            0, 512, 0, step=16, label="Thinking budget", info="tokens; 0: as many as fit", render=False
-        ),
+        gr.Slider(0, 512, 0, step=16, label="Thinking budget", info="tokens; 0: as many as fit", render=False),
         gr.Slider(0, 1.5, 0.6, step=0.1, label="Temperature", info="0: always the likeliest", render=False),
     ]
     interface = gr.ChatInterface(
@@ -107,9 +103,7 @@ def reply_messages(reply: Reply, currency: str) -> list[dict[str, Any]]:
         text += f"\n\n**It broke off:** {to_markdown(reply.problem)}" if reply.problem else ""
         messages.append({"role": "assistant", "content": text})
     if reply.done:
-        notices = (
-            to_markdown("\n".join(reply.notices)) or "Wall time, and its electricity at the stated price."
-        )
+        notices = to_markdown("\n".join(reply.notices)) or "Wall time, and its electricity at the stated price."
         metadata = {"title": facts(reply, currency), "status": "done"}
         messages.append({"role": "assistant", "content": notices, "metadata": metadata})
     return messages

@@ -28,9 +28,7 @@ def compare_tab(pool: ModelPool, endpoints: bool) -> None:
         tab.ask, [tab.question, *tab.sides[0], *tab.sides[1]],
         [*tab.views, tab.pair, tab.verdict, tab.stop, *tab.votes], concurrency_limit=None, **QUIET,
     )  # fmt: skip
-    tab.stop.click(
-        lambda: gr.Button(interactive=False), None, tab.stop, cancels=[asking], api_visibility="private"
-    )
+    tab.stop.click(lambda: gr.Button(interactive=False), None, tab.stop, cancels=[asking], api_visibility="private")
     for number, button in enumerate(tab.votes):
         button.click(
             partial(tab.vote, number), [tab.pair, tab.tally],
@@ -84,9 +82,7 @@ class _CompareTab:
                 url = gr.Textbox(label="Address", placeholder="http://localhost:8001/v1")
                 name = gr.Textbox(label="Its model's name")
                 key = gr.Textbox(label="Key", type="password")
-            model.change(
-                lambda chosen: gr.Group(visible=chosen == OTHER_SERVER), model, group, show_progress="hidden"
-            )
+            model.change(lambda chosen: gr.Group(visible=chosen == OTHER_SERVER), model, group, show_progress="hidden")
         return [model, url, name, key]
 
     def _names(self) -> list[str]:

@@ -113,9 +113,7 @@ class ModelPool:
         while len(self._loaded) >= _MAX_LOADED:
             idle = [name for name, entry in self._loaded.items() if not entry.answers]
             if not idle:
-                raise UserError(
-                    "two other models are answering, and no third one is loaded beside them; ask later"
-                )
+                raise UserError("two other models are answering, and no third one is loaded beside them; ask later")
             self._service.unload(self._loaded.pop(idle[0]).served)
 
     def _answered(self, name: str) -> None:

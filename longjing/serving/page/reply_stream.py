@@ -91,9 +91,7 @@ async def _stream_local(
             served.worker.cancel(jobs)
 
 
-async def _stream_remote(
-    endpoint: Endpoint, messages: Sequence[Message], options: ChatOptions
-) -> AsyncIterator[Reply]:
+async def _stream_remote(endpoint: Endpoint, messages: Sequence[Message], options: ChatOptions) -> AsyncIterator[Reply]:
     growing = _GrowingReply()
     async for delta in stream(endpoint, {"messages": list(messages), "temperature": options.temperature}):
         if growing.add(ResponseDelta(delta.reasoning, delta.answer, finish_reason=delta.finish_reason)):

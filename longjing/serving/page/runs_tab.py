@@ -71,9 +71,7 @@ class _Tab:
                     self.follow = gr.Checkbox(True, label="Follow the newest step")
         self.rollouts = _html()
 
-    def look(
-        self, run: str | None, name: str | None, colour: str, pair: bool, follow: bool, seen: Any
-    ) -> Any:
+    def look(self, run: str | None, name: str | None, colour: str, pair: bool, follow: bool, seen: Any) -> Any:
         """Whatever has changed since this browser last looked."""
         names = self._runs.names()
         run = run if run in names else next(iter(names), None)
@@ -109,9 +107,7 @@ class _Tab:
         stage = self._runs.stage(run, name)
         return self._sampled(stage, colour, pair, follow) if stage and follow else gr.skip()
 
-    def choose(
-        self, run: str | None, name: str | None, colour: str, pair: bool, step: float, place: int | None
-    ) -> Any:
+    def choose(self, run: str | None, name: str | None, colour: str, pair: bool, step: float, place: int | None) -> Any:
         """Another step, problem or view."""
         stage = self._runs.stage(run, name)
         return (stage and self._group(stage, step, place, colour, pair)) or gr.skip()
@@ -140,11 +136,7 @@ class _Tab:
         slider: dict[str, Any] = {"minimum": first, "maximum": max(last, first + 1), "visible": first < last}
         if not follow:
             return updates | {self.step: gr.update(**slider)}
-        return (
-            updates
-            | {self.step: gr.update(value=last, **slider)}
-            | self._group(stage, last, None, colour, pair)
-        )
+        return updates | {self.step: gr.update(value=last, **slider)} | self._group(stage, last, None, colour, pair)
 
     def _group(self, stage: Stage, step: float, place: int | None, colour: str, pair: bool) -> Updates:
         """A group of the logged step that is nearest; `place` None: the first that tells something."""

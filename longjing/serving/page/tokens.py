@@ -55,9 +55,7 @@ def token_turns(
         yield (*token_parts({**completion, **turn, **cut}, tokenizer), reply)
 
 
-def token_parts(
-    completion: Mapping[str, Any], tokenizer: Tokenizer | None
-) -> tuple[list[Token], list[Token]]:
+def token_parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[list[Token], list[Token]]:
     """Reasoning and answer: token by token if the tokens say what the text says, else each in one piece."""
     text = str(completion["text"])
     # Logs that don't say are of R1's form: the prompt opens the reasoning, where the text doesn't.

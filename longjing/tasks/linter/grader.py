@@ -8,10 +8,7 @@ from longjing.problems import Outcome, Problem, Verdict
 from longjing.tasks.linter.report import Report, short
 from longjing.tasks.linter.task_process import NoAnswer, TaskProcess, TaskRaised
 
-_MOST_HUNG, _MOST_ENDED = (
-    6,
-    20,
-)  # completions that hang the verifier or end its process; then no more are tried
+_MOST_HUNG, _MOST_ENDED = (6, 20)  # completions that hang the verifier or end its process; then no more are tried
 # Completions without an answer, in one check, after which it goes no further: they are much alike.
 LEAST_LOST = 2
 # How an answer may have to be given; the first one in which the task takes its own answers is used.
@@ -84,9 +81,7 @@ class Grader:
             self.unsteady.append(f"{short(text)} was {verdict.outcome}, then {again.outcome}")
         if verdict.outcome not in get_args(Outcome):
             self.broken.append(f"{short(text)} was judged {verdict.outcome!r}, which is no outcome")
-        if not all(
-            isinstance(value, int | float) and math.isfinite(value) for value in verdict.rewards.values()
-        ):
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in verdict.rewards.values()):
             self.broken.append(f"{short(text)} was paid {verdict.rewards}, which is no finite number")
             return None
         self.judged.append(Judged(problem, text, truncated, verdict))

@@ -63,10 +63,7 @@ def check(
             ("gold answers", lambda: verdict_checks.check_gold(grader, all_problems)),
             ("wrong answers", lambda: verdict_checks.check_wrong(grader, all_problems)),
             ("one answer for all", lambda: verdict_checks.check_guess(grader, all_problems)),
-            *(
-                (f"hack: {name}", partial(verdict_checks.check_hack, grader, name, all_problems))
-                for name in HACKS
-            ),
+            *((f"hack: {name}", partial(verdict_checks.check_hack, grader, name, all_problems)) for name in HACKS),
             ("reward", lambda: verdict_checks.check_reward(grader, all_problems)),
             ("pay for length", lambda: RewardProbes(grader, all_problems).check_length()),
             ("pay for words", lambda: RewardProbes(grader, all_problems).check_words()),
@@ -143,9 +140,7 @@ def _check_seed(
 ) -> None:
     few = min(len(train), _SAMPLE_SIZE)
     status: Status = "failed"
-    says = (
-        "the same seed gives other problems: a run could not be resumed; draw from `random.Random(seed)` only"
-    )
+    says = "the same seed gives other problems: a run could not be resumed; draw from `random.Random(seed)` only"
     try:
         if list(process.problems("train", seed, few)) == train[:few]:
             if list(another_time.problems("train", seed, few)) == train[:few]:

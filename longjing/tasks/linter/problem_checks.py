@@ -13,9 +13,7 @@ _MARK = r"(?:answer|solution|result|####|=>|\\boxed\{|答案|结果)\s*(?:is|=|:
 # Options to choose from: two in one prompt, as `A) ... B) ...`.
 _OPTIONS = re.compile(r"(?:^|[\s(])\(?A[).:：、][\s\S]{1,2000}?[\s(]\(?B[).:：、]")
 _CJK = r"[\u3400-\u9fff]"
-_ALIKE = str.maketrans(
-    dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-") | {"·": "*", "⋅": "*", "×": "*", "÷": "/"}
-)
+_ALIKE = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-") | {"·": "*", "⋅": "*", "×": "*", "÷": "/"})
 
 
 def check_splits(report: Report, sampled: Mapping[str, Sequence[Problem]]) -> None:
@@ -66,9 +64,7 @@ def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> Non
     open_questions = [problem for problem in answered if not _OPTIONS.search(problem.prompt)]
     if not open_questions:
         if answered:
-            report.add(
-                "answers in prompts", "ok", "all problems are choices, whose answers stand among the options"
-            )
+            report.add("answers in prompts", "ok", "all problems are choices, whose answers stand among the options")
         return
     pairs = [(one, other.answer) for one, other in _others(open_questions)]
     leaking = [problem for problem in open_questions if _place(problem.prompt, problem.answer)]
@@ -105,9 +101,7 @@ def _others(problems: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
 
 
 def _share(pairs: Sequence[tuple[Problem, str]], mark: str = "") -> float:
-    return sum(_place(problem.prompt, answer, mark) is not None for problem, answer in pairs) / max(
-        1, len(pairs)
-    )
+    return sum(_place(problem.prompt, answer, mark) is not None for problem, answer in pairs) / max(1, len(pairs))
 
 
 def _place(prompt: str, answer: str, mark: str = "") -> re.Match[str] | None:

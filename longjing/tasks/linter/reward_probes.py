@@ -154,9 +154,7 @@ class RewardProbes:
 
     def _report(self, check: str, rises: Sequence[tuple[str, str]], why: str) -> None:
         if not rises:
-            self.report.add(
-                check, "ok", f"no part of the reward rises, in {len(self.compared)} problems' answers"
-            )
+            self.report.add(check, "ok", f"no part of the reward rises, in {len(self.compared)} problems' answers")
             return
         main = [says for part, says in rises if part in _PAID]
         if main:

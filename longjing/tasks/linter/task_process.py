@@ -72,9 +72,7 @@ class TaskProcess(AbstractContextManager["TaskProcess"]):
         """The first `count`, as they come, to be read to the end. Raises NoProblems as the task does."""
         return self._ask(_problems, _DRAWING * self._seconds, split, seed, count)
 
-    def judge(
-        self, problem: Problem, text: str, truncated: bool, times: int = 1
-    ) -> list[tuple[float, Verdict]]:
+    def judge(self, problem: Problem, text: str, truncated: bool, times: int = 1) -> list[tuple[float, Verdict]]:
         """The verdicts on a completion, judged so many times, each with the seconds it took."""
         return list(self._ask(_judge, self._seconds, problem, text, truncated, times))
 
@@ -198,9 +196,7 @@ def _problems(task: Task, split: Split, seed: int, count: int) -> Iterator[Probl
         yield Problem(**{each.name: getattr(problem, each.name) for each in fields(Problem)})
 
 
-def _judge(
-    task: Task, problem: Problem, text: str, truncated: bool, times: int
-) -> Iterator[tuple[float, Verdict]]:
+def _judge(task: Task, problem: Problem, text: str, truncated: bool, times: int) -> Iterator[tuple[float, Verdict]]:
     completion = Completion.parse(text, prefilled=True, truncated=truncated)
     for _ in range(times):
         began = time.perf_counter()
@@ -215,9 +211,7 @@ def _solve(task: Task, problem: Problem) -> Iterator[str]:
     yield task.solve(problem)
 
 
-_CALLS: dict[str, Callable[..., Iterator[Any]]] = {
-    call.__name__: call for call in (_about, _problems, _judge, _solve)
-}
+_CALLS: dict[str, Callable[..., Iterator[Any]]] = {call.__name__: call for call in (_about, _problems, _judge, _solve)}
 _ERRORS: dict[str, type[Exception]] = {"none": NoProblems, "refused": UserError, "raised": TaskRaised}
 
 

@@ -26,9 +26,7 @@ def check_gold(grader: Grader, problems: Sequence[Problem]) -> None:
     grader.choose_form(answered[:5])
     judged = [(problem, grader.judge_solution(problem)) for problem in answered]
     judged += [(problem, grader.judge(problem, grader.completion(problem.answer))) for problem in answered]
-    wrong = [
-        (problem, verdict) for problem, verdict in judged if verdict is None or verdict.outcome != "correct"
-    ]
+    wrong = [(problem, verdict) for problem, verdict in judged if verdict is None or verdict.outcome != "correct"]
     if not wrong:
         grader.report.add("gold answers", "ok", f"all {len(answered)} are judged correct")
         return
@@ -72,9 +70,7 @@ def check_wrong(grader: Grader, problems: Sequence[Problem]) -> None:
     says = f"{len(right)} of {len(others)} answers of other problems are judged correct"
     if share > 0.1:
         problem, text = right[0]
-        says += (
-            f", for one {short(text)} to {short(problem.prompt)}: the verifier hardly looks at the problem"
-        )
+        says += f", for one {short(text)} to {short(problem.prompt)}: the verifier hardly looks at the problem"
     grader.report.add("answers of other problems", "failed" if share > 0.1 else "ok", says)
 
 
@@ -84,9 +80,7 @@ def check_guess(grader: Grader, problems: Sequence[Problem]) -> None:
     if not answers:
         return
     guess, _ = answers.most_common(1)[0]
-    share = len(grader.correct_ones([(problem, grader.completion(guess)) for problem in problems])) / len(
-        problems
-    )
+    share = len(grader.correct_ones([(problem, grader.completion(guess)) for problem in problems])) / len(problems)
     says = f"always answering {short(guess)} is right for {share:.0%} of the problems"
     if share > 0.3:
         says += "; balance the answers, or compare every accuracy with that"
@@ -101,9 +95,7 @@ def check_hack(grader: Grader, name: str, problems: Sequence[Problem]) -> None:
     for problem in tried:
         others = [answer for answer in answers if answer != problem.answer][:5]
         right = grader.completion(problem.answer)
-        texts += [
-            (problem, text) for text in HACKS[name](Case(problem, others, grader.show)) if text != right
-        ]
+        texts += [(problem, text) for text in HACKS[name](Case(problem, others, grader.show)) if text != right]
     grader.expect_wrong(
         f"hack: {name}", texts,
         "this is what a policy would learn instead of the task; make the verifier stricter",
@@ -118,9 +110,7 @@ def check_reward(grader: Grader, problems: Sequence[Problem]) -> None:
     right = grader.judge(example, grader.completion(example.answer))
     wrong = grader.judge(example, grader.completion("qwzvjk"))
     if right is None or wrong is None or "accuracy" not in right.rewards:
-        grader.report.add(
-            "reward", "failed", "a verdict has no reward part `accuracy`, which training asks for"
-        )
+        grader.report.add("reward", "failed", "a verdict has no reward part `accuracy`, which training asks for")
         return
     gap = right.rewards["accuracy"] - wrong.rewards.get("accuracy", 0.0)
     says = f"a right answer earns {right.rewards['accuracy']:g}, a wrong one in good form {gap:g} less"
@@ -180,9 +170,7 @@ def check_conduct(grader: Grader) -> None:
     says = f"{len(grader.unjudged)} of {tried} completions got no verdict"
     if grader.unjudged:
         first = grader.unjudged[0]
-        says += (
-            f", for one {short(first.text)} ({short(first.verdict.reason)}); they are left out of the loss"
-        )
+        says += f", for one {short(first.text)} ({short(first.verdict.reason)}); they are left out of the loss"
     report.add("no verdict", "warning" if share > 0.02 else "ok", says)
     later = grader.seconds[1:]  # the first one may have to start a verifier's own processes
     mean, slowest = sum(later) / max(1, len(later)), max(later, default=0.0)

@@ -66,9 +66,7 @@ def _pieces(data: CodeData, steps: list[Step], clauses: list[str]) -> list[str]:
     return [f"{words}: {expression(variable, steps[: index + 1])}" for index, words in enumerate(clauses)]
 
 
-def _test(
-    data: CodeData, steps: list[Step], clauses: list[str], phrases: _Phrases, random: Random
-) -> list[str]:
+def _test(data: CodeData, steps: list[Step], clauses: list[str], phrases: _Phrases, random: Random) -> list[str]:
     """An example that the program is run on, step by step, up to one that goes wrong; nothing if none is short."""
     variable = INPUTS[data.given].variable
     wrong = _first_slip(steps, data.steps)

@@ -199,9 +199,7 @@ def hidden_tests(code: str, data: CodeData) -> tuple[CallTest, ...]:
 
 
 @lru_cache(4096)
-def _tests(
-    code: str, given: Kind, numbers: tuple[int, ...], letters: tuple[str, ...]
-) -> tuple[CallTest, ...]:
+def _tests(code: str, given: Kind, numbers: tuple[int, ...], letters: tuple[str, ...]) -> tuple[CallTest, ...]:
     random = Random(code)
     called = compiled(code)
     tests: dict[str, CallTest] = {}
@@ -233,9 +231,7 @@ def passes(code: str, tests: Sequence[CallTest]) -> bool:
     return True
 
 
-def sample_input(
-    given: Kind, numbers: Sequence[int], letters: Sequence[str], random: Random, most: int = 8
-) -> Any:
+def sample_input(given: Kind, numbers: Sequence[int], letters: Sequence[str], random: Random, most: int = 8) -> Any:
     """Something to try a program on, near the numbers and with the letters that it is about; a list has `most` numbers
     at most."""
     if given == "number":
@@ -256,9 +252,7 @@ def _number(near: Sequence[int], random: Random, low: int, high: int) -> int:
 def _small(value: Any) -> bool:
     """Whether a value is worth comparing: no empty text says much, no huge one is quick."""
     if isinstance(value, str | list):
-        return len(value) <= _LONGEST_VALUE and all(
-            _small(item) for item in value if not isinstance(item, str)
-        )
+        return len(value) <= _LONGEST_VALUE and all(_small(item) for item in value if not isinstance(item, str))
     return bool(abs(value) <= _LARGEST_VALUE)
 
 

@@ -15,15 +15,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
-from longjing.problems.expression import (
-    BINDING,
-    Written,
-    join,
-    number,
-    parse_expression,
-    parse_number,
-    plain,
-)
+from longjing.problems.expression import BINDING, Written, join, number, parse_expression, parse_number, plain
 from longjing.toys.prose import Wording, read_difficulties
 from longjing.validation import read_yaml
 
@@ -43,9 +35,7 @@ class CountdownSettings(TaskSettings):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.smallest_target > self.largest_target:
-            raise ValueError(
-                f"smallest_target {self.smallest_target} is above largest_target {self.largest_target}"
-            )
+            raise ValueError(f"smallest_target {self.smallest_target} is above largest_target {self.largest_target}")
         if self.smallest_target > self.largest**self.numbers:
             raise ValueError(
                 f"smallest_target {self.smallest_target} can't be reached with {self.numbers} numbers up to "
@@ -177,9 +167,7 @@ def _better(best: Written | None, left: Written, operator: str, right: Written) 
 def _splits(numbers: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The ways to part the numbers into two groups, neither of them empty."""
     halves = _halves(len(numbers))
-    return [
-        (tuple([numbers[i] for i in ones]), tuple([numbers[i] for i in others])) for ones, others in halves
-    ]
+    return [(tuple([numbers[i] for i in ones]), tuple([numbers[i] for i in others])) for ones, others in halves]
 
 
 @cache

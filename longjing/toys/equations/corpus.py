@@ -28,9 +28,7 @@ def write_solution(problem: Problem, random: Random) -> Document:
         written=written,
         stated=lambda values: f"{text}: {written(values)}",
         work=work,
-        check=lambda values: _substitute(
-            equations[-1], values
-        ),  # y came from the first, which therefore fits
+        check=lambda values: _substitute(equations[-1], values),  # y came from the first, which therefore fits
     )
 
 

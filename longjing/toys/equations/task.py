@@ -125,9 +125,7 @@ class Equations(GeneratedTask[EquationsSettings, EquationsData]):
             if options.both_sides:
                 right = [self._coefficient(random)]
         balance = sum((a - b) * value for a, b, value in zip(left, right, solution, strict=True)) + constant
-        return Equation(
-            left=[*left, constant], right=[*right, self._number(random) if options.fractions else balance]
-        )
+        return Equation(left=[*left, constant], right=[*right, self._number(random) if options.fractions else balance])
 
     def _coefficient(self, random: Random) -> int:
         size = random.randint(1, self.options.largest_coefficient)

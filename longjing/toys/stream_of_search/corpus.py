@@ -116,12 +116,7 @@ def _made(a: int, b: int) -> dict[int, Step]:
 
 def _needed(goal: int, other: int) -> dict[int, str]:
     """The numbers that make `goal` together with `other`, and by which operator: themselves what those two make."""
-    return {
-        value: step.operator
-        for value in _made(goal, other)
-        for step in legal(value, other)
-        if step.result == goal
-    }
+    return {value: step.operator for value in _made(goal, other) for step in legal(value, other) if step.result == goal}
 
 
 def _each(numbers: list[int]) -> Iterator[tuple[int, list[int]]]:

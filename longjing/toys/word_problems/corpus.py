@@ -70,8 +70,7 @@ def _story_parts(data: dict[str, Any]) -> list[StoryPart]:
     story, told = STORIES[data["story"]], data["told"]
     choices = [story.openings, *[story.events] * (len(told) - 2), story.endings]
     return [
-        StoryPart(choice[part["part"]].kind, part["a"], part["b"])
-        for choice, part in zip(choices, told, strict=True)
+        StoryPart(choice[part["part"]].kind, part["a"], part["b"]) for choice, part in zip(choices, told, strict=True)
     ]
 
 

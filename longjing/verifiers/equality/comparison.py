@@ -82,16 +82,12 @@ def _choices(text: str) -> list[str]:
     text = _plain_words(text)
     letters = [letter for letter in text if letter.isupper()] if _CHOICES.fullmatch(text) else []
     ordered = sorted(set(letters))
-    return (
-        ordered if len(ordered) == len(letters) and (text != "".join(letters) or letters == ordered) else []
-    )
+    return ordered if len(ordered) == len(letters) and (text != "".join(letters) or letters == ordered) else []
 
 
 def _time(text: str) -> str:
     """Of `5:30 \\text{ p.m.}` and `5:30 PM` the same."""
-    return "".join(
-        _plain_words(text).casefold().replace("p.m", "pm").replace("a.m", "am").rstrip(".").split()
-    )
+    return "".join(_plain_words(text).casefold().replace("p.m", "pm").replace("a.m", "am").rstrip(".").split())
 
 
 def _same(gold: str, answer: str) -> bool:
@@ -259,9 +255,7 @@ def _same_list(gold: Node, answer: Node) -> bool:
     left = list(answers)
     for one in golds:
         text = _without_spaces(one.whole)
-        match = next(
-            (index for index, other in enumerate(left) if _without_spaces(other.whole) == text), None
-        )
+        match = next((index for index, other in enumerate(left) if _without_spaces(other.whole) == text), None)
         if match is None:
             match = next((index for index, other in enumerate(left) if _compare(one, other)), None)
         if match is None:
@@ -329,9 +323,7 @@ def _same_quantity(gold: str, answer: str) -> bool | None:
             return None
         if quantity.unit == (("%", 1),) or (quantity is one and not quantity.sure):
             return None
-        return (
-            _same_expression(gold, quantity.body) if one is None else _same_expression(quantity.body, answer)
-        )
+        return _same_expression(gold, quantity.body) if one is None else _same_expression(quantity.body, answer)
     agreed = names_agree(one, other)
     if agreed is not True:
         return agreed
@@ -360,7 +352,5 @@ def _product(text: str) -> bool:
     """Whether letters are unknowns beside each other, as in `abc`, rather than a word, as in `stop`."""
     if not _LETTERS.fullmatch(text) or len(set(text)) != len(text):
         return False
-    in_a_row = len(text) > 2 and all(
-        ord(two) - ord(one) == 1 for one, two in zip(text, text[1:], strict=False)
-    )
+    in_a_row = len(text) > 2 and all(ord(two) - ord(one) == 1 for one, two in zip(text, text[1:], strict=False))
     return in_a_row or set(text) <= set("abcxyz") or not _VOWEL.search(text)

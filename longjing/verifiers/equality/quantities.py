@@ -10,8 +10,7 @@ from .units import COUNTED, SCALES, Unit, agree, read_unit
 
 _DECIMAL = r"(?:\d{1,3}(?:(?:,|\{,\}| )\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _MIXED = re.compile(
-    r"(?<!\d)([-+]?) ?(\d{1,9})(?: (\d{1,9}) ?/ ?(\d{1,9})(?!\d)| ?\\frac\{(\d{1,9})\}\{(\d{1,9})\})",
-    re.ASCII,
+    r"(?<!\d)([-+]?) ?(\d{1,9})(?: (\d{1,9}) ?/ ?(\d{1,9})(?!\d)| ?\\frac\{(\d{1,9})\}\{(\d{1,9})\})", re.ASCII
 )
 _FRACTION = re.compile(
     rf"(?<!\d)([-+]?) ?(?:\\frac ?\{{ ?(-?{_DECIMAL}) ?\}} ?\{{ ?(-?{_DECIMAL}) ?\}}|({_DECIMAL}) ?/ ?(-?{_DECIMAL}))",
@@ -22,9 +21,7 @@ _SCIENTIFIC = re.compile(
     r"| ?(?:\*|\\times|\\cdot) ?10 ?\^ ?(?:\{ ?([-+]?\d{1,3}) ?\}|(\d)))",
     re.ASCII,
 )
-_REPEATING = re.compile(
-    r"(?<!\d)(-?)(\d{0,40})\.(\d{0,40})\\(?:overline|bar|dot) ?\{? ?(\d{1,40}) ?\}?", re.ASCII
-)
+_REPEATING = re.compile(r"(?<!\d)(-?)(\d{0,40})\.(\d{0,40})\\(?:overline|bar|dot) ?\{? ?(\d{1,40}) ?\}?", re.ASCII)
 _PLAIN = re.compile(rf"(?<!\d)([-+]?) ?({_DECIMAL})", re.ASCII)
 _MONEY = re.compile(r"([-+]?) ?((?:US)?\\?\$|USD|EUR|GBP|RMB|CNY|Rs\.?|[€£¥₹₽₩]) ?")
 _TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
@@ -147,9 +144,7 @@ def _read_tail(text: str) -> tuple[int, Unit | None, str] | None:
         return scale, None, ""
     if (unit := read_unit(rest)) is not None:
         return scale, unit, ""
-    if _WORDS.fullmatch(rest) and (
-        spelled or scale > 1 or _HAN.search(rest) or _LONG.search(rest) or rest in COUNTED
-    ):
+    if _WORDS.fullmatch(rest) and (spelled or scale > 1 or _HAN.search(rest) or _LONG.search(rest) or rest in COUNTED):
         return scale, None, rest.casefold()
     return None
 

@@ -34,14 +34,11 @@ _MATRIX = re.compile(
     r" ?(\^ ?(?:T|\{ ?T ?\}|\\top|\{ ?\\top ?\}))?", re.DOTALL
 )  # fmt: skip
 _SYSTEM = re.compile(
-    r"(?:\\begin\{(cases)\}|\\\{ ?\\begin\{(array|aligned)\} ?(?:\{[clr ]{1,20}\})?)(.*)\\end\{(?:\1|\2)\}",
-    re.DOTALL,
+    r"(?:\\begin\{(cases)\}|\\\{ ?\\begin\{(array|aligned)\} ?(?:\{[clr ]{1,20}\})?)(.*)\\end\{(?:\1|\2)\}", re.DOTALL
 )
 _MEMBER = re.compile(r"([A-Za-z]|\\[a-z]+) ?\\in(?![A-Za-z])(.*)", re.DOTALL)
 _BUILDER = re.compile(r"\\\{ ?([A-Za-z]) ?(?:\\in ?\\mathbb\{R\} ?)?[|:](.*)\\\}", re.DOTALL)
-_UNKNOWN = re.compile(
-    r"[A-Za-z](?:_(?:\{[^{}]*\}|\w))?|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|epsilon)"
-)
+_UNKNOWN = re.compile(r"[A-Za-z](?:_(?:\{[^{}]*\}|\w))?|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|epsilon)")
 _NAME = re.compile(
     r"\\?[A-Za-z]+'{0,3}(?:\^\{-1\})?(?: ?_ ?(?:\{[^{}]*\}|\w))?(?: ?\([^()]*\))?"
     r"|\\text ?\{[^{}]*\}(?: ?_ ?(?:\{[^{}]*\}|\w))?"
@@ -78,11 +75,7 @@ class Node:
     @property
     def unknown(self) -> str:
         """The name, without spaces, unless it is of words."""
-        return (
-            ""
-            if _PLAIN_WORDS.fullmatch(self.name)
-            else self.name.replace(" ", "").replace("{", "").replace("}", "")
-        )
+        return "" if _PLAIN_WORDS.fullmatch(self.name) else self.name.replace(" ", "").replace("{", "").replace("}", "")
 
 
 def split(pattern: re.Pattern[str], text: str) -> tuple[list[str], list[str]]:
@@ -184,13 +177,9 @@ def _both(nodes: list[Node]) -> Node | None:
         return None
     (low, high), (other_low, other_high) = nodes[0].parts, nodes[1].parts
     if high.text == "\\infty" and other_low.text == "-\\infty":
-        return replace(
-            nodes[0], parts=(low, other_high), brackets=nodes[0].brackets[0] + nodes[1].brackets[1]
-        )
+        return replace(nodes[0], parts=(low, other_high), brackets=nodes[0].brackets[0] + nodes[1].brackets[1])
     if low.text == "-\\infty" and other_high.text == "\\infty":
-        return replace(
-            nodes[0], parts=(other_low, high), brackets=nodes[1].brackets[0] + nodes[0].brackets[1]
-        )
+        return replace(nodes[0], parts=(other_low, high), brackets=nodes[1].brackets[0] + nodes[0].brackets[1])
     return None
 
 

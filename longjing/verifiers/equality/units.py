@@ -21,9 +21,7 @@ _TOKEN = re.compile(
 
 
 def _table() -> dict[str, str]:
-    table = {
-        spelled: name for name, spellings in _TABLES["spellings"].items() for spelled in spellings.split()
-    }
+    table = {spelled: name for name, spellings in _TABLES["spellings"].items() for spelled in spellings.split()}
     for symbol, (names, prefixes) in _TABLES["bases"].items():
         for prefix in ["", *prefixes]:
             prefix_name = _TABLES["prefixes"].get(prefix, "")

@@ -72,9 +72,7 @@ class _TaskSet:
         runtimes = [inspect.signature(hook).parameters.get("runtime") for hook in task.hooks("reward")]
         needs = any(each is not None and each.default is inspect.Parameter.empty for each in runtimes)
         if task.NEEDS_CONTAINER or needs or task.toolsets(task.config):
-            raise ValueError(
-                f"{name} needs a container, a runtime or tools: only single-turn environments can be used"
-            )
+            raise ValueError(f"{name} needs a container, a runtime or tools: only single-turn environments can be used")
         parts = [task.data.system_prompt or "", task.data.prompt_text]
         prompt = "\n\n".join(part for part in parts if part)
         return {"prompt": prompt, "answer": str(getattr(task.data, "answer", "") or "")}
@@ -100,22 +98,15 @@ class _LoadedEnvironment:
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         library = import_module("verifiers")
         if not hasattr(library, "load_environment"):
-            raise ValueError(
-                f"{name} exports no task set by `__all__`, as this release of verifiers wants it"
-            )
+            raise ValueError(f"{name} exports no task set by `__all__`, as this release of verifiers wants it")
         environment = library.load_environment(name, **arguments)
         if not isinstance(environment, library.SingleTurnEnv):
-            raise ValueError(
-                f"{name} is a {type(environment).__name__}: only single-turn environments can be used"
-            )
+            raise ValueError(f"{name} is a {type(environment).__name__}: only single-turn environments can be used")
         self.rubric, self.state = environment.rubric, getattr(library, "State", dict)
-        rows = (
-            environment.get_dataset() if environment.dataset is not None else environment.get_eval_dataset()
-        )
+        rows = environment.get_dataset() if environment.dataset is not None else environment.get_eval_dataset()
         self.data = [dict(row) for row in rows]
         self.rows = [
-            {"prompt": _as_one_text(row["prompt"]), "answer": str(row.get("answer") or "")}
-            for row in self.data
+            {"prompt": _as_one_text(row["prompt"]), "answer": str(row.get("answer") or "")} for row in self.data
         ]
 
     async def score(self, row: int, reasoning: str, answer: str) -> float:

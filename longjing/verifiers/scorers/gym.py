@@ -23,9 +23,7 @@ def scorer() -> Callable[..., Any]:
     def dataset(name: str, configuration: str) -> Any:
         settings_given = json.loads(configuration)
         if name == "composite":
-            settings_given["datasets"] = [
-                library.composite.DatasetSpec(**spec) for spec in settings_given["datasets"]
-            ]
+            settings_given["datasets"] = [library.composite.DatasetSpec(**spec) for spec in settings_given["datasets"]]
         return library.create_dataset(name, **settings_given)
 
     @lru_cache(maxsize=4096)
