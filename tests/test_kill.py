@@ -156,7 +156,7 @@ REPLACE, UNLINK, RENAME, FSYNC, RMTREE = "os:replace", "os:unlink", "os:rename",
 SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.store.safetensors:save_file"
 APPEND, FINISH = "longjing.runs.jsonl:JsonLines.append", "longjing.runs.directory:StageDirectory.finish"
 UPDATE, DECODE = ("longjing.learning.optimizers:Optimizers.step", "longjing.generation.native.engine:Engine.step")
-REFERENCE = "longjing.learning.reinforcement:copy_weights"
+REFERENCE = "longjing.learning.reference_policy:copy_weights"
 
 STRIKES = [
     # Reading

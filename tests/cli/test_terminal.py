@@ -426,7 +426,10 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_the_arrows_bring_questions_ba
     session.type("\x03")
     session.until("Stopped.")
     session.until("> ")
-    session.type("unfinished\x03")
+    session.type("unfinished")
+    session.until("unfinished")
+    time.sleep(0.5)  # a signal that comes before readline waits again is seen only at the next key
+    session.type("\x03")
     session.until("/quit or Ctrl-D leaves")
     session.until("> ")
     session.type("/model other\r")
