@@ -33,8 +33,9 @@ def pad_rows(x: Tensor, padding: int, dim: int = 0) -> Tensor:
     """
     if not padding:
         return x
-    last = x.narrow(dim, x.shape[dim] - 1, 1)
-    return torch.cat((x, last.repeat_interleave(padding, dim)), dim=dim)
+    shape = [*x.shape]
+    shape[dim] = padding
+    return torch.cat((x, x.narrow(dim, x.shape[dim] - 1, 1).expand(shape)), dim=dim)
 
 
 def unpad(x: Tensor, padding: int, dim: int = 0) -> Tensor:

@@ -56,4 +56,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` `[..., in]` -> `[..., out]`."""
-        return linear(x, self.weight, self.bias)
+        weight = self._parameters.get("weight")  # past `nn.Module.__getattr__`, which decoding would feel
+        if weight is None:
+            return linear(x, self.weight, self.bias)
+        return F.linear(x, weight, self._parameters["bias"])

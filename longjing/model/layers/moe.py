@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longjing.model.batch_invariance import missing_rows, pad_rows, unpad
+from longjing.model.batch_invariance import missing_rows
 from longjing.model.config import ModelConfig
 from longjing.model.layers.context import Context
 from longjing.model.layers.linear import Weight, dense, linear
@@ -54,9 +54,11 @@ class Experts(nn.Module):
         downs: Sequence[Weight] = self.down_proj.unbind()
         outputs = []
         for rows, gate_up, down in zip(x.split(counts), gate_ups, downs, strict=True):
-            padding = missing_rows(len(rows)) if batch_invariant else 0
-            gate, up = linear(pad_rows(rows, padding), gate_up).chunk(2, dim=-1)
-            outputs.append(unpad(linear(F.silu(gate) * up, down), padding))
+            count = len(rows)
+            if batch_invariant and (padding := missing_rows(count)):
+                rows = F.pad(rows, (0, 0, 0, padding))  # zeros: no token of which anything is read
+            gate, up = linear(rows, gate_up).chunk(2, dim=-1)
+            outputs.append(linear(F.silu(gate) * up, down)[:count])
         return torch.cat(outputs)
 
     def grouped(self, x: Tensor, experts: Tensor) -> Tensor:
