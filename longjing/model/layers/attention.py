@@ -1,4 +1,4 @@
-"""The two kinds of attention: latent (DeepSeek-V3) and grouped-query (Qwen2, Llama)."""
+"""The two kinds of attention: latent (DeepSeek) and grouped-query (Qwen, Llama)."""
 
 import torch
 from torch import Tensor, nn
@@ -104,12 +104,18 @@ class GroupedQueryAttention(nn.Module):
         self.k_proj = Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = Linear(self.heads * self.head_dim, hidden, bias=config.output_bias)
+        self.norms = config.qk_norm
+        if self.norms:
+            self.q_norm = RMSNorm(self.head_dim, eps=config.rms_norm_eps)
+            self.k_norm = RMSNorm(self.head_dim, eps=config.rms_norm_eps)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """`x` `[batch, length, hidden]` -> the same shape."""
         q = self.q_proj(x).unflatten(2, (self.heads, self.head_dim))
-        q = rotate(q, context.cos, context.sin, interleaved=False)
         k = self.k_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
+        if self.norms:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q = rotate(q, context.cos, context.sin, interleaved=False)
         k = rotate(k, context.cos, context.sin, interleaved=False)
         v = self.v_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
         if context.cache is not None:  # which keeps a token's keys, and behind them its values
