@@ -4,6 +4,7 @@ The file is mapped into memory and its head is read once; no tensor is. (The `gg
 vocabulary of a Qwen.) Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
+import math
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from longjing.errors import UserError
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 SUFFIX = ".gguf"
 ALIGNMENT = "general.alignment"
@@ -58,7 +61,7 @@ class GGUFTensor:
     name: str
     shape: tuple[int, ...]
     format: NumberFormat
-    data: np.ndarray[Any, np.dtype[np.uint8]]
+    data: Bytes
 
 
 class GGUF:
@@ -87,7 +90,9 @@ class GGUF:
         if magic != _MAGIC:
             raise UserError(f"{self.path} is no GGUF file: it begins with {magic!r} and not {_MAGIC!r}")
         if version not in (2, 3):
-            raise UserError(f"{self.path}: GGUF version {version} is not read, only 2 and 3 (of little-endian machines)")
+            raise UserError(
+                f"{self.path}: GGUF version {version} is not read, only 2 and 3 (of little-endian machines)"
+            )
         tensors, fields = self._unpack("QQ")
         self.fields: dict[str, Any] = {}
         for _ in range(self._count(fields, 13)):
@@ -99,19 +104,19 @@ class GGUF:
             raise self._broken(f"{ALIGNMENT} is {alignment!r}")
         begin = -(-self._at // alignment) * alignment
         contents = np.frombuffer(self._map, np.uint8)
-        self.tensors = {name: self._tensor(contents, begin + offset, name, *rest) for name, offset, *rest in heads}
+        self.tensors = {head[0]: self._tensor(contents, begin, *head) for head in heads}
 
-    def _tensor_head(self) -> tuple[str, int, tuple[int, ...], int]:
+    def _tensor_head(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self._string()
         (dimensions,) = self._unpack("I")
         if not 1 <= dimensions <= _MOST_DIMENSIONS:
             raise self._broken(f"the tensor {name} has {dimensions} dimensions")
         shape = self._unpack(f"{dimensions}Q")[::-1]
         code, offset = self._unpack("IQ")
-        return name, offset, shape, code
+        return name, shape, code, offset
 
     def _tensor(
-        self, contents: "np.ndarray[Any, np.dtype[np.uint8]]", begin: int, name: str, shape: tuple[int, ...], code: int
+        self, contents: Bytes, begin: int, name: str, shape: tuple[int, ...], code: int, offset: int
     ) -> GGUFTensor:
         form = _BY_CODE.get(code)
         if form is None:
@@ -119,11 +124,12 @@ class GGUF:
                 f"{self.path}: {name} is stored as {_FOREIGN.get(code, f'number format {code}')}, which is not read; "
                 f"known: {', '.join(FORMATS)}. Take a file of this model in one of those"
             )
-        numbers = 1
-        for size in shape:
-            numbers *= size
+        numbers = math.prod(shape)
         if shape[-1] % form.count:
-            raise self._broken(f"{name} has rows of {shape[-1]} numbers, and {form.name} comes in blocks of {form.count}")
+            raise self._broken(
+                f"{name} has rows of {shape[-1]} numbers, and {form.name} comes in blocks of {form.count}"
+            )
+        begin += offset
         end = begin + numbers // form.count * form.size
         if end > len(contents):
             missing = f"{end - len(contents):,} bytes of it are missing"
@@ -189,7 +195,7 @@ def write_gguf(
     for name, (shape, form) in tensors.items():
         dimensions = struct.pack(f"<I{len(shape)}Q", len(shape), *shape[::-1])
         file.write(_packed_string(name) + dimensions + struct.pack("<IQ", form.code, offset))
-        sizes.append(int(np.prod(shape, dtype=np.int64)) // form.count * form.size)
+        sizes.append(math.prod(shape) // form.count * form.size)
         offset += -(-sizes[-1] // alignment) * alignment
     for size, content in zip(sizes, contents, strict=True):
         if len(content) != size:

@@ -7,7 +7,6 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.model.families import family_of
 
-
 TOPK_METHODS = ("noaux_tc", "greedy", "group_limited_greedy")
 
 

@@ -1,10 +1,12 @@
-"""Which model directory a user means: a path, a run or one of its stages, or the name of a shipped model."""
+"""Which model a user means: a path, a run or one of its stages, a shipped model's name, or one that is fetched."""
 
 from pathlib import Path
 
 import yaml
 
 from longjing.errors import UserError
+from longjing.gguf import SUFFIX
+from longjing.runs.fetch import SMOLLM2, from_hub, is_hub_name, smollm2
 
 SHIPPED = Path(__file__).parents[1] / "models"
 
@@ -18,8 +20,9 @@ def shipped() -> list[str]:
 
 
 def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
-    """The model directory that a user means: a path, a run or one of its stages, or a shipped model's name (`r1`,
-    or in full `longjing-r1`).
+    """The model directory, or GGUF file, that a user means: a path, a run or one of its stages, a shipped model's name
+    (`r1`, or in full `longjing-r1`), `smollm2`, or a name on the Hugging Face Hub (`Qwen/Qwen2.5-0.5B-Instruct`). The
+    last two are fetched unless they are here.
 
     Of a run it is the model of the recipe's `final` stage, before that is done (or where none is named) of the last
     stage that has one; where a `reward` model is wanted, that of the only stage that makes one. Raises UserError if
@@ -27,7 +30,9 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
     """
     path = Path(name_or_path)
     if path.is_file():
-        raise UserError(f"{path} is a file; give the directory that it lies in")
+        if path.suffix == SUFFIX:
+            return path
+        raise UserError(f"{path} is no model: give a GGUF file, or the directory of a model in Hugging Face's form")
     if path.is_dir():
         for directory in (path, path / "model"):
             if (directory / _CONFIG).exists():
@@ -38,8 +43,15 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
         return SHIPPED / name  # even where some folder without a model is called so, too
     if path.is_dir():
         return path
-    names = ", ".join(shipped()) or "none"
-    raise UserError(f"no model {str(name_or_path)!r}: no such directory, nor a shipped model ({names})")
+    if name == SMOLLM2:
+        return smollm2()
+    if is_hub_name(str(name_or_path)):
+        return from_hub(str(name_or_path))
+    names = ", ".join([*shipped(), SMOLLM2])
+    raise UserError(
+        f"no model {str(name_or_path)!r}: no such directory or GGUF file, no shipped model ({names}), and no name on "
+        "the Hugging Face Hub, which has the form owner/name"
+    )
 
 
 def _of_run(run: Path, reward: bool) -> Path:

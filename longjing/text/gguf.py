@@ -1,7 +1,7 @@
 """The tokenizer in a GGUF file: a vocabulary with its merges (`gpt2`), or sentencepiece's with scores (`llama`).
 
-A file names the rule by which text is cut before merging (`tokenizer.ggml.pre`), and doesn't hold it. The rules here are
-those of the models' own tokenizer.json.
+A file names the rule by which text is cut before merging (`tokenizer.ggml.pre`), and doesn't hold it. The rules here
+are those of the models' own tokenizer.json.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,8 @@ from longjing.gguf import GGUF
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6  # kinds of tokens
 
 _LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 _DEEPSEEK_V3 = (
@@ -118,12 +119,10 @@ def _sentencepiece(file: GGUF, fields: Mapping[str, Any], tokens: list[str], kin
     backend = Backend(
         models.BPE(vocabulary, merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=_BYTE in kinds)
     )
-    spaces = [normalizers.Replace(" ", "▁")]
+    spaces: list[Any] = [normalizers.Replace(" ", "▁")]
     if fields.get("add_space_prefix", True):
         spaces.insert(0, normalizers.Prepend("▁"))
     backend.normalizer = normalizers.Sequence(spaces)
     strip = [decoders.Strip(" ", 1, 0)] if fields.get("add_space_prefix", True) else []
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
-    )
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
     return backend

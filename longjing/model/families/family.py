@@ -25,20 +25,16 @@ MIXTURE = {
 MULTI_TOKEN_PREDICTION = {"num_nextn_predict_layers"}
 
 # Settings that change the computation and have one supported value.
-_ONLY = {
-    "hidden_act": "silu",
-    "attention_dropout": 0.0,
-    "moe_layer_freq": 1,
-    "partial_rotary_factor": 1.0,
-}
+_ONLY = {"hidden_act": "silu", "attention_dropout": 0.0, "moe_layer_freq": 1, "partial_rotary_factor": 1.0}
 
 
 class Family:
     """One kind of network as `transformers` and vLLM know it, so that neither needs remote code.
 
-    `omits`: the fields of `ModelConfig` that its `config.json` doesn't have, and `implies`: those of them that don't
-    have their default. `constants`: settings that it has beside them. `biases_output`: its `attention_bias` is for the output too. `skipped_layers`: layers after a decoder's last
-    that `transformers` knows to skip when it reads files.
+    `omits`: the fields of `ModelConfig` that its `config.json` doesn't have. `implies`: fields that always have this
+    value, which no setting says. `constants`: settings beside the fields. `biases_output`: its `attention_bias` is for
+    the output too. `skipped_layers`: layers after a decoder's last that `transformers` knows to skip when it reads
+    files.
     """
 
     model_type: ClassVar[str]

@@ -79,7 +79,7 @@ def config_values(fields: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]
 
     Raises UserError for an architecture or a setting that isn't read.
     """
-    architecture = fields.get("general.architecture")
+    architecture = str(fields.get("general.architecture"))
     if architecture not in ARCHITECTURES.values():
         known = ", ".join(dict.fromkeys(ARCHITECTURES.values()))
         raise UserError(f"the architecture {architecture!r} is not supported; known: {known}")
@@ -116,7 +116,9 @@ def config_values(fields: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]
         values["head_dim"] = get("attention.key_length")
         rotary = get("rope.dimension_count")
         if rotary is not None and rotary != (values["head_dim"] or get("embedding_length") // heads):
-            raise UserError(f"{architecture}.rope.dimension_count = {rotary}: rotating a part of a head isn't supported")
+            raise UserError(
+                f"{architecture}.rope.dimension_count = {rotary}: rotating a part of a head isn't supported"
+            )
     if get("expert_count"):
         values |= _mixture(get, architecture)
     return {name: value for name, value in values.items() if value is not None}

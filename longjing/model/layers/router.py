@@ -9,8 +9,8 @@ from longjing.model.config import ModelConfig
 
 
 class Router(nn.Module):
-    """Chooses experts: the best groups, then the best in them. A group counts by its two best scores (DeepSeek-V3, section
-    2.1.2), or without a bias by its best one (DeepSeek-V2, section 2.2.2); by default there is one group.
+    """Chooses experts: the best groups, then the best in them. A group counts by its two best scores (DeepSeek-V3,
+    section 2.1.2), or without a bias by its best one (DeepSeek-V2, section 2.2.2).
 
     `e_score_correction_bias` takes part in the choice only, never in the weights; `rebalance` moves it.
     """

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from longjing.errors import UserError
-from longjing.gguf import FORMATS, GGUF, GGUFTensor, NumberFormat, write_gguf
-from longjing.model.families.gguf import (
-    ARCHITECTURES, EXPERTS, config_values, llama3_rope, our_name, rotates_in_pairs, their_name,
-)  # fmt: skip
-from longjing.model.store.block_formats import dequantise, quantise
-from longjing.model.store.directory import replacing_durably
+from longjing.gguf import GGUF, GGUFTensor
+from longjing.model.families.gguf import EXPERTS, config_values, llama3_rope, our_name, rotates_in_pairs  # fmt: skip
+from longjing.model.store.block_formats import dequantise
 from longjing.model.store.tensors import StoredTensor
 
 _ROPE_FREQUENCIES = "rope_freqs.weight"
@@ -37,7 +34,7 @@ def open_gguf(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         raise UserError(f"{path}: {error}") from None
     except (TypeError, KeyError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{path}: its fields don't describe a network: {error!r}") from error
-    stored = {}
+    stored: dict[str, StoredTensor] = {}
     for tensor in file.tensors.values():
         if tensor.name != _ROPE_FREQUENCIES:
             stored |= {entry.name: entry for entry in _stored(file, tensor, values)}
@@ -63,19 +60,19 @@ def _stored(file: GGUF, tensor: GGUFTensor, values: Mapping[str, Any]) -> Iterat
         if values_half is None:
             raise UserError(f"{file.path}: {tensor.name} has no attn_v_b beside it")
         heads, rank, nope = tensor.shape
-        name = our_name(tensor.name.replace("attn_k_b", "attn_kv_b"))
         rows = heads * (nope + values_half.shape[1])
-        yield entry(str(name), (rows, rank), partial(_read_halves, tensor, values_half))
+        whole = our_name(tensor.name.replace("attn_k_b", "attn_kv_b")) or ""
+        yield entry(whole, (rows, rank), partial(_read_halves, tensor, values_half))
     elif not tensor.name.endswith(".attn_v_b.weight"):
-        name = our_name(tensor.name)
-        if name is None:
+        ours = our_name(tensor.name)
+        if ours is None:
             raise UserError(f"{file.path}: {tensor.name} has no place in a {values['model_type']} model")
-        if rotates_in_pairs(file.fields["general.architecture"], name):
-            queries = ".q_proj." in name
+        if rotates_in_pairs(file.fields["general.architecture"], ours):
+            queries = ".q_proj." in ours
             heads = values["num_attention_heads" if queries else "num_key_value_heads"]
-            yield entry(name, tensor.shape, partial(_read_rotating, tensor, heads))
+            yield entry(ours, tensor.shape, partial(_read_rotating, tensor, heads))
         else:
-            yield entry(name, tensor.shape, partial(_read, tensor))
+            yield entry(ours, tensor.shape, partial(_read, tensor))
 
 
 def _numbers(tensor: GGUFTensor) -> np.ndarray[Any, np.dtype[np.float32]]:
