@@ -37,6 +37,7 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16, "rope_theta": 500.0,
 }  # fmt: skip
+LLAMA31 = LLAMA3 | {"original_max_position_embeddings": 8192, "rope_theta": 500000.0}
 PLAIN = {"rope_type": "default", "rope_theta": 1000.0}
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0}
 
@@ -114,7 +115,7 @@ def deepseeks(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def denses(draw: st.DrawFn) -> dict[str, Any]:
     heads = draw(st.sampled_from([1, 2, 4]))
-    tied, rope = draw(st.booleans()), draw(st.sampled_from([PLAIN, LINEAR, YARN, LLAMA3]))
+    tied, rope = draw(st.booleans()), draw(st.sampled_from([PLAIN, LINEAR, YARN, LLAMA3, LLAMA31]))
     shared = {"num_key_value_heads": heads, "tie_word_embeddings": tied, "rope_parameters": rope}
     family = draw(st.sampled_from(["qwen2", "qwen3", "llama", "mistral"]))
     if family != "qwen2":

@@ -8,9 +8,12 @@ experts of a matrix in one tensor, and `kv_b_proj` either whole or as its two ha
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longjing.errors import UserError
+
+if TYPE_CHECKING:
+    from longjing.model.config import ModelConfig
 
 # The architecture in GGUF of each model_type, and back.
 ARCHITECTURES = {
@@ -142,6 +145,7 @@ def _rope(get: Any) -> dict[str, Any]:
         raise UserError(f"rope.scaling.type {kind!r} is not supported; known: none, linear, yarn")
     if kind == "yarn":
         rope["original_max_position_embeddings"] = get("rope.scaling.original_context_length")
+        rope |= {name: get(f"rope.scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
         logarithm = get("rope.scaling.yarn_log_multiplier")
         if logarithm:  # llama.cpp stores it times 0.1
             rope["mscale"] = rope["mscale_all_dim"] = round(logarithm / 0.1, 6)
@@ -196,11 +200,109 @@ def llama3_rope(rope: Mapping[str, Any], factors: list[float]) -> dict[str, Any]
         "rope_type": "llama3", "rope_theta": rope["rope_theta"], "factor": round(max(factors), 4),
         "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
     }  # fmt: skip
-    pairs = len(factors)
-    for pair, factor in enumerate(factors):
-        frequency = rope["rope_theta"] ** (-pair / pairs)
-        keep = min(1.0, max(0.0, (8192 * frequency / (2 * math.pi) - 1.0) / 3.0))
-        expected = 1 / (keep + (1 - keep) / settings["factor"])
-        if not math.isclose(factor, expected, rel_tol=1e-3):
-            raise UserError("rope_freqs.weight has other factors than Llama 3.1's, which is not supported")
+    expected = llama3_factors(settings, len(factors))
+    if not all(math.isclose(*pair, rel_tol=1e-3) for pair in zip(factors, expected, strict=True)):
+        raise UserError("rope_freqs.weight has other factors than Llama 3.1's, which is not supported")
     return settings
+
+
+def fields(config: "ModelConfig") -> dict[str, Any]:
+    """The inverse of `config_values`: what a GGUF file says of the network.
+
+    Raises UserError for a network that llama.cpp has no form for.
+    """
+    architecture = ARCHITECTURES.get(config.model_type)
+    if architecture is None:
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"GGUF has no form for a {config.model_type} here; known: {known}")
+    if unsaid := _unsaid(config):
+        raise UserError(f"llama.cpp has no form for a {config.model_type} with {unsaid}")
+    values: dict[str, Any] = {
+        "block_count": config.num_hidden_layers + config.num_nextn_predict_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": 1 if config.is_latent else config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
+        "vocab_size": config.vocab_size,
+        "rope.freq_base": float(config.rope["rope_theta"]),
+        "rope.dimension_count": config.rotary_dim,
+    }
+    values |= _rope_fields(config.rope)
+    if config.is_latent:
+        key = config.qk_nope_head_dim + config.qk_rope_head_dim
+        values |= {
+            # Zero stands for queries that aren't compressed; without the field, llama.cpp doesn't load the file.
+            "attention.q_lora_rank": config.q_lora_rank or 0,
+            "attention.kv_lora_rank": config.kv_lora_rank,
+            "attention.key_length": config.kv_lora_rank + config.qk_rope_head_dim,
+            "attention.value_length": config.kv_lora_rank,
+            "attention.key_length_mla": key,
+            "attention.value_length_mla": config.v_head_dim,
+            "leading_dense_block_count": min(config.first_k_dense_replace, config.num_hidden_layers),
+        }
+    else:
+        values |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
+    if config.num_nextn_predict_layers:
+        values["nextn_predict_layers"] = config.num_nextn_predict_layers
+    if config.n_routed_experts:
+        values |= {
+            "expert_count": config.n_routed_experts,
+            "expert_used_count": config.num_experts_per_tok,
+            "expert_feed_forward_length": config.moe_intermediate_size,
+        }
+        if config.is_latent:
+            values |= {
+                "expert_shared_count": config.n_shared_experts,
+                "expert_weights_scale": float(config.routed_scaling_factor),
+                "expert_weights_norm": config.norm_topk_prob,
+                "expert_gating_func": 1 if config.scoring_func == "softmax" else 2,
+                "expert_group_count": config.n_group,
+                "expert_group_used_count": config.topk_group,
+            }
+    named = {f"{architecture}.{name}": value for name, value in values.items()}
+    return {"general.architecture": architecture, **named}
+
+
+def _unsaid(config: "ModelConfig") -> str | None:
+    """What a GGUF file can't say of this network."""
+    rope = config.rope
+    if config.mlp_bias:
+        return "mlp_bias"
+    if "attention_factor" in rope or not rope.get("truncate", True):
+        return "an attention_factor of its own, or truncate = False, in its rope_parameters"
+    if not config.is_latent:
+        return "norm_topk_prob = False" if config.n_routed_experts and not config.norm_topk_prob else None
+    if config.attention_bias:
+        return "attention_bias"
+    if not config.rope_interleave:
+        return "rope_interleave = False"
+    if rope["rope_type"] == "yarn" and (not rope.get("mscale") or rope["mscale"] != rope.get("mscale_all_dim")):
+        return "a mscale that isn't its mscale_all_dim"
+    return None
+
+
+def _rope_fields(rope: Mapping[str, Any]) -> dict[str, Any]:
+    kind = rope["rope_type"]
+    if kind not in ("linear", "yarn"):
+        return {}  # llama3's factors are a tensor
+    values: dict[str, Any] = {"rope.scaling.type": kind, "rope.scaling.factor": float(rope["factor"])}
+    if kind == "yarn":
+        values["rope.scaling.original_context_length"] = rope["original_max_position_embeddings"]
+        betas = {name: rope[name] for name in ("beta_fast", "beta_slow") if rope.get(name)}
+        values |= {f"rope.scaling.yarn_{name}": float(beta) for name, beta in betas.items()}
+        if multiplier := rope.get("mscale_all_dim"):
+            values["rope.scaling.yarn_log_multiplier"] = 0.1 * multiplier
+    return values
+
+
+def llama3_factors(rope: Mapping[str, Any], pairs: int) -> list[float]:
+    """What each of the `pairs`' frequencies is divided by: the inverse of `llama3_rope`."""
+    factors = []
+    length, slow, fast = rope["original_max_position_embeddings"], rope["low_freq_factor"], rope["high_freq_factor"]
+    for pair in range(pairs):
+        turns = length * rope["rope_theta"] ** (-pair / pairs) / (2 * math.pi)
+        keep = min(1.0, max(0.0, (turns - slow) / (fast - slow)))
+        factors.append(1 / (keep + (1 - keep) / rope["factor"]))
+    return factors

@@ -1,6 +1,7 @@
 """Models in GGUF files, read and written: the tensors under the names and in the shapes of a Hugging Face directory."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,25 @@ import torch
 from torch import Tensor
 
 from longjing.errors import UserError
-from longjing.gguf import GGUF, GGUFTensor
-from longjing.model.families.gguf import EXPERTS, config_values, llama3_rope, our_name, rotates_in_pairs  # fmt: skip
-from longjing.model.store.block_formats import dequantise
+from longjing.files import disk_errors, replacing
+from longjing.gguf import FORMATS, GGUF, GGUFTensor, NumberFormat, write_gguf
+from longjing.model.decoder import Decoder
+from longjing.model.families import family_of
+from longjing.model.families.gguf import (
+    EXPERTS,
+    config_values,
+    fields,
+    llama3_factors,
+    llama3_rope,
+    our_name,
+    rotates_in_pairs,
+    their_name,
+)  # fmt: skip
+from longjing.model.store.block_formats import dequantise, quantise
 from longjing.model.store.tensors import StoredTensor
+
+# The formats that are written, and llama.cpp's number for a file that is mostly in one.
+WRITABLE = {"F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3}
 
 _ROPE_FREQUENCIES = "rope_freqs.weight"
 
@@ -96,3 +112,59 @@ def _read_rotating(tensor: GGUFTensor, heads: int) -> Tensor:
 def _rotating_in_pairs(tensor: Tensor, heads: int) -> Tensor:
     """The inverse of `_read_rotating`."""
     return tensor.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+def write_model(model: Decoder, file: Path, name: str, tokenizer: Mapping[str, Any]) -> None:
+    """Write the model as a GGUF file, whole or not at all, with matrices in the number format called `name`: F32, F16,
+    BF16, Q8_0, Q4_0 or Q4_1. `tokenizer`: its fields (`text.gguf.fields`).
+
+    As in llama.cpp, vectors and routers stay in float32, and so do matrices whose rows are no whole blocks.
+    Raises UserError for a network or a format that can't be written, and if the disk refuses.
+    """
+    if name not in WRITABLE:
+        raise UserError(f"{name!r} can't be written; known: {', '.join(WRITABLE)}")
+    head = {**fields(model.config), "general.file_type": WRITABLE[name], "general.quantization_version": 2, **tokenizer}
+    parts = dict(_written(model, head["general.architecture"]))
+    formats = {key: _format(key, parts[key][0], name) for key in parts}
+    shapes = {key: (shape, formats[key]) for key, (shape, _) in parts.items()}
+    contents = (quantise(read().float().numpy(), formats[key].name) for key, (_, read) in parts.items())
+    with disk_errors(file), replacing(file) as part, part.open("wb") as stream:
+        write_gguf(stream, head, shapes, contents)
+
+
+def _format(key: str, shape: tuple[int, ...], name: str) -> NumberFormat:
+    plain = len(shape) == 1 or key.endswith("ffn_gate_inp.weight") or shape[-1] % FORMATS[name].count
+    return FORMATS["F32" if plain else name]
+
+
+Part = tuple[tuple[int, ...], Callable[[], Tensor]]
+
+
+def _written(model: Decoder, architecture: str) -> Iterator[tuple[str, Part]]:
+    """Every tensor of a file: its name, its shape, and how to get it."""
+    config = model.config
+    views = {key: view.detach() for key, view in family_of(config.model_type).tensors(model).items()}
+    experts: dict[str, list[Tensor]] = {}
+    for ours, view in views.items():
+        if match := re.fullmatch(r"model\.layers\.(\d+)\.mlp\.experts\.\d+\.(\w+)_proj\.weight", ours):
+            experts.setdefault("blk.{}.ffn_{}_exps.weight".format(*match.groups()), []).append(view)
+        elif ours.endswith("kv_b_proj.weight"):
+            halves = view.unflatten(0, (config.num_attention_heads, -1)).split(
+                (config.qk_nope_head_dim, config.v_head_dim), dim=1
+            )
+            key = their_name(ours)
+            yield key.replace("kv_b", "k_b"), _part(halves[0].transpose(1, 2))
+            yield key.replace("kv_b", "v_b"), _part(halves[1])
+        elif rotates_in_pairs(architecture, ours):
+            heads = config.num_attention_heads if ".q_proj." in ours else config.num_key_value_heads
+            yield their_name(ours), (tuple(view.shape), partial(_rotating_in_pairs, view, heads))
+        else:
+            yield their_name(ours), _part(view)
+    for key, stack in experts.items():
+        yield key, ((len(stack), *stack[0].shape), partial(torch.stack, stack))
+    if config.rope["rope_type"] == "llama3":
+        yield _ROPE_FREQUENCIES, _part(torch.tensor(llama3_factors(config.rope, config.rotary_dim // 2)))
+
+
+def _part(tensor: Tensor) -> Part:
+    return tuple(tensor.shape), lambda: tensor
