@@ -12,6 +12,7 @@ from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import EXPERTS, LoRAConfig, adapters, add_lora
 from longjing.model.reward_model import RewardModel
+from longjing.model.store.directory import CONFIG as MODEL_CONFIG
 from longjing.model.store.directory import read_json, replacing_durably, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -27,12 +28,13 @@ _ONLY = {
 
 
 def base_of(directory: Path) -> str | None:
-    """The name or path of the model that the adapter in this directory belongs to; None if there is no adapter.
+    """The name or path of the model that the adapter in this directory belongs to; None if what is there is no adapter,
+    or a whole model.
 
     Raises UserError if the adapter doesn't say.
     """
     file = directory / CONFIG
-    if not file.exists():
+    if not file.exists() or (directory / MODEL_CONFIG).exists():
         return None
     name = read_json(file).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
