@@ -15,8 +15,8 @@ from longjing.text.tokenizer import Tokenizer
 def load(
     name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> tuple[Decoder, Tokenizer]:
-    """The model that `resolve` finds, in evaluation mode, with its tokenizer. An adapter's base is found in the same way,
-    and has the adapter in it then (`layers/lora.py`).
+    """The model that `resolve` finds, in evaluation mode, with its tokenizer. An adapter's base is found in the same
+    way, and has the adapter in it then (`layers/lora.py`).
 
     Raises UserError for what isn't there or can't be read.
     """

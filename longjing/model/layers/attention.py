@@ -79,7 +79,9 @@ class LatentAttention(nn.Module):
 
         q . (W_key latent) = (W_key^T q) . latent,    sum of a_t (W_value latent_t) = W_value (sum of a_t latent_t)
         """
-        weight = dense(self.kv_b_proj.weight).view(self.heads, self.nope_dim + self.value_dim, self.rank)
+        weight = (
+            dense(self.kv_b_proj.weight).to(q_nope.dtype).view(self.heads, self.nope_dim + self.value_dim, self.rank)
+        )
         w_key, w_value = weight.split((self.nope_dim, self.value_dim), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).to(entries.dtype)

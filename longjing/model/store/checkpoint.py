@@ -19,6 +19,7 @@ from longjing.gguf import SUFFIX
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.families import family_of
+from longjing.model.layers.linear import Storage
 from longjing.model.layers.rope import inverse_frequencies
 from longjing.model.reward_model import RewardModel
 from longjing.model.store.directory import CONFIG, read_json, write_json
@@ -91,6 +92,8 @@ def save_model(
     """
     directory, config = Path(path), model.config
     config.check_family()
+    if any(isinstance(module, Storage) for module in model.modules()):
+        raise UserError("a network with an adapter or quantised weights can't be written as a whole; merge it first")
     family = family_of(config.model_type)
     views = family.tensors(model)
     dtypes = {name: view.dtype if name.endswith(_ROUTER_BIAS) else dtype or view.dtype for name, view in views.items()}
