@@ -48,12 +48,12 @@ class LatentAttention(nn.Module):
         # (1) the latent, and (3) the rotated key: of one product. They are what is cached of a token.
         latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope_dim), dim=-1)
         latent = self.kv_a_layernorm(latent)
-        k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved)
+        k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved).to(latent.dtype)
         # (6) to (8) the queries, of which a part rotates.
         q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.compresses_query else self.q_proj(x)
         q = q.view(batch, length, self.heads, self.nope_dim + self.rope_dim)
         q_nope, q_rope = q.split((self.nope_dim, self.rope_dim), dim=-1)
-        q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved)
+        q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved).to(q_nope.dtype)
 
         entries = torch.cat((latent, k_rope[:, :, 0]), dim=-1)
         if context.cache is not None:
@@ -117,9 +117,9 @@ class GroupedQueryAttention(nn.Module):
         k = self.k_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
         if self.norms:
             q, k = self.q_norm(q), self.k_norm(k)
-        q = rotate(q, context.cos, context.sin, interleaved=False)
-        k = rotate(k, context.cos, context.sin, interleaved=False)
         v = self.v_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
+        q = rotate(q, context.cos, context.sin, interleaved=False).to(v.dtype)
+        k = rotate(k, context.cos, context.sin, interleaved=False).to(v.dtype)
         if context.cache is not None:  # which keeps a token's keys, and behind them its values
             entries = torch.cat((k, v), dim=2).flatten(2)
             cached = context.cache.update(self.layer, context.unpad(entries))
