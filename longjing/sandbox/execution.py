@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 from longjing.errors import UserError
 
 Status = Literal["finished", "timed out", "out of memory", "output too long", "killed"]
+Program = str | list[str]  # Python source, or a command
+Files = dict[str, bytes]  # what the working directory holds, by relative names
 
 
 class SandboxError(Exception):
@@ -73,16 +75,12 @@ class SandboxRunner(Protocol):
     """Whatever runs a program: a sandbox, or what a user has put in its place with `--unsafe`."""
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """`seconds`: of the wall clock, where that is less than the limits allow."""
 
 
-def working_files(program: str | list[str], files: dict[str, bytes] | None) -> dict[str, bytes]:
+def working_files(program: Program, files: Files | None) -> Files:
     """All that a working directory holds, the source of a program as `program.py` among it. Raises UserError for a name
     that would lie elsewhere."""
     for name in files or {}:
@@ -93,7 +91,7 @@ def working_files(program: str | list[str], files: dict[str, bytes] | None) -> d
     return {**(files or {}), **source}
 
 
-def write_files(folder: str, program: str | list[str], files: dict[str, bytes] | None) -> None:
+def write_files(folder: str, program: Program, files: Files | None) -> None:
     """Lay the `working_files` into a folder."""
     for name, content in working_files(program, files).items():
         path = Path(folder, name)
