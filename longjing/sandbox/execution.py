@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from longjing.errors import UserError
+from longjing.sandbox.inside.frames import Limits
 
 Status = Literal["finished", "timed out", "out of memory", "output too long", "killed"]
 Program = str | list[str]  # Python source, or a command
@@ -16,21 +17,13 @@ class SandboxError(Exception):
 
 
 @dataclass(frozen=True)
-class SandboxLimits:
-    """What one program may use.
+class SandboxLimits(Limits):
+    """What one program may use (`Limits` has the fields and what holds without ado).
 
     `memory_megabytes` of address space for each process, and of memory for all of them together, by a look every 50 ms;
     `output_bytes` of standard output and standard error together; `processes` and threads at a time.
     Raises UserError for a limit that isn't positive.
     """
-
-    wall_seconds: float = 10.0
-    cpu_seconds: int = 10  # of each process
-    memory_megabytes: int = 512
-    disk_megabytes: int = 16
-    output_bytes: int = 1 << 20
-    processes: int = 16
-    descriptors: int = 64  # open at a time in each process
 
     def within(self, seconds: float | None) -> "SandboxLimits":
         """The same, with no more than these seconds of the wall clock."""

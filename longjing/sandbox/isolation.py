@@ -15,8 +15,8 @@ from longjing.errors import UserError
 
 @dataclass(frozen=True)
 class Layer:
-    """`lost`: what a program could do without it. `problem`: why it isn't there, "" where it is. `hint`: how to have it.
-    Without one that is required nothing runs."""
+    """`lost`: what a program could do without it. `problem`: why it isn't there, "" where it is. `hint`: what would
+    bring it. Without one that is required nothing runs."""
 
     name: str
     required: bool
