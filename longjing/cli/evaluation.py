@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from longjing.cli.models import Device, Dtype, load_engine
+from longjing.cli.models import Device, Dtype, load_engine, refuse_device
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
@@ -109,8 +109,7 @@ def evaluate(
         client, provenance = _local_client(model, device, dtype, max_tokens, console)
         price_hour = _price_of_electricity() if price_hour is None else price_hour
     else:
-        if (device, dtype) != ("auto", "float32"):
-            raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
+        refuse_device(device, dtype)
         client, provenance = _endpoint_client(base_url, model, task, options, console)
     prices = [price_read, price_written, price_hour]
     stated = any(rate is not None for rate in prices)

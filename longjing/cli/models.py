@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.output import say, show_table, where
+from longjing.errors import UserError
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")]
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16")]
@@ -77,6 +78,12 @@ def models() -> None:
     from longjing.runs.resolve import SHIPPED, shipped
 
     show_table("models", [(name, about(SHIPPED / name / "README.md")) for name in shipped()], Console())
+
+
+def refuse_device(device: str, dtype: str) -> None:
+    """Raise UserError if they were given, beside an endpoint."""
+    if (device, dtype) != ("auto", "float32"):
+        raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
 
 
 def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:

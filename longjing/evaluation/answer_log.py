@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from longjing.errors import UserError
-from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
 from longjing.openai_client import ChatCompletion, EndpointError
 from longjing.problems import Completion, ModelTurn
@@ -79,9 +78,6 @@ class Reply(BaseModel):
     @property
     def turn(self) -> ModelTurn:
         return turn_of(self.text, truncated=is_cut_off(self.finish_reason))
-
-    def answer(self) -> Answer:
-        return Answer(self.text, Completion.of([self.turn]), self.tokens, self.reasoning_tokens)
 
 
 def is_cut_off(finish_reason: str) -> bool:
