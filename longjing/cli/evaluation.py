@@ -30,24 +30,8 @@ _TASK_HELP = (
     "see `longjing tasks list`; aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k; or one of your own: "
     "problems.jsonl, my_task.py, gym:NAME"
 )
-# Of an endpoint; what isn't given is as `EndpointClient` says.
+
 BaseUrl = Annotated[str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")]
-Timeout = Annotated[float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")]
-Retries = Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")]
-AnswersFile = Annotated[
-    Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
-]
-RequestFields = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
-]
-# In dollars.
-PriceRead = Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")]
-PriceWritten = Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")]
-PriceHour = Annotated[
-    float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
-]
 
 
 def evaluate(
@@ -65,15 +49,24 @@ def evaluate(
     max_tokens: MaxTokens = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    price_read: PriceRead = None,
-    price_written: PriceWritten = None,
-    price_hour: PriceHour = None,
+    price_read: Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")] = None,
+    price_written: Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")] = None,
+    price_hour: Annotated[
+        float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
+    ] = None,
     base_url: BaseUrl = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
-    retries: Retries = None,
-    answers: AnswersFile = None,
-    request: RequestFields = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
+    ] = None,
+    retries: Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
+    ] = None,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
+    ] = None,
 ) -> None:
     """Measure a model on held-out problems: pass@1 with its 95% interval, maj@k, pass@k, lengths, cost.
 
