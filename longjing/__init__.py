@@ -33,7 +33,6 @@ def load(
     from longjing.runs.resolve import resolve
     from longjing.text.tokenizer import Tokenizer
 
-    place = choose_device(device)
-    directory = resolve(path_or_name)
-    number = choose_dtype(dtype, place) if isinstance(dtype, str) else dtype
-    return load_model(directory, place, number), Tokenizer.from_directory(directory)
+    chosen, directory = choose_device(device), resolve(path_or_name)
+    dtype = choose_dtype(dtype, chosen) if isinstance(dtype, str) else dtype
+    return load_model(directory, chosen, dtype), Tokenizer.from_directory(directory)

@@ -14,7 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 import typer
 from rich.console import Console
 
-from longjing.cli.output import say, show_table, where
+from longjing.cli.output import say, show_table
 from longjing.errors import UserError
 
 _START_SECONDS = 60.0  # that the page has until it listens
@@ -65,7 +65,7 @@ def run(
     changes = [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     plan = load(recipe, changes, quick, only or ()).here()
     out = out or Path("runs") / (plan.name if seed is None else f"{plan.name}-seed-{seed}")
-    say(console, f"{plan.name} in {out}: {where(plan.device, plan.dtype)}, CPU threads: {plan.threads}")
+    say(console, f"{plan.name} in {out}: on {plan.device} in {plan.dtype}, CPU threads: {plan.threads}")
     try:
         with _page(out.parent, console) if page else nullcontext() as process:
             run_recipe(plan, out, console)

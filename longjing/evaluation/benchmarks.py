@@ -77,9 +77,7 @@ def load(name: str, file: Any = None, **others: Any) -> BenchmarkTask:
         path = source(name)
     else:
         origin, path = file, Path(file)
-    rows = read_rows(path)
-    settings = {"source": origin, "sha256": digest(path)}
-    return benchmark.kind(name, rows, settings, origin)
+    return benchmark.kind(name, read_rows(path), {"source": origin, "sha256": digest(path)}, origin)
 
 
 def source(name: str, instead: str = INSTEAD) -> Path:
