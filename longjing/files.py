@@ -21,10 +21,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the refusal of a write below `path` (full disk, no permission) into a UserError."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    except SafetensorError as error:  # how safetensors words an OSError; wrong tensors raise other types
-        raise UserError(f"cannot write {path}: {error}") from error
+    # A SafetensorError is how safetensors words an OSError; wrong tensors raise other types.
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def digest(path: str | Path) -> str:

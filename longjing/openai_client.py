@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from itertools import count
 from math import inf
@@ -187,16 +186,12 @@ def _post(endpoint: Endpoint, fields: Mapping[str, Any], silence: float, deadlin
         raise EndpointError("no whole reply in time")
     if len(body) > _MOST_BYTES:
         raise EndpointError(f"a reply of over {_MOST_BYTES >> 20} MiB")
-    if response.status != 200:
-        raise _refusal(response.status, response.headers, _excerpt(body))
+    if (status := response.status) != 200:
+        headers, transient = response.headers, status in _NOT_FOR_LONG or (status >= 500 and status not in _FOR_EVER)
+        wait, location = seconds_until(headers.get("Retry-After") or ""), headers.get("Location") or ""
+        reason = f"status {status}: {_excerpt(body)}"
+        raise EndpointError(reason, transient=transient, wait=wait, status=status, location=location)
     return bytes(body)
-
-
-def _refusal(status: int, headers: Message, text: str) -> EndpointError:
-    transient = status in _NOT_FOR_LONG or (status >= 500 and status not in _FOR_EVER)
-    wait = seconds_until(headers.get("Retry-After") or "")
-    location = headers.get("Location") or ""
-    return EndpointError(f"status {status}: {text}", transient=transient, wait=wait, status=status, location=location)
 
 
 class _AsItIs(urllib.request.HTTPErrorProcessor):

@@ -19,11 +19,11 @@ from longjing.runs.jsonl import JsonLines, read_jsonl
 _LINE_START = b'{"base_url"'
 # What OpenAI, vLLM, SGLang, TGI, llama.cpp, Mistral, Gemini, Anthropic, DeepSeek and OpenRouter say, in lower case.
 # A filter cuts in mid-word or withholds everything, and an error is no ending: nobody knows what would have come.
-_CUT_OFF = {
+CUT_OFF = {
     "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded",
     "content_filter", "safety", "abort", "error", "insufficient_system_resource",
 }  # fmt: skip
-_ENDED = {
+ENDED = {
     "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "tool_use", "function_call", "refusal",
 }  # fmt: skip
 
@@ -61,7 +61,7 @@ class Reply(BaseModel):
         reasoning, answer, finish_reason = completion.reasoning, completion.answer, completion.finish_reason
         text = answer
         if reasoning:
-            closed = answer or not is_cut_off(finish_reason)  # cut off before it was closed, it stays open
+            closed = answer or finish_reason.lower() not in CUT_OFF  # cut off before it was closed, it stays open
             text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{answer}" if closed else "")
         # A model may write half of a surrogate pair, and JSON may say so; no text that is kept or read can hold it.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -77,15 +77,7 @@ class Reply(BaseModel):
 
     @property
     def turn(self) -> ModelTurn:
-        return turn_of(self.text, truncated=is_cut_off(self.finish_reason))
-
-
-def is_cut_off(finish_reason: str) -> bool:
-    return finish_reason.lower() in _CUT_OFF
-
-
-def is_known(finish_reason: str) -> bool:
-    return finish_reason.lower() in _CUT_OFF | _ENDED
+        return turn_of(self.text, truncated=self.finish_reason.lower() in CUT_OFF)
 
 
 def turn_of(text: str, truncated: bool = False) -> ModelTurn:

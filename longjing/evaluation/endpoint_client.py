@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
+from longjing.evaluation.answer_log import CUT_OFF, ENDED, AnswerLog, Ask, Reply
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
 from longjing.generation.request import Sampling
 from longjing.openai_client import Endpoint, EndpointError, complete, with_retries
@@ -132,7 +132,7 @@ class EndpointClient:
     def _warn_of_unknown(self, finish_reasons: set[str]) -> None:
         """Say once of each finish reason that isn't known how its replies are counted."""
         for reason in sorted(finish_reasons - self._warned_of):
-            if not is_known(reason):
+            if reason.lower() not in CUT_OFF | ENDED:
                 _log.warning(
                     "%s ends replies with the finish reason %r, which isn't known here; they count as ended, not as cut"
                     " off: look in %s whether that is so",

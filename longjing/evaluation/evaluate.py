@@ -1,6 +1,7 @@
 """Measures a model on a task: the same problems for everyone, several samples of each, reproducibly."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -127,15 +128,11 @@ def question_of(task: Task, problem: Problem, config: EvalConfig) -> Question:
 def normalise(answer: str) -> str:
     """The form in which final answers vote: numbers by their value (`0.5` is `1/2`), other text without white
     space, variants of signs, or case."""
-    try:
+    with suppress(ExpressionError):
         return str(parse_number(answer))
-    except ExpressionError:
-        pass
-    try:
-        answer = plain(answer)
-    except ExpressionError:  # too long to be an answer: it votes as it stands
-        return answer
-    return "".join(answer.split()).casefold()
+    with suppress(ExpressionError):  # too long to be an answer: it votes as it stands
+        return "".join(plain(answer).split()).casefold()
+    return answer
 
 
 def _record(task: Task, problem: Problem, group: Sequence[Answer]) -> Record:
