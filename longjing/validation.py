@@ -32,10 +32,8 @@ def explain_settings(error: ValidationError, settings_type: type[BaseModel]) -> 
 
 
 def explain_data(error: ValidationError) -> str:
-    """What is wrong with data, and where: `messages.0.role: Field required`.
-
-    Where a value may have several forms, what is wrong with the one that it comes nearest to.
-    """
+    """What is wrong with data, and where: `messages.0.role: Field required`. Where a value may have several forms, what
+    is wrong with the one that it comes nearest to."""
     deepest = _deepest(error)
     # Pydantic puts the name of the form that it tried (`str`, `list[Message]`) among the keys.
     where = ".".join(str(part) for part in deepest["loc"] if part != "str" and "[" not in str(part))
@@ -73,9 +71,7 @@ def did_you_mean_or_known(word: str, known: Sequence[str]) -> str:
 
 def read_yaml(code_file: str, name: str, schema: type[T]) -> T:
     """The content of the YAML file `name` beside a module (its `__file__`); `schema` is whatever pydantic checks.
-
-    Raises UserError, naming file and line, for what isn't YAML or doesn't fit the schema.
-    """
+    Raises UserError, naming file and line, for what isn't YAML or doesn't fit the schema."""
     path = Path(code_file).with_name(name)
     loader = _Loader(path.read_text("utf-8"))
     try:

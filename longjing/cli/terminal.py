@@ -191,10 +191,8 @@ def _show_answer(pieces: Iterable[tuple[str, bool]], console: Console) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """While the block runs Ctrl-C raises nothing; it makes the function that the block is given return True.
-
-    So the engine is stopped between two steps, never inside one.
-    """
+    """While the block runs Ctrl-C raises nothing; it makes the function that the block is given return True. So the
+    engine is stopped between two steps, never inside one."""
     pressed: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:

@@ -111,10 +111,8 @@ class AnswerLog:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, base_url: str) -> Iterator["AnswerLog"]:
-        """The log, for this process alone, without the last line if that was cut off as it was written.
-
-        Raises UserError if another process has it, it can't be written, or it is some other file.
-        """
+        """The log, for this process alone, without the last line if that was cut off as it was written. Raises
+        UserError if another process has it, it can't be written, or it is some other file."""
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+b")

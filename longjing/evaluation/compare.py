@@ -52,10 +52,8 @@ def require_same(before: ProblemSet, after: ProblemSet) -> None:
 
 
 def compare(before: Evaluation, after: Evaluation) -> Interval:
-    """By how much `after` solves more of the same problems, with a paired 95% interval.
-
-    Raises UserError if the two didn't answer the same problems.
-    """
+    """By how much `after` solves more of the same problems, with a paired 95% interval. Raises UserError if the two
+    didn't answer the same problems."""
     require_same(ProblemSet.of_evaluation(before), ProblemSet.of_evaluation(after))
     return paired_difference(before.scores.mean(axis=1), after.scores.mean(axis=1))
 

@@ -175,10 +175,8 @@ class StageDirectory:
             log.rewind(step)
 
     def save_state(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Save the exact state after `step`, whole or not at all; the logs up to it become durable first.
-
-        Raises UserError if the disk refuses: the run can then be resumed from the state before.
-        """
+        """Save the exact state after `step`, whole or not at all; the logs up to it become durable first. Raises
+        UserError if the disk refuses: the run can then be resumed from the state before."""
         try:
             for log in self._logs:
                 log.sync()

@@ -84,10 +84,8 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> "Tokenizer":
-        """Read tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja.
-
-        Raises UserError, naming the file, if one is missing or broken.
-        """
+        """Read tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja. Raises UserError,
+        naming the file, if one is missing or broken."""
         directory = Path(directory)
         path = directory / "tokenizer.json"
         text = _read(path)

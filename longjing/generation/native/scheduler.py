@@ -58,10 +58,8 @@ class Scheduler:
     # Rows for those who wait
 
     def admit(self) -> list[list[Sequence]]:
-        """Take requests from the queue as far as rows and memory go; returns groups to be read together.
-
-        Before a group is read it needs `restore`, and afterwards `start`.
-        """
+        """Take requests from the queue as far as rows and memory go; returns groups to be read together. Before a group
+        is read it needs `restore`, and afterwards `start`."""
         first = len(self.running)
         # A nearly full batch waits for a few free rows, so that prompts are read several at a time.
         worthwhile = min(len(self.waiting), self._max_batch // 16)
