@@ -13,8 +13,6 @@ from safetensors import SafetensorError
 
 from longjing.errors import UserError
 
-_NOTES = ".md"
-
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
@@ -35,7 +33,7 @@ def digest(path: str | Path) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != ".md")
         lines = "".join(f"{digest(file)}  {file.name}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     try:

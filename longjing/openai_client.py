@@ -269,9 +269,8 @@ async def stream(endpoint: Endpoint, fields: Mapping[str, Any], silence: float =
             client.stream("POST", endpoint.url, json=body, headers=endpoint.headers) as response,
         ):
             if response.status_code != 200:
-                raise EndpointError(
-                    f"{endpoint.base_url} answered {response.status_code}: {await _beginning(response)}"
-                )
+                beginning = await _beginning(response)
+                raise EndpointError(f"{endpoint.base_url} answered {response.status_code}: {beginning}")
             async for line in _lines(response):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or data == "[DONE]":
@@ -305,9 +304,8 @@ async def _lines(response: "httpx.Response") -> AsyncIterator[str]:
     async for part in response.aiter_bytes():
         size += len(part)
         if size > _MOST_STREAMED:
-            raise EndpointError(
-                f"{response.url.host} says more than {_MOST_STREAMED >> 20} MiB; that is no answer to a question"
-            )
+            bound = f"{_MOST_STREAMED >> 20} MiB"
+            raise EndpointError(f"{response.url.host} says more than {bound}; that is no answer to a question")
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             yield line.decode(errors="replace").rstrip("\r")

@@ -31,7 +31,7 @@ def save(directory: Path, step: int, tensors: dict[str, Tensor], facts: dict[str
         directory.mkdir(exist_ok=True)
         with replacing(path) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
-        sync(directory)
+        sync(directory)  # the new name is on the disk before an older state goes
         kept = _saved(directory)[:_KEPT]
         for other in directory.iterdir():
             if other not in kept:  # older states, and what a kill left unfinished

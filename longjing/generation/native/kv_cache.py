@@ -77,7 +77,7 @@ class KVCache:
         self._lay_out(rows, min(wider, self.area // rows))
         if self.columns != old_columns:
             for old, new in zip(old_views, self._views, strict=True):
-                new[:used, :longest] = old[:used, :longest].clone()
+                new[:used, :longest] = old[:used, :longest].clone()  # old and new overlap in memory
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], longest: int) -> None:
         """Copy the first `longest` columns of rows onto others; no row may be both."""

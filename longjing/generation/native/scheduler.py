@@ -152,7 +152,7 @@ class Scheduler:
         stored = [sequence.stored for sequence in self.running]
         while len(stored) * (max(stored) + step) > self._cache.area:
             row = max(range(len(stored)), key=lambda row: self.running[row].started)
-            self.running[row].routes = self._cache.routes(row, stored[row])
+            self.running[row].routes = self._cache.routes(row, stored[row])  # the trainer replays what was taken first
             self.waiting.appendleft(self.running[row])
             self.release([row])
             self._stats.preemptions += 1
