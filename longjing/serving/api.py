@@ -14,16 +14,14 @@ import longjing
 from longjing.errors import UserError
 from longjing.serving.chat_completions import ChatReply
 from longjing.serving.completions import CompletionReply
-from longjing.serving.error_handlers import ModelNotFound, add_error_handlers, too_slow
-from longjing.serving.errors import ServiceClosed, error_body, error_response
+from longjing.serving.errors import ServiceClosed, add_error_handlers, error_body, error_response, too_slow
 from longjing.serving.event_stream import EventStream, unless_disconnected
-from longjing.serving.item_store import ItemStore
 from longjing.serving.metrics import Metrics
 from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter, check_key
 from longjing.serving.preparation import PreparationPools
 from longjing.serving.response_stream import Job, ResponseStream
 from longjing.serving.responses import ResponsesReply
-from longjing.serving.responses_request import ResponsesRequest
+from longjing.serving.responses_request import ItemStore, ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
 from longjing.serving.served_model import ServedModel
 from longjing.serving.service import Service
@@ -142,19 +140,19 @@ class _Endpoints:
 
     async def chat_completions(self, request: Request, body: ChatRequest) -> Response:
         """Answer a conversation; the reasoning comes apart from the answer."""
-        model = self._find(body.model)
+        model = self._service.find(body.model)
         jobs = await self._prepare(request, body.has_grammar, lambda: model.chat(body))
         return await self._answer(request, model, jobs, ChatReply(body, model), body.stream)
 
     async def completions(self, request: Request, body: CompletionRequest) -> Response:
         """Continue text as it stands."""
-        model = self._find(body.model)
+        model = self._service.find(body.model)
         jobs = await self._prepare(request, False, lambda: model.complete(body))
         return await self._answer(request, model, jobs, CompletionReply(body, model), body.stream)
 
     async def responses(self, request: Request, body: ResponsesRequest) -> Response:
         """Answer in OpenAI's newer form."""
-        model = self._find(body.model)
+        model = self._service.find(body.model)
         with body.in_own_names():
             chat = body.as_chat(self._items)
             jobs = await self._prepare(request, chat.has_grammar, lambda: model.chat(chat))
@@ -166,7 +164,7 @@ class _Endpoints:
 
     async def model(self, name: str) -> Model:
         """One of them."""
-        return _described(self._find(name))
+        return _described(self._service.find(name))
 
     async def health(self, request: Request) -> JSONResponse:
         """Whether all engines run; which models there are is for those who have the key."""
@@ -180,12 +178,6 @@ class _Endpoints:
     async def prometheus(self) -> Response:
         """For Prometheus."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    def _find(self, name: str | None) -> ServedModel:
-        model = self._service.find(name)
-        if model is None:
-            raise ModelNotFound(f"no model {name!r}; served are {', '.join(self._service.models)}")
-        return model
 
     async def _prepare(self, request: Request, bound: bool, work: Callable[[], list[Job]]) -> list[Job]:
         """The result of `work`, done in a thread: a long prompt must not hold up everybody's stream."""

@@ -4,13 +4,15 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from longjing.chat.errors import InvalidRequest
 from longjing.chat.tool_calls import no_constant
-from longjing.serving.bounded_model import BoundedModel
 from longjing.text import parse
 
+_MAX_ITEMS = 10_000  # objects, or texts, in one list
+_MAX_FIELDS = 1_000  # in one object
 Text = Annotated[str, Field(max_length=10_000_000)]
 
 
@@ -22,8 +24,27 @@ class FieldError(ValueError):
         self.field, self.text = field, text
 
 
-class StrictModel(BoundedModel):
+def _bound(schema: Any) -> None:
+    """Bound the lists and mappings anywhere in a core schema of pydantic's."""
+    unseen = [schema]
+    while unseen:
+        node = unseen.pop()
+        if isinstance(node, list | tuple):
+            unseen += node
+        elif isinstance(node, dict):
+            unseen += node.values()
+            if node.get("type") in ("list", "dict"):
+                node["fail_fast"] = True
+                # Ids of tokens may be as many as a context holds.
+                if node.get("items_schema", {}).get("type") != "int":
+                    node.setdefault("max_length", _MAX_ITEMS)
+
+
+class StrictModel(BaseModel):
     """Unknown names are refused, and numbers are not made of text. Null means not given, whatever the field.
+
+    Lists and mappings are refused at the first element that is wrong, and when there are too many: each of a million
+    wrong elements would else be an error of its own, and be explained, which takes minutes and gigabytes.
 
     `ignored`: names that clients send and that say nothing to the model.
     """
@@ -31,12 +52,21 @@ class StrictModel(BoundedModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     ignored: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _bound(handler.resolve_ref_schema(schema))
+        return schema
+
     @model_validator(mode="before")
     @classmethod
     def _given(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: one for name, one in value.items() if one is not None and name not in cls.ignored}
-        return value
+        if not isinstance(value, dict):
+            return value
+        given = {name: one for name, one in value.items() if one is not None and name not in cls.ignored}
+        if len(given) > _MAX_FIELDS:
+            raise ValueError(f"more than {_MAX_FIELDS} fields")
+        return given
 
 
 def _sendable(value: dict[str, Any]) -> dict[str, Any]:

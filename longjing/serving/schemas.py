@@ -170,8 +170,8 @@ class ChatRequest(CompletionFields):
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def agree(self) -> Self:
+        """Itself, if its fields don't contradict each other. Raises ValueError."""
         self._agree_on_continuing()
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: only with logprobs = true")
@@ -194,6 +194,8 @@ class ChatRequest(CompletionFields):
         if self.thinking is True and self.reasoning_effort == "none":
             raise ValueError("reasoning_effort: none, though enable_thinking is true")
         return self
+
+    _agree = model_validator(mode="after")(agree)
 
     def _agree_on_continuing(self) -> None:
         *before, last = self.messages
