@@ -132,8 +132,7 @@ class Grammar:
         return Grammar(self._matcher.deep_copy(), self._time_limit)
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
-        """See `LogitsProcessor`. Raises UserError when the grammar can't be followed any further: it has grown too
-        large, takes too long, or leaves no token."""
+        """See `LogitsProcessor`. Raises UserError once the grammar is too large, takes too long, or leaves no token."""
         began = time.thread_time()
         self._matcher.consume_tokens(list(tokens[self._read :]))
         self._read = len(tokens)

@@ -48,8 +48,7 @@ class GrammarTrials:
         self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
 
     def problem_of(self, grammars: Sequence[str]) -> str | None:
-        """What is wrong with one of them, or with all together; None if texts can be written that keep each. Takes up
-        to half a minute, whatever they are."""
+        """What is wrong with one of them, found within half a minute; None if texts can be written that keep each."""
         line = json.dumps(list(grammars)).encode() + b"\n"
         key = sha256(line).digest()
         with self._lock:

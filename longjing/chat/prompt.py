@@ -18,8 +18,7 @@ _PROBE: Sequence[Message] = ({"role": "user", "content": "?"},)
 
 @dataclass(frozen=True)
 class BegunReply:
-    """What there is of a reply already, for the model to go on from. `reasoning` is None if there was none; `closed`:
-    it is over, and the answer has begun."""
+    """The part of a reply that the model goes on from. `closed`: the reasoning is over, and the answer has begun."""
 
     reasoning: str | None
     answer: str
@@ -34,10 +33,7 @@ class BegunReply:
         return cls(reasoning or None, text, bool(text))
 
     def thinks(self, thinking: bool, can_switch_off: bool) -> bool:
-        """Whether the template is to open the reasoning. An answer that comes without reasoning had none.
-
-        Raises InvalidRequest for reasoning to be continued where thinking is off.
-        """
+        """Whether the template is to open the reasoning. Raises InvalidRequest for some to go on where it is off."""
         if self.reasoning is not None and not self.closed and not thinking:
             text = "messages: the last one begins with reasoning, and thinking is turned off"
             raise InvalidRequest(text, "messages")
@@ -112,8 +108,7 @@ class PromptBuilder:
         return self._prompt(prompt.text[: prompt.body] + self._generation_prompts[False], prompt.body)
 
     def check(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begun: BegunReply | None) -> None:
-        """Raise InvalidRequest for what the template would leave out, and for a text that holds one of its marks, which
-        would then be taken for one."""
+        """Raise InvalidRequest for what the template would leave out, and for a text that holds one of its marks."""
         self._refuse_marks(tools, "tools", "one of them")
         for number, message in enumerate(messages):
             if message.get("tool_calls") and not self._takes_calls:
@@ -144,8 +139,7 @@ class PromptBuilder:
         return Prompt(text, body, tokens, body_tokens if self.reasons else self._limit)
 
     def encode(self, text: str, parameter: str, boundary: int = 0) -> tuple[list[int], int]:
-        """The tokens of a text, and how many of them end before the `boundary`. Raises InvalidRequest, which blames the
-        `parameter`."""
+        """The tokens of a text, and how many end before the `boundary`. Raises InvalidRequest for the `parameter`."""
         try:
             return self._tokenizer.encode_with_boundary(text, boundary, self._limit)
         except TooLong as error:
@@ -154,8 +148,7 @@ class PromptBuilder:
             raise InvalidRequest(f"{parameter}: {error}", parameter) from error
 
     def _probe(self, thinking: bool) -> tuple[str, str]:
-        """What the template writes of a short conversation, and behind it to ask for a reply; the latter is empty if it
-        can't be told apart."""
+        """What the template writes of a short conversation, and to ask for a reply: empty if not to be told apart."""
         try:
             body = self._tokenizer.render(_PROBE, False, thinking)
             text = self._tokenizer.render(_PROBE, True, thinking)

@@ -41,17 +41,10 @@ class ReasoningController:
     """
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        prompt: Sequence[int],
-        max_tokens: int,
-        end_tokens: Collection[int],
-        *,
-        budget: int | None = None,
-        stops: Sequence[str] = (),
-        grammar: LogitsProcessor | None = None,
+        self, tokenizer: Tokenizer, prompt: Sequence[int], max_tokens: int, end_tokens: Collection[int], *,
+        budget: int | None = None, stops: Sequence[str] = (), grammar: LogitsProcessor | None = None,
         everywhere: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._stream = ReasoningStream.after(tokenizer.decode(prompt))
         self._cut_stream = deepcopy(self._stream)  # reads what stop strings leave, if they act everywhere
         self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
@@ -205,8 +198,7 @@ class ReasoningController:
 
 
 class RepetitionDetector:
-    """Watches tokens as they come. `repeats` once the last of them are one block, at least four times in a row and at
-    least 64 tokens long in all."""
+    """`repeats` once the last tokens are one block at least four times in a row, and 64 tokens long in all."""
 
     def __init__(self) -> None:
         # The last tokens in a ring, the newest at `_newest` and older ones behind it; twice, so that they lie in order.

@@ -75,8 +75,7 @@ class ToolCallParser:
         return certain
 
     def finish(self, cut: bool = False) -> tuple[str, list[ToolCall]]:
-        """No more comes: the rest of the text, and the calls. `cut`: the text was cut off, perhaps within a call; that
-        is given as far as it came, as OpenAI gives it."""
+        """The rest of the text, and the calls. `cut`: a call that was cut off is given as far as it came."""
         text, *segments = self._held.split(OPEN)
         calls, broken, lost = list[ToolCall](), False, ""
         for number, segment in enumerate(segments, 1):

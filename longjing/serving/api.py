@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 import longjing
 from longjing.errors import UserError
@@ -17,7 +17,7 @@ from longjing.serving.completions import CompletionReply
 from longjing.serving.errors import ServiceClosed, add_error_handlers, error_body, error_response, too_slow
 from longjing.serving.event_stream import EventStream, unless_disconnected
 from longjing.serving.metrics import Metrics
-from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter, check_key
+from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter
 from longjing.serving.preparation import PreparationPools
 from longjing.serving.response_stream import Job, ResponseStream
 from longjing.serving.responses import ResponsesReply
@@ -33,7 +33,7 @@ Reply = ChatReply | CompletionReply | ResponsesReply
 class ApiConfig:
     """Whom the server serves. `key`: asked of everybody; `seconds`: the longest that a request may take;
     `request_bytes`: the largest; `origins`: the pages that may call the API; `hosts`: the names it may be called by,
-    None for any. Raises UserError for a key that is none."""
+    None for any. Raises UserError for a key that would protect nothing, or that no header carries."""
 
     key: str | None = None
     seconds: float = 600.0
@@ -42,8 +42,12 @@ class ApiConfig:
     hosts: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.key is not None:
-            check_key(self.key)
+        name, key = "--api-key or LONGJING_API_KEY", self.key
+        if key is not None and not key.strip():
+            raise UserError(f"{name} is empty: give a key, or leave it out to serve without one")
+        if key is not None and (key != key.strip() or not key.isprintable()):
+            text = "a key can't begin or end with white space, nor hold line breaks or other control characters"
+            raise UserError(f"{name}: {text}")
 
 
 class ErrorDetail(BaseModel):
@@ -64,11 +68,12 @@ class ErrorBody(BaseModel):
 class Model(BaseModel):
     """A model that is served."""
 
-    model_config = ConfigDict(extra="allow")
     id: str
     object: str = "model"
     created: int
     owned_by: str = "longjing"
+    max_model_len: int
+    parameters: int
 
 
 class ModelList(BaseModel):
@@ -201,8 +206,7 @@ class _Endpoints:
 async def _guarded(
     reply: Reply, model: ServedModel, stream: ResponseStream, seconds: float
 ) -> AsyncIterator[dict[str, Any] | str]:
-    """The events; when it takes too long, or something breaks, an error in their place. However it ends, no job goes
-    on that nobody reads."""
+    """The events, an error in place of those that fail to come. However it ends, no job goes on that nobody reads."""
 
     def broken(status: int, message: str) -> dict[str, Any]:
         body = error_body(status, message)
@@ -231,15 +235,17 @@ async def _guarded(
 
 
 def _described(model: ServedModel) -> Model:
-    return Model(id=model.name, created=model.created, max_model_len=model.context, parameters=model.parameters)  # type: ignore[call-arg]
+    return Model(id=model.name, created=model.created, max_model_len=model.context, parameters=model.parameters)
+
+
+_GAUGES: Sequence[tuple[str, str, Callable[[ServedModel], int]]] = (
+    ("requests_open", "completions that wait or run", lambda model: model.worker.load),
+    ("cache_tokens", "tokens in the engine's cache, of completions that run", lambda model: model.engine.memory_in_use),
+    ("reused_tokens", "tokens of prompts that were not read again", lambda model: model.engine.stats.tokens_reused),
+)
 
 
 def _gauges(service: Service) -> Iterator[tuple[str, str, dict[str, int]]]:
     """What is so at this moment: name, what it is, and its value by model."""
-    models = service.models.items()
-    open_requests = {name: model.worker.load for name, model in models}
-    yield "requests_open", "completions that wait or run", open_requests
-    in_use = {name: model.engine.memory_in_use for name, model in models}
-    yield "cache_tokens", "tokens in the engine's cache, of completions that run", in_use
-    reused = {name: model.engine.stats.tokens_reused for name, model in models}
-    yield "reused_tokens", "tokens of prompts that were not read again", reused
+    for gauge, text, value in _GAUGES:
+        yield gauge, text, {name: value(model) for name, model in service.models.items()}

@@ -42,8 +42,7 @@ def finite(logprob: float) -> float:
 
 
 class CompletionWriter:
-    """What the replies in both of OpenAI's forms of completions share: the beginning of their ids, what they are called
-    whole and in pieces, and how they tell what was used."""
+    """What replies in both of OpenAI's forms of completions share. `_prefix`: how their ids begin."""
 
     _request: CompletionFields
     _prefix: str
@@ -140,8 +139,7 @@ class ChatReply(CompletionWriter):
 
 
 def token_logprobs(delta: ResponseDelta, model: ServedModel, reasoned: bool = False) -> list[dict[str, Any]]:
-    """The tokens of the answer, or those `reasoned`, but for the end: each with its log-probability and those of the
-    likeliest in its place, as OpenAI writes them."""
+    """The answer's tokens, or those `reasoned`, without the end, each with the likeliest in its place."""
 
     def entry(id: int, logprob: float) -> dict[str, Any]:
         text, written = model.tokenizer.decode([id]), model.tokenizer.token_bytes(id)

@@ -19,7 +19,7 @@ class CompletionReply(CompletionWriter):
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
         """The whole reply, of the whole completions."""
         choices = [
-            self._choice(number, delta, TextOffsets(self._model.tokenizer), self._echo_of(job))
+            self._choice(number, delta, TextOffsets(self._model.tokenizer), job if self._request.echo else None)
             for number, (job, delta) in enumerate(zip(stream.jobs, deltas, strict=True))
         ]
         return self._complete(stream, choices)
@@ -27,16 +27,13 @@ class CompletionReply(CompletionWriter):
     async def events(self, stream: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
         """The reply in chunks as they come."""
         offsets = [TextOffsets(self._model.tokenizer) for _ in stream.jobs]
-        unechoed = set(range(len(stream.jobs)))
+        unechoed = set(range(len(stream.jobs))) if self._request.echo else set()
         async for number, delta in stream.deltas():
-            echo = self._echo_of(stream.jobs[number]) if number in unechoed else None
+            echo = stream.jobs[number] if number in unechoed else None
             unechoed.discard(number)
             yield self._chunk(self._choice(number, delta, offsets[number], echo), stream)
         for piece in self._ending(stream):
             yield piece
-
-    def _echo_of(self, job: Job) -> Job | None:
-        return job if self._request.echo else None
 
     def _choice(self, number: int, delta: ResponseDelta, offsets: "TextOffsets", echoed: Job | None) -> dict[str, Any]:
         """`echoed`: whose prompt comes first."""
@@ -58,12 +55,11 @@ class CompletionReply(CompletionWriter):
                 rows.append((token, logprob, top))
         rows += [(token.id, token.logprob, token.top) for token in delta.tokens]
         name = partial(_token_name, self._model.tokenizer)
-        likeliest = [{name(id): finite(value) for id, value in top} for _, _, top in rows]
         return {
             "tokens": [name(id) for id, _, _ in rows],
             "token_logprobs": [None if logprob is None else finite(logprob) for _, logprob, _ in rows],
             "top_logprobs": [
-                None if logprob is None else top for (_, logprob, _), top in zip(rows, likeliest, strict=True)
+                None if logprob is None else {name(id): finite(value) for id, value in top} for _, logprob, top in rows
             ],
             "text_offset": [offsets.add(id) for id, _, _ in rows],
         }

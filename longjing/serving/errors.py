@@ -93,8 +93,7 @@ def add_error_handlers(app: FastAPI, seconds: float) -> None:
 
 
 def explain(errors: Any) -> tuple[str, str | None]:
-    """What pydantic found wrong with a body, in one sentence that begins with the field's path, and the parameter that
-    is to blame."""
+    """What pydantic found wrong with a body, beginning with the field's path; and the parameter that is to blame."""
     first = errors[0]
     # Of several forms that a field may have, the one that is nearest.
     first = max((other for other in errors if other["loc"][:2] == first["loc"][:2]), key=lambda one: len(one["loc"]))

@@ -18,8 +18,7 @@ T = TypeVar("T")
 
 
 class EventStream(Response):
-    """Server-sent events: a line of JSON each; if `named`, after a line with its `type`. `events` is closed as soon as
-    the client leaves."""
+    """A line of JSON each, if `named` after one with its `type`. `events` is closed as soon as the client leaves."""
 
     media_type = "text/event-stream"
 

@@ -189,8 +189,7 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
 
 def _template_call(call: ToolCallParam, number: int) -> dict[str, Any]:
-    """As templates take it: the arguments as an object. What is none, cut off for instance, goes as the text that it
-    is."""
+    """As templates take it, the arguments as an object; what is none, cut off for instance, goes as its text."""
     name, arguments = call.function.name, call.function.arguments
     try:
         if isinstance(arguments, str):

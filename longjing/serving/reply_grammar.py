@@ -34,9 +34,8 @@ class ReplyGrammars:
             if schema is not None and not tools:
                 return self._grammars().json(schema)
             # Who names one call gets one, and a model that isn't told of the tools would go on calling.
-            named = isinstance(request.tool_choice, NamedTool)
-            several = request.parallel_tool_calls is not False and self._knows_tools and not named
             chosen = request.tool_choice.function.name if isinstance(request.tool_choice, NamedTool) else None
+            several = request.parallel_tool_calls is not False and self._knows_tools and chosen is None
             functions = [tool.function for tool in tools if chosen in (None, tool.function.name)]
             return self._grammars().calls(_bound(functions, not self._knows_tools), schema, forced, several)
         except InvalidRequest:
@@ -79,8 +78,7 @@ def _refuse_contradictions(request: ChatRequest, parameter: str) -> None:
 
 
 def _bound(functions: Sequence[Function], everyone: bool) -> dict[str, Mapping[str, Any]]:
-    """What binds the arguments of each tool that may be called, by name: its schema if it is strict, or if `everyone`
-    is to be bound; then no arguments are made up that it doesn't name."""
+    """What binds the arguments of each tool, by name: its schema if it is strict, or if `everyone` is to be bound."""
     bound: dict[str, Mapping[str, Any]] = {}
     for function in functions:
         parameters = function.parameters or {}
@@ -88,6 +86,6 @@ def _bound(functions: Sequence[Function], everyone: bool) -> dict[str, Mapping[s
             raise InvalidRequest(f"tools: the parameters of {function.name!r} are no object", "tools")
         schema: dict[str, Any] = {"type": "object"}
         if everyone and not function.strict and not {"$ref", "allOf", "anyOf", "oneOf"} & set(parameters):
-            schema["additionalProperties"] = False
+            schema["additionalProperties"] = False  # else arguments could be made up that it doesn't name
         bound[function.name] = schema | (parameters if function.strict or everyone else {})
     return bound

@@ -109,8 +109,8 @@ class ResponseStream:
         self._arrived.set()
 
     async def deltas(self) -> AsyncIterator[tuple[int, ResponseDelta]]:
-        """Deltas as they come, with the numbers of their jobs; merged as far as the reader lags behind. Ends when all
-        jobs have. Raises what broke the engine, and ServiceClosed if it had to leave before the end."""
+        """Deltas as they come, with the numbers of their jobs; merged as far as the reader lags behind. Raises what
+        broke the engine, and ServiceClosed if it had to leave before the end."""
         left = len(self.jobs)
         while left:
             await self._arrived.wait()

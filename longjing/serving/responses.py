@@ -139,8 +139,7 @@ class ResponsesReply:
 
 
 class _Output:
-    """The items of a reply in the order of their beginnings (a text before the reasoning is possible), and the events
-    that tell of them. `items`: by their ids."""
+    """The items of a reply by id, in the order of their beginnings, and the events that tell of them."""
 
     def __init__(self) -> None:
         self.items: dict[str, Event] = {}

@@ -277,8 +277,4 @@ class CompletionRequest(CompletionFields):
     @property
     def prompts(self) -> list[str | list[int]]:
         """One by one."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if isinstance(self.prompt[0], int):
-            return [self.prompt]
-        return list(self.prompt)
+        return [self.prompt] if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else list(self.prompt)

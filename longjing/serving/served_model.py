@@ -136,8 +136,7 @@ class ServedModel:
             raise InvalidRequest(text, parameter)
 
     def _max_tokens(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
-        """How many tokens the reply may have: those wanted, as far as the context has room for them. None are wanted of
-        a prompt that is only scored, which may fill the context."""
+        """How many tokens the reply may have: those wanted, as far as there is room. A prompt with 0 is only scored."""
         room = self.context - prompt
         if room < (wanted != 0):
             raise context_exceeded(self.context, str(prompt), parameter)

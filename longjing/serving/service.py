@@ -18,8 +18,7 @@ from longjing.text import Tokenizer
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What one model's engine may use. `queue`: requests that wait beyond the `rows` that run at once. `threads`: of
-    the CPU, by default the engine's own choice."""
+    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU."""
 
     rows: int = 256
     queue: int = 256

@@ -29,8 +29,7 @@ class Token:
     mark: bool = False
 
     def shade(self, by_advantage: bool, largest: float) -> str:
-        """The class of its colour: `l1` to `l8` the less probable it was, `u` up or `d` down by its advantage.
-        `largest`: the largest advantage, of either sign."""
+        """The classes of its colour, by its improbability or by its advantage beside the `largest`, of either sign."""
         if by_advantage:
             level = round(abs(self.advantage or 0) / largest * _SHADES) if largest else 0
             return f"{'up' if (self.advantage or 0) > 0 else 'down'} n{level}" if level else ""
@@ -205,8 +204,7 @@ def _cut(
     ids: Sequence[int], logprobs: Sequence[float], gains: Sequence[float | None],
     tokenizer: Tokenizer, stream: ReasoningStream,
 ) -> tuple[list[Token], list[Token]]:  # fmt: skip
-    """What only several tokens make together (a character of many bytes) is one piece, with their joint
-    log-probability."""
+    """What several tokens make together (a character of many bytes) is one piece, with their joint log-probability."""
     detokenizer = Detokenizer(tokenizer, skip_special_tokens=True)
     reasoning: list[Token] = []
     answer: list[Token] = []
