@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longjing.chat.errors import InvalidRequest, context_exceeded
+from longjing.chat.errors import context_exceeded, invalid
 from longjing.chat.tool_calls import knows_tools
 from longjing.errors import UserError
 from longjing.text import ReasoningStream, Tokenizer
@@ -35,8 +35,7 @@ class BegunReply:
     def thinks(self, thinking: bool, can_switch_off: bool) -> bool:
         """Whether the template is to open the reasoning. Raises InvalidRequest for some to go on where it is off."""
         if self.reasoning is not None and not self.closed and not thinking:
-            text = "messages: the last one begins with reasoning, and thinking is turned off"
-            raise InvalidRequest(text, "messages")
+            raise invalid("messages", "the last one begins with reasoning, and thinking is turned off")
         return self.reasoning is not None or not can_switch_off or (thinking and not self.closed)
 
     def continue_(self, prompt: str) -> str:
@@ -112,8 +111,8 @@ class PromptBuilder:
         self._refuse_marks(tools, "tools", "one of them")
         for number, message in enumerate(messages):
             if message.get("tool_calls") and not self._takes_calls:
-                text = f"messages: message {number} has tool_calls, and this model's chat template leaves them out"
-                raise InvalidRequest(text, "messages")
+                text = f"message {number} has tool_calls, and this model's chat template leaves them out"
+                raise invalid("messages", text)
             self._refuse_marks(message, "messages", f"message {number}")
         if begun is not None:
             self._refuse_marks(begun.reasoning, "messages", "the last one's reasoning")
@@ -123,14 +122,13 @@ class PromptBuilder:
         written = json.dumps(value, ensure_ascii=False)
         mark = next((mark for mark in self._tokenizer.control_tokens if mark in written), None)
         if mark is not None:
-            raise InvalidRequest(f"{parameter}: {what} holds {mark!r}, a mark of the chat template", parameter)
+            raise invalid(parameter, f"{what} holds {mark!r}, a mark of the chat template")
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], thinking: bool) -> str:
         try:
             return self._tokenizer.render(messages, True, thinking, tools or None)
         except UserError as error:  # where the model lies is nobody's business
-            reason = str(error).removeprefix(f"{self._tokenizer.origin}: ")
-            raise InvalidRequest(f"messages: {reason}", "messages") from error
+            raise invalid("messages", str(error).removeprefix(f"{self._tokenizer.origin}: ")) from error
 
     def _prompt(self, text: str, body: int) -> Prompt:
         """Of a reasoning model the next turn's prompt has the body only, for it drops this turn's reasoning; of another
@@ -145,7 +143,7 @@ class PromptBuilder:
         except TooLong as error:
             raise context_exceeded(self._limit, error.tokens, parameter) from error
         except UserError as error:
-            raise InvalidRequest(f"{parameter}: {error}", parameter) from error
+            raise invalid(parameter, str(error)) from error
 
     def _probe(self, thinking: bool) -> tuple[str, str]:
         """What the template writes of a short conversation, and to ask for a reply: empty if not to be told apart."""

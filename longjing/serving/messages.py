@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.errors import invalid
 from longjing.chat.tool_calls import no_constant
 from longjing.text import parse
 
@@ -200,8 +200,7 @@ def _template_call(call: ToolCallParam, number: int) -> dict[str, Any]:
                 arguments = parsed
         json.dumps(arguments)  # deeper than this the template can't write it
     except RecursionError as error:
-        text = f"messages: message {number} calls {name!r} with what is nested too deeply"
-        raise InvalidRequest(text, "messages") from error
+        raise invalid("messages", f"message {number} calls {name!r} with what is nested too deeply") from error
     except ValueError:
         arguments = call.function.arguments
     return {"type": "function", "function": {"name": name, "arguments": arguments}}

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.grammar import Grammar, GrammarCompiler
 from longjing.errors import UserError
 from longjing.serving.schemas import ChatRequest, Function, NamedTool, PlainFormat, SchemaFormat
@@ -41,7 +41,7 @@ class ReplyGrammars:
         except InvalidRequest:
             raise
         except UserError as error:
-            raise InvalidRequest(f"{parameter}: {error}", parameter) from error
+            raise invalid(parameter, str(error)) from error
 
     def _grammars(self) -> GrammarCompiler:
         with self._making:
@@ -67,14 +67,12 @@ def _schema(request: ChatRequest) -> dict[str, Any] | None:
 def _refuse_contradictions(request: ChatRequest, parameter: str) -> None:
     """What a reply can't do while a grammar binds it."""
     if request.continued and request.continued.text:
-        text = f"{parameter}: it binds a whole answer, and the last message has begun it"
-        raise InvalidRequest(text, parameter)
+        raise invalid(parameter, "it binds a whole answer, and the last message has begun it")
     if request.ignore_eos:
-        text = "ignore_eos: not where a grammar binds the answer, which then comes to its end"
-        raise InvalidRequest(text, "ignore_eos")
+        raise invalid("ignore_eos", "not where a grammar binds the answer, which then comes to its end")
     if request.stop_in_reasoning and request.budget:
-        text = "thinking_budget: with stop_in_reasoning the grammar binds the reasoning, which can't be closed then"
-        raise InvalidRequest(text, "thinking_budget")
+        text = "with stop_in_reasoning the grammar binds the reasoning, which can't be closed then"
+        raise invalid("thinking_budget", text)
 
 
 def _bound(functions: Sequence[Function], everyone: bool) -> dict[str, Mapping[str, Any]]:
@@ -83,7 +81,7 @@ def _bound(functions: Sequence[Function], everyone: bool) -> dict[str, Mapping[s
     for function in functions:
         parameters = function.parameters or {}
         if parameters.get("type", "object") != "object":
-            raise InvalidRequest(f"tools: the parameters of {function.name!r} are no object", "tools")
+            raise invalid("tools", f"the parameters of {function.name!r} are no object")
         schema: dict[str, Any] = {"type": "object"}
         if everyone and not function.strict and not {"$ref", "allOf", "anyOf", "oneOf"} & set(parameters):
             schema["additionalProperties"] = False  # else arguments could be made up that it doesn't name

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 from pydantic_core import to_json
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving import messages as chat
 from longjing.serving import schemas
@@ -203,7 +203,7 @@ class ResponsesRequest(SamplingFields):
         the store."""
         messages = self._messages(store)
         if not messages:
-            raise InvalidRequest("input: it holds no message", "input")
+            raise invalid("input", "it holds no message")
         same = (*SamplingFields.model_fields, "thinking_budget", "parallel_tool_calls", "top_logprobs")
         choice: Any = self.tool_choice
         form: Any = self.text.format if self.text else None

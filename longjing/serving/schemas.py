@@ -131,14 +131,10 @@ class CompletionFields(SamplingFields):
         return bool(self.wants_usage and self.stream_options and self.stream_options.continuous_usage_stats)
 
     @model_validator(mode="after")
-    def _token_names(self) -> Self:
+    def _ids_and_stream(self) -> Self:
         for token in self.logit_bias or {}:
             if not (token.isdecimal() and token.isascii() and len(token) < 10):
                 raise ValueError(f"logit_bias: {token[:20]!r} is no token's id")
-        return self
-
-    @model_validator(mode="after")
-    def _options_of_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: only with stream = true")
         return self
@@ -175,9 +171,7 @@ class ChatRequest(CompletionFields):
         self._agree_on_continuing()
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: only with logprobs = true")
-        if None not in (self.max_tokens, self.max_completion_tokens) and (
-            self.max_tokens != self.max_completion_tokens
-        ):
+        if len({self.max_tokens, self.max_completion_tokens} - {None}) > 1:
             raise ValueError("max_tokens: differs from max_completion_tokens, which is its newer name")
         settings = self.chat_template_kwargs or TemplateSettings()
         if len({settings.enable_thinking, settings.thinking} - {None}) > 1:
