@@ -38,10 +38,11 @@ _TOO_MUCH = (
 
 
 class GrammarTrials:
-    """For one tokenizer, given as a line of JSON that `_tokenizer` reads. Safe to call from several threads."""
+    """For one tokenizer, given as JSON. `ways_out`: tokens by which a text is likely to come to its end. Safe to call
+    from several threads."""
 
-    def __init__(self, tokenizer: str) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]) -> None:
+        self._tokenizer = json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])
         self._lock = threading.Lock()
         self._running: list[subprocess.Popen[bytes]] = []  # one at most
         weakref.finalize(self, _end, self._running)
@@ -100,11 +101,6 @@ def _line(descriptor: int, seconds: float) -> bytes:
             break
         read += part
     return read
-
-
-def tokenizer_line(tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]) -> str:
-    """What `GrammarTrials` is made with. `ways_out`: tokens by which a text is likely to come to its end."""
-    return json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])
 
 
 # In the process

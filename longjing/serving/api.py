@@ -18,7 +18,7 @@ from longjing.serving.errors import ServiceClosed, add_error_handlers, error_bod
 from longjing.serving.event_stream import EventStream, unless_disconnected
 from longjing.serving.metrics import Metrics
 from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter
-from longjing.serving.preparation import PreparationPools
+from longjing.serving.preparation import BoundedPool
 from longjing.serving.response_stream import Job, ResponseStream
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ItemStore, ResponsesRequest
@@ -83,6 +83,7 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
+_LARGE = 100_000  # bytes of a request's body
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in {
@@ -140,7 +141,9 @@ class _Endpoints:
     def __init__(self, service: Service, seconds: float, metrics: Metrics) -> None:
         self._service, self._seconds, self._metrics = service, seconds, metrics
         capacities = (model.worker.capacity for model in service.models.values())
-        self._pools = PreparationPools(4 * max(capacities, default=64))
+        # Apart by what they may cost, so that the costly ones wait for each other and not others.
+        self._small = BoundedPool("small", 4, 4 * max(capacities, default=64))
+        self._large, self._bound = BoundedPool("large", 1, 16), BoundedPool("bound", 2, 64)
         self._items = ItemStore()
 
     async def chat_completions(self, request: Request, body: ChatRequest) -> Response:
@@ -185,8 +188,10 @@ class _Endpoints:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _prepare(self, request: Request, bound: bool, work: Callable[[], list[Job]]) -> list[Job]:
-        """The result of `work`, done in a thread: a long prompt must not hold up everybody's stream."""
-        return await self._pools.pool_for(len(await request.body()), bound).run(work)
+        """The result of `work`, done in a thread: a long prompt must not hold up everybody's stream. `bound`: it has a
+        schema, or tools that a grammar keeps to theirs."""
+        large = len(await request.body()) > _LARGE
+        return await (self._bound if bound else self._large if large else self._small).run(work)
 
     async def _answer(
         self, request: Request, model: ServedModel, jobs: list[Job], reply: Reply, streams: bool | None

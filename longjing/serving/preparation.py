@@ -1,4 +1,4 @@
-"""Where requests are prepared: apart by what they may cost, so that the costly ones wait for each other and not others.
+"""Where requests are prepared.
 
 Before a request waits for the engine, its messages are rendered and encoded, and its schema is compiled. All of that
 ends, and lets others run meanwhile; a pool bounds how many are at it at once, and how many wait.
@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from longjing.serving.errors import QueueFull
 
-_LARGE = 100_000  # bytes of a request's body
 T = TypeVar("T")
 
 
@@ -31,16 +30,3 @@ class BoundedPool:
         # Not before it has ended, though the client may have left.
         future.add_done_callback(lambda _: self._free.release())
         return await asyncio.wrap_future(future)
-
-
-class PreparationPools:
-    """A pool for what is small, one for what is large, one for what a grammar binds. `capacity`: of the first."""
-
-    def __init__(self, capacity: int) -> None:
-        self._small = BoundedPool("small", 4, capacity)
-        self._large = BoundedPool("large", 1, 16)
-        self._bound = BoundedPool("bound", 2, 64)
-
-    def pool_for(self, size: int, bound: bool) -> BoundedPool:
-        """For a body of `size` bytes; `bound`: it has a schema, or tools that a grammar keeps to theirs."""
-        return self._bound if bound else self._large if size > _LARGE else self._small

@@ -148,11 +148,7 @@ def card_view(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: 
     ending = _ENDINGS.get(reason, reason)
     if "rejected" in completion:  # by a stage that makes data
         ending += f", not kept: {completion['rejected']}" if completion["rejected"] else ", kept"
-    views = [
-        TurnView(shorten(reasoning, room), shorten(answer, room), reply)
-        for reasoning, answer, reply in token_turns(completion, tokenizer)
-    ]
-    return Card(str(completion["outcome"]), ending, facts, views)
+    return Card(str(completion["outcome"]), ending, facts, list(_turns(completion, tokenizer, room)))
 
 
 def _length(completion: Mapping[str, Any]) -> int | None:
@@ -166,10 +162,8 @@ def _right(completions: Sequence[Mapping[str, Any]]) -> str:
     return f"{right} of {len(completions)}"
 
 
-def token_turns(
-    completion: Mapping[str, Any], tokenizer: Tokenizer | None
-) -> Iterator[tuple[list[Token], list[Token], str]]:
-    """Reasoning and answer of each of the model's turns, and what was said to it; that has no tokens of the model's."""
+def _turns(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) -> Iterator[TurnView]:
+    """The model's turns; what was said to it has no tokens of the model's."""
     earlier, given = completion.get("earlier") or [], completion.get("given") or []
     starts = [0, *(end for _, end in given)]
     ends = [*(start for start, _ in given), None]
@@ -177,7 +171,8 @@ def token_turns(
         rows = ("tokens", "logprobs", "teacher_logprobs")
         cut = {name: completion[name][start:end] for name in rows if completion.get(name)}
         reply = str((turn.get("reply") or {}).get("content") or "")
-        yield (*token_parts({**completion, **turn, **cut}, tokenizer), reply)
+        reasoning, answer = token_parts({**completion, **turn, **cut}, tokenizer)
+        yield TurnView(shorten(reasoning, room), shorten(answer, room), reply)
 
 
 def token_parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[list[Token], list[Token]]:
