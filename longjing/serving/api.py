@@ -1,8 +1,10 @@
 """The API: its paths, what OpenAI's clients expect at each, and nothing stored."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +16,10 @@ import longjing
 from longjing.errors import UserError
 from longjing.serving.chat_completions import ChatReply
 from longjing.serving.completions import CompletionReply
-from longjing.serving.errors import ServiceClosed, add_error_handlers, error_body, error_response, too_slow
+from longjing.serving.errors import QueueFull, ServiceClosed, add_error_handlers, error_body, error_response, too_slow
 from longjing.serving.event_stream import EventStream, unless_disconnected
 from longjing.serving.metrics import Metrics
 from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter
-from longjing.serving.preparation import BoundedPool
 from longjing.serving.response_stream import Job, ResponseStream
 from longjing.serving.responses import ResponsesReply
 from longjing.serving.responses_request import ItemStore, ResponsesRequest
@@ -110,8 +111,7 @@ def build(service: Service, config: ApiConfig | None = None) -> FastAPI:
         title="Longjing", version=longjing.__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
         description="An OpenAI-compatible API with the reasoning shown.",
     )  # fmt: skip
-    metrics = Metrics(lambda: _gauges(service))
-    service.on_end = metrics.ended
+    metrics = Metrics(service)
     app.state.gate = None
     app.add_middleware(
         AuthMiddleware, key=config.key, hosts=config.hosts, max_bytes=config.request_bytes, seconds=config.seconds
@@ -135,6 +135,25 @@ def build(service: Service, config: ApiConfig | None = None) -> FastAPI:
     return app
 
 
+class _BoundedPool:
+    """`threads` of its own, and at most `capacity` calls that run or wait.
+
+    Before a request waits for the engine, its messages are rendered and encoded, and its schema is compiled: here.
+    """
+
+    def __init__(self, name: str, threads: int, capacity: int) -> None:
+        self._pool, self._free = ThreadPoolExecutor(threads, name), threading.Semaphore(capacity)
+
+    async def run(self, work: Callable[[], list[Job]]) -> list[Job]:
+        """The result of `work`, or what it raises. Raises QueueFull if too many wait already."""
+        if not self._free.acquire(blocking=False):
+            raise QueueFull(5)
+        future = self._pool.submit(work)
+        # Not before it has ended, though the client may have left.
+        future.add_done_callback(lambda _: self._free.release())
+        return await asyncio.wrap_future(future)
+
+
 class _Endpoints:
     """What is answered at each path. `seconds`: the longest that a request may take."""
 
@@ -142,8 +161,8 @@ class _Endpoints:
         self._service, self._seconds, self._metrics = service, seconds, metrics
         capacities = (model.worker.capacity for model in service.models.values())
         # Apart by what they may cost, so that the costly ones wait for each other and not others.
-        self._small = BoundedPool("small", 4, 4 * max(capacities, default=64))
-        self._large, self._bound = BoundedPool("large", 1, 16), BoundedPool("bound", 2, 64)
+        self._small = _BoundedPool("small", 4, 4 * max(capacities, default=64))
+        self._large, self._bound = _BoundedPool("large", 1, 16), _BoundedPool("bound", 2, 64)
         self._items = ItemStore()
 
     async def chat_completions(self, request: Request, body: ChatRequest) -> Response:
@@ -241,16 +260,3 @@ async def _guarded(
 
 def _described(model: ServedModel) -> Model:
     return Model(id=model.name, created=model.created, max_model_len=model.context, parameters=model.parameters)
-
-
-_GAUGES: Sequence[tuple[str, str, Callable[[ServedModel], int]]] = (
-    ("requests_open", "completions that wait or run", lambda model: model.worker.load),
-    ("cache_tokens", "tokens in the engine's cache, of completions that run", lambda model: model.engine.memory_in_use),
-    ("reused_tokens", "tokens of prompts that were not read again", lambda model: model.engine.stats.tokens_reused),
-)
-
-
-def _gauges(service: Service) -> Iterator[tuple[str, str, dict[str, int]]]:
-    """What is so at this moment: name, what it is, and its value by model."""
-    for gauge, text, value in _GAUGES:
-        yield gauge, text, {name: value(model) for name, model in service.models.items()}
