@@ -63,6 +63,7 @@ class GrammarTrials:
 
     def _ask(self, line: bytes) -> str | None:
         if not self._running:
+            # With -P the other files here, which lie beside the program, don't hide modules of their names.
             process = subprocess.Popen(
                 [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, start_new_session=True,

@@ -211,17 +211,12 @@ class ResponsesRequest(SamplingFields):
             choice = schemas.NamedTool.model_construct(type="function", function=choice)
         if isinstance(form, FlatSchema):
             form = schemas.SchemaFormat.model_construct(type="json_schema", json_schema=form)
-        request = ChatRequest.model_construct(
+        return ChatRequest.model_construct(
             **{name: getattr(self, name) for name in same}, messages=messages, tool_choice=choice, response_format=form,
             max_completion_tokens=self.max_output_tokens, logprobs=self.wants_logprobs,
             tools=[schemas.Tool.model_construct(type="function", function=tool) for tool in self.tools or ()],
             reasoning_effort=self.reasoning.effort if self.reasoning else None,
-        )  # fmt: skip
-        try:
-            return request.agree()
-        except ValueError as problem:
-            text = str(problem)
-            raise InvalidRequest(text, text.partition(":")[0].partition(".")[0]) from problem
+        ).agree()  # fmt: skip
 
     def _messages(self, store: ItemStore) -> list[ChatMessage]:
         messages: list[ChatMessage] = []
