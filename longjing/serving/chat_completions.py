@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from longjing.chat.tool_calls import ToolCall, ToolCallParser, tool_notices
+from longjing.chat.tool_calls import ToolCall, ToolCallParser, knows_tools
 from longjing.serving.response_stream import ResponseDelta, ResponseStream
 from longjing.serving.responses_request import ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionFields
@@ -31,9 +31,11 @@ def usage(stream: ResponseStream, n: int | None = None) -> dict[str, Any]:
 
 def tool_call_parser(request: ChatRequest | ResponsesRequest, model: ServedModel) -> ToolCallParser:
     """For one answer to the request, which may have no tools. Its notices say, too, if the model isn't told of them."""
-    enabled = bool(request.tools) and request.tool_choice != "none"
-    untold = tool_notices(request.tools or (), request.tool_choice, model.tokenizer.template)
-    return ToolCallParser(enabled, request.parallel_tool_calls is not False, untold)
+    enabled, notice = bool(request.tools) and request.tool_choice != "none", ""
+    if enabled and not knows_tools(model.tokenizer.template):
+        notice = "The model was not told of the tools: its chat template knows none."
+        notice += "" if request.tool_choice in (None, "auto") else " Its answer was bound to a call of one."
+    return ToolCallParser(enabled, request.parallel_tool_calls is not False, [notice] if notice else [])
 
 
 def finite(logprob: float) -> float:

@@ -97,9 +97,11 @@ class Part(StrictModel):
         return self
 
 
-def join_parts(parts: list[Any]) -> str:
-    """Each on lines of its own, as vLLM has it: they are several texts, and clients put no space between them."""
-    return "\n".join(part.text if part.text is not None else part.refusal for part in parts)
+def text_of(content: str | list[Any]) -> str:
+    """The text, or its parts each on lines of its own, as vLLM has it: clients put no space between them."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text if part.text is not None else part.refusal for part in content)
 
 
 class FunctionCall(StrictModel):
@@ -148,9 +150,7 @@ class ChatMessage(StrictModel):
     @property
     def text(self) -> str:
         """What it says; the assistant's refusal if there is nothing else."""
-        if isinstance(self.content, list):
-            return join_parts(self.content)
-        return self.refusal or "" if self.content is None else self.content
+        return self.refusal or "" if self.content is None else text_of(self.content)
 
     @property
     def reasoning_text(self) -> str | None:

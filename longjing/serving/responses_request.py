@@ -13,7 +13,7 @@ from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving import messages as chat
 from longjing.serving import schemas
-from longjing.serving.messages import ChatMessage, JsonObject, Part, StrictModel, Text, join_parts
+from longjing.serving.messages import ChatMessage, JsonObject, Part, StrictModel, Text, text_of
 from longjing.serving.schemas import ChatRequest, PlainFormat, SamplingFields
 
 
@@ -227,7 +227,20 @@ class ResponsesRequest(SamplingFields):
         for index, item in enumerate(self.input):
             if isinstance(item, ItemReference):
                 item = _ITEM.validate_python(store.find(item.id, index))
-            _add(messages, item)
+            match item:
+                case MessageItem():
+                    messages.append(ChatMessage.model_construct(role=item.role, content=text_of(item.content)))
+                case CallItem():  # it belongs to the assistant's message before it
+                    if not messages or messages[-1].role != "assistant":
+                        messages.append(ChatMessage.model_construct(role="assistant"))
+                    function = chat.FunctionCall.model_construct(name=item.name, arguments=item.arguments)
+                    call = chat.ToolCallParam.model_construct(id=item.call_id, function=function)
+                    if messages[-1].tool_calls is None:
+                        messages[-1].tool_calls = []
+                    messages[-1].tool_calls.append(call)
+                case CallOutputItem():
+                    output = text_of(item.output)
+                    messages.append(ChatMessage.model_construct(role="tool", tool_call_id=item.call_id, content=output))
         return messages
 
     @contextmanager
@@ -245,26 +258,4 @@ _NAMES = {
     "messages": "input", "response_format": "text", "reasoning_effort": "reasoning",
     "max_completion_tokens": "max_output_tokens",
 }  # fmt: skip
-
-
 _ITEM: TypeAdapter[Any] = TypeAdapter(AnyItem)
-
-
-def _add(messages: list[ChatMessage], item: Any) -> None:
-    """One more item; calls belong to the assistant's message before them."""
-    match item:
-        case MessageItem():
-            messages.append(ChatMessage.model_construct(role=item.role, content=_text(item.content)))
-        case CallItem():
-            if not messages or messages[-1].role != "assistant":
-                messages.append(ChatMessage.model_construct(role="assistant"))
-            function = chat.FunctionCall.model_construct(name=item.name, arguments=item.arguments)
-            call = chat.ToolCallParam.model_construct(id=item.call_id, function=function)
-            messages[-1].tool_calls = [*(messages[-1].tool_calls or ()), call]
-        case CallOutputItem():
-            output = _text(item.output)
-            messages.append(ChatMessage.model_construct(role="tool", tool_call_id=item.call_id, content=output))
-
-
-def _text(content: str | list[ItemPart]) -> str:
-    return content if isinstance(content, str) else join_parts(content)
