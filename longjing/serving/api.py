@@ -198,8 +198,7 @@ class _Endpoints:
         models, has_key = self._service.models, request.scope["has_key"]
         broken = ", ".join(name for name, model in models.items() if model.worker.failure is not None)
         if broken:
-            text = f"the engine of {broken if has_key else 'a model'} broke; see the server's log"
-            return error_response(503, text)
+            return error_response(503, f"the engine of {broken if has_key else 'a model'} broke; see the server's log")
         return JSONResponse({"status": "ok"} | ({"models": list(models)} if has_key else {}))
 
     async def prometheus(self) -> Response:

@@ -84,8 +84,7 @@ class ChatReply(CompletionWriter):
 
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
         """The whole reply, of the whole completions."""
-        choices = [self._choice(number, delta) for number, delta in enumerate(deltas)]
-        return self._complete(stream, choices)
+        return self._complete(stream, [self._choice(number, delta) for number, delta in enumerate(deltas)])
 
     async def events(self, stream: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
         """The reply in chunks as they come: first the roles, at last what is asked for of usage."""

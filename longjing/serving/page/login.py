@@ -29,8 +29,7 @@ class Login:
     def knows(self, scope: Scope) -> bool:
         """Whether the browser has the cookie."""
         cookies = cookie_parser(header(scope, b"cookie").decode("latin-1"))
-        token = cookies.get(_cookie(scope), "")
-        return secrets.compare_digest(token.encode(), self._token.encode())
+        return secrets.compare_digest(cookies.get(_cookie(scope), "").encode(), self._token.encode())
 
     def serves(self, scope: Scope) -> bool:
         """Whether the form answers this, or takes it."""

@@ -14,8 +14,7 @@ _TIMES = re.compile(r"(?<=[\w)])\*(?=[\w(])")  # 7*5, which would begin an empha
 def to_markdown(text: str) -> str:
     """Without HTML, images and diagrams, for it is hostile input; each `\\boxed{...}` outside of code as a formula."""
     text = _DIAGRAM.sub(r"\1 \2", text.replace("<", "&lt;").replace("![", "!\\["))
-    parts = text.split(_FENCE)
-    return _FENCE.join(part if number % 2 else _formulas(part) for number, part in enumerate(parts))
+    return _FENCE.join(part if number % 2 else _formulas(part) for number, part in enumerate(text.split(_FENCE)))
 
 
 def from_markdown(markdown: str) -> str:

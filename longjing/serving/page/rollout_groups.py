@@ -80,8 +80,7 @@ class Group:
 
 def rows_of_step(stage: Stage, step: int) -> list[Row]:
     """The groups of a step in their order."""
-    rows = map(stage.rollouts.row, stage.rollouts.steps.get(step, []))
-    return [row for row in rows if row is not None]
+    return [row for row in map(stage.rollouts.row, stage.rollouts.steps.get(step, [])) if row is not None]
 
 
 def most_telling(rows: Sequence[Row]) -> int:
@@ -158,8 +157,7 @@ def _length(completion: Mapping[str, Any]) -> int | None:
 
 
 def _right(completions: Sequence[Mapping[str, Any]]) -> str:
-    right = sum(completion.get("outcome") == "correct" for completion in completions)
-    return f"{right} of {len(completions)}"
+    return f"{sum(completion.get('outcome') == 'correct' for completion in completions)} of {len(completions)}"
 
 
 def _turns(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) -> Iterator[TurnView]:
