@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from longjing.generation.generator import Generator
-from longjing.learning.dynamic_sampling import has_reward_variance
+from longjing.learning.advantages import has_reward_variance
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
 from longjing.problems import Task
 from longjing.tasks.linter import Finding, Status

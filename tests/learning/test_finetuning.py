@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from conversation_cases import read_conversations
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.learning import pretraining
-from longjing.learning.conversations import encode_conversation, read_conversations
+from longjing.learning.conversations import encode_conversation
 from longjing.learning.finetuning import Finetuning, FinetuningSettings, ending_at, plan, rate_factor
 from longjing.learning.loop import run_stage
 from longjing.learning.mtp_loss import losses
