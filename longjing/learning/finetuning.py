@@ -21,13 +21,7 @@ from longjing.files import digest
 from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import Example, collate
-from longjing.learning.pretraining import (
-    READING_ADVICE,
-    READING_CHARTS,
-    READING_METRICS,
-    ReadingSettings,
-    train_on,
-)  # fmt: skip
+from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.learning.stage import DATA, MODEL, StageKind
 from longjing.model.config import ModelConfig

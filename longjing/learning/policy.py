@@ -1,10 +1,9 @@
 """A policy that learns from what it samples itself: what reinforcement and on-policy distillation share.
 
-One step: sample a group of completions for each problem, judge them, give each sampled token an advantage, and
-move the policy along the gradient (`objectives.py`). The two differ in where advantages come from. The
-log-probabilities of the sampling policy are the engine's own, which equal the trainer's (the difference is
-measured at every step), and mixture layers replay the experts that the engine took, without which a difference
-in rounding could flip an expert.
+One step: sample a group of completions for each problem, judge them, give each sampled token an advantage, and move the
+policy along the gradient (`objectives.py`). The two differ in where advantages come from. The log-probabilities of the
+sampling policy are the engine's own, which equal the trainer's (the difference is measured at every step), and mixture
+layers replay the experts that the engine took, without which a difference in rounding could flip an expert.
 """
 
 import time
@@ -34,7 +33,7 @@ from longjing.learning.rollouts import (
     reflections,
     sample_groups,
     sampling_flops,
-)  # fmt: skip
+)
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model
@@ -138,7 +137,7 @@ class OnPolicyTrainer(ModelTrainer):
         with timer.phase("sampling"):
             sampled = sample_groups(
                 self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn
-            )  # fmt: skip
+            )
         with timer.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
 

@@ -205,5 +205,5 @@ READING_CHARTS = (
 READING_ADVICE = (not_finite, loss_rises, gradient_spikes, experts_unbalanced)
 
 STAGE = StageKind(
-    PretrainingSettings, Pretraining, READING_METRICS, READING_CHARTS, READING_ADVICE, takes={"tokenizer": MODEL},
-)  # fmt: skip
+    PretrainingSettings, Pretraining, READING_METRICS, READING_CHARTS, READING_ADVICE, takes={"tokenizer": MODEL}
+)

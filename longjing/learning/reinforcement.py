@@ -19,16 +19,7 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.learning.advantages import Scale, advantages
-from longjing.learning.advice import (
-    WINDOW,
-    Rows,
-    gradient_spikes,
-    mean_of,
-    not_finite,
-    threshold,
-    truncated,
-    values_of,
-)  # fmt: skip
+from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, threshold, truncated, values_of
 from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Preset

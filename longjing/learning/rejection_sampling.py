@@ -1,11 +1,10 @@
 """Rejection sampling: a model's own completions become data, as far as they are right and readable.
 
-Two stages of the recipe are this loop. The cold start draws from R1-Zero and puts what it keeps into R1's
-readable form; the second round draws from the model of the first reinforcement stage and mixes in what
-isn't the model's own, conversation above all (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3;
-supplement, B.3). What deviates: the paper has DeepSeek-V3 translate and rewrite; here what mixes languages is
-dropped, and the answer is put into words by a few sentence patterns. The rules judge every sample; no model
-does.
+Two stages of the recipe are this loop. The cold start draws from R1-Zero and puts what it keeps into R1's readable
+form; the second round draws from the model of the first reinforcement stage and mixes in what isn't the model's own,
+conversation above all (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3; supplement, B.3). What deviates: the
+paper has DeepSeek-V3 translate and rewrite; here what mixes languages is dropped, and the answer is put into words by a
+few sentence patterns. The rules judge every sample; no model does.
 """
 
 import math
@@ -157,9 +156,7 @@ class RejectionSampling(Trainer):
         share = sum(self.settings.others.values())
         others = range(self._others, round(self._kept * share / (1 - share)))
         self._others = others.stop
-        metrics |= {
-            "others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds,
-        }  # fmt: skip
+        metrics |= {"others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds}
         rollouts = []
         for group, why in zip(groups, reasons, strict=True):
             details = zip(group.generations, why, strict=True)

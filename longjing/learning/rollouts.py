@@ -94,7 +94,7 @@ def sampling_flops(config: ModelConfig, groups: Sequence[Group]) -> float:
     return sum(
         flops.generation(config, len(group.generations[0].prompt), [len(each.tokens) for each in group.generations])
         for group in groups
-    )  # fmt: skip
+    )
 
 
 def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> list[Problem]:

@@ -10,9 +10,7 @@ from longjing.problems.language import share
 from longjing.problems.repetition import repetition
 
 # Why a sample isn't kept, in the order in which it is asked; the first reason counts.
-REASONS = (
-    "unjudged", "truncated", "malformed", "wrong", "language", "repetition", "long", "duplicate", "surplus",
-)  # fmt: skip
+REASONS = ("unjudged", "truncated", "malformed", "wrong", "language", "repetition", "long", "duplicate", "surplus")
 
 
 class KeepSettings(Settings):
