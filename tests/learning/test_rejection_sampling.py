@@ -25,9 +25,15 @@ from longjing.learning import rejection_sampling as curation
 from longjing.learning import settings as shared
 from longjing.learning.finetuning import Finetuning, FinetuningSettings
 from longjing.learning.loop import run_stage
-from longjing.learning.rejection_sampling import RejectionSampling, RejectionSamplingSettings, draw
+from longjing.learning.rejection_sampling import (
+    REASONS,
+    KeepSettings,
+    RejectionSampling,
+    RejectionSamplingSettings,
+    draw,
+    filter_samples,
+)
 from longjing.learning.rollouts import Group
-from longjing.learning.rejection_sampling import REASONS, KeepSettings, filter_samples
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
