@@ -172,15 +172,12 @@ class Reinforcement(OnPolicyTrainer):
         self, groups: list[Group], group_advantages: Tensor, judged: Tensor
     ) -> list[list[TrainingSample]]:
         """What was judged, of the groups whose rewards differ."""
-        return [
-            [
-                TrainingSample(generation, advantage)
-                for generation, advantage, valid in zip(group.generations, row, valids, strict=True)
-                if valid
-            ]
-            for group, row, valids in zip(groups, group_advantages, judged, strict=True)
-            if row.any()
-        ]
+        result = []
+        for group, row, valids in zip(groups, group_advantages, judged, strict=True):
+            pairs = zip(group.generations, row, strict=True)
+            if row.any():
+                result.append([TrainingSample(*pair) for pair, valid in zip(pairs, valids, strict=True) if valid])
+        return result
 
     def _parts(self, groups: list[Group]) -> dict[str, float]:
         """The mean of each reward part over the verdicts that have it; a part that none has is left out."""
@@ -200,12 +197,12 @@ class Reinforcement(OnPolicyTrainer):
 
 
 def verifier_failed(rows: Rows) -> str | None:
-    count = sum(values_of(rows[-WINDOW:], "unjudged"))
-    if not count:
+    recent = rows[-WINDOW:]
+    if not (count := sum(values_of(recent, "unjudged"))):
         return None
     return (
-        f"the verifier failed on {count:.0f} completions of the last {len(rows[-WINDOW:])} steps, which "
-        "taught nothing; look for the outcome unjudged in rollouts.jsonl"
+        f"the verifier failed on {count:.0f} completions of the last {len(recent)} steps, which taught nothing; look "
+        "for the outcome unjudged in rollouts.jsonl"
     )
 
 
@@ -213,15 +210,11 @@ def zero_variance(rows: Rows) -> str | None:
     share, wrong = (mean_of(rows[-WINDOW:], key) for key in ("zero_variance_groups", "all_wrong_groups"))
     if share is None or wrong is None or share <= 0.5:
         return None
+    text = f"{share:.0%} of groups had equal rewards, most of them all"
     if wrong > share / 2:
-        return (
-            f"{share:.0%} of groups had equal rewards, most of them all wrong: the problems are too hard; "
-            "lower `difficulty`, raise `group_size`, or begin from a better model"
-        )
-    return (
-        f"{share:.0%} of groups had equal rewards, most of them all right: the problems are too easy; "
-        "raise `difficulty`"
-    )
+        mend = "lower `difficulty`, raise `group_size`, or begin from a better model"
+        return f"{text} wrong: the problems are too hard; {mend}"
+    return f"{text} right: the problems are too easy; raise `difficulty`"
 
 
 def entropy_collapsed(rows: Rows) -> str | None:

@@ -370,7 +370,7 @@ def test_the_weights_add_the_losses_and_the_gradient_is_clipped(
 
 def test_flops_are_those_of_each_example(base: Base, data: str) -> None:
     learner = Finetuning(settings_of(base, data), Runtime(0, CPU, torch.float32))
-    sizes = [learner.lengths[number] for row in learner.plan[0] for number in row]
+    sizes = [len(learner.examples[number]) for row in learner.plan[0] for number in row]
     expected = sum(size * flops.training(learner.model.config, size, mtp=True) for size in sizes)
     assert len(set(sizes)) > 1 and learner.step(0).metrics["flops"] == pytest.approx(expected)
 
