@@ -16,11 +16,11 @@ from typing import Literal
 from pydantic import Field
 
 from longjing.cluster.runtime import Runtime
+from longjing.data.conversations import Example, encode_conversation, placed_conversations
 from longjing.errors import UserError
 from longjing.files import digest
-from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
-from longjing.learning.packing import Example, collate
+from longjing.learning.packing import collate
 from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.learning.stage import DATA, MODEL, StageKind

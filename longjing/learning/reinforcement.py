@@ -17,6 +17,7 @@ from torch import Tensor
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
+from longjing.data.preference_data import Judges
 from longjing.learning import policy_metrics as shared
 from longjing.learning.advantages import Scale, advantages
 from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, threshold, truncated, values_of
@@ -24,7 +25,6 @@ from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Preset
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, mean, record
-from longjing.learning.preference_data import Judges
 from longjing.learning.reference_policy import reference_of, refresh
 from longjing.learning.reward_modeling import reading_flops
 from longjing.learning.reward_models import PreferenceReward

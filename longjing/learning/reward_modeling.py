@@ -24,13 +24,13 @@ from torch.nn import functional as F
 
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
+from longjing.data.preference_data import Judges, encode, held_out, read_preferences
 from longjing.errors import UserError
 from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import adamw, clip_gradients
-from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
 from longjing.learning.settings import UpdateSettings
 from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from longjing.cluster.runtime import Runtime
+from longjing.data.conversations import Example, encode_conversation
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.learning import pretraining
-from longjing.learning.conversations import encode_conversation
 from longjing.learning.finetuning import Finetuning, FinetuningSettings, ending_at, plan, rate_factor
 from longjing.learning.loop import run_stage
 from longjing.learning.mtp_loss import losses
-from longjing.learning.packing import Example, collate
+from longjing.learning.packing import collate
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops

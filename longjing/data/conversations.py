@@ -14,16 +14,17 @@ refused, since no prompt would have them. Other keys are ignored.
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from longjing.errors import UserError
 from longjing.generation.multi_turn import reply_tokens
-from longjing.learning.packing import Example
 from longjing.text.reasoning import ReasoningStream, parse
 from longjing.text.tokenizer import PLACEHOLDER, Tokenizer
 from longjing.validation import explain_data
@@ -191,6 +192,17 @@ def refuse_control(message: Message, control: re.Pattern[str], where: str) -> No
             f"{where} has {match[0]} in its text, which the model would read as the end or the beginning of something; "
             "take it out"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A document of which a part is learned: `tokens` int32 and `loss_mask` bool, both `[length]`."""
+
+    tokens: Tensor
+    loss_mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> list[Example]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from longjing.learning.conversations import Conversation, placed_conversations
+from longjing.data.conversations import Conversation, placed_conversations
 
 
 def read_conversations(path: str | Path, control: Collection[str] = ()) -> list[Conversation]:
