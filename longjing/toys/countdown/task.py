@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import combinations, product
 from random import Random
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -87,14 +87,23 @@ class Countdown(GeneratedTask[CountdownSettings, CountdownData]):
         return None
 
 
-def moves(a: int, b: int) -> list[tuple[int, str, int, int]]:
-    """The legal operations on two numbers, larger operand first: `(left, operator, right, result)`."""
+class Move(NamedTuple):
+    """What is done with two numbers, and what comes of it."""
+
+    left: int
+    operator: str
+    right: int
+    result: int
+
+
+def moves(a: int, b: int) -> list[Move]:
+    """The legal operations on two numbers, larger operand first."""
     if a < b:
         a, b = b, a
-    operations = [(a, "+", b, a + b), (a, "-", b, a - b), (a, "*", b, a * b)]
+    legal = [Move(a, "+", b, a + b), Move(a, "-", b, a - b), Move(a, "*", b, a * b)]
     if b and a % b == 0:
-        operations.append((a, "/", b, a // b))
-    return operations
+        legal.append(Move(a, "/", b, a // b))
+    return legal
 
 
 def solve_countdown(numbers: Sequence[int], target: int) -> str | None:
