@@ -93,7 +93,6 @@ class ListedTask(ABC):
                 return
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`."""
         return self.rubric.judge(problem, completion)
 
     def solve(self, problem: Problem) -> str:

@@ -5,10 +5,9 @@ killed; none of its code runs in the trainer's. Its scorers are loose: they pay 
 texts, for near numbers. Here a score counts as right only if it is whole, less a stated `tolerance`, and less is paid
 only if asked (`partial`). Where a scorer itself allows a difference (`pool_matrix` one in a hundred) that stays.
 
-Some scorers hand the answer to `eval` or to SymPy's `parse_expr`, which is `eval` again. No confinement makes the
-score of such a process trustworthy, so those answers must first have a form that can't do anything (`_GUARDS`). All
-scorers of release 0.1.25 were read for this; with another release, or for a data set that wasn't read, nothing is
-scored.
+Some scorers hand the answer to `eval` or to SymPy's `parse_expr`, which is `eval` again. No confinement makes the score
+of such a process trustworthy, so those answers must first have a form that can't do anything (`_GUARDS`). All scorers
+of release 0.1.25 were read for this; with another release, or for a data set that wasn't read, nothing is scored.
 """
 
 import json
@@ -123,7 +122,6 @@ class ReasoningGymTask:
                 )
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`."""
         return self.rubric.judge(problem, completion)
 
     def solve(self, problem: Problem) -> str:

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from longjing.errors import UserError
 from longjing.problems import Completion, Language, Problem, Split, Verdict, split_of
 from longjing.problems.language import share
-from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
 
@@ -79,7 +79,6 @@ class ConversationTask:
         return self.options.model_dump(mode="json")
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`."""
         random = Random(json.dumps([self.name, self.settings, split, seed], sort_keys=True))
         sayings = [
             (saying, subject.answers)
