@@ -19,9 +19,8 @@ from longjing.learning.advice import tolerance
 from longjing.learning.loop import run_stage
 from longjing.learning.stage import DATA, MODEL, PREFERENCES
 from longjing.model.batch_invariance_probe import products_are_batch_invariant
-from longjing.model.device import keep_freed_memory
+from longjing.model.device import device_name, keep_freed_memory
 from longjing.planning.bill import Bill, Phase, Prices
-from longjing.planning.machine import name_of
 from longjing.recipe import lineage
 from longjing.recipe.checkpoints import measure
 from longjing.recipe.gates import pass_gate
@@ -67,7 +66,7 @@ def machine_offers(recipe: Recipe) -> dict[str, Any]:
     (None where that isn't asked: on a GPU, and in bfloat16)."""
     device = torch.device(recipe.device)
     exact = device.type == "cpu" and recipe.dtype == "float32"
-    return {"name": name_of(device), "batch_invariant": products_are_batch_invariant() if exact else None}
+    return {"name": device_name(device), "batch_invariant": products_are_batch_invariant() if exact else None}
 
 
 def _reread(old: dict[str, Any]) -> dict[str, Any]:

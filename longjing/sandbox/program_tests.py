@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from typing import Any, Literal, NoReturn
 
@@ -188,16 +189,11 @@ def _lines(output: bytes) -> list[bytes]:
 
 def _same_lines(output: list[bytes], expected: list[bytes], tolerance: float) -> bool:
     """Whether all is as expected, word by word, but for floats that are near enough."""
-    if len(output) != len(expected):
+    words, expected_words = [line.split() for line in output], [line.split() for line in expected]
+    if [*map(len, words)] != [*map(len, expected_words)]:
         return False
-    for line, expected_line in zip(output, expected, strict=True):
-        words, expected_words = line.split(), expected_line.split()
-        if len(words) != len(expected_words):
-            return False
-        for word, expected_word in zip(words, expected_words, strict=True):
-            if word != expected_word and not _close(word, expected_word, tolerance):
-                return False
-    return True
+    pairs = zip(chain(*words), chain(*expected_words), strict=True)
+    return all(word == expected_word or _close(word, expected_word, tolerance) for word, expected_word in pairs)
 
 
 def _close(word: bytes, expected: bytes, tolerance: float) -> bool:

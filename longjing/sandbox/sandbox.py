@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from longjing.errors import UserError
-from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, working_files
+from longjing.sandbox.execution import ExecutionResult, Files, Program, SandboxError, SandboxLimits, working_files
 from longjing.sandbox.inside import frames
 from longjing.sandbox.inside.file_system import WORK
 from longjing.sandbox.isolation import WAYS_OUT, require_layers
@@ -68,11 +68,7 @@ class Sandbox:
             self._stop()
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """Run Python source, or a command, in an empty working directory that holds `files` only.
 

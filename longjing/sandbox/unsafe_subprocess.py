@@ -8,7 +8,7 @@ from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from longjing.sandbox.execution import ExecutionResult, SandboxLimits, write_files
+from longjing.sandbox.execution import ExecutionResult, Files, Program, SandboxLimits, write_files
 
 
 class UnsafeSubprocess:
@@ -19,11 +19,7 @@ class UnsafeSubprocess:
         self.limits = limits or SandboxLimits()
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """See `Sandbox.run`."""
         with TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import IO, Any
 
 from longjing.errors import UserError
-from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, Status, write_files
+from longjing.sandbox.execution import ExecutionResult, Files, Program, SandboxError, SandboxLimits, Status, write_files
 
 INSTALL = "pip install 'longjing[wasm]'"
 _PROGRAM = Path(__file__).with_name("inside") / "wasm_process.py"
@@ -48,11 +48,7 @@ class WasmSandbox:
         self._compiled = _compiled()
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """See `Sandbox.run`. Raises UserError for a command: there are none in it. `peak_bytes` is the memory of the
         WebAssembly machine, 0 if it was stopped."""
