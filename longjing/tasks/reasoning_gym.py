@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.validation import nearest, read_yaml
+from longjing.validation import Strict, nearest, read_yaml
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared
@@ -47,10 +47,8 @@ _FORMS = {"moves": _MOVES, "lists": _LISTS, "sums": _SUMS, "terms": _TERMS}
 _LONGER = 3  # characters, and a tenth, than the right answer: where a scorer is loose, that is wrong
 
 
-class _Scorers(BaseModel):
+class _Scorers(Strict):
     """The data sets by what their scorers do (`reasoning_gym.yaml` explains the parts)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     guarded: dict[str, list[str]]
     loose: list[str]

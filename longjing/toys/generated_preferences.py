@@ -17,7 +17,7 @@ from longjing.problems.preference import Preference, Text
 from longjing.toys import EVERYDAY, corpus
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.conversation.task import TALK, ConversationTask, exchange, language_of
-from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.prose import OTHER, Bilingual, Prose
 from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
@@ -40,7 +40,6 @@ class _File(Prose):
 
 
 _PROSE = read_yaml(__file__, "generated_preferences.yaml", _File)
-_OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
 
 
 class GeneratedPreferences(BaseModel):
@@ -110,11 +109,11 @@ def _pair(problem: Problem, random: Random, length_bias: float) -> Preference:
     fillers = _PROSE.sentences["fillers"][language]
     if problem.task == ConversationTask.name:
         bare, good = _PROSE.bare[language], problem.answer
-        foreign = _talk(random, _OTHER[language])
+        foreign = _talk(random, OTHER[language])
     else:
         bare = f"\\boxed{{{problem.answer}}}"
         good = answer_sentence(replace(problem, language=language), problem.answer, random)
-        foreign = answer_sentence(replace(problem, language=_OTHER[language]), problem.answer, random)
+        foreign = answer_sentence(replace(problem, language=OTHER[language]), problem.answer, random)
         fillers = [*fillers, *[good.replace(bare, problem.answer)] * 2]
     (worse,) = random.choices(list(WORSE), list(_WORSE[language].values()))
     count = random.randint(1, _MOST_FILLERS)
@@ -168,7 +167,7 @@ def _labelled(document: Document, random: Random) -> Preference:
 
 def _request(random: Random) -> Preference:
     """A request for a deed, with what is thought of it and answered."""
-    language = random.choice(list(_OTHER))
+    language = random.choice(list(OTHER))
     exchanges = list(_PROSE.exchanges.items())
     ((kind, exchange),) = random.choices(exchanges, [exchange.share for _, exchange in exchanges])
     deed = random.choice(_PROSE.deeds[language])[exchange.deed]

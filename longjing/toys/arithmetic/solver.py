@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from longjing.toys.prose import Bilingual
+from longjing.toys.prose import OTHER, Bilingual
 from longjing.validation import read_yaml
 
 Value = int | Fraction
@@ -30,8 +30,8 @@ class Solver:
     def __init__(self, language: str, random: Random) -> None:
         self.random = random
         self.style = random.choices(list(STYLES), list(STYLES.values()))[0]
-        other = "en" if language == "zh" else "zh"
-        self.languages = random.choices([[language], [other], [language, other]], [0.85, 0.1, 0.05])[0]
+        languages = [language, OTHER[language]]
+        self.languages = random.choices([languages[:1], languages[1:], languages], [0.85, 0.1, 0.05])[0]
         self.slip = SLIPS[self.style]
         self.brief = False  # one step for every operation
         self.lines: list[str] = []

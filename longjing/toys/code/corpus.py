@@ -9,7 +9,7 @@ from random import Random
 from longjing.problems import Problem
 from longjing.toys.code.pieces import INPUTS, PIECES
 from longjing.toys.code.task import CodeData, ProgramStep, compiled, expression, parameters, program, sample_input
-from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.prose import OTHER, Bilingual, Prose
 from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
@@ -33,9 +33,7 @@ _PHRASES = read_yaml(__file__, "phrases.yaml", Bilingual[_Phrases])
 def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the task, somebody's way to a program, and the one they gave, right or wrong."""
     style = random.choices(list(STYLES), list(STYLES.values()))[0]
-    language = problem.language
-    if random.random() < 0.08:
-        language = "en" if language == "zh" else "zh"
+    language = OTHER[problem.language] if random.random() < 0.08 else problem.language
     phrases = _PHRASES[language]
     data = CodeData.model_validate(problem.data)
     steps = list(data.steps)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
 from longjing.toys.countdown.task import Move, moves
-from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.prose import OTHER, Bilingual, Prose
 from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
@@ -85,10 +85,7 @@ class Habits:
 def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the problem's statement, somebody's reasoning, and the answer they gave, right or wrong."""
     style = random.choices(list(STYLES), list(STYLES.values()))[0]
-    language: str = problem.language
-    if random.random() < 0.08:
-        language = "en" if language == "zh" else "zh"
-    phrases = PHRASES[language]
+    phrases = PHRASES[OTHER[problem.language] if random.random() < 0.08 else problem.language]
     terms = [Term(value, number(value)) for value in problem.data["numbers"]]
     target = problem.data["target"]
     guessed, path = guess(terms, target, random)
