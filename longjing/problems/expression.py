@@ -191,6 +191,7 @@ def number(value: int) -> Written:
 def join(left: Written, operator: str, right: Written) -> Written:
     """`left operator right`, with just the parentheses that make it read back as these very operations."""
     binding = BINDING[operator]
+    # Operations group from the left, so what binds as tightly needs parentheses on the right only: a-b-c, a-(b-c).
     wrap_left, wrap_right = left.binding < binding, right.binding <= binding
     text_left = f"({left.text})" if wrap_left else left.text
     text_right = f"({right.text})" if wrap_right else right.text

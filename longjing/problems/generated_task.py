@@ -115,7 +115,7 @@ class GeneratedTask(ABC, Generic[S, D]):
             id = blake2b(key.encode(), digest_size=12).hexdigest()
             if id in seen:
                 continue
-            answer = self.answer(data)
+            answer = self.answer(data)  # last of all, since a solver is slower than all checks before
             if answer is None:
                 continue
             if split != "train":

@@ -36,6 +36,7 @@ class Mixture:
     def __init__(self, parts: Sequence[tuple[Task, float]]) -> None:
         self.parts: list[tuple[Task, float]] = []
         for task, weight in parts:
+            # A mixture's parts share its weight as they share its problems.
             inner = task.parts if isinstance(task, Mixture) else [(task, 1.0)]
             total = sum(share for _, share in inner)
             self.parts += [(part, weight * share / total) for part, share in inner]

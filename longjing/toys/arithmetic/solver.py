@@ -113,6 +113,7 @@ def _magnitudes(a: Value, operator: str, b: Value) -> tuple[int, Value, str, Val
     value = operate(a, operator, b)
     x, y = (a if a >= 0 else -a), (b if b >= 0 else -b)
     if operator in "+-":
+        # -12-47 adds magnitudes, 12-47 subtracts the smaller one: the value tells which.
         operator = "+" if value in (x + y, -x - y) else "-"
         if operator == "-" and x < y:
             x, y = y, x

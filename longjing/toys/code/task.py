@@ -200,7 +200,7 @@ def hidden_tests(code: str, data: CodeData) -> tuple[CallTest, ...]:
 
 @lru_cache(4096)
 def _tests(code: str, given: Kind, numbers: tuple[int, ...], letters: tuple[str, ...]) -> tuple[CallTest, ...]:
-    random = Random(code)
+    random = Random(code)  # of nothing else, so that a program has the same tests in every process and run
     called = compiled(code)
     tests: dict[str, CallTest] = {}
     for _ in range(4 * TESTS):

@@ -115,7 +115,7 @@ def solve_countdown(numbers: Sequence[int], target: int) -> str | None:
     if len(numbers) == 1:
         return str(target) if numbers[0] == target else None
     best: Written | None = None
-    for ones, others in _splits(tuple(sorted(numbers))):
+    for ones, others in _splits(tuple(sorted(numbers))):  # sorted, or the cache would hold every order apart
         table = _reachable(others)
         for a, lefts in _reachable(ones).items():
             for operator, b in _partners(a, target):
@@ -182,5 +182,6 @@ def _splits(numbers: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, 
 @cache
 def _halves(count: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The ways to part `count` positions into two groups, the first one being in the first group."""
+    # The other way round is the same split: operations are tried with either side first.
     chosen = [(0, *more) for size in range(count - 1) for more in combinations(range(1, count), size)]
     return [(ones, tuple(i for i in range(count) if i not in ones)) for ones in chosen]

@@ -100,7 +100,7 @@ def _among_three(numbers: list[int], goal: int, before: list[str], then: Links) 
     for other, pair in _each(numbers):
         needed = {value: [(operator, other), *then] for value, operator in _needed(goal, other).items()}
         yield Look(before, [], pair, f"{goal} {other}", needed)
-        before = []
+        before = []  # what leads to the three numbers is said once
 
 
 def _follow(steps: list[Move], links: Links) -> list[Move]:
