@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from longjing.errors import UserError
 
 T = TypeVar("T")
 # The former is ten times as fast, where it was built.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Strict(BaseModel):
+    """Data in which nothing is missing and nothing unknown, no text stands for a number, and nothing changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def explain_settings(error: ValidationError, settings_type: type[BaseModel]) -> str:

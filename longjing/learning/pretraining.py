@@ -30,7 +30,7 @@ from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
-from longjing.toys.document import Document
+from longjing.toys.toy import Document
 from longjing.validation import did_you_mean, did_you_mean_or_known
 
 
