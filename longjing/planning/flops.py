@@ -130,8 +130,4 @@ def _feed_forward_matrices(config: ModelConfig, layer: int, active: bool) -> int
         return 3 * config.hidden_size * config.intermediate_size
     routed = config.num_experts_per_tok if active else config.n_routed_experts
     router = config.hidden_size * config.n_routed_experts
-    return router + (routed + config.n_shared_experts) * _expert(config)
-
-
-def _expert(config: ModelConfig) -> int:
-    return 3 * config.hidden_size * config.moe_intermediate_size
+    return router + (routed + config.n_shared_experts) * 3 * config.hidden_size * config.moe_intermediate_size

@@ -46,8 +46,7 @@ def _probe_layers() -> dict[str, str]:
     start = f"import sys; sys.path.insert(0, {folder!r}); from inside.layer_probe import main; main()"
     command = [str(Path(sys.executable).resolve()), "-sSPB", "-c", start]
     probe = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", timeout=60, check=True)
-    problems: dict[str, str] = json.loads(probe.stdout)
-    return problems
+    return json.loads(probe.stdout)
 
 
 def require_layers() -> list[str]:

@@ -64,6 +64,10 @@ class CallTest:
         json.dumps(self.arguments, allow_nan=False)
 
 
+_Test = StdioTest | CallTest
+Tests = Sequence[_Test]
+
+
 @dataclass(frozen=True)
 class TestResult:
     """`unjudged`: the sandbox failed, and nothing is known about the program. `reason` says what is wrong, without the
@@ -76,20 +80,14 @@ class TestResult:
     __test__ = False  # for pytest, which takes the name for one of its own
 
 
-def run_tests(
-    runner: SandboxRunner, program: str, tests: Sequence[StdioTest | CallTest], workers: int = 1
-) -> list[TestResult]:
+def run_tests(runner: SandboxRunner, program: str, tests: Tests, workers: int = 1) -> list[TestResult]:
     """Run the program once for each test, each time as if it were the first, `workers` at a time. Exact."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda test: _run(runner, program, test), tests))
 
 
 def judge_program(
-    runner: SandboxRunner,
-    program: str,
-    tests: Sequence[StdioTest | CallTest],
-    tolerance: float = 0.0,
-    seconds: float | None = None,
+    runner: SandboxRunner, program: str, tests: Tests, tolerance: float = 0.0, seconds: float | None = None
 ) -> list[TestResult]:
     """As `run_tests`, but all calls in one process, one after the other, up to the first that fails: quicker by as many
     times as there are calls. What a program remembers of the earlier ones is its own affair.
@@ -117,11 +115,7 @@ def _left(seconds: float | None, result: TestResult) -> float | None:
 
 
 def _run(
-    runner: SandboxRunner,
-    program: str,
-    test: StdioTest | CallTest,
-    tolerance: float = 0.0,
-    seconds: float | None = None,
+    runner: SandboxRunner, program: str, test: _Test, tolerance: float = 0.0, seconds: float | None = None
 ) -> TestResult:
     if isinstance(test, CallTest):
         return _call(runner, program, [test])[0]

@@ -2,9 +2,9 @@
 
 import os
 import signal
-import subprocess
 import sys
 from resource import RUSAGE_CHILDREN, getrusage
+from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
@@ -27,19 +27,14 @@ class UnsafeSubprocess:
             if isinstance(program, str):
                 program = [sys.executable, "program.py"]
             before, started = getrusage(RUSAGE_CHILDREN), perf_counter()
-            process = subprocess.Popen(
-                program,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=folder,
-                start_new_session=True,
-                env={**os.environ, "PYTHONINTMAXSTRDIGITS": "0"},
+            environment = {**os.environ, "PYTHONINTMAXSTRDIGITS": "0"}
+            process = Popen(
+                program, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=folder, start_new_session=True, env=environment
             )
             timed_out = False
             try:
                 stdout, stderr = process.communicate(stdin, timeout=self.limits.within(seconds).wall_seconds)
-            except subprocess.TimeoutExpired:
+            except TimeoutExpired:
                 timed_out = True
                 os.killpg(process.pid, signal.SIGKILL)
                 stdout, stderr = process.communicate()

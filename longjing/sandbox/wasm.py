@@ -15,6 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from subprocess import PIPE
 from tempfile import TemporaryDirectory, TemporaryFile
 from time import monotonic
 from typing import IO, Any
@@ -65,14 +66,9 @@ class WasmSandbox:
         with open(reading, "rb") as report:
             with open(writing, "wb"):
                 shared = [self._compiled.fileno(), writing]
+                command = _command("run", *shared, folder, json.dumps(asdict(limits)))
                 process = subprocess.Popen(
-                    _command("run", *shared, folder, json.dumps(asdict(limits))),
-                    stdin=stdin_file,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    pass_fds=shared,
-                    env={},
-                    cwd="/",
+                    command, stdin=stdin_file, stdout=PIPE, stderr=PIPE, pass_fds=shared, env={}, cwd="/"
                 )
             assert process.stdout and process.stderr
             with process.stdout as stdout, process.stderr as stderr:

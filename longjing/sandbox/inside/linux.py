@@ -58,15 +58,11 @@ def syscall(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_ch
 
 def unshare(*names: str) -> None:
     """Move to new namespaces; a new pid namespace is entered by the next child."""
-    flags = 0
-    for name in names:
-        flags |= NEW_NAMESPACE[name]
-    libc("unshare", flags)
+    libc("unshare", sum(NEW_NAMESPACE[name] for name in names))
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str = "") -> None:
-    encoded = kind.encode() if kind else None
-    libc("mount", source.encode(), target.encode(), encoded, flags, options.encode())
+    libc("mount", source.encode(), target.encode(), kind.encode() if kind else None, flags, options.encode())
 
 
 def unmount(target: str) -> None:
@@ -82,8 +78,7 @@ def restrict_mount(target: str, attributes: int, recursive: bool) -> None:
 
 
 def prctl(option: int, *arguments: int) -> None:
-    padded = (*arguments, 0, 0, 0, 0)[:4]
-    libc("prctl", option, *padded)
+    libc("prctl", option, *(*arguments, 0, 0, 0, 0)[:4])  # some options refuse what isn't 0 behind their arguments
 
 
 def forbid_new_privileges() -> None:

@@ -14,7 +14,7 @@ def memory_held(first: int) -> int:
         try:
             rollup = Path(process, "smaps_rollup").read_bytes().splitlines()
             total += next((int(line.split()[1]) << 10 for line in rollup if line.startswith(b"Pss:")), 0)
-            for thread in Path(process, "task").iterdir():
+            for thread in Path(process, "task").iterdir():  # a child is listed with the thread that forked it
                 processes += map(Path, Path(thread, "children").read_text().split())
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # gone, or just about to change its user

@@ -87,7 +87,7 @@ def _first_process(
     """The first process: confine oneself, fork the program, bury what dies, tell how the program ended."""
     for descriptor, stream in enumerate(streams):
         os.dup2(stream, descriptor)
-    os.dup2(status_write, 3)
+    os.dup2(status_write, 3)  # below 5, so that all from there on can be closed at once
     os.dup2(mapped_read, 4)
     status_write, mapped_read = 3, 4
     if plan.has("descriptors"):
@@ -127,7 +127,7 @@ class _Supervisor:
         poller = select.poll()
         for descriptor in (*self._streams, self._status):
             poller.register(descriptor, select.POLLIN)
-        poller.register(connection, select.POLLRDHUP)
+        poller.register(connection, select.POLLRDHUP)  # a trainer that was killed doesn't wait for the answer
         deadline = self._started + self._limits.wall_seconds
         look = self._started + _TICK
         while not self._stopped:
