@@ -17,12 +17,12 @@ from statistics import median
 from typing import Any
 
 import torch
+from machine import Machine, measure
 
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device, choose_dtype
 from longjing.model.store.checkpoint import load_model
-from longjing.planning.machine import Machine, measure
 from longjing.runs import RunDirectory
 from longjing.runs.resolve import resolve
 
@@ -95,8 +95,7 @@ def fastest(before: Machine, after: Machine) -> Machine:
 
 
 def measure_machine(device: torch.device, dtype: torch.dtype, working_set: int) -> Machine:
-    """See `planning.machine.measure`; the working set is at least a megabyte, below which overheads
-    dominate."""
+    """See `machine.measure`; the working set is at least a megabyte, below which overheads dominate."""
     return measure(device, dtype, max(working_set, 2**20))
 
 

@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 from common import build_model, device_and_dtype, fastest, measure_machine, parser, peak_bytes, report, summarise
+from machine import Machine, decoding_bytes, synchronise
 
 from longjing.generation.factory import make_generator
 from longjing.generation.request import Request, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
-from longjing.planning.machine import Machine, synchronise
 
 SIDES = ("longjing", "transformers", "speculating")
 Generate = Callable[[torch.Tensor, int], int]  # prompts `[batch, length]` and a seed -> tokens sampled
@@ -101,7 +101,7 @@ def floor_seconds(config: ModelConfig, machine: Machine, batch: int, options: Na
     prompt, steps = options.prompt, options.tokens
     reading = batch * flops.generation(config, prompt, [1])
     per_step = batch * flops.forward(config, prompt + steps / 2, absorbed=True)
-    bytes_read = flops.decoding_bytes(config, batch, prompt + steps / 2, width)
+    bytes_read = decoding_bytes(config, batch, prompt + steps / 2, width)
     return machine.floor(reading, 0) + (steps - 1) * machine.floor(per_step, bytes_read)
 
 

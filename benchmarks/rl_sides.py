@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from common import peak_bytes
+from machine import synchronise
 
 from longjing.cluster.runtime import Runtime
 from longjing.generation.multi_turn import MultiTurnRollout
@@ -18,7 +19,6 @@ from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import draw_problems, judge_group
 from longjing.model.device import DTYPES, keep_freed_memory
 from longjing.model.store.checkpoint import save_model
-from longjing.planning.machine import synchronise
 from longjing.problems import Completion, Problem, Split, Task, Verdict
 from longjing.text.reasoning import ReasoningStream
 from longjing.text.tokenizer import Tokenizer

@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 from common import fastest, measure_machine, report
+from machine import Machine
 from rl_sides import SIDES, EarlyLetters, Setting, Step, serve
 
 from longjing.evaluation import evaluate
@@ -43,7 +44,6 @@ from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
-from longjing.planning.machine import Machine
 from longjing.problems import Task
 from longjing.recipe import loading
 from longjing.runs.resolve import resolve

@@ -12,13 +12,13 @@ from time import perf_counter
 
 import torch
 from common import build_model, device_and_dtype, fastest, measure_machine, parser, peak_bytes, report, summarise
+from machine import synchronise
 
 from longjing.learning.mtp_loss import losses
 from longjing.learning.optimizers import muon
 from longjing.learning.packing import Packed, pack
 from longjing.model.device import keep_freed_memory
 from longjing.planning import flops
-from longjing.planning.machine import synchronise
 
 
 def random_batch(rows: int, length: int, document: int, vocabulary: int, seed: int) -> Packed:

@@ -32,6 +32,6 @@ def load(
     from longjing.model.device import choose_device, choose_dtype
     from longjing.runs.models import load
 
-    place = choose_device(device)
-    number = choose_dtype(dtype, place) if isinstance(dtype, str) else dtype
-    return load(path_or_name, place, number)
+    chosen = choose_device(device)
+    dtype = choose_dtype(dtype, chosen) if isinstance(dtype, str) else dtype
+    return load(path_or_name, chosen, dtype)

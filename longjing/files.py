@@ -13,18 +13,15 @@ from safetensors import SafetensorError
 
 from longjing.errors import UserError
 
-_NOTES = ".md"
-
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn the refusal of a write below `path` (full disk, no permission) into a UserError."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    except SafetensorError as error:  # how safetensors words an OSError; wrong tensors raise other types
-        raise UserError(f"cannot write {path}: {error}") from error
+    # A SafetensorError is how safetensors words an OSError; wrong tensors raise other types.
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def digest(path: str | Path) -> str:
@@ -36,7 +33,7 @@ def digest(path: str | Path) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != _NOTES)
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix != ".md")
         lines = "".join(f"{digest(file)}  {file.name}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     try:

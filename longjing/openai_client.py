@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from itertools import count
 from math import inf
@@ -187,16 +186,12 @@ def _post(endpoint: Endpoint, fields: Mapping[str, Any], silence: float, deadlin
         raise EndpointError("no whole reply in time")
     if len(body) > _MOST_BYTES:
         raise EndpointError(f"a reply of over {_MOST_BYTES >> 20} MiB")
-    if response.status != 200:
-        raise _refusal(response.status, response.headers, _excerpt(body))
+    if (status := response.status) != 200:
+        headers, transient = response.headers, status in _NOT_FOR_LONG or (status >= 500 and status not in _FOR_EVER)
+        wait, location = seconds_until(headers.get("Retry-After") or ""), headers.get("Location") or ""
+        reason = f"status {status}: {_excerpt(body)}"
+        raise EndpointError(reason, transient=transient, wait=wait, status=status, location=location)
     return bytes(body)
-
-
-def _refusal(status: int, headers: Message, text: str) -> EndpointError:
-    transient = status in _NOT_FOR_LONG or (status >= 500 and status not in _FOR_EVER)
-    wait = seconds_until(headers.get("Retry-After") or "")
-    location = headers.get("Location") or ""
-    return EndpointError(f"status {status}: {text}", transient=transient, wait=wait, status=status, location=location)
 
 
 class _AsItIs(urllib.request.HTTPErrorProcessor):
@@ -274,9 +269,8 @@ async def stream(endpoint: Endpoint, fields: Mapping[str, Any], silence: float =
             client.stream("POST", endpoint.url, json=body, headers=endpoint.headers) as response,
         ):
             if response.status_code != 200:
-                raise EndpointError(
-                    f"{endpoint.base_url} answered {response.status_code}: {await _beginning(response)}"
-                )
+                beginning = await _beginning(response)
+                raise EndpointError(f"{endpoint.base_url} answered {response.status_code}: {beginning}")
             async for line in _lines(response):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or data == "[DONE]":
@@ -310,9 +304,8 @@ async def _lines(response: "httpx.Response") -> AsyncIterator[str]:
     async for part in response.aiter_bytes():
         size += len(part)
         if size > _MOST_STREAMED:
-            raise EndpointError(
-                f"{response.url.host} says more than {_MOST_STREAMED >> 20} MiB; that is no answer to a question"
-            )
+            bound = f"{_MOST_STREAMED >> 20} MiB"
+            raise EndpointError(f"{response.url.host} says more than {bound}; that is no answer to a question")
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             yield line.decode(errors="replace").rstrip("\r")

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from longjing.errors import UserError
 
 T = TypeVar("T")
 # The former is ten times as fast, where it was built.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Strict(BaseModel):
+    """Data in which nothing is missing and nothing unknown, no text stands for a number, and nothing changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def explain_settings(error: ValidationError, settings_type: type[BaseModel]) -> str:
@@ -32,10 +38,8 @@ def explain_settings(error: ValidationError, settings_type: type[BaseModel]) -> 
 
 
 def explain_data(error: ValidationError) -> str:
-    """What is wrong with data, and where: `messages.0.role: Field required`.
-
-    Where a value may have several forms, what is wrong with the one that it comes nearest to.
-    """
+    """What is wrong with data, and where: `messages.0.role: Field required`. Where a value may have several forms, what
+    is wrong with the one that it comes nearest to."""
     deepest = _deepest(error)
     # Pydantic puts the name of the form that it tried (`str`, `list[Message]`) among the keys.
     where = ".".join(str(part) for part in deepest["loc"] if part != "str" and "[" not in str(part))
@@ -73,9 +77,7 @@ def did_you_mean_or_known(word: str, known: Sequence[str]) -> str:
 
 def read_yaml(code_file: str, name: str, schema: type[T]) -> T:
     """The content of the YAML file `name` beside a module (its `__file__`); `schema` is whatever pydantic checks.
-
-    Raises UserError, naming file and line, for what isn't YAML or doesn't fit the schema.
-    """
+    Raises UserError, naming file and line, for what isn't YAML or doesn't fit the schema."""
     path = Path(code_file).with_name(name)
     loader = _Loader(path.read_text("utf-8"))
     try:
@@ -89,11 +91,11 @@ def read_yaml(code_file: str, name: str, schema: type[T]) -> T:
     try:
         return TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
-        raise UserError(f"{path}, line {_line(root, location(error))}: {explain_data(error)}") from None
+        raise UserError(f"{path}, line {line_of(root, location(error))}: {explain_data(error)}") from None
 
 
-def _line(node: Any, location: Sequence[str | int]) -> int:
-    """The line of the innermost node that the location leads to."""
+def line_of(node: yaml.Node, location: Sequence[str | int]) -> int:
+    """The line (from 1) of what stands at `location` (keys and list indices) in a document, or of what holds it."""
     line: int = node.start_mark.line + 1
     for step in location:
         if isinstance(node, yaml.MappingNode):

@@ -57,10 +57,11 @@ class FakeEndpoint:
                     name = json.dumps(request, sort_keys=True)
                     attempts[name] += 1
                 try:
-                    self.reply(respond(request, attempts[name]))
+                    response = respond(request, attempts[name])
                 finally:
-                    with lock:
+                    with lock:  # before the client has the reply, and asks the next question
                         busy -= 1
+                self.reply(response)
 
             def reply(self, response: Response) -> None:
                 if response.hang_up:

@@ -19,9 +19,10 @@ FLOORS = {
     "verifiers": 3,
     "generation": 4, "tasks": 4, "toys": 4, "runs": 4,
     "evaluation": 5, "planning": 5, "chat": 5,
-    "learning": 6, "data": 6,
-    "recipe": 7, "serving": 7,
-    "cli": 8, "__init__": 8, "__main__": 9,
+    "data": 6,
+    "learning": 7,
+    "recipe": 8, "serving": 8,
+    "cli": 9, "__init__": 9, "__main__": 10,
 }  # fmt: skip
 
 

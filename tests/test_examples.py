@@ -6,10 +6,10 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
+from conversation_cases import read_conversations
 from rich.console import Console
 
 from longjing import tasks
-from longjing.learning.conversations import read_conversations
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
 from longjing.runs import RunDirectory

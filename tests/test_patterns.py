@@ -38,7 +38,7 @@ BOUNDED = {
 # Patterns that are made as the program runs.
 MADE = {
     "longjing.text.tokenizer": 2,  # names of tokens, escaped
-    "longjing.learning.conversations": 1,  # the same
+    "longjing.data.conversations": 1,  # the same
     "longjing.verifiers.worker": 1,  # a user's pattern, in a process with a limit on its time
     "longjing.verifiers.string_match": 1,  # the same, compiled to see whether it can be
     "longjing.verifiers.judge": 1,  # names of a template's tags, escaped, behind one class of characters

@@ -11,6 +11,11 @@ class InvalidRequest(UserError):
         self.parameter, self.code = parameter, code
 
 
+def invalid(parameter: str, text: str) -> InvalidRequest:
+    """The refusal that begins with the parameter to blame."""
+    return InvalidRequest(f"{parameter}: {text}", parameter)
+
+
 def context_exceeded(limit: int, tokens: str, parameter: str) -> InvalidRequest:
     """The refusal of a prompt that leaves no room, in the words that OpenAI's clients look for."""
     return InvalidRequest(

@@ -9,7 +9,7 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
 
-from longjing.chat.grammar_trial import LIMITS, TOKEN_SECONDS, GrammarTrials, reason_of, tokenizer_line
+from longjing.chat.grammar_trial import LIMITS, TOKEN_SECONDS, GrammarTrials, reason_of
 from longjing.chat.tool_calls import CLOSE, OPEN
 from longjing.errors import UserError
 from longjing.text.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ class GrammarCompiler:
         self._tokens = LLTokenizer(as_json, n_vocab=vocabulary, eos_token=list(end_tokens))
         self._tags_are_tokens = None not in map(tokenizer.token_id, (OPEN, CLOSE))
         closers = [token for token in map(tokenizer.token_id, ("}", "]", '"')) if token is not None]
-        self._trials = GrammarTrials(tokenizer_line(as_json, vocabulary, end_tokens, closers))
+        self._trials = GrammarTrials(as_json, vocabulary, end_tokens, closers)
 
     def json(self, schema: Mapping[str, Any]) -> "Grammar":
         """The grammar of a JSON text that keeps to the schema. Raises UserError for one that can't be kept."""
@@ -132,8 +132,7 @@ class Grammar:
         return Grammar(self._matcher.deep_copy(), self._time_limit)
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
-        """See `LogitsProcessor`. Raises UserError when the grammar can't be followed any further: it has grown too
-        large, takes too long, or leaves no token."""
+        """See `LogitsProcessor`. Raises UserError once the grammar is too large, takes too long, or leaves no token."""
         began = time.thread_time()
         self._matcher.consume_tokens(list(tokens[self._read :]))
         self._read = len(tokens)

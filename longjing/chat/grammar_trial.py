@@ -38,18 +38,18 @@ _TOO_MUCH = (
 
 
 class GrammarTrials:
-    """For one tokenizer, given as a line of JSON that `_tokenizer` reads. Safe to call from several threads."""
+    """For one tokenizer, given as JSON. `ways_out`: tokens by which a text is likely to come to its end. Safe to call
+    from several threads."""
 
-    def __init__(self, tokenizer: str) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]) -> None:
+        self._tokenizer = json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])
         self._lock = threading.Lock()
         self._running: list[subprocess.Popen[bytes]] = []  # one at most
         weakref.finalize(self, _end, self._running)
         self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
 
     def problem_of(self, grammars: Sequence[str]) -> str | None:
-        """What is wrong with one of them, or with all together; None if texts can be written that keep each. Takes up
-        to half a minute, whatever they are."""
+        """What is wrong with one of them, found within half a minute; None if texts can be written that keep each."""
         line = json.dumps(list(grammars)).encode() + b"\n"
         key = sha256(line).digest()
         with self._lock:
@@ -63,6 +63,7 @@ class GrammarTrials:
 
     def _ask(self, line: bytes) -> str | None:
         if not self._running:
+            # With -P the other files here, which lie beside the program, don't hide modules of their names.
             process = subprocess.Popen(
                 [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, start_new_session=True,
@@ -103,11 +104,6 @@ def _line(descriptor: int, seconds: float) -> bytes:
     return read
 
 
-def tokenizer_line(tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]) -> str:
-    """What `GrammarTrials` is made with. `ways_out`: tokens by which a text is likely to come to its end."""
-    return json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])
-
-
 # In the process
 
 
@@ -142,8 +138,7 @@ def _bound() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     with suppress(OSError, ValueError):  # where there is no /proc, the seconds alone bound it
         with open("/proc/self/statm") as file:
-            pages = int(file.read().split()[0])
-        most = pages * resource.getpagesize() + _MEMORY
+            most = int(file.read().split()[0]) * resource.getpagesize() + _MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 

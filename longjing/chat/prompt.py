@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longjing.chat.errors import InvalidRequest, context_exceeded
+from longjing.chat.errors import context_exceeded, invalid
 from longjing.chat.tool_calls import knows_tools
 from longjing.errors import UserError
 from longjing.text import ReasoningStream, Tokenizer
@@ -18,8 +18,7 @@ _PROBE: Sequence[Message] = ({"role": "user", "content": "?"},)
 
 @dataclass(frozen=True)
 class BegunReply:
-    """What there is of a reply already, for the model to go on from. `reasoning` is None if there was none; `closed`:
-    it is over, and the answer has begun."""
+    """The part of a reply that the model goes on from. `closed`: the reasoning is over, and the answer has begun."""
 
     reasoning: str | None
     answer: str
@@ -34,13 +33,9 @@ class BegunReply:
         return cls(reasoning or None, text, bool(text))
 
     def thinks(self, thinking: bool, can_switch_off: bool) -> bool:
-        """Whether the template is to open the reasoning. An answer that comes without reasoning had none.
-
-        Raises InvalidRequest for reasoning to be continued where thinking is off.
-        """
+        """Whether the template is to open the reasoning. Raises InvalidRequest for some to go on where it is off."""
         if self.reasoning is not None and not self.closed and not thinking:
-            text = "messages: the last one begins with reasoning, and thinking is turned off"
-            raise InvalidRequest(text, "messages")
+            raise invalid("messages", "the last one begins with reasoning, and thinking is turned off")
         return self.reasoning is not None or not can_switch_off or (thinking and not self.closed)
 
     def continue_(self, prompt: str) -> str:
@@ -112,13 +107,12 @@ class PromptBuilder:
         return self._prompt(prompt.text[: prompt.body] + self._generation_prompts[False], prompt.body)
 
     def check(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begun: BegunReply | None) -> None:
-        """Raise InvalidRequest for what the template would leave out, and for a text that holds one of its marks, which
-        would then be taken for one."""
+        """Raise InvalidRequest for what the template would leave out, and for a text that holds one of its marks."""
         self._refuse_marks(tools, "tools", "one of them")
         for number, message in enumerate(messages):
             if message.get("tool_calls") and not self._takes_calls:
-                text = f"messages: message {number} has tool_calls, and this model's chat template leaves them out"
-                raise InvalidRequest(text, "messages")
+                text = f"message {number} has tool_calls, and this model's chat template leaves them out"
+                raise invalid("messages", text)
             self._refuse_marks(message, "messages", f"message {number}")
         if begun is not None:
             self._refuse_marks(begun.reasoning, "messages", "the last one's reasoning")
@@ -128,14 +122,13 @@ class PromptBuilder:
         written = json.dumps(value, ensure_ascii=False)
         mark = next((mark for mark in self._tokenizer.control_tokens if mark in written), None)
         if mark is not None:
-            raise InvalidRequest(f"{parameter}: {what} holds {mark!r}, a mark of the chat template", parameter)
+            raise invalid(parameter, f"{what} holds {mark!r}, a mark of the chat template")
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], thinking: bool) -> str:
         try:
             return self._tokenizer.render(messages, True, thinking, tools or None)
         except UserError as error:  # where the model lies is nobody's business
-            reason = str(error).removeprefix(f"{self._tokenizer.origin}: ")
-            raise InvalidRequest(f"messages: {reason}", "messages") from error
+            raise invalid("messages", str(error).removeprefix(f"{self._tokenizer.origin}: ")) from error
 
     def _prompt(self, text: str, body: int) -> Prompt:
         """Of a reasoning model the next turn's prompt has the body only, for it drops this turn's reasoning; of another
@@ -144,18 +137,16 @@ class PromptBuilder:
         return Prompt(text, body, tokens, body_tokens if self.reasons else self._limit)
 
     def encode(self, text: str, parameter: str, boundary: int = 0) -> tuple[list[int], int]:
-        """The tokens of a text, and how many of them end before the `boundary`. Raises InvalidRequest, which blames the
-        `parameter`."""
+        """The tokens of a text, and how many end before the `boundary`. Raises InvalidRequest for the `parameter`."""
         try:
             return self._tokenizer.encode_with_boundary(text, boundary, self._limit)
         except TooLong as error:
             raise context_exceeded(self._limit, error.tokens, parameter) from error
         except UserError as error:
-            raise InvalidRequest(f"{parameter}: {error}", parameter) from error
+            raise invalid(parameter, str(error)) from error
 
     def _probe(self, thinking: bool) -> tuple[str, str]:
-        """What the template writes of a short conversation, and behind it to ask for a reply; the latter is empty if it
-        can't be told apart."""
+        """What the template writes of a short conversation, and to ask for a reply: empty if not to be told apart."""
         try:
             body = self._tokenizer.render(_PROBE, False, thinking)
             text = self._tokenizer.render(_PROBE, True, thinking)

@@ -41,17 +41,10 @@ class ReasoningController:
     """
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        prompt: Sequence[int],
-        max_tokens: int,
-        end_tokens: Collection[int],
-        *,
-        budget: int | None = None,
-        stops: Sequence[str] = (),
-        grammar: LogitsProcessor | None = None,
+        self, tokenizer: Tokenizer, prompt: Sequence[int], max_tokens: int, end_tokens: Collection[int], *,
+        budget: int | None = None, stops: Sequence[str] = (), grammar: LogitsProcessor | None = None,
         everywhere: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._stream = ReasoningStream.after(tokenizer.decode(prompt))
         self._cut_stream = deepcopy(self._stream)  # reads what stop strings leave, if they act everywhere
         self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
@@ -184,17 +177,14 @@ class ReasoningController:
 
     def notices(self, finish_reason: str) -> list[str]:
         """What a reader should know of how the reply came to its end, in sentences; usually nothing."""
-        sentences = []
-        if self.exhausted:
-            sentences.append(f"The reasoning was closed after its budget of {self._budget} tokens.")
-        if self.reasoning_repeats:
-            sentences.append("The reasoning went in circles and was closed.")
-        if self.answer_repeats:
-            sentences.append("The answer went in circles and was ended.")
-        if self.failure:
-            sentences.append(f"The answer was ended, for its grammar failed: {self.failure}")
-        if finish_reason == "length":
-            sentences.append(f"It was cut off after {self._max_tokens} tokens (max_tokens).")
+        events = {
+            f"The reasoning was closed after its budget of {self._budget} tokens.": self.exhausted,
+            "The reasoning went in circles and was closed.": self.reasoning_repeats,
+            "The answer went in circles and was ended.": self.answer_repeats,
+            f"The answer was ended, for its grammar failed: {self.failure}": self.failure,
+            f"It was cut off after {self._max_tokens} tokens (max_tokens).": finish_reason == "length",
+        }
+        sentences = [sentence for sentence, happened in events.items() if happened]
         if not self.answer.strip():
             sentences.append(
                 "The answer is empty: a stop string came first." if self.stopped
@@ -205,8 +195,7 @@ class ReasoningController:
 
 
 class RepetitionDetector:
-    """Watches tokens as they come. `repeats` once the last of them are one block, at least four times in a row and at
-    least 64 tokens long in all."""
+    """`repeats` once the last tokens are one block at least four times in a row, and 64 tokens long in all."""
 
     def __init__(self) -> None:
         # The last tokens in a ring, the newest at `_newest` and older ones behind it; twice, so that they lie in order.

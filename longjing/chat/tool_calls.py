@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from longjing.text.stop_strings import partial_match
 
@@ -29,14 +29,6 @@ class ToolCall:
 def knows_tools(template: str) -> bool:
     """Whether a chat template takes tools, in the form that is read here."""
     return "tools" in template and OPEN in template
-
-
-def tool_notices(tools: Sequence[Any], choice: Any, template: str) -> list[str]:
-    """What a reader should know of tools that the model isn't told of, in sentences. `choice`: the `tool_choice`."""
-    if not tools or choice == "none" or knows_tools(template):
-        return []
-    notice = "The model was not told of the tools: its chat template knows none."
-    return [notice] if choice in (None, "auto") else [f"{notice} Its answer was bound to a call of one."]
 
 
 class ToolCallParser:
@@ -75,8 +67,7 @@ class ToolCallParser:
         return certain
 
     def finish(self, cut: bool = False) -> tuple[str, list[ToolCall]]:
-        """No more comes: the rest of the text, and the calls. `cut`: the text was cut off, perhaps within a call; that
-        is given as far as it came, as OpenAI gives it."""
+        """The rest of the text, and the calls. `cut`: a call that was cut off is given as far as it came."""
         text, *segments = self._held.split(OPEN)
         calls, broken, lost = list[ToolCall](), False, ""
         for number, segment in enumerate(segments, 1):

@@ -54,12 +54,11 @@ def _describe_machine() -> None:
     import torch
 
     from longjing.model.batch_invariance_probe import describe_batch_invariance
-    from longjing.model.device import choose_device
-    from longjing.planning.machine import name_of
+    from longjing.model.device import choose_device, device_name
 
     threads = torch.get_num_threads()
     print(f"python {platform.python_version()}, torch {torch.__version__}")
-    print(f"processor: {name_of(torch.device('cpu'))} ({platform.machine()}), {threads} thread(s)")
+    print(f"processor: {device_name(torch.device('cpu'))} ({platform.machine()}), {threads} thread(s)")
     print(f"device: {choose_device()}")
     for count in sorted({1, threads}):
         torch.set_num_threads(count)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from longjing.cli.evaluation import BaseUrl
-from longjing.cli.models import Device, Dtype, load_engine
+from longjing.cli.models import Device, Dtype, load_engine, refuse_device
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
@@ -214,8 +214,7 @@ def _measure(
         client, model_facts = LocalClient(engine, tokenizer), {"weights": weights_digest(engine.model)}
         at_once = 64
     else:
-        if (device, dtype) != ("auto", "float32"):
-            raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
+        refuse_device(device, dtype)
         answers = out.with_name(out.name + ".answers.jsonl")
         client = EndpointClient(base_url, model, answers, key=os.environ.get("OPENAI_API_KEY"))
         model_facts = {"name": model, "base_url": base_url}

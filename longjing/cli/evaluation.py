@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from longjing.cli.models import Device, Dtype, load_engine
+from longjing.cli.models import Device, Dtype, load_engine, refuse_device
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
@@ -30,24 +30,8 @@ _TASK_HELP = (
     "see `longjing tasks list`; aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k; or one of your own: "
     "problems.jsonl, my_task.py, gym:NAME"
 )
-# Of an endpoint; what isn't given is as `EndpointClient` says.
+
 BaseUrl = Annotated[str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")]
-Timeout = Annotated[float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")]
-Retries = Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")]
-AnswersFile = Annotated[
-    Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
-]
-RequestFields = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
-]
-# In dollars.
-PriceRead = Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")]
-PriceWritten = Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")]
-PriceHour = Annotated[
-    float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
-]
 
 
 def evaluate(
@@ -65,15 +49,24 @@ def evaluate(
     max_tokens: MaxTokens = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    price_read: PriceRead = None,
-    price_written: PriceWritten = None,
-    price_hour: PriceHour = None,
+    price_read: Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")] = None,
+    price_written: Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")] = None,
+    price_hour: Annotated[
+        float | None, typer.Option(min=0, help="$ per hour; of a model here, its electricity if not given")
+    ] = None,
     base_url: BaseUrl = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
-    retries: Retries = None,
-    answers: AnswersFile = None,
-    request: RequestFields = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="requests to the endpoint at once; default 8")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
+    ] = None,
+    retries: Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
+    ] = None,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
+    ] = None,
 ) -> None:
     """Measure a model on held-out problems: pass@1 with its 95% interval, maj@k, pass@k, lengths, cost.
 
@@ -109,8 +102,7 @@ def evaluate(
         client, provenance = _local_client(model, device, dtype, max_tokens, console)
         price_hour = _price_of_electricity() if price_hour is None else price_hour
     else:
-        if (device, dtype) != ("auto", "float32"):
-            raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
+        refuse_device(device, dtype)
         client, provenance = _endpoint_client(base_url, model, task, options, console)
     prices = [price_read, price_written, price_hour]
     stated = any(rate is not None for rate in prices)

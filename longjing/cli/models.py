@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from longjing.cli.output import say, show_table, where
+from longjing.cli.output import say, show_table
+from longjing.errors import UserError
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")]
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16")]
@@ -79,6 +80,12 @@ def models() -> None:
     show_table("models", [(name, about(SHIPPED / name / "README.md")) for name in shipped()], Console())
 
 
+def refuse_device(device: str, dtype: str) -> None:
+    """Raise UserError if they were given, beside an endpoint."""
+    if (device, dtype) != ("auto", "float32"):
+        raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
+
+
 def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:
     """An engine for the model, and its tokenizer; says what was chosen."""
     import longjing
@@ -88,5 +95,5 @@ def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:
     weight = network.embed_tokens.weight
     size = sum(parameter.numel() for parameter in network.parameters())
     dtype = str(weight.dtype).removeprefix("torch.")
-    say(console, f"{model}: {size / 1e6:.1f} million parameters, {where(str(weight.device), dtype)}", "dim")
+    say(console, f"{model}: {size / 1e6:.1f} million parameters, on {weight.device} in {dtype}", "dim")
     return make_generator(network, tokenizer, speculate="auto", prefix_bytes=64 << 20), tokenizer

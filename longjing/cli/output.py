@@ -24,10 +24,6 @@ def announce(console: Console, text: str, style: str = "") -> None:
         os.close(nowhere)
 
 
-def where(device: str, dtype: str) -> str:
-    return f"on {device} in {dtype}"
-
-
 def show_table(title: str, rows: Sequence[tuple[str, ...]], console: Console, header: bool = False) -> None:
     """Framed on a terminal, tab-separated where another program reads. The first row may be the header."""
     if not console.is_terminal:

@@ -1,16 +1,23 @@
 """Commands on recipes and their runs."""
 
+import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
 
 import typer
 from rich.console import Console
 
-from longjing.cli.output import say, show_table, where
+from longjing.cli.output import say, show_table
 from longjing.errors import UserError
+
+_START_SECONDS = 60.0  # that the page has until it listens
 
 
 def run(
@@ -58,7 +65,7 @@ def run(
     changes = [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     plan = load(recipe, changes, quick, only or ()).here()
     out = out or Path("runs") / (plan.name if seed is None else f"{plan.name}-seed-{seed}")
-    say(console, f"{plan.name} in {out}: {where(plan.device, plan.dtype)}, CPU threads: {plan.threads}")
+    say(console, f"{plan.name} in {out}: on {plan.device} in {plan.dtype}, CPU threads: {plan.threads}")
     try:
         with _page(out.parent, console) if page else nullcontext() as process:
             run_recipe(plan, out, console)
@@ -80,18 +87,41 @@ def run(
 
 @contextmanager
 def _page(folder: Path, console: Console) -> "Iterator[subprocess.Popen[bytes] | None]":
-    """The page, if there is somebody to look at it; gives its process."""
+    """The page for the runs under `folder`, if a person can open a browser here; gives its process, which ends with
+    the block. Raises UserError if it doesn't come up."""
     try:
-        from longjing.cli.page_process import has_display, page_process
+        from longjing.serving.server import address, listen
     except ImportError as error:
         raise UserError(f"the page needs more packages ({error}): pip install 'longjing[serve]'") from error
-    if not has_display():
+    if sys.platform != "darwin" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with page_process(folder) as (address, process):
-        say(console, f"Watch it in a browser: {address}", "bold")
+    with listen("127.0.0.1", 0) as free:
+        url = address(free)
+    command = ["serve", "--watch", "--runs", str(folder), "--port", url.rpartition(":")[2]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "longjing", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(url, process)
+        say(console, f"Watch it in a browser: {url}", "bold")
         yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    opener = build_opener(ProxyHandler({}))  # it is on this machine
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with opener.open(f"{url}/health", timeout=1):
+                return
+        except (URLError, TimeoutError, ConnectionError):
+            time.sleep(0.1)
+    raise UserError("the page doesn't come up; `longjing serve` says why")
 
 
 def report(run: Annotated[Path, typer.Argument(help="the run's directory")]) -> None:

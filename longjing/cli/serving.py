@@ -19,49 +19,34 @@ _HOST_HELP = (
 )
 _THREADS_HELP = "of the CPU, for the models; default: one for small models, else all cores but one"
 
-Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=_MODELS_HELP)]
-Host = Annotated[str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")]
-ApiKey = Annotated[
-    str | None, typer.Option(envvar="LONGJING_API_KEY", help="asked of every client, and by the page of every person")
-]
-Runs = Annotated[Path, typer.Option(help="where the runs lie that the page shows")]
-WithPage = Annotated[bool, typer.Option(help="the page at the root, or the API alone")]
-Watch = Annotated[bool, typer.Option("--watch", help="the page opens at the runs")]
-MaxBatch = Annotated[int, typer.Option(min=1, help="completions that run at once, of each model")]
-Queue = Annotated[int, typer.Option(min=0, help="completions that wait beyond those; then 429")]
-CacheMb = Annotated[int, typer.Option(min=1, help="memory for what runs, of each model")]
-PrefixMb = Annotated[int, typer.Option(min=0, help="memory for conversations that may go on; 0: none")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")]
-Grace = Annotated[float, typer.Option(min=0, help="seconds to finish what runs when it is told to stop")]
-MaxRequestMb = Annotated[int, typer.Option(min=1, help="the largest request")]
-Cors = Annotated[
-    list[str] | None, typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more")
-]
-AllowHost = Annotated[list[str] | None, typer.Option(metavar="NAME", help=_HOST_HELP)]
-Threads = Annotated[int | None, typer.Option(min=1, help=_THREADS_HELP)]
-
 
 def serve(
-    models: Models = None,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    api_key: ApiKey = None,
-    runs: Runs = Path("runs"),
-    page: WithPage = True,
-    watch: Watch = False,
-    max_batch: MaxBatch = 256,
-    queue: Queue = 256,
-    cache_mb: CacheMb = 1024,
-    prefix_mb: PrefixMb = 256,
-    timeout: Timeout = 600.0,
-    grace: Grace = 30.0,
-    max_request_mb: MaxRequestMb = 8,
-    cors: Cors = None,
-    allow_host: AllowHost = None,
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=_MODELS_HELP)] = None,
+    host: Annotated[
+        str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="LONGJING_API_KEY", help="asked of every client, and by the page of every person"),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="where the runs lie that the page shows")] = Path("runs"),
+    page: Annotated[bool, typer.Option(help="the page at the root, or the API alone")] = True,
+    watch: Annotated[bool, typer.Option("--watch", help="the page opens at the runs")] = False,
+    max_batch: Annotated[int, typer.Option(min=1, help="completions that run at once, of each model")] = 256,
+    queue: Annotated[int, typer.Option(min=0, help="completions that wait beyond those; then 429")] = 256,
+    cache_mb: Annotated[int, typer.Option(min=1, help="memory for what runs, of each model")] = 1024,
+    prefix_mb: Annotated[int, typer.Option(min=0, help="memory for conversations that may go on; 0: none")] = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 600.0,
+    grace: Annotated[float, typer.Option(min=0, help="seconds to finish what runs when it is told to stop")] = 30.0,
+    max_request_mb: Annotated[int, typer.Option(min=1, help="the largest request")] = 8,
+    cors: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more")
+    ] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help=_HOST_HELP)] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    threads: Threads = None,
+    threads: Annotated[int | None, typer.Option(min=1, help=_THREADS_HELP)] = None,
 ) -> None:
     """Serve models: an OpenAI-compatible API under /v1, and a page at the root to chat, compare and watch runs.
 

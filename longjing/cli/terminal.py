@@ -15,10 +15,9 @@ from longjing.chat.session import ChatModel, ChatSession
 from longjing.cli.line_editor import read_lines
 from longjing.cli.output import say
 from longjing.errors import UserError
-from longjing.problems import verdict_of
+from longjing.problems import Problem, verdict_of
 from longjing.problems.answer import BOX
 from longjing.runs.resolve import shipped
-from longjing.tasks import Completion, Problem, Task
 
 HELP = """\
 /model        who answers, as in /model base; alone it says which models there are
@@ -113,7 +112,10 @@ class Commands:
             raise UserError("this model has no task to draw problems from")
         say(self._console, printable(problem.prompt), "bold")
         _reply(self._session, problem.prompt, self._console)
-        _verdict(task, problem, self._session.reply, self._console)
+        verdict = verdict_of(task, problem, self._session.reply)
+        style = {"correct": "green", "wrong": "red", "unjudged": "yellow"}[verdict.outcome]
+        text = verdict.outcome if verdict.outcome == verdict.reason else f"{verdict.outcome}: {verdict.reason}"
+        self._console.print(Text(printable(f"{text}\n"), style))
 
     def _say(self, text: str) -> None:
         say(self._console, text, "dim")
@@ -187,19 +189,10 @@ def _show_answer(pieces: Iterable[tuple[str, bool]], console: Console) -> None:
         console.print(Text(piece, "bold green" if boxed else ""), end="", soft_wrap=True)
 
 
-def _verdict(task: Task, problem: Problem, completion: Completion, console: Console) -> None:
-    verdict = verdict_of(task, problem, completion)
-    style = {"correct": "green", "wrong": "red", "unjudged": "yellow"}[verdict.outcome]
-    text = verdict.outcome if verdict.outcome == verdict.reason else f"{verdict.outcome}: {verdict.reason}"
-    console.print(Text(printable(f"{text}\n"), style))
-
-
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """While the block runs Ctrl-C raises nothing; it makes the function that the block is given return True.
-
-    So the engine is stopped between two steps, never inside one.
-    """
+    """While the block runs Ctrl-C raises nothing; it makes the function that the block is given return True. So the
+    engine is stopped between two steps, never inside one."""
     pressed: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from longjing.errors import UserError
-from longjing.evaluation.model_client import Answer
 from longjing.files import disk_errors
 from longjing.openai_client import ChatCompletion, EndpointError
 from longjing.problems import Completion, ModelTurn
@@ -20,11 +19,11 @@ from longjing.runs.jsonl import JsonLines, read_jsonl
 _LINE_START = b'{"base_url"'
 # What OpenAI, vLLM, SGLang, TGI, llama.cpp, Mistral, Gemini, Anthropic, DeepSeek and OpenRouter say, in lower case.
 # A filter cuts in mid-word or withholds everything, and an error is no ending: nobody knows what would have come.
-_CUT_OFF = {
+CUT_OFF = {
     "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded",
     "content_filter", "safety", "abort", "error", "insufficient_system_resource",
 }  # fmt: skip
-_ENDED = {
+ENDED = {
     "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "tool_use", "function_call", "refusal",
 }  # fmt: skip
 
@@ -62,7 +61,7 @@ class Reply(BaseModel):
         reasoning, answer, finish_reason = completion.reasoning, completion.answer, completion.finish_reason
         text = answer
         if reasoning:
-            closed = answer or not is_cut_off(finish_reason)  # cut off before it was closed, it stays open
+            closed = answer or finish_reason.lower() not in CUT_OFF  # cut off before it was closed, it stays open
             text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{answer}" if closed else "")
         # A model may write half of a surrogate pair, and JSON may say so; no text that is kept or read can hold it.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -78,18 +77,7 @@ class Reply(BaseModel):
 
     @property
     def turn(self) -> ModelTurn:
-        return turn_of(self.text, truncated=is_cut_off(self.finish_reason))
-
-    def answer(self) -> Answer:
-        return Answer(self.text, Completion.of([self.turn]), self.tokens, self.reasoning_tokens)
-
-
-def is_cut_off(finish_reason: str) -> bool:
-    return finish_reason.lower() in _CUT_OFF
-
-
-def is_known(finish_reason: str) -> bool:
-    return finish_reason.lower() in _CUT_OFF | _ENDED
+        return turn_of(self.text, truncated=self.finish_reason.lower() in CUT_OFF)
 
 
 def turn_of(text: str, truncated: bool = False) -> ModelTurn:
@@ -123,10 +111,8 @@ class AnswerLog:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, base_url: str) -> Iterator["AnswerLog"]:
-        """The log, for this process alone, without the last line if that was cut off as it was written.
-
-        Raises UserError if another process has it, it can't be written, or it is some other file.
-        """
+        """The log, for this process alone, without the last line if that was cut off as it was written. Raises
+        UserError if another process has it, it can't be written, or it is some other file."""
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+b")

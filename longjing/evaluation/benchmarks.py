@@ -8,9 +8,7 @@ the paper's; it is measured likewise, with the least k that the paper names.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, Literal
 
 from longjing import tasks
 from longjing.errors import UserError
@@ -20,14 +18,14 @@ from longjing.evaluation.hub import INSTEAD, download
 from longjing.files import digest
 from longjing.problems import Task
 from longjing.tasks.row_files import read_rows
-from longjing.validation import nearest
+from longjing.validation import nearest, read_yaml
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """A file of a data set on the Hub, as of a revision, with `problems` rows; `samples` of each (k)."""
 
-    kind: type[BenchmarkTask]
+    kind: Literal["mathematics", "choice"]
     problems: int
     samples: int
     repository: str
@@ -40,10 +38,7 @@ class Benchmark:
 
 
 _KINDS: dict[str, type[BenchmarkTask]] = {"mathematics": Mathematics, "choice": Choice}
-BENCHMARKS = {
-    name: Benchmark(_KINDS[facts.pop("kind")], **facts)
-    for name, facts in yaml.safe_load(Path(__file__).with_name("benchmarks.yaml").read_text("utf-8")).items()
-}
+BENCHMARKS = read_yaml(__file__, "benchmarks.yaml", dict[str, Benchmark])
 
 
 def find(name: str, **settings: Any) -> tuple[Task, EvalConfig]:
@@ -77,9 +72,7 @@ def load(name: str, file: Any = None, **others: Any) -> BenchmarkTask:
         path = source(name)
     else:
         origin, path = file, Path(file)
-    rows = read_rows(path)
-    settings = {"source": origin, "sha256": digest(path)}
-    return benchmark.kind(name, rows, settings, origin)
+    return _KINDS[benchmark.kind](name, read_rows(path), {"source": origin, "sha256": digest(path)}, origin)
 
 
 def source(name: str, instead: str = INSTEAD) -> Path:

@@ -51,10 +51,9 @@ def mean_over_problems(means: Scores, seed: int = 0, level: float = 0.95) -> Int
 def paired_difference(before: Scores, after: Scores, seed: int = 0, level: float = 0.95) -> Interval:
     """The mean of `after - before`, means per problem `[problems]` of the same problems in the same order.
 
-    A bootstrap over problems; where fewer than five problems differ, Agresti and Min's adjusted interval for
-    matched pairs (Statistics in Medicine 24, 2005), which adds half an observation to each cell of the table
-    and so keeps a width when nothing differs. Written with sums of squares, it holds for means as for zeros
-    and ones.
+    A bootstrap over problems; where fewer than five problems differ, Agresti and Min's adjusted interval for matched
+    pairs (Statistics in Medicine 24, 2005), which adds half an observation to each cell of the table and so keeps a
+    width when nothing differs. Written with sums of squares, it holds for means as for zeros and ones.
     """
     differences = after - before
     mean, n = float(differences.mean()), len(differences)

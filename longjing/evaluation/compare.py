@@ -52,10 +52,8 @@ def require_same(before: ProblemSet, after: ProblemSet) -> None:
 
 
 def compare(before: Evaluation, after: Evaluation) -> Interval:
-    """By how much `after` solves more of the same problems, with a paired 95% interval.
-
-    Raises UserError if the two didn't answer the same problems.
-    """
+    """By how much `after` solves more of the same problems, with a paired 95% interval. Raises UserError if the two
+    didn't answer the same problems."""
     require_same(ProblemSet.of_evaluation(before), ProblemSet.of_evaluation(after))
     return paired_difference(before.scores.mean(axis=1), after.scores.mean(axis=1))
 
@@ -81,18 +79,19 @@ class Comparison:
         """Raises UserError unless there are two at least, all of the same problems."""
         if len(evaluations) < 2:
             raise UserError("a comparison needs two different evaluations at least")
-        first, *others = evaluations
-        before = evaluations[first]
-        differences = {name: compare(before, evaluations[name]) for name in others}
-        majorities = {name: compare_majorities(before, evaluations[name]) for name in others}
+        (_, before), *others = evaluations.items()
+        differences = {name: compare(before, after) for name, after in others}
+        majorities = {name: compare_majorities(before, after) for name, after in others}
         return cls(evaluations, differences, {name: of for name, of in majorities.items() if of is not None})
 
     def table(self) -> list[tuple[str, ...]]:
         """One column for each evaluation, one row for each figure; the first row is the header."""
         columns = [dict(evaluation.summary_rows()) for evaluation in self.evaluations.values()]
         labels = dict.fromkeys(label for column in columns for label in column)
-        rows = [(label, *(column.get(label, "-") for column in columns)) for label in labels]
-        return [("", *self.evaluations), *rows]
+        return [
+            ("", *self.evaluations),
+            *((label, *(column.get(label, "-") for column in columns)) for label in labels),
+        ]
 
     def difference_rows(self) -> list[tuple[str, str]]:
         """Label and value of each difference, in percentage points."""

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import AnswerLog, Ask, Reply, is_known
+from longjing.evaluation.answer_log import CUT_OFF, ENDED, AnswerLog, Ask, Reply
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
 from longjing.generation.request import Sampling
 from longjing.openai_client import Endpoint, EndpointError, complete, with_retries
@@ -89,10 +89,8 @@ class EndpointClient:
             raise UserError(f"the time-out is {timeout} seconds; it must be above 0, and at most {_LONGEST:,}")
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        """See `ModelClient`. Asks only what the file of answers doesn't hold yet.
-
-        Conversations go turn by turn: when all have had one, those that were answered go on.
-        """
+        """See `ModelClient`. Asks only what the file of answers doesn't hold yet. Conversations go turn by turn: when
+        all have had one, those that were answered go on."""
         groups = [[_Dialogue(question, each) for each in question.samplings] for question in questions]
         open_dialogues = [dialogue for group in groups for dialogue in group]
         total, tokens, before = len(open_dialogues), 0, 0.0
@@ -132,7 +130,7 @@ class EndpointClient:
     def _warn_of_unknown(self, finish_reasons: set[str]) -> None:
         """Say once of each finish reason that isn't known how its replies are counted."""
         for reason in sorted(finish_reasons - self._warned_of):
-            if not is_known(reason):
+            if reason.lower() not in CUT_OFF | ENDED:
                 _log.warning(
                     "%s ends replies with the finish reason %r, which isn't known here; they count as ended, not as cut"
                     " off: look in %s whether that is so",

@@ -1,6 +1,7 @@
 """Measures a model on a task: the same problems for everyone, several samples of each, reproducibly."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,19 +14,7 @@ from longjing.evaluation.result import Evaluation, Price, Record
 from longjing.generation.generator import Generator
 from longjing.generation.random import sample_seed
 from longjing.generation.request import Sampling
-from longjing.problems import (
-    Completion,
-    Problem,
-    Split,
-    Task,
-    Verdict,
-    VotingTask,
-    boxed,
-    max_turns,
-    reply_to,
-    verdict_of,
-    vote_of,
-)
+from longjing.problems import Problem, Split, Task, VotingTask, boxed, max_turns, reply_to, verdict_of, vote_of
 from longjing.problems.expression import ExpressionError, parse_number, plain
 from longjing.text.tokenizer import Tokenizer
 
@@ -73,19 +62,13 @@ def evaluate(
     task: Task,
     *,
     split: Split = "test",
-    problems: int = 200,
-    samples: int = 4,
-    seed: int = 0,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    max_tokens: int = 256,
     flops: CountFlops | None = None,
     on_progress: Progress | None = None,
+    **config: Any,
 ) -> Evaluation:
-    """`measure` for a generator and its tokenizer; `flops` as in `LocalClient`."""
-    config = EvalConfig(problems, samples, seed, temperature, top_p, max_tokens)
+    """`measure` for a generator and its tokenizer; `flops` as in `LocalClient`, `config` as in `EvalConfig`."""
     client = LocalClient(generator, tokenizer, flops)
-    return measure(client, task, config, split=split, on_progress=on_progress)
+    return measure(client, task, EvalConfig(**config), split=split, on_progress=on_progress)
 
 
 def measure(
@@ -145,27 +128,32 @@ def question_of(task: Task, problem: Problem, config: EvalConfig) -> Question:
 def normalise(answer: str) -> str:
     """The form in which final answers vote: numbers by their value (`0.5` is `1/2`), other text without white
     space, variants of signs, or case."""
-    try:
+    with suppress(ExpressionError):
         return str(parse_number(answer))
-    except ExpressionError:
-        pass
-    try:
-        answer = plain(answer)
-    except ExpressionError:  # too long to be an answer: it votes as it stands
-        return answer
-    return "".join(answer.split()).casefold()
+    with suppress(ExpressionError):  # too long to be an answer: it votes as it stands
+        return "".join(plain(answer).split()).casefold()
+    return answer
 
 
 def _record(task: Task, problem: Problem, group: Sequence[Answer]) -> Record:
     completions = [answer.completion for answer in group]
     verdicts = [verdict_of(task, problem, completion) for completion in completions]
+    votes: list[str | None] = []
+    for completion, verdict in zip(completions, verdicts, strict=True):
+        if completion.truncated:  # it has no final answer: nobody knows what it would have said next
+            votes.append(None)
+        elif isinstance(task, VotingTask):
+            votes.append(vote_of(task, problem, completion, verdict))
+        else:
+            box = boxed(completion.answer)
+            votes.append(normalise(box) if box else None)
     return Record(
         id=problem.id,
         prompt=problem.prompt,
         gold=problem.answer,
         language=problem.language,
         outcomes=[verdict.outcome for verdict in verdicts],
-        answers=[_vote(task, problem, *pair) for pair in zip(completions, verdicts, strict=True)],
+        answers=votes,
         lengths=[answer.length for answer in group],
         reasoning_lengths=[answer.reasoning_length for answer in group],
         truncated=[completion.truncated for completion in completions],
@@ -177,12 +165,3 @@ def _record(task: Task, problem: Problem, group: Sequence[Answer]) -> Record:
             for each in completions[0].earlier
         ],
     )
-
-
-def _vote(task: Task, problem: Problem, completion: Completion, verdict: Verdict) -> str | None:
-    if completion.truncated:  # it has no final answer: nobody knows what it would have said next
-        return None
-    if isinstance(task, VotingTask):
-        return vote_of(task, problem, completion, verdict)
-    box = boxed(completion.answer)
-    return normalise(box) if box else None

@@ -7,7 +7,6 @@ from pathlib import Path
 from longjing.errors import UserError
 
 INSTEAD = "or give a file of the same form: --set file=PATH"
-_INSTALL = "pip install 'longjing[eval]'"
 
 
 def download(repository: str, revision: str, file: str, instead: str = INSTEAD) -> Path:
@@ -34,7 +33,7 @@ def _hub_errors(repository: str, file: str, instead: str) -> Iterator[None]:
     try:
         from huggingface_hub.errors import GatedRepoError
     except ImportError:
-        raise UserError(f"{repository} is on the Hugging Face Hub: {_INSTALL}, {instead}") from None
+        raise UserError(f"{repository} is on the Hugging Face Hub: pip install 'longjing[eval]', {instead}") from None
     try:
         yield
     except GatedRepoError:

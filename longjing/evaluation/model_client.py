@@ -83,10 +83,8 @@ class LocalClient:
         groups: list[list[Answer]] = []
         prompt_tokens, flops = 0, 0
         openings, sampling = self._within_context(questions)
-        replying = any(question.reply for question in questions)
-        for dialogues in generate_multi_turn(
-            self.generator, self.tokenizer, openings, reply if replying else None, on_progress
-        ):
+        reply_to = reply if any(question.reply for question in questions) else None
+        for dialogues in generate_multi_turn(self.generator, self.tokenizer, openings, reply_to, on_progress):
             group = []
             for dialogue in dialogues:
                 completion, generation = Completion.of(dialogue.turns), dialogue.generation
@@ -121,9 +119,7 @@ class LocalClient:
             "prompt and answer have %s: the longest prompt leaves %d to the answer, not %d",
             made_for, room, wanted,
         )  # fmt: skip
-        bounded: list[Opening] = []
-        for (messages, samplings), length in zip(openings, lengths, strict=True):
+        for number, ((messages, samplings), length) in enumerate(zip(openings, lengths, strict=True)):
             most = self.context - length
-            cut = [replace(each, max_tokens=min(each.max_tokens, most)) for each in samplings]
-            bounded.append((messages, cut))
-        return bounded, {"max_tokens": room, "context": self.context}
+            openings[number] = messages, [replace(each, max_tokens=min(each.max_tokens, most)) for each in samplings]
+        return openings, {"max_tokens": room, "context": self.context}

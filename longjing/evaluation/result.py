@@ -132,8 +132,7 @@ class Evaluation:
     @cached_property
     def pass_at_k_intervals(self) -> dict[int, Interval]:
         """pass@k with its 95% interval, for k = 1, 2, 4, ... up to the number of samples."""
-        ks = [2**power for power in range(self.samples.bit_length())]
-        return {k: pass_at_k(self.scores, k) for k in ks}
+        return {k: pass_at_k(self.scores, k) for k in (2**power for power in range(self.samples.bit_length()))}
 
     @property
     def pass_at_k(self) -> dict[int, float]:
@@ -176,12 +175,8 @@ class Evaluation:
     @property
     def unparsed(self) -> float:
         """The share of samples that ended by themselves, and yet hold no final answer."""
-        ended = [
-            answer is None and not cut
-            for record in self.records
-            for answer, cut in zip(record.answers, record.truncated, strict=True)
-        ]
-        return float(np.mean(ended))
+        pairs = [pair for record in self.records for pair in zip(record.answers, record.truncated, strict=True)]
+        return float(np.mean([answer is None and not cut for answer, cut in pairs]))
 
     @property
     def well_formed(self) -> float:
@@ -236,15 +231,10 @@ class Evaluation:
     def examples(self, count: int) -> list[dict[str, Any]]:
         """The first sample of the first problems, as a run's evaluations.jsonl shows them."""
         return [
-            {
-                "problem": r.id,
-                "prompt": r.prompt,
-                "text": r.text,
-                "prefilled": r.prefilled,
-                **({"earlier": r.earlier} if r.earlier else {}),
-                "outcome": r.outcomes[0],
-            }
-            for r in self.records[:count]
+            {"problem": record.id, "prompt": record.prompt, "text": record.text, "prefilled": record.prefilled}
+            | ({"earlier": record.earlier} if record.earlier else {})
+            | {"outcome": record.outcomes[0]}
+            for record in self.records[:count]
         ]
 
     def summary_rows(self) -> list[tuple[str, str]]:
@@ -283,14 +273,9 @@ class Evaluation:
             evaluation = TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
             raise UserError(f"{none}: {explain_data(error)}") from error
-        per_sample = [
-            values
-            for each in evaluation.records
-            for values in (
-                each.outcomes, each.answers, each.lengths, each.reasoning_lengths, each.truncated, each.well_formed,
-            )
-        ]  # fmt: skip
-        if not evaluation.records or {len(each) for each in per_sample} != {evaluation.samples or None}:
+        per_sample = ("outcomes", "answers", "lengths", "reasoning_lengths", "truncated", "well_formed")
+        counts = {len(getattr(record, name)) for record in evaluation.records for name in per_sample}
+        if len(counts) != 1 or counts == {0}:
             raise UserError(f"{none}: its problems have no samples, or one has more than another")
         return evaluation
 

@@ -18,7 +18,7 @@ def uniform(seeds: Tensor, positions: Tensor) -> Tensor:
     generators", 2014) over the seed and then the position. In integers, so every device gives the same bits.
     """
     state = _scramble(_scramble(seeds) + (positions + 1) * _GOLDEN)
-    return _shift(state, 40).float() * 2.0**-24
+    return _shift(state, 40).float() * 2.0**-24  # 24 bits: with more, float32 would round up to 1
 
 
 def _scramble(state: Tensor) -> Tensor:

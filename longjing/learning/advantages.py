@@ -5,8 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from longjing.learning.dynamic_sampling import has_reward_variance
-
 Scale = Literal["none", "group_std"]
 
 # Keeps rewards that differ by rounding only from becoming advantages of +-1.
@@ -31,3 +29,12 @@ def advantages(rewards: Tensor, scale: Scale = "none", valid: Tensor | None = No
         return centred
     deviation = (centred.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     return centred / (deviation + EPSILON)
+
+
+def has_reward_variance(rewards: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Whether the judged rewards of a group differ: bool `[groups]`, of `rewards` `[groups, group_size]`. Where they
+    don't, every advantage is 0: drop the group before tokens are counted."""
+    valid = torch.ones_like(rewards, dtype=torch.bool) if valid is None else valid
+    best = rewards.masked_fill(~valid, -torch.inf).amax(dim=1)
+    worst = rewards.masked_fill(~valid, torch.inf).amin(dim=1)
+    return best > worst

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from longjing.generation.generator import Generator
-from longjing.learning.dynamic_sampling import has_reward_variance
+from longjing.learning.advantages import has_reward_variance
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
 from longjing.problems import Task
 from longjing.tasks.linter import Finding, Status
@@ -58,26 +58,16 @@ def measure(
     generator: Generator, tokenizer: Tokenizer, task: Task, groups: int, group_size: int, max_tokens: int, seed: int
 ) -> Difficulty:
     """Sample groups of training problems at temperature 1, as reinforcement would."""
-    problems = draw_problems(task, groups, seed, 0, 0)
+    drawn = [(task, problem) for problem in draw_problems(task, groups, seed, 0, 0)]
     sampling = {"temperature": 1.0, "max_tokens": max_tokens}
-    drawn = [(task, problem) for problem in problems]
     sampled = sample_groups(generator, tokenizer, drawn, group_size, sampling, seed, 0, 0)
-    judged_groups = [judge_group(task, *pair) for pair in zip(problems, sampled, strict=True)]
+    judged_groups = [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
     judged = torch.tensor([group.judged for group in judged_groups])
-    correct = torch.tensor(
-        [[float(verdict.outcome == "correct") for verdict in group.verdicts] for group in judged_groups]
-    )
+    outcomes = [[verdict.outcome for verdict in group.verdicts] for group in judged_groups]
+    correct = torch.tensor([[float(outcome == "correct") for outcome in row] for row in outcomes])
+    truncated = torch.tensor([[float(each.truncated) for each in group.completions] for group in judged_groups])
     rewards = torch.tensor([group.rewards({"accuracy": 1.0, "format": 1.0}) for group in judged_groups])
     signal = has_reward_variance(correct, judged)
     form = has_reward_variance(rewards, judged) & ~signal
-    outcomes = [verdict.outcome for group in judged_groups for verdict in group.verdicts]
-    cut = [completion.truncated for group in judged_groups for completion in group.completions]
-    return Difficulty(
-        groups=groups,
-        group_size=group_size,
-        correct=outcomes.count("correct") / len(outcomes),
-        truncated=sum(cut) / len(cut),
-        unjudged=outcomes.count("unjudged") / len(outcomes),
-        signal=signal.float().mean().item(),
-        form=form.float().mean().item(),
-    )
+    shares = (float(each.double().mean()) for each in (correct, truncated, ~judged, signal, form))
+    return Difficulty(groups, group_size, *shares)

@@ -21,7 +21,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -29,21 +29,13 @@ from torch import Tensor
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning import policy
 from longjing.learning import policy_metrics as shared
 from longjing.learning.advice import gradient_spikes, not_finite, truncated
 from longjing.learning.kl import reverse_kl
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PolicyLoss, Preset
-from longjing.learning.policy import (
-    OnPolicyTrainer,
-    PhaseTimer,
-    PolicySettings,
-    TrainingSample,
-    aligned,
-    length_mean,
-    record,
-    scatter,
-)
+from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, scatter
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
 from longjing.learning.surrogates import Objective
@@ -83,30 +75,27 @@ class Distillation(OnPolicyTrainer):
         self.teacher = load_model(teacher, runtime.device)
 
     def step(self, step: int) -> Step:
-        timer, size = PhaseTimer(), self.settings.group_size
+        timer = PhaseTimer()
         groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, timer)
-        samples = [
-            TrainingSample(generation, torch.zeros(generation.length))  # the teacher fills it in, see `_loss`
-            for group in groups
-            for generation in group.generations
-        ]
+        # The teacher fills in the advantages, see `_loss`.
+        samples = [[TrainingSample(each, torch.zeros(each.length)) for each in group.generations] for group in groups]
         with timer.phase("updating"):
-            update = self._update(step, [samples[at : at + size] for at in range(0, len(samples), size)])
-        scoring = update.tokens * flops.forward(self.teacher.config, (length_mean(groups) + 1) / 2)
+            update = self._update(step, samples)
+        scoring = update.tokens * flops.forward(self.teacher.config, (policy.length_mean(groups) + 1) / 2)
         metrics = self._metrics(step, groups, update, timer) | {
-            "kl": -float(torch.cat([sample.advantages for sample in samples]).mean()),  # from the teacher
+            "kl": -float(torch.cat([each.advantages for group in samples for each in group]).mean()),
             "flops": self._flops(groups, update.tokens) + scoring,
         }
-        scores = [
-            {
-                "reward": float(sample.advantages.mean()),
-                "teacher_logprobs": aligned(
-                    sample.generation, (torch.tensor(sample.generation.logprobs) + sample.advantages).tolist()
-                ),
-            }
-            for sample in samples
-        ]
-        return Step(metrics, [record(group, scores[at * size : (at + 1) * size]) for at, group in enumerate(groups)])
+        scores = [[self._score(sample) for sample in group] for group in samples]
+        return Step(metrics, list(map(policy.record, groups, scores)))
+
+    def _score(self, sample: TrainingSample) -> dict[str, Any]:
+        """What the teacher says of a completion, for the log."""
+        teacher_logprobs = torch.tensor(sample.generation.logprobs) + sample.advantages
+        return {
+            "reward": float(sample.advantages.mean()),
+            "teacher_logprobs": policy.aligned(sample.generation, teacher_logprobs.tolist()),
+        }
 
     def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """See the module. A teacher that is a mixture takes its own experts."""
@@ -130,8 +119,7 @@ def _vocabulary(directory: Path) -> dict[str, int]:
     """What a tokenizer's ids stand for, as the directory's tokenizer.json says."""
     tokenizer = json.loads((directory / "tokenizer.json").read_text("utf-8"))
     added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    ids: dict[str, int] = tokenizer["model"]["vocab"] | added
-    return ids
+    return tokenizer["model"]["vocab"] | added
 
 
 STAGE = StageKind(

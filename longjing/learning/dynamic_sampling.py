@@ -4,8 +4,8 @@ section 3.2)."""
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
 
+from longjing.learning.advantages import has_reward_variance
 from longjing.learning.rollouts import Group
 
 
@@ -27,12 +27,3 @@ def teaches(group: Group, weights: Mapping[str, float]) -> bool:
     """Whether the group's judged rewards differ."""
     rewards = torch.tensor([group.rewards(weights)])
     return bool(has_reward_variance(rewards, torch.tensor([group.judged])))
-
-
-def has_reward_variance(rewards: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Whether the judged rewards of a group differ: bool `[groups]`, of `rewards` `[groups, group_size]`. Where they
-    don't, every advantage is 0: drop the group before tokens are counted."""
-    valid = torch.ones_like(rewards, dtype=torch.bool) if valid is None else valid
-    best = rewards.masked_fill(~valid, -torch.inf).amax(dim=1)
-    worst = rewards.masked_fill(~valid, torch.inf).amin(dim=1)
-    return best > worst

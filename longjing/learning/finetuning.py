@@ -16,18 +16,12 @@ from typing import Literal
 from pydantic import Field
 
 from longjing.cluster.runtime import Runtime
+from longjing.data.conversations import Example, encode_conversation, placed_conversations
 from longjing.errors import UserError
 from longjing.files import digest
-from longjing.learning.conversations import encode_conversation, placed_conversations
 from longjing.learning.loop import SILENT, ModelTrainer, Step
-from longjing.learning.packing import Example, collate
-from longjing.learning.pretraining import (
-    READING_ADVICE,
-    READING_CHARTS,
-    READING_METRICS,
-    ReadingSettings,
-    train_on,
-)  # fmt: skip
+from longjing.learning.packing import collate
+from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.learning.stage import DATA, MODEL, StageKind
 from longjing.model.config import ModelConfig
@@ -38,8 +32,6 @@ from longjing.runs.jsonl import Row
 from longjing.runs.metric import Metric
 from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
-
-_OPEN = 64  # rows that are looked through for room
 
 Plan = list[list[list[int]]]  # the examples of each row of each step, by their numbers
 
@@ -63,7 +55,6 @@ class FinetuningSettings(ReadingSettings, OptimizerSettings, EngineSettings):
     learning_rate: float = Field(5e-5, gt=0, description="Muon's, if that is the optimiser")
     decay_to: float = Field(0.1, ge=0, le=1, description="share of the rate that its cosine ends at")
     mtp_weight: float = Field(0.1, ge=0, description="of the further tokens' loss")
-    balance_speed: float = Field(0.0, ge=0, description="gamma: the step of the routers' biases")
     evaluation: MeasurementSettings = Field(default_factory=lambda: MeasurementSettings.model_validate({}))
 
 
@@ -80,7 +71,7 @@ def plan(lengths: Sequence[int], settings: FinetuningSettings, seed: int) -> Pla
         rows: list[list[int]] = []
         free: list[int] = []
         for example in order:
-            latest = range(max(0, len(rows) - _OPEN), len(rows))
+            latest = range(max(0, len(rows) - 64), len(rows))  # to look through all would take the square of them
             row = next((row for row in latest if free[row] >= lengths[example]), len(rows))
             if row == len(rows):
                 rows.append([])
@@ -123,8 +114,7 @@ class Finetuning(ModelTrainer):
             "examples": len(self.examples),
             "too_long": len(encoded) - len(self.examples),
         }
-        self.lengths = [len(example) for example in self.examples]
-        self.plan = plan(self.lengths, settings, runtime.seed)
+        self.plan = plan(list(map(len, self.examples)), settings, runtime.seed)
         self.steps = len(self.plan)
         ends = {int(example.tokens[-1]) for example in self.examples}
         self.model.config = ending_at(self.model.config, ends)
@@ -143,13 +133,12 @@ class Finetuning(ModelTrainer):
         return len(conversations), encoded
 
     def step(self, step: int) -> Step:
-        settings, rows = self.settings, self.plan[step]
-        packed = collate(
-            [[self.examples[number] for number in row] for row in rows], settings.row_length, self.tokenizer.pad_id
-        ).to(self.runtime.device)
+        settings = self.settings
+        rows = [[self.examples[number] for number in row] for row in self.plan[step]]
+        packed = collate(rows, settings.row_length, self.tokenizer.pad_id).to(self.runtime.device)
         factor = rate_factor(step, self.steps, settings)
         metrics = train_on(self, packed, settings, factor, settings.mtp_weight)
-        sizes = [self.lengths[number] for row in rows for number in row]
+        sizes = [len(example) for row in rows for example in row]
         tokens = sum(sizes)
         # A token's cost is linear in the length of its example: that of the mean token's example gives the sum.
         length = sum(size * size for size in sizes) / tokens

@@ -13,10 +13,9 @@ def k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
 
 
 def reverse_kl(logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(student || teacher) of the next token `[...]`, in nats, of logits `[..., vocabulary]` / `temperature`:
-    the mean of log student - log teacher over tokens that the student draws (GKD, arXiv 2306.13649, section 2).
-    Only the student's logits have a gradient: on average that of a policy with the advantage
-    log teacher - log student."""
+    """KL(student || teacher) of the next token `[...]`, in nats, of logits `[..., vocabulary]` / `temperature`: the
+    mean of log student - log teacher over tokens that the student draws (GKD, arXiv 2306.13649, section 2). Only the
+    student's logits have a gradient: on average that of a policy with the advantage log teacher - log student."""
     student = tempered(logits, temperature).log_softmax(dim=-1)
     teacher = tempered(teacher_logits.detach(), temperature).log_softmax(dim=-1)
     return (student.exp() * (student - teacher)).sum(dim=-1)

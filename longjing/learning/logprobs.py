@@ -1,6 +1,5 @@
-"""Log-probabilities of sampled tokens, and the entropy of the distributions that they were drawn from."""
+"""Log-probabilities of sampled tokens."""
 
-import torch
 from torch import Tensor
 
 from longjing.errors import UserError
@@ -14,14 +13,6 @@ def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) ->
     gathered logit minus the logsumexp would keep none, but takes nearly twice as long (measured on the CPU).
     """
     return tempered(logits, temperature).log_softmax(dim=-1).gather(-1, targets[..., None]).squeeze(-1)
-
-
-@torch.no_grad()
-def token_entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Entropy in nats of each distribution of `logits` `[..., vocabulary]` / `temperature`: float32 `[...]`.
-    A statistic: it has no gradient."""
-    entropy: Tensor = torch.special.entr(tempered(logits, temperature).softmax(dim=-1))
-    return entropy.sum(dim=-1)
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:

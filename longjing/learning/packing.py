@@ -6,18 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from longjing.data.conversations import Example
+
 _MISSES = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A document of which a part is learned: `tokens` int32 and `loss_mask` bool, both `[length]`."""
-
-    tokens: Tensor
-    loss_mask: Tensor
-
-    def __len__(self) -> int:
-        return len(self.tokens)
 
 
 Document = Example | Sequence[int]

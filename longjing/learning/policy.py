@@ -1,16 +1,17 @@
 """A policy that learns from what it samples itself: what reinforcement and on-policy distillation share.
 
-One step: sample a group of completions for each problem, judge them, give each sampled token an advantage, and
-move the policy along the gradient (`objectives.py`). The two differ in where advantages come from. The
-log-probabilities of the sampling policy are the engine's own, which equal the trainer's (the difference is
-measured at every step), and mixture layers replay the experts that the engine took, without which a difference
-in rounding could flip an expert.
+One step: sample a group of completions for each problem, judge them, give each sampled token an advantage, and move the
+policy along the gradient (`objectives.py`). The two differ in where advantages come from. The log-probabilities of the
+sampling policy are the engine's own, which equal the trainer's (the difference is measured at every step), and mixture
+layers replay the experts that the engine took, without which a difference in rounding could flip an expert.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, Self
 
 import torch
@@ -34,7 +35,7 @@ from longjing.learning.rollouts import (
     reflections,
     sample_groups,
     sampling_flops,
-)  # fmt: skip
+)
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model
@@ -138,46 +139,44 @@ class OnPolicyTrainer(ModelTrainer):
         with timer.phase("sampling"):
             sampled = sample_groups(
                 self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn
-            )  # fmt: skip
+            )
         with timer.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
 
     def _update(self, step: int, groups: Sequence[Sequence[TrainingSample]]) -> Update:
         """Optimiser steps over the groups, in minibatches of whole groups."""
         parts = [groups[number :: self.settings.minibatches] for number in range(self.settings.minibatches)]
-        total, first, norms, trained = None, None, [], 0
-        for part in filter(None, parts):
-            statistics, norm, tokens = self._optimise(step, [sample for group in part for sample in group])
-            first = first or statistics
-            total = statistics if total is None else total + statistics
-            norms.append(norm)
-            trained += tokens
+        done = [self._optimise(step, [sample for group in part for sample in group]) for part in filter(None, parts)]
         self.generator.update_weights()
-        if total is not None and first is not None:
-            # The law speaks of the policy that sampled: before the first optimiser step.
-            total = replace(total, loss=total.loss / len(norms), logprob_difference=first.logprob_difference)
-        return Update(total, max(norms, default=0.0), trained)
+        if not done:
+            return Update(None, 0.0, 0)
+        statistics, norms, trained = zip(*done, strict=True)
+        # The law speaks of the policy that sampled: before the first optimiser step.
+        difference, total = statistics[0].logprob_difference, reduce(add, statistics)
+        total = replace(total, loss=total.loss / len(done), logprob_difference=difference)
+        return Update(total, max(norms), sum(trained))
 
     def _optimise(self, step: int, samples: Sequence[TrainingSample]) -> tuple[PolicyStatistics, float, int]:
         """One optimiser step: the loss has one denominator over all its microbatches."""
         generations = [sample.generation for sample in samples]
+        # Only lengths matter to the weights, so what was said in between needn't stand where it did.
         counts = torch.tensor([generation.length for generation in generations])
         mask = torch.arange(int(counts.max())) < counts[:, None]
         per_token = token_weights(mask, self.preset.aggregation, self.settings.max_tokens)[:, 0]
-        statistics, done = None, 0
+        statistics: list[PolicyStatistics] = []
+        done = 0
         sizes = [len(generation.prompt) + len(generation.tokens) for generation in generations]
         for batch in by_length(sizes, self.settings.micro_tokens):
             padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.runtime.device)
             weights = per_token[batch].to(self.runtime.device)[:, None]
             loss = self._loss([samples[row] for row in batch], padded, weights)
             torch.autograd.backward(loss.loss)
-            statistics = loss.statistics if statistics is None else statistics + loss.statistics
+            statistics.append(loss.statistics)
             done += len(batch)
             self.watcher.updated(done, len(samples))
-        assert statistics is not None
         norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizers.step(self._rate_factor(step))
-        return statistics, norm, sum(sizes)
+        return reduce(add, statistics), norm, sum(sizes)
 
     def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """The loss of a microbatch; `weights` `[batch, 1]`, of each token of a completion."""

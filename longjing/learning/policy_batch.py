@@ -9,10 +9,9 @@ from torch import Tensor
 class PolicyBatch:
     """Completions to learn from, one in a row; every field `[batch, length]`, or what broadcasts to it.
 
-    `mask` (bool) marks the tokens that the policy sampled, with their end token; don't infer it from padding.
-    Where it is false nothing is read: whatever stands there, not-a-number too, changes neither loss nor
-    gradient. Log-probabilities are natural and at the sampling temperature; only those of `logprobs` have a
-    gradient.
+    `mask` (bool) marks the tokens that the policy sampled, with their end token; don't infer it from padding. Where it
+    is false nothing is read: whatever stands there, not-a-number too, changes neither loss nor gradient.
+    Log-probabilities are natural and at the sampling temperature; only those of `logprobs` have a gradient.
     """
 
     logprobs: Tensor

@@ -30,7 +30,7 @@ from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
-from longjing.toys.document import Document
+from longjing.toys.toy import Document
 from longjing.validation import did_you_mean, did_you_mean_or_known
 
 
@@ -38,7 +38,7 @@ class ReadingSettings(UpdateSettings):
     """What every stage has that learns to predict the next tokens of texts."""
 
     rows: int = Field(16, ge=1, description="rows of a batch")
-    balance_speed: float = Field(ge=0, description="gamma: the step of the routers' biases")
+    balance_speed: float = Field(0.0, ge=0, description="gamma: the step of the routers' biases")
     balance_weight: float = Field(1e-4, ge=0, description="alpha, of the sequence-wise balance loss")
 
 
@@ -145,10 +145,8 @@ class Pretraining(ModelTrainer):
         if not packed.loss_mask.any():
             raise UserError(f"no document fits into a row of {settings.row_length} tokens; raise `row_length`")
         decaying = step >= settings.steps * (1 - settings.decay_share)
-        metrics = train_on(
-            self, packed, settings, rate_factor(step, settings),
-            settings.mtp_weight_late if decaying else settings.mtp_weight,
-        )  # fmt: skip
+        mtp_weight = settings.mtp_weight_late if decaying else settings.mtp_weight
+        metrics = train_on(self, packed, settings, rate_factor(step, settings), mtp_weight)
         tokens = int((packed.segments > 0).sum())
         cost = tokens * flops.training(self.model.config, settings.row_length / 4, mtp=True)
         return Step(metrics | {"tokens": tokens, "flops": cost})
@@ -205,5 +203,5 @@ READING_CHARTS = (
 READING_ADVICE = (not_finite, loss_rises, gradient_spikes, experts_unbalanced)
 
 STAGE = StageKind(
-    PretrainingSettings, Pretraining, READING_METRICS, READING_CHARTS, READING_ADVICE, takes={"tokenizer": MODEL},
-)  # fmt: skip
+    PretrainingSettings, Pretraining, READING_METRICS, READING_CHARTS, READING_ADVICE, takes={"tokenizer": MODEL}
+)

@@ -7,10 +7,9 @@ the policy (DeepSeek-R1, arXiv 2501.12948, section 2.2; the objective in `object
 """
 
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -18,31 +17,14 @@ from torch import Tensor
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
+from longjing.data.preference_data import Judges
+from longjing.learning import policy_metrics as shared
 from longjing.learning.advantages import Scale, advantages
-from longjing.learning.advice import (
-    WINDOW,
-    Rows,
-    gradient_spikes,
-    mean_of,
-    not_finite,
-    threshold,
-    truncated,
-    values_of,
-)  # fmt: skip
+from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, threshold, truncated, values_of
 from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import PRESETS, Aggregation, Preset
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, mean, record
-from longjing.learning.policy_metrics import (
-    ACCURACY,
-    LENGTH,
-    MACHINERY_CHARTS,
-    POLICY_CHARTS,
-    POLICY_METRICS,
-    TRUNCATED,
-    talk_metrics,
-)
-from longjing.learning.preference_data import Judges
 from longjing.learning.reference_policy import reference_of, refresh
 from longjing.learning.reward_modeling import reading_flops
 from longjing.learning.reward_models import PreferenceReward
@@ -50,7 +32,7 @@ from longjing.learning.rollouts import Group, add_model_rewards
 from longjing.learning.settings import Settings
 from longjing.learning.stage import MODEL, REWARD_MODEL, StageKind
 from longjing.learning.surrogates import Kind
-from longjing.problems import Task, max_turns
+from longjing.problems import max_turns
 from longjing.runs import Watcher
 from longjing.runs.metric import ChartSpec, Metric, Series
 from longjing.tasks.mixture import Mixture
@@ -78,10 +60,8 @@ class PreferenceRewards(Settings):
 
     def models(self) -> list[tuple[str, str, Judges]]:
         """The name of each model's reward part, where the model is, and what it judges."""
-        every: list[tuple[str, str | None, Judges]] = [
-            ("helpfulness", self.helpfulness, "answer"), ("safety", self.safety, "everything"),
-        ]  # fmt: skip
-        return [(name, path, judges) for name, path, judges in every if path is not None]
+        judges: dict[str, Judges] = {"helpfulness": "answer", "safety": "everything"}
+        return [(name, path, judges[name]) for name in judges if (path := getattr(self, name)) is not None]
 
 
 class ReinforcementSettings(PolicySettings):
@@ -123,10 +103,9 @@ class ReinforcementSettings(PolicySettings):
     def preset(self) -> Preset:
         """The algorithm's preset with the settings that were given in its place."""
         base = PRESETS[self.algorithm]
-        overrides: dict[str, Any] = {
-            "kind": self.surrogate, "clip_low": self.clip_low, "clip_high": self.clip_high, "kl": self.kl,
-        }  # fmt: skip
-        objective = replace(base.objective, **{name: value for name, value in overrides.items() if value is not None})
+        names = {"kind": "surrogate", "clip_low": "clip_low", "clip_high": "clip_high", "kl": "kl"}
+        overrides = {name: value for name, setting in names.items() if (value := getattr(self, setting)) is not None}
+        objective = replace(base.objective, **overrides)
         return Preset(objective, self.aggregation or base.aggregation, self.advantage_scale or base.advantage_scale)
 
 
@@ -170,49 +149,35 @@ class Reinforcement(OnPolicyTrainer):
         return Step(metrics, rollouts)
 
     def _collect(self, step: int, timer: PhaseTimer) -> list[Group]:
-        return collect_groups(
-            self.settings.prompts_per_step, self.settings.dynamic_sampling,
-            partial(self._sample_rated, step, timer), self.weights,
-        )  # fmt: skip
-
-    def _sample_rated(self, step: int, timer: PhaseTimer, count: int, turn: int) -> list[Group]:
         """Judged groups with the reward models' rewards, where those have joined."""
-        groups = self._sample(self._task(step), count, step, turn, timer)
-        with timer.phase("judging"):
-            return [self._add_model_rewards(step, group) for group in groups]
+        settings, preference, task = self.settings, self.settings.preference, self.task
+        joined = preference is not None and step >= preference.from_share * settings.steps
+        if preference is not None and joined:
+            share = preference.general_share
+            parts = [(task, 1 - share), (tasks.get("conversation"), share)]
+            task = Mixture([(part, weight) for part, weight in parts if weight])
 
-    def _preference(self, step: int) -> PreferenceRewards | None:
-        """The reward models' part in this step, if they have one."""
-        preference = self.settings.preference
-        late = preference is not None and step >= preference.from_share * self.settings.steps
-        return preference if late else None
+        def rated(group: Group) -> bool:
+            general = group.problem.task == "conversation"
+            return preference is not None and joined and (general or preference.rates == "all")
 
-    def _task(self, step: int) -> Task:
-        if (preference := self._preference(step)) is None:
-            return self.task
-        share = preference.general_share
-        parts = [(self.task, 1 - share), (tasks.get("conversation"), share)]
-        return Mixture([(task, weight) for task, weight in parts if weight])
+        def sample(count: int, turn: int) -> list[Group]:
+            groups = self._sample(task, count, step, turn, timer)
+            with timer.phase("judging"):
+                return [add_model_rewards(each, self.reward_models) if rated(each) else each for each in groups]
 
-    def _add_model_rewards(self, step: int, group: Group) -> Group:
-        preference = self._preference(step)
-        general = group.problem.task == "conversation"
-        rated = preference is not None and (general or preference.rates == "all")
-        return add_model_rewards(group, self.reward_models) if rated else group
+        return collect_groups(settings.prompts_per_step, settings.dynamic_sampling, sample, self.weights)
 
     def _training_samples(
         self, groups: list[Group], group_advantages: Tensor, judged: Tensor
     ) -> list[list[TrainingSample]]:
         """What was judged, of the groups whose rewards differ."""
-        return [
-            [
-                TrainingSample(generation, advantage)
-                for generation, advantage, valid in zip(group.generations, row, valids, strict=True)
-                if valid
-            ]
-            for group, row, valids in zip(groups, group_advantages, judged, strict=True)
-            if row.any()
-        ]
+        result = []
+        for group, row, valids in zip(groups, group_advantages, judged, strict=True):
+            pairs = zip(group.generations, row, strict=True)
+            if row.any():
+                result.append([TrainingSample(*pair) for pair, valid in zip(pairs, valids, strict=True) if valid])
+        return result
 
     def _parts(self, groups: list[Group]) -> dict[str, float]:
         """The mean of each reward part over the verdicts that have it; a part that none has is left out."""
@@ -232,12 +197,12 @@ class Reinforcement(OnPolicyTrainer):
 
 
 def verifier_failed(rows: Rows) -> str | None:
-    count = sum(values_of(rows[-WINDOW:], "unjudged"))
-    if not count:
+    recent = rows[-WINDOW:]
+    if not (count := sum(values_of(recent, "unjudged"))):
         return None
     return (
-        f"the verifier failed on {count:.0f} completions of the last {len(rows[-WINDOW:])} steps, which "
-        "taught nothing; look for the outcome unjudged in rollouts.jsonl"
+        f"the verifier failed on {count:.0f} completions of the last {len(recent)} steps, which taught nothing; look "
+        "for the outcome unjudged in rollouts.jsonl"
     )
 
 
@@ -245,15 +210,11 @@ def zero_variance(rows: Rows) -> str | None:
     share, wrong = (mean_of(rows[-WINDOW:], key) for key in ("zero_variance_groups", "all_wrong_groups"))
     if share is None or wrong is None or share <= 0.5:
         return None
+    text = f"{share:.0%} of groups had equal rewards, most of them all"
     if wrong > share / 2:
-        return (
-            f"{share:.0%} of groups had equal rewards, most of them all wrong: the problems are too hard; "
-            "lower `difficulty`, raise `group_size`, or begin from a better model"
-        )
-    return (
-        f"{share:.0%} of groups had equal rewards, most of them all right: the problems are too easy; "
-        "raise `difficulty`"
-    )
+        mend = "lower `difficulty`, raise `group_size`, or begin from a better model"
+        return f"{text} wrong: the problems are too hard; {mend}"
+    return f"{text} right: the problems are too easy; raise `difficulty`"
 
 
 def entropy_collapsed(rows: Rows) -> str | None:
@@ -300,26 +261,26 @@ def nothing_learned(rows: Rows) -> str | None:
 def _more_metrics(settings: ReinforcementSettings) -> list[str]:
     """The parts of the reward, and what conversations have."""
     models = [name for name, *_ in settings.preference.models()] if settings.preference else []
-    return [*(f"reward_{part}" for part in (*settings.rewards, *models)), *talk_metrics(settings)]
+    return [*(f"reward_{part}" for part in (*settings.rewards, *models)), *shared.talk_metrics(settings)]
 
 
 STAGE = StageKind(
     ReinforcementSettings, Reinforcement,
     (
-        Metric("reward", "reward", "{:.2f}"), ACCURACY, LENGTH, TRUNCATED,
-        Metric("zero_variance_groups", "zero variance", "{:.0%}"), *POLICY_METRICS,
+        Metric("reward", "reward", "{:.2f}"), shared.ACCURACY, shared.LENGTH, shared.TRUNCATED,
+        Metric("zero_variance_groups", "zero variance", "{:.0%}"), *shared.POLICY_METRICS,
         *map(Metric, ("all_wrong_groups", "resampled_groups")),
     ),
     (
         ChartSpec("Reward", [Series("reward", "all"), Series("reward_*")],
                   "Mean over completions, and its parts before they are weighted.", first=True),
-        *POLICY_CHARTS,
+        *shared.POLICY_CHARTS,
         ChartSpec("Zero-variance groups",
                   [Series("zero_variance_groups", "equal rewards"), Series("all_wrong_groups", "all wrong")],
                   "A group whose rewards are all equal teaches nothing.", percent=True),
         ChartSpec("Distance from the reference", [Series("kl", "KL")],
                   "KL divergence in nats a token (the k3 estimate)."),
-        *MACHINERY_CHARTS,
+        *shared.MACHINERY_CHARTS,
     ),
     (
         not_finite, verifier_failed, zero_variance, truncated, badly_formed, entropy_collapsed,

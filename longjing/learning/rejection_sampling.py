@@ -1,16 +1,15 @@
 """Rejection sampling: a model's own completions become data, as far as they are right and readable.
 
-Two stages of the recipe are this loop. The cold start draws from R1-Zero and puts what it keeps into R1's
-readable form; the second round draws from the model of the first reinforcement stage and mixes in what
-isn't the model's own, conversation above all (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3;
-supplement, B.3). What deviates: the paper has DeepSeek-V3 translate and rewrite; here what mixes languages is
-dropped, and the answer is put into words by a few sentence patterns. The rules judge every sample; no model
-does.
+Two stages of the recipe are this loop. The cold start draws from R1-Zero and puts what it keeps into R1's readable
+form; the second round draws from the model of the first reinforcement stage and mixes in what isn't the model's own,
+conversation above all (DeepSeek-R1, arXiv 2501.12948, sections 2.3.1 and 2.3.3; supplement, B.3). What deviates: the
+paper has DeepSeek-V3 translate and rewrite; here what mixes languages is dropped, and the answer is put into words by a
+few sentence patterns. The rules judge every sample; no model does.
 """
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
@@ -24,13 +23,14 @@ from longjing.generation.random import sample_seed
 from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.rollouts import Group, judge_group, sample_groups, sampling_flops
-from longjing.learning.sample_filter import REASONS, KeepSettings, filter_samples, rejection_key
 from longjing.learning.sampled_conversations import ConversationSettings, sampled_rows
-from longjing.learning.settings import EngineSettings, TaskSettings
+from longjing.learning.settings import EngineSettings, Settings, TaskSettings
 from longjing.learning.stage import DATA, StageKind
 from longjing.model.store.checkpoint import load_model
 from longjing.planning.bill import quantity
 from longjing.problems import Problem, Task
+from longjing.problems.language import share
+from longjing.problems.repetition import repetition
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Metric, Series
@@ -38,8 +38,11 @@ from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.paraphrase import informal_tasks
 
+# Why a sample isn't kept, in the order in which it is asked; the first reason counts.
+REASONS = ("unjudged", "truncated", "malformed", "wrong", "language", "repetition", "long", "duplicate", "surplus")
+_REJECTED = "rejected_"  # before a reason: the metric that counts the samples
 SUMMED = (
-    "problems", "solved", "sampled", "kept", "others", *(f"rejected_{reason}" for reason in REASONS),
+    "problems", "solved", "sampled", "kept", "others", *(_REJECTED + reason for reason in REASONS),
     "tokens_sampled", "tokens_trained", "tokens_kept", "flops",
 )  # fmt: skip
 _PATIENCE = 10_000  # draws in a row without a new problem, after which a task counts as exhausted
@@ -50,6 +53,19 @@ OneOrMore = Annotated[
     Annotated[TaskSettings, Tag("one")] | Annotated[list[TaskSettings], Tag("several")],
     Discriminator(lambda data: "several" if isinstance(data, list) else "one"),
 ]
+
+
+class KeepSettings(Settings):
+    """What a sample must be to be kept. It always has to be judged, to have ended, and to keep the form."""
+
+    correct: bool = True
+    min_language: float = Field(
+        0.9, ge=0, le=1, description="share of the words in the problem's language, of reasoning and answer each"
+    )
+    max_repetition: float = Field(0.2, ge=0, le=1, description="share of the text that repeats itself")
+    max_length: int | None = Field(None, ge=1, description="tokens of the completion")
+    per_problem: int | None = Field(None, ge=1, description="samples kept of one problem, the first ones")
+    deduplicate: bool = Field(True, description="keep the same reasoning once")
 
 
 class RejectionSamplingSettings(ConversationSettings, EngineSettings):
@@ -74,7 +90,7 @@ class RejectionSamplingSettings(ConversationSettings, EngineSettings):
 
     @model_validator(mode="after")
     def _can_be_informal(self) -> Self:
-        leaves = (leaf["name"] for one in _listed(self.task) for leaf in tasks.flatten_mixture(one.model_dump()))
+        leaves = (leaf["name"] for one in self._tasks for leaf in tasks.flatten_mixture(one.model_dump()))
         for task in leaves if self.informal else ():
             if task not in informal_tasks():
                 raise ValueError(
@@ -84,16 +100,16 @@ class RejectionSamplingSettings(ConversationSettings, EngineSettings):
         return self
 
     @property
+    def _tasks(self) -> list[TaskSettings]:
+        return self.task if isinstance(self.task, list) else [self.task]
+
+    @property
     def tasks(self) -> list[Task]:
-        return [one.make() for one in _listed(self.task)]
+        return [one.make() for one in self._tasks]
 
     @property
     def steps(self) -> int:
         return math.ceil(self.problems / self.problems_per_step)
-
-
-def _listed(task: TaskSettings | list[TaskSettings]) -> list[TaskSettings]:
-    return task if isinstance(task, list) else [task]
 
 
 def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]]:
@@ -129,6 +145,48 @@ def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]
             return
 
 
+def filter_samples(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> list[str | None]:
+    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is.
+
+    `control`: tokens of the template's, which nobody can learn to say.
+    """
+    reasons: list[str | None] = []
+    seen: set[str] = set()
+    for number in range(len(group.generations)):
+        reason = _flaw(group, number, keep, control)
+        completion = group.completions[number]
+        text = " ".join((completion.all_reasoning or completion.answer).split())
+        if reason is None and keep.deduplicate and text in seen:
+            reason = "duplicate"
+        if reason is None and reasons.count(None) == keep.per_problem:
+            reason = "surplus"
+        if reason is None:
+            seen.add(text)
+        reasons.append(reason)
+    return reasons
+
+
+def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str]) -> str | None:
+    """What is wrong with a sample by itself."""
+    completion, verdict = group.completions[number], group.verdicts[number]
+    if verdict.outcome == "unjudged":
+        return "unjudged"
+    if completion.truncated:
+        return "truncated"
+    parts = [part for turn in completion.turns for part in (turn.reasoning, turn.answer) if part]
+    if not verdict.rewards.get("format") or any(token in part for token in control for part in parts):
+        return "malformed"
+    if keep.correct and verdict.outcome != "correct":
+        return "wrong"
+    if min((share(part, group.problem.language) for part in parts), default=0.0) < keep.min_language:
+        return "language"
+    if max(map(repetition, parts), default=0.0) > keep.max_repetition:
+        return "repetition"
+    if keep.max_length is not None and group.generations[number].length > keep.max_length:
+        return "long"
+    return None
+
+
 class RejectionSampling(Trainer):
     """A model, the problems it is asked, and what becomes of its samples."""
 
@@ -152,18 +210,17 @@ class RejectionSampling(Trainer):
         control = self.tokenizer.control_tokens
         reasons = [filter_samples(group, self.settings.keep, control) for group in groups]
         seconds = time.perf_counter() - began
-        metrics = self.metrics(groups, reasons)
-        self._kept += metrics["kept"]
-        share = sum(self.settings.others.values())
-        others = range(self._others, round(self._kept * share / (1 - share)))
-        self._others = others.stop
-        metrics |= {
-            "others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds,
-        }  # fmt: skip
         rollouts = []
         for group, why in zip(groups, reasons, strict=True):
             details = zip(group.generations, why, strict=True)
             rollouts.append(group.to_row([{"length": each.length, "rejected": reason} for each, reason in details]))
+        metrics = self.metrics(groups, reasons)
+        self._kept += metrics["kept"]
+        foreign = sum(self.settings.others.values())
+        # Whole documents of the running total, so that the share holds however few each step keeps.
+        others = range(self._others, round(self._kept * foreign / (1 - foreign)))
+        self._others = others.stop
+        metrics |= {"others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds}
         return Step(metrics, rollouts, sampled_rows(self.settings, self.seed, groups, reasons, others))
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
@@ -179,32 +236,27 @@ class RejectionSampling(Trainer):
 
     def sample(self, step: int) -> list[Group]:
         """The step's problems with their samples, judged."""
-        many = self.settings.problems_per_step
-        chunk = self.problems[step * many : (step + 1) * many]
-        sampling = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
+        settings, count = self.settings, self.settings.problems_per_step
+        problems = self.problems[step * count : (step + 1) * count]
+        sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
         sampled = sample_groups(
-            self.generator, self.tokenizer, chunk, self.settings.samples, sampling, self.seed, step, 0
+            self.generator, self.tokenizer, problems, settings.samples, sampling, self.seed, step, 0
         )
-        return [judge_group(*pair, dialogues) for pair, dialogues in zip(chunk, sampled, strict=True)]
+        return [judge_group(*pair, dialogues) for pair, dialogues in zip(problems, sampled, strict=True)]
 
     def metrics(self, groups: list[Group], reasons: list[list[str | None]]) -> dict[str, Any]:
         """What a step sampled and what of it is kept."""
-        lengths = [[generation.length for generation in group.generations] for group in groups]
+        generations = [generation for group in groups for generation in group.generations]
         flat = [reason for why in reasons for reason in why]
-        kept = [
-            sizes[number]
-            for sizes, why in zip(lengths, reasons, strict=True)
-            for number, reason in enumerate(why)
-            if reason is None
-        ]
+        kept = [each.length for each, reason in zip(generations, flat, strict=True) if reason is None]
         outcomes = [verdict.outcome for group in groups for verdict in group.verdicts]
-        tokens = sum(map(sum, lengths))
+        tokens = sum(generation.length for generation in generations)
         return {
             "problems": len(groups),
             "solved": sum(None in why for why in reasons),
             "sampled": len(flat),
             "kept": len(kept),
-            **{rejection_key(reason): flat.count(reason) for reason in REASONS},
+            **{_REJECTED + reason: flat.count(reason) for reason in REASONS},
             "accuracy": outcomes.count("correct") / max(1, len(outcomes)),
             "length_mean": tokens / len(flat),
             "tokens_sampled": tokens,
@@ -219,19 +271,17 @@ def little_kept(rows: Rows) -> str | None:
     sampled, kept = (sum(values_of(recent, key)) for key in ("sampled", "kept"))
     if not sampled or kept >= 0.05 * sampled:
         return None
-    counts = {reason: sum(values_of(recent, rejection_key(reason))) for reason in REASONS}
-    reason = max(counts, key=lambda name: counts[name])
-    why = f", most of the others were {reason}" if reason else ""
+    reason = max(REASONS, key=lambda reason: sum(values_of(recent, _REJECTED + reason)))
     return (
-        f"only {kept / sampled:.1%} of the samples are kept{why}; ask for less in `keep`, or begin from a better model"
+        f"only {kept / sampled:.1%} of the samples are kept, most of the others were {reason}; ask for less in `keep`, "
+        "or begin from a better model"
     )
 
 
 def _rejections(totals: Mapping[str, Any]) -> str:
     """How many samples weren't kept, by reason."""
-    prefix = rejection_key("")
-    counts = ((key.removeprefix(prefix), count) for key, count in totals.items() if key.startswith(prefix))
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts if count)
+    counts = {key.removeprefix(_REJECTED): count for key, count in totals.items() if key.startswith(_REJECTED)}
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
 
 
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:

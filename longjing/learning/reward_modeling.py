@@ -9,6 +9,7 @@ deviates: the body is whatever model the stage begins with, under a new head of 
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,13 @@ from torch.nn import functional as F
 
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
+from longjing.data.preference_data import Judges, encode, held_out, read_preferences
 from longjing.errors import UserError
 from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import adamw, clip_gradients
-from longjing.learning.preference_data import Judges, encode, held_out, read_preferences
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
 from longjing.learning.settings import UpdateSettings
 from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind
@@ -104,18 +105,16 @@ class Data:
 
 def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int) -> Data:
     """The stage's data, cut into tokens. Raises UserError for data that can't be read or leave nothing to do."""
-    made, hashes, differing = settings.data, list[str](), 0
-    if isinstance(made, GeneratedPreferences):
-        name: str = made.generated
-        preferences = made.make(seed)
+    paths: list[str] = []
+    if isinstance(settings.data, GeneratedPreferences):
+        name: str = settings.data.generated
+        preferences, differing = settings.data.make(seed), 0
     else:
-        name = "+".join(Path(path).stem for path in made)
-        preferences = []
-        for path in made:
-            read, left_out = read_preferences(path, tokenizer.control_tokens)
-            preferences += read
-            differing += left_out
-        hashes = [digest(path) for path in made]
+        paths = settings.data
+        name = "+".join(Path(path).stem for path in paths)
+        read = [read_preferences(path, tokenizer.control_tokens) for path in paths]
+        preferences = [preference for examples, _ in read for preference in examples]
+        differing = sum(left_out for _, left_out in read)
     pairs = sum(preference.label is None for preference in preferences)
     if pairs not in (0, len(preferences)):
         raise UserError(f"{name} mixes pairs with labelled texts; make two reward models, each of its own data")
@@ -137,7 +136,7 @@ def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int)
             "`max_length` or `held_out`"
         )
     facts = {
-        "data": hashes,
+        "data": [digest(path) for path in paths],
         "examples": len(parts[False]),
         "held_out": len(parts[True]),
         "too_long": len(preferences) - used,
@@ -269,21 +268,16 @@ def measure(model: RewardModel, data: Data, settings: RewardModelingSettings, ru
     """
     began = time.perf_counter()
     model.eval()
-    examples, losses, margins = [], [], []
-    for part in microbatches(data.held_out, settings.micro_tokens):
-        with runtime.autocast():
-            loss, margin = losses_and_margins(model, part, settings.centre)
-        examples += part
-        losses.append(loss)
-        margins.append(margin)
+    parts = microbatches(data.held_out, settings.micro_tokens)
+    with runtime.autocast():
+        losses, margins = zip(*(losses_and_margins(model, part, settings.centre) for part in parts), strict=True)
     model.train()
+    examples = [example for part in parts for example in part]
     lead = torch.cat(margins).cpu()
-    marks = right(lead).tolist()
-    by_prompt: dict[str, list[float]] = {}
-    by_kind: dict[str, list[float]] = {}
-    for example, mark in zip(examples, marks, strict=True):
-        by_prompt.setdefault(example.prompt, []).append(mark)
-        by_kind.setdefault(example.kind, []).append(mark)
+    by_prompt, by_kind = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    for example, mark in zip(examples, right(lead).tolist(), strict=True):
+        by_prompt[example.prompt].append(mark)
+        by_kind[example.kind].append(mark)
     accuracy = pass_at_1(np.array([[np.mean(marks)] for marks in by_prompt.values()]), runtime.seed)
     lengths = [len(text) for example in examples for text in example.texts]
     return {
@@ -314,14 +308,13 @@ def _longer(examples: Sequence[Example], margins: Tensor) -> dict[str, float]:
     """What length has to do with it, for pairs."""
     if examples[0].label is not None:
         return {}
-    leads = torch.tensor([float(len(example.texts[0]) - len(example.texts[1])) for example in examples])
-    differ = leads != 0
+    longer = torch.tensor([float(len(example.texts[0]) - len(example.texts[1])) for example in examples]).sign()
+    differ = longer != 0
     if not differ.any():
         return {}
-    longer = leads[differ].sign()
     return {
-        "longer_better": float(right(longer).mean()),
-        "longer_scores_higher": float(right(longer * margins[differ]).mean()),
+        "longer_better": float(right(longer[differ]).mean()),
+        "longer_scores_higher": float(right((longer * margins)[differ]).mean()),
     }
 
 

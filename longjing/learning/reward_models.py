@@ -8,8 +8,8 @@ from typing import get_args
 import torch
 
 from longjing.batching import by_length
+from longjing.data.preference_data import Judges, encode
 from longjing.errors import UserError
-from longjing.learning.preference_data import Judges, encode
 from longjing.learning.reward_modeling import CARD
 from longjing.model.store.checkpoint import load_reward_model
 from longjing.problems import Completion

@@ -78,8 +78,7 @@ class Group:
 
 
 def _earlier_turns(completion: Completion, generation: Generation) -> dict[str, Any]:
-    """For the log, of a conversation: the turns before the last, each with what was said to it, and where among the
-    tokens that was. Of a single turn, nothing."""
+    """For the log: the turns before the last with what was said to them, and where among the tokens that was."""
     if not completion.earlier:
         return {}
     turns = [
@@ -94,7 +93,7 @@ def sampling_flops(config: ModelConfig, groups: Sequence[Group]) -> float:
     return sum(
         flops.generation(config, len(group.generations[0].prompt), [len(each.tokens) for each in group.generations])
         for group in groups
-    )  # fmt: skip
+    )
 
 
 def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> list[Problem]:
@@ -180,11 +179,11 @@ def pad(generations: Sequence[Generation], pad_token: int, device: torch.device)
     tokens = torch.full((len(generations), length), pad_token)
     sampled = torch.zeros(len(generations), length - 1, dtype=torch.bool)
     old = torch.zeros(len(generations), length - 1)
-    first = generations[0].routes
     routes = None
-    if first is not None:
+    if (first := generations[0].routes) is not None:
         routes = torch.zeros(len(generations), length, *first.shape[1:], dtype=torch.long, device=device)
     for row, generation in enumerate(generations):
+        # The position before a token predicts it: what is said of a token stands one to the left of it.
         start, end = len(generation.prompt), len(generation.prompt) + len(generation.tokens)
         tokens[row, :end] = torch.tensor([*generation.prompt, *generation.tokens])
         mask = torch.tensor(generation.sampled)

@@ -75,7 +75,6 @@ def _beside_muon(rate: float, info: ValidationInfo) -> float:
 class OptimizerSettings(UpdateSettings):
     """An update with a choice of optimisers."""
 
-    learning_rate: float = Field(gt=0, description="Muon's, if that is the optimiser")
     optimizer: Literal["adamw", "muon"] = "adamw"
     adamw_learning_rate: Annotated[
         float, Field(gt=0, description="beside Muon, for what isn't a hidden matrix"), AfterValidator(_beside_muon)

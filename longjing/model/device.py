@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,18 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(f"{torch.cuda.get_device_name(device)} doesn't compute in bfloat16; choose float32")
     return DTYPES[name]
+
+
+def device_name(device: torch.device) -> str:
+    """The device's, or of `cpu` the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    if device.type == "cpu" and info.exists():
+        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if models:
+            return models[0]
+    return platform.processor() or platform.machine()
 
 
 def keep_freed_memory() -> None:

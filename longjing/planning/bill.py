@@ -1,5 +1,4 @@
-"""What a run cost: tokens, FLOPs and seconds as measured; energy and money as they follow from stated
-assumptions."""
+"""What a run cost: tokens, FLOPs and seconds as measured; energy and money as they follow from stated assumptions."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -11,9 +10,8 @@ from longjing.errors import UserError
 class Prices:
     """The assumptions behind energy and money.
 
-    `watts`: what the machine draws while it works; 65 is a laptop or a few cores of a server. `per_kwh`: the
-    price of electricity, for a machine of one's own. `per_hour`: the price of a rented one; set `per_kwh` to
-    0 then.
+    `watts`: what the machine draws while it works; 65 is a laptop or a few cores of a server. `per_kwh`: the price of
+    electricity, for a machine of one's own. `per_hour`: the price of a rented one; set `per_kwh` to 0 then.
     """
 
     watts: float = 65.0
@@ -49,8 +47,7 @@ class Phase:
 
 @dataclass
 class Bill:
-    """Adds up phase by phase. Whoever keeps it across a restart stores `to_dict` and reads it with
-    `from_dict`."""
+    """Adds up phase by phase. Whoever keeps it across a restart stores `to_dict` and reads it with `from_dict`."""
 
     prices: Prices = field(default_factory=Prices)
     phases: dict[str, Phase] = field(default_factory=dict)

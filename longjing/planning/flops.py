@@ -1,10 +1,9 @@
 """What a network of this architecture costs, counted from its config: parameters, FLOPs, bytes.
 
-A FLOP is one multiplication or one addition, so a product with an m x n matrix is 2mn. Counted are the
-products with weights (of the experts taken, not of all; the output head included, the embedding a mere
-lookup) and the products in attention. Left out are norms, rotations, softmax, activations, the choice of
-experts and the optimiser's own step: none of them is a matrix product but Muon's, and together they are a
-percent or so of a network that is worth training.
+A FLOP is one multiplication or one addition, so a product with an m x n matrix is 2mn. Counted are the products with
+weights (of the experts taken, not of all; the output head included, the embedding a mere lookup) and the products in
+attention. Left out are norms, rotations, softmax, activations, the choice of experts and the optimiser's own step: none
+of them is a matrix product but Muon's, and together they are a percent or so of a network that is worth training.
 """
 
 from collections.abc import Sequence
@@ -24,12 +23,10 @@ def active_parameters(config: ModelConfig) -> int:
 
 
 def forward(config: ModelConfig, context: float, *, absorbed: bool = False, head: bool = True) -> float:
-    """FLOPs of one token's forward pass that looks at `context` tokens, itself included (their mean, for
-    many).
+    """FLOPs of one token's forward pass that looks at `context` tokens, itself included (their mean, for many).
 
-    Latent attention has two ways to compute the same: expanded (training and prompts), where each token's
-    keys and values are made from its latent, and `absorbed` (decoding), where the heads attend to the latents
-    themselves.
+    Latent attention has two ways to compute the same: expanded (training and prompts), where each token's keys and
+    values are made from its latent, and `absorbed` (decoding), where the heads attend to the latents themselves.
     """
     layers = range(config.num_hidden_layers)
     blocks = sum(_block(config, layer, context, absorbed) for layer in layers)
@@ -67,30 +64,6 @@ def generation(config: ModelConfig, prompt: int, lengths: Sequence[int]) -> int:
 def cache_bytes(config: ModelConfig, width: int = 2) -> int:
     """Bytes that the cache keeps of one token, at `width` bytes a number: 70,272 for DeepSeek-V3."""
     return config.num_hidden_layers * config.cache_width * width
-
-
-def training_bytes(config: ModelConfig, width: int = 4, moments: int = 2) -> int:
-    """Bytes of weights, gradients and the optimiser's moments (AdamW keeps two, Muon one), without
-    activations.
-
-    Weights and gradients take `width` bytes a number; moments are kept in float32.
-    """
-    return parameters(config) * (2 * width + 4 * moments)
-
-
-def decoding_bytes(config: ModelConfig, batch: int, context: float, width: int = 2) -> float:
-    """Bytes that one decoding step of `batch` sequences must read at least: weights once, and each one's
-    cache.
-
-    Of the routed experts only those that somebody takes are read; their number is what it would be if all
-    were equally likely: E (1 - (1 - k/E)^batch).
-    """
-    weights = _stack(config, active=False) + config.vocab_size * config.hidden_size
-    if config.n_routed_experts:
-        idle = (1 - config.num_experts_per_tok / config.n_routed_experts) ** batch
-        mixtures = sum(config.has_experts(layer) for layer in range(config.num_hidden_layers))
-        weights -= round(idle * mixtures * config.n_routed_experts * _expert(config))
-    return weights * width + batch * context * cache_bytes(config, width)
 
 
 def _tables(config: ModelConfig) -> int:
@@ -157,8 +130,4 @@ def _feed_forward_matrices(config: ModelConfig, layer: int, active: bool) -> int
         return 3 * config.hidden_size * config.intermediate_size
     routed = config.num_experts_per_tok if active else config.n_routed_experts
     router = config.hidden_size * config.n_routed_experts
-    return router + (routed + config.n_shared_experts) * _expert(config)
-
-
-def _expert(config: ModelConfig) -> int:
-    return 3 * config.hidden_size * config.moe_intermediate_size
+    return router + (routed + config.n_shared_experts) * 3 * config.hidden_size * config.moe_intermediate_size

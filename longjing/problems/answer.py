@@ -15,7 +15,7 @@ def boxed(text: str) -> str | None:
     None if there is no box, if it is not closed within 10,000 characters, or if there are several: hedging is
     not answering.
     """
-    if text.count("\\boxed") != 1:
+    if text.count("\\boxed") != 1:  # not `BOX`: `\boxed 7` beside a box is a second answer, too
         return None
     box = text.find(BOX)
     if box < 0:

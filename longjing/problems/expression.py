@@ -12,13 +12,19 @@ and digits bound the time that any text can cost.
 """
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from math import gcd
-from typing import NamedTuple
+from operator import add, mul, sub, truediv
+from typing import Any, NamedTuple
 
 MAX_LENGTH = 512  # characters of one answer
 MAX_DEPTH = 40  # nested parentheses and signs
 MAX_DIGITS = 20  # of one number, on either side of the point
+
+APPLY: dict[str, Callable[[Any, Any], Any]] = {"+": add, "-": sub, "*": mul, "/": truediv}
+BINDING = {"+": 1, "-": 1, "*": 2, "/": 2}
+_ATOM = 3  # what binds tighter than any of them
 
 _SIGNS = str.maketrans(
     {
@@ -104,23 +110,18 @@ class _Reader:
         self.intermediates: list[Fraction] = []
 
     def read(self) -> Expression:
-        value = self.sum()
+        value = self.operations()
         self.expect("")
         return Expression(value, tuple(self.literals), tuple(self.intermediates))
 
-    def sum(self) -> Fraction:
-        value = self.product()
-        while (sign := self.tokens[self.at]) in ("+", "-"):
+    def operations(self, binding: int = BINDING["+"]) -> Fraction:
+        """A sum, or what binds as tightly as `binding` says: a product, a unary."""
+        if binding == _ATOM:
+            return self.unary()
+        value = self.operations(binding + 1)
+        while BINDING.get(sign := self.tokens[self.at]) == binding:
             self.at += 1
-            value = self.keep(value + self.product() if sign == "+" else value - self.product())
-        return value
-
-    def product(self) -> Fraction:
-        value = self.unary()
-        while (sign := self.tokens[self.at]) in ("*", "/"):
-            self.at += 1
-            right = self.unary()
-            value = self.keep(value * right) if sign == "*" else self.quotient(value, right)
+            value = self.apply(value, sign, self.operations(binding + 1))
         return value
 
     def unary(self) -> Fraction:
@@ -133,12 +134,12 @@ class _Reader:
         if self.depth > MAX_DEPTH:
             raise ExpressionError(f"nested deeper than {MAX_DEPTH}")
         if token == "-":
-            value = self.keep(-self.unary())
+            value = self.apply(Fraction(0), "-", self.unary())
         elif token == "(":
-            value = self.sum()
+            value = self.operations()
             self.expect(")")
         elif token == "\\frac":
-            value = self.quotient(self.braced(), self.braced())
+            value = self.apply(self.braced(), "/", self.braced())
         else:
             raise ExpressionError(f"a number was expected, not {token or 'the end'!r}")
         self.depth -= 1
@@ -146,18 +147,15 @@ class _Reader:
 
     def braced(self) -> Fraction:
         self.expect("{")
-        value = self.sum()
+        value = self.operations()
         self.expect("}")
         return value
 
-    def quotient(self, left: Fraction, right: Fraction) -> Fraction:
-        if not right:
+    def apply(self, left: Fraction, operator: str, right: Fraction) -> Fraction:
+        if operator == "/" and not right:
             raise ExpressionError("division by zero")
-        return self.keep(left / right)
-
-    def keep(self, value: Fraction) -> Fraction:
-        self.intermediates.append(value)
-        return value
+        self.intermediates.append(APPLY[operator](left, right))
+        return self.intermediates[-1]
 
     def expect(self, token: str) -> None:
         if self.tokens[self.at] != token:
@@ -185,10 +183,6 @@ class Written(NamedTuple):
     parentheses: int
 
 
-BINDING = {"+": 1, "-": 1, "*": 2, "/": 2}
-_ATOM = 3
-
-
 def number(value: int) -> Written:
     """`value` as an expression. A negative one binds like a sum, so that it is wrapped where it must be."""
     return Written(str(value), _ATOM if value >= 0 else BINDING["-"], 0)
@@ -197,6 +191,7 @@ def number(value: int) -> Written:
 def join(left: Written, operator: str, right: Written) -> Written:
     """`left operator right`, with just the parentheses that make it read back as these very operations."""
     binding = BINDING[operator]
+    # Operations group from the left, so what binds as tightly needs parentheses on the right only: a-b-c, a-(b-c).
     wrap_left, wrap_right = left.binding < binding, right.binding <= binding
     text_left = f"({left.text})" if wrap_left else left.text
     text_right = f"({right.text})" if wrap_right else right.text

@@ -8,22 +8,21 @@ from itertools import count
 from random import Random
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from longjing.problems.answer import boxed, format_reward
 from longjing.problems.expression import ExpressionError
 from longjing.problems.problem import Completion, Language, Problem, Verdict
 from longjing.problems.splits import Split, split_of
 from longjing.problems.task import NoProblems
+from longjing.validation import Strict
 
 _PATIENCE = 200_000  # draws in a row without a new problem, after which a split counts as exhausted
 _CHINESE_SHARE = 0.3  # of the problems when `language` is "mixed"
 
 
-class TaskSettings(BaseModel):
+class TaskSettings(Strict):
     """The settings of a task: `difficulty` sets the defaults of the others."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     difficulties: ClassVar[Mapping[int, Mapping[str, Any]]]
     """The defaults at each difficulty."""
@@ -41,10 +40,8 @@ class TaskSettings(BaseModel):
         return {**cls.difficulties[difficulty if difficulty in range(1, 6) else 1], **given}
 
 
-class ProblemData(BaseModel):
+class ProblemData(Strict):
     """What the verifier of a task needs to know about a problem; corrupt data can't be built."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 S = TypeVar("S", bound=TaskSettings)
@@ -118,7 +115,7 @@ class GeneratedTask(ABC, Generic[S, D]):
             id = blake2b(key.encode(), digest_size=12).hexdigest()
             if id in seen:
                 continue
-            answer = self.answer(data)
+            answer = self.answer(data)  # last of all, since a solver is slower than all checks before
             if answer is None:
                 continue
             if split != "train":

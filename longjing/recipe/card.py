@@ -32,7 +32,6 @@ from longjing.text.tokenizer import Tokenizer
 from longjing.validation import did_you_mean_or_known
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
-_ABOUT = "A model that Longjing made."
 
 
 def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: str) -> None:
@@ -96,9 +95,9 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     own = _all_own([settings[name] for name in chain], [lineage["inputs"][name]["sha256"] for name in outside])
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return environment.get_template("card.md.jinja").render(
-        name=directory.name, about=_ABOUT, begin=_BEGIN, end=_END, path=directory, stage=stage, recipe=recipe, own=own,
-        config=model.config, parameters=parameters, active=model.active_parameters(), dtype=dtype,
-        version=version("longjing"), sha256=made["makes"]["sha256"],
+        name=directory.name, about="A model that Longjing made.", begin=_BEGIN, end=_END, path=directory,
+        stage=stage, recipe=recipe, own=own, config=model.config, parameters=parameters,
+        active=model.active_parameters(), dtype=dtype, version=version("longjing"), sha256=made["makes"]["sha256"],
         place=f"{recipe['threads']} thread(s) of a CPU" if recipe["device"] == "cpu" else recipe["device"],
         stages=[*_work(run, settings, chain)],
         inputs=[f"`{name}` ({lineage['inputs'][name]['sha256'][:12]}…)" for name in outside],
@@ -110,13 +109,9 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
 
 def _ancestors(stage: str, settings: Mapping[str, Any]) -> set[str]:
     """The stage, and every stage of the run that something of it was made from."""
-    found, open_ = set[str](), [stage]
-    while open_:
-        name = open_.pop()
-        if name in settings and name not in found:
-            found.add(name)
-            open_ += [reference.name for reference in references(settings[name])]
-    return found
+    if stage not in settings:
+        return set()
+    return {stage}.union(*(_ancestors(taken.name, settings) for taken in references(settings[stage])))
 
 
 def _work(run: RunDirectory, settings: Mapping[str, Any], chain: list[str]) -> Iterator[tuple[str, ...]]:

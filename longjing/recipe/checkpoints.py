@@ -24,8 +24,6 @@ from longjing.runs.jsonl import Row
 from longjing.tasks import Task
 from longjing.text.tokenizer import Tokenizer
 
-_EXAMPLES = 3
-
 
 def measure(
     settings: MeasureSettings,
@@ -62,7 +60,7 @@ def measure(
             flops=partial(flops.generation, network.config),
         )  # fmt: skip
         row: dict[str, Any] = {"step": step, "checkpoint": checkpoint, "label": label, **evaluation.summary()}
-        row |= {"language": language(evaluation), "examples": evaluation.examples(_EXAMPLES)}
+        row |= {"language": language(evaluation), "examples": evaluation.examples(3)}
         run.checkpoints.append(row)
         say(f"{checkpoint} on {label}: {row['pass_at_1']:.1%} right{unjudged(row)}")
 

@@ -16,10 +16,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from longjing.errors import UserError
+from longjing.learning.advice import WINDOW
 from longjing.runs import RunDirectory, StageDirectory, migration
 from longjing.runs.jsonl import Row
-
-_WINDOW = 10  # steps
 
 
 class Gate(BaseModel):
@@ -100,22 +99,20 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
 
 def examine(gate: Gate, reading: Reading) -> Outcome:
     """Hold a reading against the bounds. A rise that can't be told isn't one."""
-    value, rise = reading.value, None
-    if value is not None and reading.before is not None:
-        rise = value - reading.before
-    met, bounds = value is not None, []
-    if gate.at_least is not None:
-        met = met and value is not None and value >= gate.at_least
-        bounds.append(f"at least {_shown(gate, gate.at_least)}")
-    if gate.at_most is not None:
-        met = met and value is not None and value <= gate.at_most
-        bounds.append(f"at most {_shown(gate, gate.at_most)}")
-    if gate.rise_at_least is not None:
-        met = met and rise is not None and rise >= gate.rise_at_least
-        way = "up by at least" if gate.rise_at_least >= 0 else "down by at most"
-        bounds.append(f"{way} {_shown(gate, abs(gate.rise_at_least))}")
+    value, before, bounds = reading.value, reading.before, []
+    if (least := gate.at_least) is not None:
+        bounds.append((value is not None and value >= least, f"at least {_shown(gate, least)}"))
+    if (most := gate.at_most) is not None:
+        bounds.append((value is not None and value <= most, f"at most {_shown(gate, most)}"))
+    if (rise := gate.rise_at_least) is not None:
+        met = value is not None and before is not None and value - before >= rise
+        way = "up by at least" if rise >= 0 else "down by at most"
+        bounds.append((met, f"{way} {_shown(gate, abs(rise))}"))
     what = gate.metric if gate.task is None else f"{gate.metric} on {gate.task}"
-    return Outcome(met, f"{what} is {_described(gate, reading)}; it must be {' and '.join(bounds)}", reading)
+    wanted = " and ".join(text for _, text in bounds)
+    return Outcome(
+        all(met for met, _ in bounds), f"{what} is {_described(gate, reading)}; it must be {wanted}", reading
+    )
 
 
 def read(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
@@ -133,7 +130,7 @@ def read(gate: Gate, stage: StageDirectory, origin: Any) -> Reading:
     values = [row[gate.metric] for row in rows if gate.metric in numbers(row)]
     if not values:
         raise UserError(_unknown(gate, stage, [result, *rows[-1:]]))
-    window = min(_WINDOW, (len(values) + 1) // 2)
+    window = min(WINDOW, (len(values) + 1) // 2)
     return Reading(fmean(values[-window:]), fmean(values[:window]))
 
 
@@ -152,10 +149,10 @@ def _read_measurement(gate: Gate, stage: StageDirectory, origin: Any) -> Reading
 
 def _unknown(gate: Gate, stage: StageDirectory, rows: list[Row]) -> str:
     names = sorted({key for row in rows for key in numbers(row)})
-    on = f" on {gate.task}" if gate.task is not None else ""
-    measured = f"measured were {', '.join(names)}" if names else "nothing of the kind was measured"
     if gate.metric in names:
         return f"the gate of {stage.name} asks for a rise of `{gate.metric}`, of which there is only the end"
+    on = f" on {gate.task}" if gate.task is not None else ""
+    measured = f"measured were {', '.join(names)}" if names else "nothing of the kind was measured"
     return f"the gate of {stage.name} asks for `{gate.metric}`{on}, which it doesn't have; {measured}"
 
 

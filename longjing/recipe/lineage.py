@@ -54,7 +54,8 @@ def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any
     lineage = _entered(run)
     if stage["name"] in lineage["stages"]:
         return
-    outside = _outside(recipe, stage)
+    outside, what = _outside(recipe, stage), makes(stage["kind"])
+    path = product(run.stage(stage["name"]), what)
     noted = run.read_json(f"{stage['name']}/{INPUTS}") or {}  # nothing, in a run of an earlier version
     for name, reference in outside.items():
         if name not in lineage["inputs"]:
@@ -65,7 +66,7 @@ def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any
         **{key: recipe[key] for key in ("seed", "device", "dtype", "threads")},
         "settings": {key: value for key, value in stage.items() if key not in ("kind", "name", "gate")},
         "takes": {".".join(map(str, taken.path)): _called(recipe, taken) for taken in references(stage)},
-        "makes": _made(run, stage),
+        "makes": {"what": what, "path": str(path.relative_to(run.path)), "sha256": digest(path)},
     }
     run.write_json(FILE, lineage)
 
@@ -118,7 +119,6 @@ def _replaced_between(run: RunDirectory, stage: StageDirectory, name: str, was: 
     )
 
 
-def _made(run: RunDirectory, stage: Mapping[str, Any]) -> dict[str, Any]:
-    directory, what = run.stage(stage["name"]), makes(stage["kind"])
-    path = directory.data.path if what == DATA else directory.model_path
-    return {"what": what, "path": str(path.relative_to(run.path)), "sha256": digest(path)}
+def product(stage: StageDirectory, what: str) -> Path:
+    """Where a stage's product lies: its data, or its model."""
+    return stage.data.path if what == DATA else stage.model_path

@@ -19,9 +19,8 @@ from longjing.learning.advice import tolerance
 from longjing.learning.loop import run_stage
 from longjing.learning.stage import DATA, MODEL, PREFERENCES
 from longjing.model.batch_invariance_probe import products_are_batch_invariant
-from longjing.model.device import keep_freed_memory
+from longjing.model.device import device_name, keep_freed_memory
 from longjing.planning.bill import Bill, Phase, Prices
-from longjing.planning.machine import name_of
 from longjing.recipe import lineage
 from longjing.recipe.checkpoints import measure
 from longjing.recipe.gates import pass_gate
@@ -29,7 +28,8 @@ from longjing.recipe.progress import StageProgress
 from longjing.recipe.report import write_report
 from longjing.recipe.schema import Recipe
 from longjing.recipe.stages import Stage, makes, references
-from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs import RunDirectory
+from longjing.runs.jsonl import Row
 from longjing.runs.resolve import SHIPPED, resolve
 from longjing.tasks import Task
 from longjing.tasks.mixture import Mixture
@@ -67,7 +67,7 @@ def machine_offers(recipe: Recipe) -> dict[str, Any]:
     (None where that isn't asked: on a GPU, and in bfloat16)."""
     device = torch.device(recipe.device)
     exact = device.type == "cpu" and recipe.dtype == "float32"
-    return {"name": name_of(device), "batch_invariant": products_are_batch_invariant() if exact else None}
+    return {"name": device_name(device), "batch_invariant": products_are_batch_invariant() if exact else None}
 
 
 def _reread(old: dict[str, Any]) -> dict[str, Any]:
@@ -132,14 +132,14 @@ class _Runner:
         for stage in self._plain["stages"]:
             begun = self._run.stage(stage["name"]).begun
             taken[begun].update(reference.name for reference in references(stage))
-        anew = taken[False] - taken[True]
-        self._run.checkpoints.keep(
-            lambda row: (
-                row["checkpoint"] not in anew
-                if row["step"] < 0
-                else self._run.stage(row["checkpoint"]).result is not None
-            )
-        )
+
+        def holds(row: Row) -> bool:
+            name = row["checkpoint"]
+            if row["step"] < 0:  # from outside
+                return name not in taken[False] - taken[True]
+            return self._run.stage(name).result is not None
+
+        self._run.checkpoints.keep(holds)
 
     def _work(self, stage: Stage) -> None:
         """The stage's loop, and someone who looks on."""
@@ -156,8 +156,7 @@ class _Runner:
         it."""
         for reference in references(stage.model_dump()):
             if reference.name in self._own:
-                taken = self._run.stage(reference.name)
-                path = taken.data.path if reference.wanted == DATA else taken.model_path
+                path = lineage.product(self._run.stage(reference.name), reference.wanted)
             elif reference.wanted == DATA:
                 path = lineage.located(reference)
             else:
@@ -199,30 +198,26 @@ def bill_of(run: RunDirectory) -> Bill:
     """What the run has cost so far, by stage."""
     bill = Bill(Prices(**run.recipe().get("prices", {})))
     for stage in run.stages():
-        _charge(bill, stage)
+        if rows := stage.metrics.rows():
+            bill.add(stage.name, _work(rows))
+        for row in stage.evaluations.rows():
+            bill.add(f"{stage.name}: evaluation", _measurement(row))
     for row in run.checkpoints.rows():
-        _charge_measurement(bill, f"{row['checkpoint']}: comparison", row)
+        bill.add(f"{row['checkpoint']}: comparison", _measurement(row))
     return bill
 
 
-def _charge(bill: Bill, stage: StageDirectory) -> None:
-    """Add up what a stage's logs say it used."""
-    rows, measured = stage.metrics.rows(), stage.evaluations.rows()
-    if rows and "tokens" in rows[-1]:  # running totals
-        last = rows[-1]
-        bill.add(stage.name, Phase(tokens_trained=last["tokens"], flops=last["flops"], seconds=last["time"]))
-    elif rows:
-        sampled, trained, flops = (
-            sum(row.get(key, 0) for row in rows) for key in ("tokens_sampled", "tokens_trained", "flops")
-        )
-        seconds = rows[-1]["time"]
-        bill.add(stage.name, Phase(tokens_sampled=sampled, tokens_trained=trained, flops=flops, seconds=seconds))
-    for row in measured:
-        _charge_measurement(bill, f"{stage.name}: evaluation", row)
+def _work(rows: Sequence[Row]) -> Phase:
+    """What a stage's metrics say it used."""
+    last = rows[-1]
+    if "tokens" in last:  # running totals
+        return Phase(tokens_trained=last["tokens"], flops=last["flops"], seconds=last["time"])
+    keys = ("tokens_sampled", "tokens_trained", "flops")
+    return Phase(**{key: sum(row.get(key, 0) for row in rows) for key in keys}, seconds=last["time"])
 
 
-def _charge_measurement(bill: Bill, phase: str, row: dict[str, Any]) -> None:
-    bill.add(phase, Phase(tokens_sampled=row["tokens"], flops=row["flops"] or 0.0, seconds=row["seconds"]))
+def _measurement(row: Row) -> Phase:
+    return Phase(tokens_sampled=row["tokens"], flops=row["flops"] or 0.0, seconds=row["seconds"])
 
 
 def task_of(name_or_path: str) -> Task | None:

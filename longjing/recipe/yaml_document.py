@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from longjing.errors import UserError
+from longjing.validation import line_of
 
 
 class _Loader(yaml.SafeLoader):
@@ -21,7 +22,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"`{key.value}` is given twice, first in line {first}", key.start_mark
                 )
-            lines[key.value] = _line(key)
+            lines[key.value] = line_of(key, ())
         return super().construct_mapping(node, deep)
 
 
@@ -56,34 +57,18 @@ class RecipeDocument:
 
     def line(self, location: tuple[str | int, ...]) -> int:
         """The line (from 1) of `location`, a path of keys and list indices, or of what holds it."""
-        node, line = self._root, 1 if self._root is None else _line(self._root)
-        for part in location:
-            if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-                node = node.value[part]
-                line = _line(node)
-            elif isinstance(node, yaml.MappingNode):
-                entry = next((pair for pair in node.value if pair[0].value == str(part)), None)
-                if entry is None:
-                    break
-                line, node = _line(entry[0]), entry[1]
-        return line
+        return 1 if self._root is None else line_of(self._root, location)
 
 
 def parse_value(text: str) -> Any:
     """The value of a `key=value`, as a recipe would read it. Raises UserError if it isn't YAML."""
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"cannot read the value {text!r}: {_explain(error)}") from None
-    except ValueError as error:
-        raise UserError(f"cannot read the value {text!r}: {error}") from None
 
 
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
-
-
-def _explain(error: yaml.YAMLError) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return str(error)

@@ -44,11 +44,9 @@ class Chart:
         if not lines:
             return None
         xs = [x for line in lines for x, _ in line.points]
-        ys = [y for line in lines for _, y in line.points] + [
-            y for line in lines for pair in line.interval for y in pair
-        ]
-        if self.limit is not None:
-            ys.append(self.limit)
+        ys = [y for line in lines for _, y in line.points]
+        ys += [y for line in lines for ends in line.interval for y in ends]
+        ys += [] if self.limit is None else [self.limit]
         if min(ys) == max(ys) and not self.logarithmic:
             ys.append(0.0 if any(ys) else 1.0)
         x_ticks = [x for x in _ticks(min(xs), max(xs), 5, smallest=1) if min(xs) <= x <= max(xs)]
@@ -150,11 +148,8 @@ def _decades(low: float, high: float) -> list[float]:
 def _smoothed(points: Sequence[Point]) -> list[Point]:
     """The mean of about a twentieth of the points, centred, so that a trend isn't delayed."""
     reach = max(1, len(points) // 40)
-    smooth = []
-    for index, (x, _) in enumerate(points):
-        around = points[max(0, index - reach) : index + reach + 1]
-        smooth.append((x, fmean(y for _, y in around)))
-    return smooth
+    around = (points[max(0, index - reach) : index + reach + 1] for index in range(len(points)))
+    return [(x, fmean(y for _, y in near)) for (x, _), near in zip(points, around, strict=True)]
 
 
 def _path(points: "map[Point] | Sequence[Point]") -> str:

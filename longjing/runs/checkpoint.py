@@ -23,17 +23,15 @@ _KEPT = 2
 
 
 def save(directory: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Save the state after `step`. Facts come back exactly if JSON can hold them (floats of any value too).
-
-    Raises UserError if the disk refuses; the states saved before are then still whole.
-    """
+    """Save the state after `step`. Facts come back exactly if JSON can hold them (floats of any value too). Raises
+    UserError if the disk refuses; the states saved before are then still whole."""
     path = directory / f"step-{step:08d}.safetensors"
     metadata = {"facts": json.dumps({**facts, "step": step})}
     with disk_errors(path):
         directory.mkdir(exist_ok=True)
         with replacing(path) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
-        sync(directory)
+        sync(directory)  # the new name is on the disk before an older state goes
         kept = _saved(directory)[:_KEPT]
         for other in directory.iterdir():
             if other not in kept:  # older states, and what a kill left unfinished
@@ -41,10 +39,8 @@ def save(directory: Path, step: int, tensors: dict[str, Tensor], facts: dict[str
 
 
 def load(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest whole state, its step among the facts; None if nothing was saved yet.
-
-    Raises UserError if there are states but none can be read.
-    """
+    """The newest whole state, its step among the facts; None if nothing was saved yet. Raises UserError if there are
+    states but none can be read."""
     saved = _saved(directory)
     problems = []
     for path in saved:

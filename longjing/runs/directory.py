@@ -112,10 +112,9 @@ class RunDirectory:
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe. Raises UserError if this is no run."""
         try:
-            recipe: dict[str, Any] = yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8"))
+            return yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path} is not a run: it has no recipe.yaml") from None
-        return recipe
 
     def reserve(self, size: int) -> None:
         """Raise UserError unless the disk has room for `size` bytes more: before the work, not during it."""
@@ -176,10 +175,8 @@ class StageDirectory:
             log.rewind(step)
 
     def save_state(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Save the exact state after `step`, whole or not at all; the logs up to it become durable first.
-
-        Raises UserError if the disk refuses: the run can then be resumed from the state before.
-        """
+        """Save the exact state after `step`, whole or not at all; the logs up to it become durable first. Raises
+        UserError if the disk refuses: the run can then be resumed from the state before."""
         try:
             for log in self._logs:
                 log.sync()
@@ -211,8 +208,7 @@ class StageDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """What `finish` was given; None while the stage isn't finished."""
-        result: dict[str, Any] | None = self.run.read_json(f"{self.name}/result.json")
-        return result
+        return self.run.read_json(f"{self.name}/result.json")
 
     @property
     def begun(self) -> bool:

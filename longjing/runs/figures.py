@@ -27,8 +27,7 @@ def steps_planned(settings: Mapping[str, Any], rows: Sequence[Row]) -> int | Non
     """How many there are; None where that is known only when the stage has read its data."""
     if settings["kind"] == "sample":
         return math.ceil(settings["problems"] / settings["problems_per_step"])
-    steps: int | None = settings.get("steps", rows[-1].get("steps") if rows else None)
-    return steps
+    return settings.get("steps", rows[-1].get("steps") if rows else None)
 
 
 def seconds_left(rows: Sequence[Row], steps: int | None) -> float | None:

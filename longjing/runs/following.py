@@ -5,7 +5,6 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from longjing.runs import migration
 from longjing.runs.jsonl import Row
@@ -92,9 +91,11 @@ class RolloutIndex(Following):
         """The group itself; None if it isn't there any more."""
         try:
             with self.path.open("rb") as file:
-                return _read(file, entry)
+                file.seek(entry.start)
+                row = _row(file.read(entry.size))
         except FileNotFoundError:
             return None
+        return row if row and (row.get("step"), str(row.get("problem"))) == (entry.step, entry.problem) else None
 
     def _take(self, start: int, line: bytes) -> None:
         # As it is written: the rest, a hundred times longer, needn't be understood.
@@ -108,12 +109,6 @@ class RolloutIndex(Following):
 
     def _forget(self) -> None:
         self.steps = {}
-
-
-def _read(file: IO[bytes], entry: Entry) -> Row | None:
-    file.seek(entry.start)
-    row = _row(file.read(entry.size))
-    return row if row and (row.get("step"), str(row.get("problem"))) == (entry.step, entry.problem) else None
 
 
 def _row(line: bytes) -> Row | None:

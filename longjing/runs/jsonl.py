@@ -11,6 +11,8 @@ from longjing.files import disk_errors, sync, to_json, write_text
 
 Row = dict[str, Any]
 
+_BLOCK = 1 << 16  # bytes that are read at once, from the end of a file
+
 
 class JsonLines:
     """An append-only log whose rows carry the `step` they belong to, in order.
@@ -79,25 +81,16 @@ def read_jsonl(path: Path) -> list[Row]:
 
 def _backwards(file: Any) -> Iterator[tuple[int, bytes]]:
     """The lines of a file from the last to the first, each with where it ends."""
-    end = file.seek(0, os.SEEK_END)
+    start = end = file.seek(0, os.SEEK_END)
+    text = b""  # of the file from `start` to `end`
     while end:
-        start = _line_start(file, end)
-        file.seek(start)
-        yield end, file.read(end - start)
-        end = start
-
-
-def _line_start(file: Any, end: int, block: int = 1 << 16) -> int:
-    """Where the line begins whose last byte is at `end` - 1."""
-    position = end - 1
-    while position > 0:
-        begin = max(0, position - block)
-        file.seek(begin)
-        newline: int = file.read(position - begin).rfind(b"\n")
-        if newline >= 0:
-            return begin + newline + 1
-        position = begin
-    return 0
+        while start and b"\n" not in text[:-1]:  # its last byte ends the line, if anything does
+            begin = max(0, start - _BLOCK)
+            file.seek(begin)
+            start, text = begin, file.read(start - begin) + text
+        rest = text.rfind(b"\n", 0, -1) + 1
+        yield end, text[rest:]
+        end, text = start + rest, text[:rest]
 
 
 def _step(line: bytes) -> float:

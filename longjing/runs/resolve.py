@@ -11,12 +11,18 @@ from longjing.runs.fetch import SMOLLM2, from_hub, is_hub_name, smollm2
 SHIPPED = Path(__file__).parents[1] / "models"
 
 _CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"
 _REWARD_MODEL = "reward-model"  # the kind of a recipe's stage
 
 
 def shipped() -> list[str]:
     """The names of the models that come with the package."""
     return sorted(config.parent.name for config in SHIPPED.glob(f"*/{_CONFIG}"))
+
+
+def holds_model(directory: Path) -> bool:
+    """Whether a model lies here, or an adapter."""
+    return any((directory / name).exists() for name in (_CONFIG, _ADAPTER))
 
 
 def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
@@ -35,7 +41,7 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
         raise UserError(f"{path} is no model: give a GGUF file, or the directory of a model in Hugging Face's form")
     if path.is_dir():
         for directory in (path, path / "model"):
-            if (directory / _CONFIG).exists():
+            if holds_model(directory):
                 return directory
         if (path / "recipe.yaml").exists():
             return _of_run(path, reward)
@@ -72,6 +78,6 @@ def _of_run(run: Path, reward: bool) -> Path:
         others = ", ".join(f"{name} is a reward model: {run / name}" for name in reward_models)
         raise UserError(f"{run}: this run makes no {wanted}" + (f" ({others})" if others else ""))
     for name in candidates:
-        if (run / name / "model" / _CONFIG).exists():
+        if holds_model(run / name / "model"):
             return run / name / "model"
     raise UserError(f"{run}: no stage of this run that makes a {wanted} has finished yet")

@@ -5,8 +5,11 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from longjing.errors import UserError
+from longjing.sandbox.inside.frames import Limits
 
 Status = Literal["finished", "timed out", "out of memory", "output too long", "killed"]
+Program = str | list[str]  # Python source, or a command
+Files = dict[str, bytes]  # what the working directory holds, by relative names
 
 
 class SandboxError(Exception):
@@ -14,21 +17,13 @@ class SandboxError(Exception):
 
 
 @dataclass(frozen=True)
-class SandboxLimits:
-    """What one program may use.
+class SandboxLimits(Limits):
+    """What one program may use (`Limits` has the fields and what holds without ado).
 
     `memory_megabytes` of address space for each process, and of memory for all of them together, by a look every 50 ms;
     `output_bytes` of standard output and standard error together; `processes` and threads at a time.
     Raises UserError for a limit that isn't positive.
     """
-
-    wall_seconds: float = 10.0
-    cpu_seconds: int = 10  # of each process
-    memory_megabytes: int = 512
-    disk_megabytes: int = 16
-    output_bytes: int = 1 << 20
-    processes: int = 16
-    descriptors: int = 64  # open at a time in each process
 
     def within(self, seconds: float | None) -> "SandboxLimits":
         """The same, with no more than these seconds of the wall clock."""
@@ -73,16 +68,12 @@ class SandboxRunner(Protocol):
     """Whatever runs a program: a sandbox, or what a user has put in its place with `--unsafe`."""
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """`seconds`: of the wall clock, where that is less than the limits allow."""
 
 
-def working_files(program: str | list[str], files: dict[str, bytes] | None) -> dict[str, bytes]:
+def working_files(program: Program, files: Files | None) -> Files:
     """All that a working directory holds, the source of a program as `program.py` among it. Raises UserError for a name
     that would lie elsewhere."""
     for name in files or {}:
@@ -93,7 +84,7 @@ def working_files(program: str | list[str], files: dict[str, bytes] | None) -> d
     return {**(files or {}), **source}
 
 
-def write_files(folder: str, program: str | list[str], files: dict[str, bytes] | None) -> None:
+def write_files(folder: str, program: Program, files: Files | None) -> None:
     """Lay the `working_files` into a folder."""
     for name, content in working_files(program, files).items():
         path = Path(folder, name)

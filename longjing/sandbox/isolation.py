@@ -15,21 +15,17 @@ from longjing.errors import UserError
 
 @dataclass(frozen=True)
 class Layer:
-    """`lost`: what a program could do without it. `problem`: why it isn't there, "" where it is.
-    Without one that is required nothing runs."""
+    """`lost`: what a program could do without it. `problem`: why it isn't there, "" where it is. `hint`: what would
+    bring it. Without one that is required nothing runs."""
 
     name: str
     required: bool
     lost: str
     problem: str
+    hint: str = ""
 
 
 _LAYERS = yaml.safe_load(Path(__file__).with_name("layers.yaml").read_text("utf-8"))
-_HINT = {
-    "user": "allow user namespaces: sysctl user.max_user_namespaces=10000; on Debian "
-    "kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in a container, a "
-    "seccomp profile that allows unshare"
-}
 WAYS_OUT = (
     "LONGJING_SANDBOX=wasm, or `longjing sandbox run --sandbox wasm`, runs them in WebAssembly, which is slower "
     "(pip install 'longjing[wasm]'); --unsafe runs programs without isolation"
@@ -50,8 +46,7 @@ def _probe_layers() -> dict[str, str]:
     start = f"import sys; sys.path.insert(0, {folder!r}); from inside.layer_probe import main; main()"
     command = [str(Path(sys.executable).resolve()), "-sSPB", "-c", start]
     probe = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", timeout=60, check=True)
-    problems: dict[str, str] = json.loads(probe.stdout)
-    return problems
+    return json.loads(probe.stdout)
 
 
 def require_layers() -> list[str]:
@@ -59,10 +54,9 @@ def require_layers() -> list[str]:
     missing_layers = [layer for layer in layers() if layer.problem]
     for layer in missing_layers:
         if layer.required:
-            hint = _HINT.get(layer.name, "")
             raise UserError(
                 f"this machine can't isolate programs: the {layer.name} layer is missing ({layer.problem}), and "
-                f"without it {layer.lost}. {hint and hint[0].upper() + hint[1:] + '. '}"
+                f"without it {layer.lost}. {layer.hint and layer.hint + ' '}"
                 f"`longjing sandbox check` lists all layers; {WAYS_OUT}"
             )
     return [layer.name for layer in missing_layers]

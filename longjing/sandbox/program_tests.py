@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from typing import Any, Literal, NoReturn
 
@@ -63,6 +64,10 @@ class CallTest:
         json.dumps(self.arguments, allow_nan=False)
 
 
+_Test = StdioTest | CallTest
+Tests = Sequence[_Test]
+
+
 @dataclass(frozen=True)
 class TestResult:
     """`unjudged`: the sandbox failed, and nothing is known about the program. `reason` says what is wrong, without the
@@ -75,20 +80,14 @@ class TestResult:
     __test__ = False  # for pytest, which takes the name for one of its own
 
 
-def run_tests(
-    runner: SandboxRunner, program: str, tests: Sequence[StdioTest | CallTest], workers: int = 1
-) -> list[TestResult]:
+def run_tests(runner: SandboxRunner, program: str, tests: Tests, workers: int = 1) -> list[TestResult]:
     """Run the program once for each test, each time as if it were the first, `workers` at a time. Exact."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda test: _run(runner, program, test), tests))
 
 
 def judge_program(
-    runner: SandboxRunner,
-    program: str,
-    tests: Sequence[StdioTest | CallTest],
-    tolerance: float = 0.0,
-    seconds: float | None = None,
+    runner: SandboxRunner, program: str, tests: Tests, tolerance: float = 0.0, seconds: float | None = None
 ) -> list[TestResult]:
     """As `run_tests`, but all calls in one process, one after the other, up to the first that fails: quicker by as many
     times as there are calls. What a program remembers of the earlier ones is its own affair.
@@ -116,11 +115,7 @@ def _left(seconds: float | None, result: TestResult) -> float | None:
 
 
 def _run(
-    runner: SandboxRunner,
-    program: str,
-    test: StdioTest | CallTest,
-    tolerance: float = 0.0,
-    seconds: float | None = None,
+    runner: SandboxRunner, program: str, test: _Test, tolerance: float = 0.0, seconds: float | None = None
 ) -> TestResult:
     if isinstance(test, CallTest):
         return _call(runner, program, [test])[0]
@@ -188,16 +183,11 @@ def _lines(output: bytes) -> list[bytes]:
 
 def _same_lines(output: list[bytes], expected: list[bytes], tolerance: float) -> bool:
     """Whether all is as expected, word by word, but for floats that are near enough."""
-    if len(output) != len(expected):
+    words, expected_words = [line.split() for line in output], [line.split() for line in expected]
+    if [*map(len, words)] != [*map(len, expected_words)]:
         return False
-    for line, expected_line in zip(output, expected, strict=True):
-        words, expected_words = line.split(), expected_line.split()
-        if len(words) != len(expected_words):
-            return False
-        for word, expected_word in zip(words, expected_words, strict=True):
-            if word != expected_word and not _close(word, expected_word, tolerance):
-                return False
-    return True
+    pairs = zip(chain(*words), chain(*expected_words), strict=True)
+    return all(word == expected_word or _close(word, expected_word, tolerance) for word, expected_word in pairs)
 
 
 def _close(word: bytes, expected: bytes, tolerance: float) -> bool:

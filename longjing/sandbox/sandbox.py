@@ -11,10 +11,11 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Self
 
 from longjing.errors import UserError
-from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, working_files
+from longjing.sandbox.execution import ExecutionResult, Files, Program, SandboxError, SandboxLimits, working_files
 from longjing.sandbox.inside import frames
 from longjing.sandbox.inside.file_system import WORK
 from longjing.sandbox.isolation import WAYS_OUT, require_layers
@@ -68,11 +69,7 @@ class Sandbox:
             self._stop()
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """Run Python source, or a command, in an empty working directory that holds `files` only.
 
@@ -114,15 +111,11 @@ class Sandbox:
         self._control.settimeout(_START_SECONDS)
         folder = str(Path(__file__).parent)
         start = f"import sys; sys.path.insert(0, {folder!r}); from inside.zygote import main; main()"
+        command = [str(_PYTHON), "-sSPB", "-c", start, str(theirs.fileno()), self._plan]
+        environment, shared = self._inherited | ENVIRONMENT, [theirs.fileno()]
         with theirs:
             self._process = subprocess.Popen(
-                [_PYTHON, "-sSPB", "-c", start, str(theirs.fileno()), self._plan],
-                env=self._inherited | ENVIRONMENT,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd="/",
+                command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, pass_fds=shared, env=environment, cwd="/"
             )
         self._finalize = weakref.finalize(self, _end_process, self._process, self._control)
         try:

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 from resource import RUSAGE_CHILDREN, getrusage
+from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from longjing.sandbox.execution import ExecutionResult, SandboxLimits, write_files
+from longjing.sandbox.execution import ExecutionResult, Files, Program, SandboxLimits, write_files
 
 
 class UnsafeSubprocess:
@@ -19,11 +19,7 @@ class UnsafeSubprocess:
         self.limits = limits or SandboxLimits()
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """See `Sandbox.run`."""
         with TemporaryDirectory() as folder:
@@ -31,19 +27,14 @@ class UnsafeSubprocess:
             if isinstance(program, str):
                 program = [sys.executable, "program.py"]
             before, started = getrusage(RUSAGE_CHILDREN), perf_counter()
-            process = subprocess.Popen(
-                program,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=folder,
-                start_new_session=True,
-                env={**os.environ, "PYTHONINTMAXSTRDIGITS": "0"},
+            environment = {**os.environ, "PYTHONINTMAXSTRDIGITS": "0"}
+            process = Popen(
+                program, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=folder, start_new_session=True, env=environment
             )
             timed_out = False
             try:
                 stdout, stderr = process.communicate(stdin, timeout=self.limits.within(seconds).wall_seconds)
-            except subprocess.TimeoutExpired:
+            except TimeoutExpired:
                 timed_out = True
                 os.killpg(process.pid, signal.SIGKILL)
                 stdout, stderr = process.communicate()

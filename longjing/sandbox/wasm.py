@@ -15,12 +15,13 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from subprocess import PIPE
 from tempfile import TemporaryDirectory, TemporaryFile
 from time import monotonic
 from typing import IO, Any
 
 from longjing.errors import UserError
-from longjing.sandbox.execution import ExecutionResult, SandboxError, SandboxLimits, Status, write_files
+from longjing.sandbox.execution import ExecutionResult, Files, Program, SandboxError, SandboxLimits, Status, write_files
 
 INSTALL = "pip install 'longjing[wasm]'"
 _PROGRAM = Path(__file__).with_name("inside") / "wasm_process.py"
@@ -48,11 +49,7 @@ class WasmSandbox:
         self._compiled = _compiled()
 
     def run(
-        self,
-        program: str | list[str],
-        stdin: bytes = b"",
-        files: dict[str, bytes] | None = None,
-        seconds: float | None = None,
+        self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
         """See `Sandbox.run`. Raises UserError for a command: there are none in it. `peak_bytes` is the memory of the
         WebAssembly machine, 0 if it was stopped."""
@@ -69,14 +66,9 @@ class WasmSandbox:
         with open(reading, "rb") as report:
             with open(writing, "wb"):
                 shared = [self._compiled.fileno(), writing]
+                command = _command("run", *shared, folder, json.dumps(asdict(limits)))
                 process = subprocess.Popen(
-                    _command("run", *shared, folder, json.dumps(asdict(limits))),
-                    stdin=stdin_file,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    pass_fds=shared,
-                    env={},
-                    cwd="/",
+                    command, stdin=stdin_file, stdout=PIPE, stderr=PIPE, pass_fds=shared, env={}, cwd="/"
                 )
             assert process.stdout and process.stderr
             with process.stdout as stdout, process.stderr as stderr:

@@ -1,29 +1,28 @@
 """The API: its paths, what OpenAI's clients expect at each, and nothing stored."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 import longjing
 from longjing.errors import UserError
 from longjing.serving.chat_completions import ChatReply
 from longjing.serving.completions import CompletionReply
-from longjing.serving.error_handlers import ModelNotFound, add_error_handlers, too_slow
-from longjing.serving.errors import ServiceClosed, error_body, error_response
+from longjing.serving.errors import QueueFull, ServiceClosed, add_error_handlers, error_body, error_response, too_slow
 from longjing.serving.event_stream import EventStream, unless_disconnected
-from longjing.serving.item_store import ItemStore
 from longjing.serving.metrics import Metrics
-from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter, check_key
-from longjing.serving.preparation import PreparationPools
+from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter
 from longjing.serving.response_stream import Job, ResponseStream
 from longjing.serving.responses import ResponsesReply
-from longjing.serving.responses_request import ResponsesRequest
+from longjing.serving.responses_request import ItemStore, ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
 from longjing.serving.served_model import ServedModel
 from longjing.serving.service import Service
@@ -35,7 +34,7 @@ Reply = ChatReply | CompletionReply | ResponsesReply
 class ApiConfig:
     """Whom the server serves. `key`: asked of everybody; `seconds`: the longest that a request may take;
     `request_bytes`: the largest; `origins`: the pages that may call the API; `hosts`: the names it may be called by,
-    None for any. Raises UserError for a key that is none."""
+    None for any. Raises UserError for a key that would protect nothing, or that no header carries."""
 
     key: str | None = None
     seconds: float = 600.0
@@ -44,8 +43,12 @@ class ApiConfig:
     hosts: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.key is not None:
-            check_key(self.key)
+        name, key = "--api-key or LONGJING_API_KEY", self.key
+        if key is not None and not key.strip():
+            raise UserError(f"{name} is empty: give a key, or leave it out to serve without one")
+        if key is not None and (key != key.strip() or not key.isprintable()):
+            text = "a key can't begin or end with white space, nor hold line breaks or other control characters"
+            raise UserError(f"{name}: {text}")
 
 
 class ErrorDetail(BaseModel):
@@ -66,11 +69,12 @@ class ErrorBody(BaseModel):
 class Model(BaseModel):
     """A model that is served."""
 
-    model_config = ConfigDict(extra="allow")
     id: str
     object: str = "model"
     created: int
     owned_by: str = "longjing"
+    max_model_len: int
+    parameters: int
 
 
 class ModelList(BaseModel):
@@ -80,6 +84,7 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
+_LARGE = 100_000  # bytes of a request's body
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in {
@@ -106,8 +111,7 @@ def build(service: Service, config: ApiConfig | None = None) -> FastAPI:
         title="Longjing", version=longjing.__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
         description="An OpenAI-compatible API with the reasoning shown.",
     )  # fmt: skip
-    metrics = Metrics(lambda: _gauges(service))
-    service.on_end = metrics.ended
+    metrics = Metrics(service)
     app.state.gate = None
     app.add_middleware(
         AuthMiddleware, key=config.key, hosts=config.hosts, max_bytes=config.request_bytes, seconds=config.seconds
@@ -131,30 +135,51 @@ def build(service: Service, config: ApiConfig | None = None) -> FastAPI:
     return app
 
 
+class _BoundedPool:
+    """`threads` of its own, and at most `capacity` calls that run or wait.
+
+    Before a request waits for the engine, its messages are rendered and encoded, and its schema is compiled: here.
+    """
+
+    def __init__(self, name: str, threads: int, capacity: int) -> None:
+        self._pool, self._free = ThreadPoolExecutor(threads, name), threading.Semaphore(capacity)
+
+    async def run(self, work: Callable[[], list[Job]]) -> list[Job]:
+        """The result of `work`, or what it raises. Raises QueueFull if too many wait already."""
+        if not self._free.acquire(blocking=False):
+            raise QueueFull(5)
+        future = self._pool.submit(work)
+        # Not before it has ended, though the client may have left.
+        future.add_done_callback(lambda _: self._free.release())
+        return await asyncio.wrap_future(future)
+
+
 class _Endpoints:
     """What is answered at each path. `seconds`: the longest that a request may take."""
 
     def __init__(self, service: Service, seconds: float, metrics: Metrics) -> None:
         self._service, self._seconds, self._metrics = service, seconds, metrics
         capacities = (model.worker.capacity for model in service.models.values())
-        self._pools = PreparationPools(4 * max(capacities, default=64))
+        # Apart by what they may cost, so that the costly ones wait for each other and not others.
+        self._small = _BoundedPool("small", 4, 4 * max(capacities, default=64))
+        self._large, self._bound = _BoundedPool("large", 1, 16), _BoundedPool("bound", 2, 64)
         self._items = ItemStore()
 
     async def chat_completions(self, request: Request, body: ChatRequest) -> Response:
         """Answer a conversation; the reasoning comes apart from the answer."""
-        model = self._find(body.model)
+        model = self._service.find(body.model)
         jobs = await self._prepare(request, body.has_grammar, lambda: model.chat(body))
         return await self._answer(request, model, jobs, ChatReply(body, model), body.stream)
 
     async def completions(self, request: Request, body: CompletionRequest) -> Response:
         """Continue text as it stands."""
-        model = self._find(body.model)
+        model = self._service.find(body.model)
         jobs = await self._prepare(request, False, lambda: model.complete(body))
         return await self._answer(request, model, jobs, CompletionReply(body, model), body.stream)
 
     async def responses(self, request: Request, body: ResponsesRequest) -> Response:
         """Answer in OpenAI's newer form."""
-        model = self._find(body.model)
+        model = self._service.find(body.model)
         with body.in_own_names():
             chat = body.as_chat(self._items)
             jobs = await self._prepare(request, chat.has_grammar, lambda: model.chat(chat))
@@ -166,30 +191,25 @@ class _Endpoints:
 
     async def model(self, name: str) -> Model:
         """One of them."""
-        return _described(self._find(name))
+        return _described(self._service.find(name))
 
     async def health(self, request: Request) -> JSONResponse:
         """Whether all engines run; which models there are is for those who have the key."""
         models, has_key = self._service.models, request.scope["has_key"]
         broken = ", ".join(name for name, model in models.items() if model.worker.failure is not None)
         if broken:
-            text = f"the engine of {broken if has_key else 'a model'} broke; see the server's log"
-            return error_response(503, text)
+            return error_response(503, f"the engine of {broken if has_key else 'a model'} broke; see the server's log")
         return JSONResponse({"status": "ok"} | ({"models": list(models)} if has_key else {}))
 
     async def prometheus(self) -> Response:
         """For Prometheus."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _find(self, name: str | None) -> ServedModel:
-        model = self._service.find(name)
-        if model is None:
-            raise ModelNotFound(f"no model {name!r}; served are {', '.join(self._service.models)}")
-        return model
-
     async def _prepare(self, request: Request, bound: bool, work: Callable[[], list[Job]]) -> list[Job]:
-        """The result of `work`, done in a thread: a long prompt must not hold up everybody's stream."""
-        return await self._pools.pool_for(len(await request.body()), bound).run(work)
+        """The result of `work`, done in a thread: a long prompt must not hold up everybody's stream. `bound`: it has a
+        schema, or tools that a grammar keeps to theirs."""
+        large = len(await request.body()) > _LARGE
+        return await (self._bound if bound else self._large if large else self._small).run(work)
 
     async def _answer(
         self, request: Request, model: ServedModel, jobs: list[Job], reply: Reply, streams: bool | None
@@ -209,8 +229,7 @@ class _Endpoints:
 async def _guarded(
     reply: Reply, model: ServedModel, stream: ResponseStream, seconds: float
 ) -> AsyncIterator[dict[str, Any] | str]:
-    """The events; when it takes too long, or something breaks, an error in their place. However it ends, no job goes
-    on that nobody reads."""
+    """The events, an error in place of those that fail to come. However it ends, no job goes on that nobody reads."""
 
     def broken(status: int, message: str) -> dict[str, Any]:
         body = error_body(status, message)
@@ -239,15 +258,4 @@ async def _guarded(
 
 
 def _described(model: ServedModel) -> Model:
-    return Model(id=model.name, created=model.created, max_model_len=model.context, parameters=model.parameters)  # type: ignore[call-arg]
-
-
-def _gauges(service: Service) -> Iterator[tuple[str, str, dict[str, int]]]:
-    """What is so at this moment: name, what it is, and its value by model."""
-    models = service.models.items()
-    open_requests = {name: model.worker.load for name, model in models}
-    yield "requests_open", "completions that wait or run", open_requests
-    in_use = {name: model.engine.memory_in_use for name, model in models}
-    yield "cache_tokens", "tokens in the engine's cache, of completions that run", in_use
-    reused = {name: model.engine.stats.tokens_reused for name, model in models}
-    yield "reused_tokens", "tokens of prompts that were not read again", reused
+    return Model(id=model.name, created=model.created, max_model_len=model.context, parameters=model.parameters)

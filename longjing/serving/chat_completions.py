@@ -6,13 +6,13 @@ The reasoning comes apart from the answer, under DeepSeek's name (`reasoning_con
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from longjing.chat.tool_calls import ToolCall, ToolCallParser, tool_notices
+from longjing.chat.tool_calls import ToolCall, ToolCallParser, knows_tools
 from longjing.serving.response_stream import ResponseDelta, ResponseStream
 from longjing.serving.responses_request import ResponsesRequest
-from longjing.serving.schemas import ChatRequest
+from longjing.serving.schemas import ChatRequest, CompletionFields
 from longjing.serving.served_model import ServedModel
 
 
@@ -31,9 +31,11 @@ def usage(stream: ResponseStream, n: int | None = None) -> dict[str, Any]:
 
 def tool_call_parser(request: ChatRequest | ResponsesRequest, model: ServedModel) -> ToolCallParser:
     """For one answer to the request, which may have no tools. Its notices say, too, if the model isn't told of them."""
-    enabled = bool(request.tools) and request.tool_choice != "none"
-    untold = tool_notices(request.tools or (), request.tool_choice, model.tokenizer.template)
-    return ToolCallParser(enabled, request.parallel_tool_calls is not False, untold)
+    enabled, notice = bool(request.tools) and request.tool_choice != "none", ""
+    if enabled and not knows_tools(model.tokenizer.template):
+        notice = "The model was not told of the tools: its chat template knows none."
+        notice += "" if request.tool_choice in (None, "auto") else " Its answer was bound to a call of one."
+    return ToolCallParser(enabled, request.parallel_tool_calls is not False, [notice] if notice else [])
 
 
 def finite(logprob: float) -> float:
@@ -41,22 +43,53 @@ def finite(logprob: float) -> float:
     return max(logprob, -9999.0)
 
 
-class ChatReply:
+class CompletionWriter:
+    """What replies in both of OpenAI's forms of completions share. `_prefix`: how their ids begin."""
+
+    _request: CompletionFields
+    _prefix: str
+    _whole: str
+    _piece: str
+
+    def __init__(self, request: CompletionFields, model: ServedModel) -> None:
+        self._request, self._model = request, model
+        self._id, self._created = f"{self._prefix}-{secrets.token_hex(12)}", int(time.time())
+
+    def _reply(self, object: str, choices: Sequence[dict[str, Any]], **usage: Any) -> dict[str, Any]:
+        head = {"id": self._id, "object": object, "created": self._created, "model": self._model.name}
+        return head | {"choices": choices} | usage
+
+    def _complete(self, stream: ResponseStream, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return self._reply(self._whole, choices, usage=usage(stream, self._request.n))
+
+    def _chunk(self, choice: dict[str, Any], stream: ResponseStream | None = None) -> dict[str, Any]:
+        """`stream`: of which a piece may say what was used so far."""
+        if not self._request.wants_usage:
+            return self._reply(self._piece, [choice])
+        used = usage(stream, self._request.n) if stream and self._request.wants_usage_throughout else None
+        return self._reply(self._piece, [choice], usage=used)
+
+    def _ending(self, stream: ResponseStream) -> Iterator[dict[str, Any] | str]:
+        """The last pieces."""
+        if self._request.wants_usage:
+            yield self._reply(self._piece, [], usage=usage(stream, self._request.n))
+        yield "[DONE]"
+
+
+class ChatReply(CompletionWriter):
     """Writes the replies to one request."""
 
-    def __init__(self, request: ChatRequest, model: ServedModel) -> None:
-        self._request, self._model = request, model
-        self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+    _request: ChatRequest
+    _prefix, _whole, _piece = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
         """The whole reply, of the whole completions."""
-        choices = [self._choice(number, delta) for number, delta in enumerate(deltas)]
-        return self._head("chat.completion") | {"choices": choices, "usage": usage(stream, self._request.n)}
+        return self._complete(stream, [self._choice(number, delta) for number, delta in enumerate(deltas)])
 
     async def events(self, stream: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
         """The reply in chunks as they come: first the roles, at last what is asked for of usage."""
         for number in range(len(stream.jobs)):
-            yield self._chunk(number, {"role": "assistant", "content": ""}, None)
+            yield self._chunk(_piece_of(number, {"role": "assistant", "content": ""}))
         parsers = [tool_call_parser(self._request, self._model) for _ in stream.jobs]
         async for number, delta in stream.deltas():
             fields: dict[str, Any] = {}
@@ -68,25 +101,18 @@ class ChatReply:
             if text:
                 fields["content"] = text
             logprobs = self._logprobs(delta)
-            used = usage(stream, self._request.n) if self._request.wants_usage_throughout else None
             if fields or (logprobs and any(logprobs.values())):
-                yield self._chunk(number, fields, None, logprobs, used=used)
+                yield self._chunk(_piece_of(number, fields, logprobs), stream)
             if delta.finish_reason:
+                last = _piece_of(number, {}, reason=_finish_reason(delta, calls))
                 notices = (*delta.notices, *parsers[number].notices)
-                yield self._chunk(number, {}, _finish_reason(delta, calls), notices=notices, used=used)
-        if self._request.wants_usage:
-            used = usage(stream, self._request.n)
-            yield self._head("chat.completion.chunk") | {"choices": [], "usage": used}
-        yield "[DONE]"
+                yield self._chunk(last | ({"notices": notices} if notices else {}), stream)
+        for piece in self._ending(stream):
+            yield piece
 
     @property
     def _shows_reasoning(self) -> bool:
         return self._request.include_reasoning is not False
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": self._id, "object": kind, "created": self._created, "model": self._model.name
-        }  # fmt: skip
 
     def _choice(self, number: int, delta: ResponseDelta) -> dict[str, Any]:
         parser = tool_call_parser(self._request, self._model)
@@ -103,18 +129,6 @@ class ChatReply:
             "notices": (*delta.notices, *parser.notices),
         }  # fmt: skip
 
-    def _chunk(
-        self, number: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None,
-        notices: Sequence[str] = (), used: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
-        choice: dict[str, Any] = {
-            "index": number, "delta": delta, "logprobs": logprobs, "finish_reason": reason
-        }  # fmt: skip
-        if notices:
-            choice["notices"] = notices
-        usage_so_far = {"usage": used} if self._request.wants_usage else {}
-        return self._head("chat.completion.chunk") | {"choices": [choice]} | usage_so_far
-
     def _logprobs(self, delta: ResponseDelta) -> dict[str, Any] | None:
         """Of the answer's tokens, and apart from them those of the reasoning, as DeepSeek's API has it."""
         if not self._request.logprobs:
@@ -126,8 +140,7 @@ class ChatReply:
 
 
 def token_logprobs(delta: ResponseDelta, model: ServedModel, reasoned: bool = False) -> list[dict[str, Any]]:
-    """The tokens of the answer, or those `reasoned`, but for the end: each with its log-probability and those of the
-    likeliest in its place, as OpenAI writes them."""
+    """The answer's tokens, or those `reasoned`, without the end, each with the likeliest in its place."""
 
     def entry(id: int, logprob: float) -> dict[str, Any]:
         text, written = model.tokenizer.decode([id]), model.tokenizer.token_bytes(id)
@@ -138,6 +151,10 @@ def token_logprobs(delta: ResponseDelta, model: ServedModel, reasoned: bool = Fa
         for token in delta.tokens
         if token.reasoned == reasoned and token.id not in model.engine.end_tokens
     ]
+
+
+def _piece_of(number: int, delta: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> dict[str, Any]:
+    return {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
 
 
 def _reasoning(text: str | None) -> dict[str, Any]:

@@ -1,54 +1,39 @@
 """POST /v1/completions: text continued as it stands, in OpenAI's older form."""
 
-import secrets
-import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
-from longjing.serving.chat_completions import finite, usage
+from longjing.serving.chat_completions import CompletionWriter, finite
 from longjing.serving.response_stream import Job, ResponseDelta, ResponseStream
 from longjing.serving.schemas import CompletionRequest
-from longjing.serving.served_model import ServedModel
 from longjing.text import Detokenizer, Tokenizer
 
 
-class CompletionReply:
+class CompletionReply(CompletionWriter):
     """Writes the replies to one request."""
 
-    def __init__(self, request: CompletionRequest, model: ServedModel) -> None:
-        self._request, self._model = request, model
-        self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
+    _request: CompletionRequest
+    _prefix, _whole, _piece = "cmpl", "text_completion", "text_completion"
 
     def complete(self, stream: ResponseStream, deltas: Sequence[ResponseDelta]) -> dict[str, Any]:
         """The whole reply, of the whole completions."""
         choices = [
-            self._choice(number, delta, TextOffsets(self._model.tokenizer), self._echo_of(job))
+            self._choice(number, delta, TextOffsets(self._model.tokenizer), job if self._request.echo else None)
             for number, (job, delta) in enumerate(zip(stream.jobs, deltas, strict=True))
         ]
-        return self._head() | {"choices": choices, "usage": usage(stream, self._request.n)}
+        return self._complete(stream, choices)
 
     async def events(self, stream: ResponseStream) -> AsyncIterator[dict[str, Any] | str]:
         """The reply in chunks as they come."""
         offsets = [TextOffsets(self._model.tokenizer) for _ in stream.jobs]
-        unechoed = set(range(len(stream.jobs)))
+        unechoed = set(range(len(stream.jobs))) if self._request.echo else set()
         async for number, delta in stream.deltas():
-            echo = self._echo_of(stream.jobs[number]) if number in unechoed else None
+            echo = stream.jobs[number] if number in unechoed else None
             unechoed.discard(number)
-            used = usage(stream, self._request.n) if self._request.wants_usage_throughout else None
-            so_far = {"usage": used} if self._request.wants_usage else {}
-            yield self._head() | {"choices": [self._choice(number, delta, offsets[number], echo)]} | so_far
-        if self._request.wants_usage:
-            yield self._head() | {"choices": [], "usage": usage(stream, self._request.n)}
-        yield "[DONE]"
-
-    def _head(self) -> dict[str, Any]:
-        return {
-            "id": self._id, "object": "text_completion", "created": self._created, "model": self._model.name
-        }  # fmt: skip
-
-    def _echo_of(self, job: Job) -> Job | None:
-        return job if self._request.echo else None
+            yield self._chunk(self._choice(number, delta, offsets[number], echo), stream)
+        for piece in self._ending(stream):
+            yield piece
 
     def _choice(self, number: int, delta: ResponseDelta, offsets: "TextOffsets", echoed: Job | None) -> dict[str, Any]:
         """`echoed`: whose prompt comes first."""
@@ -70,12 +55,11 @@ class CompletionReply:
                 rows.append((token, logprob, top))
         rows += [(token.id, token.logprob, token.top) for token in delta.tokens]
         name = partial(_token_name, self._model.tokenizer)
-        likeliest = [{name(id): finite(value) for id, value in top} for _, _, top in rows]
         return {
             "tokens": [name(id) for id, _, _ in rows],
             "token_logprobs": [None if logprob is None else finite(logprob) for _, logprob, _ in rows],
             "top_logprobs": [
-                None if logprob is None else top for (_, logprob, _), top in zip(rows, likeliest, strict=True)
+                None if logprob is None else {name(id): finite(value) for id, value in top} for _, logprob, top in rows
             ],
             "text_offset": [offsets.add(id) for id, _, _ in rows],
         }

@@ -18,8 +18,7 @@ T = TypeVar("T")
 
 
 class EventStream(Response):
-    """Server-sent events: a line of JSON each; if `named`, after a line with its `type`. `events` is closed as soon as
-    the client leaves."""
+    """A line of JSON each, if `named` after one with its `type`. `events` is closed as soon as the client leaves."""
 
     media_type = "text/event-stream"
 
@@ -32,8 +31,7 @@ class EventStream(Response):
         await result_unless(self._send(send), _disconnected(receive), self._keep_alive(send))
 
     async def _send(self, send: Send) -> None:
-        headers = self.raw_headers
-        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             async for event in self._events:
                 self._sent = time.monotonic()

@@ -4,13 +4,15 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.errors import invalid
 from longjing.chat.tool_calls import no_constant
-from longjing.serving.bounded_model import BoundedModel
 from longjing.text import parse
 
+_MAX_ITEMS = 10_000  # objects, or texts, in one list
+_MAX_FIELDS = 1_000  # in one object
 Text = Annotated[str, Field(max_length=10_000_000)]
 
 
@@ -22,8 +24,27 @@ class FieldError(ValueError):
         self.field, self.text = field, text
 
 
-class StrictModel(BoundedModel):
+def _bound(schema: Any) -> None:
+    """Bound the lists and mappings anywhere in a core schema of pydantic's."""
+    unseen = [schema]
+    while unseen:
+        node = unseen.pop()
+        if isinstance(node, list | tuple):
+            unseen += node
+        elif isinstance(node, dict):
+            unseen += node.values()
+            if node.get("type") in ("list", "dict"):
+                node["fail_fast"] = True
+                # Ids of tokens may be as many as a context holds.
+                if node.get("items_schema", {}).get("type") != "int":
+                    node.setdefault("max_length", _MAX_ITEMS)
+
+
+class StrictModel(BaseModel):
     """Unknown names are refused, and numbers are not made of text. Null means not given, whatever the field.
+
+    Lists and mappings are refused at the first element that is wrong, and when there are too many: each of a million
+    wrong elements would else be an error of its own, and be explained, which takes minutes and gigabytes.
 
     `ignored`: names that clients send and that say nothing to the model.
     """
@@ -31,12 +52,21 @@ class StrictModel(BoundedModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     ignored: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _bound(handler.resolve_ref_schema(schema))
+        return schema
+
     @model_validator(mode="before")
     @classmethod
     def _given(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: one for name, one in value.items() if one is not None and name not in cls.ignored}
-        return value
+        if not isinstance(value, dict):
+            return value
+        given = {name: one for name, one in value.items() if one is not None and name not in cls.ignored}
+        if len(given) > _MAX_FIELDS:
+            raise ValueError(f"more than {_MAX_FIELDS} fields")
+        return given
 
 
 def _sendable(value: dict[str, Any]) -> dict[str, Any]:
@@ -67,9 +97,11 @@ class Part(StrictModel):
         return self
 
 
-def join_parts(parts: list[Any]) -> str:
-    """Each on lines of its own, as vLLM has it: they are several texts, and clients put no space between them."""
-    return "\n".join(part.text if part.text is not None else part.refusal for part in parts)
+def text_of(content: str | list[Any]) -> str:
+    """The text, or its parts each on lines of its own, as vLLM has it: clients put no space between them."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text if part.text is not None else part.refusal for part in content)
 
 
 class FunctionCall(StrictModel):
@@ -118,9 +150,7 @@ class ChatMessage(StrictModel):
     @property
     def text(self) -> str:
         """What it says; the assistant's refusal if there is nothing else."""
-        if isinstance(self.content, list):
-            return join_parts(self.content)
-        return self.refusal or "" if self.content is None else self.content
+        return self.refusal or "" if self.content is None else text_of(self.content)
 
     @property
     def reasoning_text(self) -> str | None:
@@ -159,8 +189,7 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
 
 def _template_call(call: ToolCallParam, number: int) -> dict[str, Any]:
-    """As templates take it: the arguments as an object. What is none, cut off for instance, goes as the text that it
-    is."""
+    """As templates take it, the arguments as an object; what is none, cut off for instance, goes as its text."""
     name, arguments = call.function.name, call.function.arguments
     try:
         if isinstance(arguments, str):
@@ -171,8 +200,7 @@ def _template_call(call: ToolCallParam, number: int) -> dict[str, Any]:
                 arguments = parsed
         json.dumps(arguments)  # deeper than this the template can't write it
     except RecursionError as error:
-        text = f"messages: message {number} calls {name!r} with what is nested too deeply"
-        raise InvalidRequest(text, "messages") from error
+        raise invalid("messages", f"message {number} calls {name!r} with what is nested too deeply") from error
     except ValueError:
         arguments = call.function.arguments
     return {"type": "function", "function": {"name": name, "arguments": arguments}}

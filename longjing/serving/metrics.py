@@ -1,22 +1,24 @@
 """What the server did and does, for Prometheus."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from longjing.serving.response_stream import Job
+from longjing.serving.served_model import ServedModel
+from longjing.serving.service import Service
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _PER_TOKEN = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 
 class Metrics(Collector):
-    """`gauges` gives, when it is asked, (name, what it is, value by model)."""
+    """Of the models of a service, which tells of each job that has ended."""
 
-    def __init__(self, gauges: Callable[[], Iterator[tuple[str, str, Mapping[str, float]]]]) -> None:
-        self._registry, self._gauges = CollectorRegistry(), gauges
+    def __init__(self, service: Service) -> None:
+        self._registry, self._service = CollectorRegistry(), service
         self._registry.register(self)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -32,8 +34,9 @@ class Metrics(Collector):
         self._first = histogram("first_token_seconds", "from a request to its first token", _SECONDS)
         self._per_token = histogram("token_seconds", "between a completion's tokens, on average", _PER_TOKEN)
         self._whole = histogram("completion_seconds", "from a request to its end", _SECONDS)
+        service.on_end = self._ended
 
-    def ended(self, model: str, job: Job) -> None:
+    def _ended(self, model: str, job: Job) -> None:
         """Count a completion."""
         self._prompt.labels(model).inc(len(job.request.prompt))
         self._sampled.labels(model).inc(job.count)
@@ -50,8 +53,15 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges, for the registry."""
-        for name, text, values in self._gauges():
+
+        def gauge(name: str, text: str, value: Callable[[ServedModel], int]) -> Metric:
             family = GaugeMetricFamily(f"longjing_{name}", text, labels=["model"])
-            for model, value in values.items():
-                family.add_metric([model], value)
-            yield family
+            for label, model in self._service.models.items():
+                family.add_metric([label], value(model))
+            return family
+
+        yield gauge("requests_open", "completions that wait or run", lambda model: model.worker.load)
+        text = "tokens in the engine's cache, of completions that run"
+        yield gauge("cache_tokens", text, lambda model: model.engine.memory_in_use)
+        text = "tokens of prompts that were not read again"
+        yield gauge("reused_tokens", text, lambda model: model.engine.stats.tokens_reused)

@@ -10,9 +10,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longjing.errors import UserError
-from longjing.serving.errors import error_response
+from longjing.serving.errors import ClientDisconnected, error_response
 from longjing.serving.event_stream import result_unless
-from longjing.serving.request_body import BodyReader, BodyRefused, SenderLeft, replay
+from longjing.serving.request_body import BodyReader, BodyRefused, replay
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _OPEN = "/health"  # which balancers ask
@@ -36,16 +36,6 @@ class Gate(Protocol):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer it."""
-
-
-def check_key(key: str) -> None:
-    """Raise UserError for a key that would protect nothing, or that no header carries."""
-    name = "--api-key or LONGJING_API_KEY"
-    if not key.strip():
-        raise UserError(f"{name} is empty: give a key, or leave it out to serve without one")
-    if key != key.strip() or not key.isprintable():
-        text = "a key can't begin or end with white space, nor hold line breaks or other control characters"
-        raise UserError(f"{name}: {text}")
 
 
 def allowed_hosts(bound: str, named: Sequence[str]) -> tuple[str, ...] | None:
@@ -97,7 +87,7 @@ class AuthMiddleware:
             body = await self._bodies.read(header(scope, b"content-length"), receive, max_bytes)
         except BodyRefused as refused:
             return await refused.response(scope, receive, send)
-        except SenderLeft:
+        except ClientDisconnected:
             return None
         app = gate if gate is not None and served_by_gate else self._app
         if scope["method"] == "HEAD":
@@ -121,8 +111,7 @@ class AuthMiddleware:
         return "this is for the server's own page, not for those of other sites"
 
     def _is_named(self, name: str) -> bool:
-        """Whether the user has given the name, under which a proxy then shows this server. What else listens on
-        loopback is none of ours."""
+        """Whether a proxy shows this server by a name that the user gave. Others on loopback are none of ours."""
         return name in (self._hosts or ()) and not (name in LOOPBACK or name.startswith("127."))
 
     def _has_key(self, scope: Scope, gate: Gate | None) -> bool:
@@ -158,9 +147,19 @@ async def _head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
     await result_unless(app(scope, receive, send_head), head_sent.wait())
 
 
+def _at_start(act: Callable[[Message], None], send: Send) -> Send:
+    """`send`, with `act` done to the message that begins the answer."""
+
+    async def acting_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            act(message)
+        await send(message)
+
+    return acting_send
+
+
 class RequestCounter:
-    """Counts the requests to /v1: those that are open, in `app.state.open_requests`, and with `note(path, status)`
-    those that were answered."""
+    """Counts the requests to /v1: open ones in `app.state.open_requests`, answered ones with `note(path, status)`."""
 
     def __init__(self, app: ASGIApp, note: Callable[[str, int], None]) -> None:
         self._app, self._note = app, note
@@ -169,15 +168,13 @@ class RequestCounter:
         if scope["type"] != "http" or not is_api(scope["path"]):
             return await self._app(scope, receive, send)
 
-        async def counting_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._note(getattr(scope.get("route"), "path", "other"), message["status"])
-            await send(message)
+        def count(message: Message) -> None:
+            self._note(getattr(scope.get("route"), "path", "other"), message["status"])
 
         state = scope["app"].state
         state.open_requests += 1
         try:
-            await self._app(scope, receive, counting_send)
+            await self._app(scope, receive, _at_start(count, send))
         finally:
             state.open_requests -= 1
 
@@ -198,10 +195,8 @@ class HeadersMiddleware:
         self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers]
-            await send(message)
+        def add_headers(message: Message) -> None:
+            message["headers"] = [*message["headers"], *self._headers]
 
         inside = scope["type"] == "http" and not is_api(scope["path"])
-        await self._app(scope, receive, send_with_headers if inside else send)
+        await self._app(scope, receive, _at_start(add_headers, send) if inside else send)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.grammar import Grammar, GrammarCompiler
 from longjing.errors import UserError
 from longjing.serving.schemas import ChatRequest, Function, NamedTool, PlainFormat, SchemaFormat
@@ -34,15 +34,14 @@ class ReplyGrammars:
             if schema is not None and not tools:
                 return self._grammars().json(schema)
             # Who names one call gets one, and a model that isn't told of the tools would go on calling.
-            named = isinstance(request.tool_choice, NamedTool)
-            several = request.parallel_tool_calls is not False and self._knows_tools and not named
             chosen = request.tool_choice.function.name if isinstance(request.tool_choice, NamedTool) else None
+            several = request.parallel_tool_calls is not False and self._knows_tools and chosen is None
             functions = [tool.function for tool in tools if chosen in (None, tool.function.name)]
             return self._grammars().calls(_bound(functions, not self._knows_tools), schema, forced, several)
         except InvalidRequest:
             raise
         except UserError as error:
-            raise InvalidRequest(f"{parameter}: {error}", parameter) from error
+            raise invalid(parameter, str(error)) from error
 
     def _grammars(self) -> GrammarCompiler:
         with self._making:
@@ -68,26 +67,23 @@ def _schema(request: ChatRequest) -> dict[str, Any] | None:
 def _refuse_contradictions(request: ChatRequest, parameter: str) -> None:
     """What a reply can't do while a grammar binds it."""
     if request.continued and request.continued.text:
-        text = f"{parameter}: it binds a whole answer, and the last message has begun it"
-        raise InvalidRequest(text, parameter)
+        raise invalid(parameter, "it binds a whole answer, and the last message has begun it")
     if request.ignore_eos:
-        text = "ignore_eos: not where a grammar binds the answer, which then comes to its end"
-        raise InvalidRequest(text, "ignore_eos")
+        raise invalid("ignore_eos", "not where a grammar binds the answer, which then comes to its end")
     if request.stop_in_reasoning and request.budget:
-        text = "thinking_budget: with stop_in_reasoning the grammar binds the reasoning, which can't be closed then"
-        raise InvalidRequest(text, "thinking_budget")
+        text = "with stop_in_reasoning the grammar binds the reasoning, which can't be closed then"
+        raise invalid("thinking_budget", text)
 
 
 def _bound(functions: Sequence[Function], everyone: bool) -> dict[str, Mapping[str, Any]]:
-    """What binds the arguments of each tool that may be called, by name: its schema if it is strict, or if `everyone`
-    is to be bound; then no arguments are made up that it doesn't name."""
+    """What binds the arguments of each tool, by name: its schema if it is strict, or if `everyone` is to be bound."""
     bound: dict[str, Mapping[str, Any]] = {}
     for function in functions:
         parameters = function.parameters or {}
         if parameters.get("type", "object") != "object":
-            raise InvalidRequest(f"tools: the parameters of {function.name!r} are no object", "tools")
+            raise invalid("tools", f"the parameters of {function.name!r} are no object")
         schema: dict[str, Any] = {"type": "object"}
         if everyone and not function.strict and not {"$ref", "allOf", "anyOf", "oneOf"} & set(parameters):
-            schema["additionalProperties"] = False
+            schema["additionalProperties"] = False  # else arguments could be made up that it doesn't name
         bound[function.name] = schema | (parameters if function.strict or everyone else {})
     return bound

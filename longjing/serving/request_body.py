@@ -1,12 +1,11 @@
 """Request bodies, read whole and within bounds before anything of them is parsed."""
 
 import asyncio
-from collections.abc import Mapping
+from typing import Any
 
-from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from longjing.serving.errors import error_response
+from longjing.serving.errors import ClientDisconnected, error_response
 
 _SMALL = 1 << 16  # bytes of a body that is let in however many others are on their way
 _LARGE_AT_ONCE = 8  # bodies of the largest size, on their way at once
@@ -18,15 +17,9 @@ MAX_VALUES = 500_000
 class BodyRefused(Exception):
     """A body that is out of bounds, with the answer to it."""
 
-    def __init__(
-        self, status: int, message: str, code: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, message: str, **details: Any) -> None:
         super().__init__(message)
-        self.response: Response = error_response(status, message, code=code, headers=headers)
-
-
-class SenderLeft(Exception):
-    """The client has left before all of it came."""
+        self.response = error_response(status, message, **details)
 
 
 class BodyReader:
@@ -37,8 +30,7 @@ class BodyReader:
         self._arriving = 0  # bytes of bodies that aren't whole yet
 
     async def read(self, length: bytes, receive: Receive, max_bytes: int) -> bytes:
-        """The body. `length`: the header, which can be missing; `max_bytes`: the bound for this one. Raises BodyRefused
-        and SenderLeft."""
+        """The body. `length`: the header, which can be missing. Raises BodyRefused and ClientDisconnected."""
         if length and (not length.isdigit() or len(length) > 19 or int(length) > max_bytes):
             raise _too_large(max_bytes)
         try:
@@ -57,7 +49,7 @@ class BodyReader:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise SenderLeft
+                    raise ClientDisconnected
                 part = message.get("body", b"")
                 body += part
                 self._arriving += len(part)
@@ -65,7 +57,7 @@ class BodyReader:
                     raise _too_large(max_bytes)
                 if len(body) > _SMALL and self._arriving > _LARGE_AT_ONCE * self._max_bytes:
                     text = "too many large requests are on their way"
-                    raise BodyRefused(429, text, "queue_full", {"Retry-After": "5"})
+                    raise BodyRefused(429, text, code="queue_full", headers={"Retry-After": "5"})
                 if not message.get("more_body"):
                     return bytes(body)
         finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.generation.native import Event, Request
 from longjing.generation.native.scoring import Scores
@@ -91,8 +91,7 @@ class Job:
         """Why its answer can't go on: what there is of it doesn't keep to what binds it, and so isn't given."""
         if self.controller is None or not self.controller.failure:
             return None
-        text = f"{self.bound_by}: the answer can't be kept to it: {self.controller.failure}"
-        return InvalidRequest(text, self.bound_by)
+        return invalid(str(self.bound_by), f"the answer can't be kept to it: {self.controller.failure}")
 
 
 class ResponseStream:
@@ -109,8 +108,8 @@ class ResponseStream:
         self._arrived.set()
 
     async def deltas(self) -> AsyncIterator[tuple[int, ResponseDelta]]:
-        """Deltas as they come, with the numbers of their jobs; merged as far as the reader lags behind. Ends when all
-        jobs have. Raises what broke the engine, and ServiceClosed if it had to leave before the end."""
+        """Deltas as they come, with the numbers of their jobs; merged as far as the reader lags behind. Raises what
+        broke the engine, and ServiceClosed if it had to leave before the end."""
         left = len(self.jobs)
         while left:
             await self._arrived.wait()

@@ -12,9 +12,8 @@ from typing import Any
 
 from longjing.chat.tool_calls import ToolCall
 from longjing.serving.chat_completions import token_logprobs, tool_call_parser, usage
-from longjing.serving.item_store import ItemStore
 from longjing.serving.response_stream import ResponseDelta, ResponseStream
-from longjing.serving.responses_request import ResponsesRequest
+from longjing.serving.responses_request import ItemStore, ResponsesRequest
 from longjing.serving.served_model import ServedModel
 
 Event = dict[str, Any]
@@ -52,48 +51,43 @@ class ResponsesReply:
         return event | {"sequence_number": self._events - 1}
 
     async def _stream(self, stream: ResponseStream) -> AsyncIterator[Event]:
-        whole, text, parser, calls = (
-            ResponseDelta(),
-            "",
-            tool_call_parser(self._request, self._model),
-            list[ToolCall](),
-        )
+        whole, text, calls = ResponseDelta(), "", list[ToolCall]()
+        parser, output = tool_call_parser(self._request, self._model), _Output()
         pending = list[Event]()  # tokens that have made no text yet
+        reasoning, message = self._reasoning_id, self._message_id
         for kind in ("created", "in_progress"):
             yield {"type": f"response.{kind}", "response": self._response(stream, whole, [])}
-        output = _Output()
-        reasoning = _TextItem(self._reasoning_id, "reasoning_text")
-        message = _TextItem(self._message_id, "output_text")
         async for _, delta in stream.deltas():
             whole += delta
             new, calls = parser.take(delta.answer, delta.finish_reason)
             text += new
             pending += self._logprobs(delta)
-            had_begun, ended = reasoning.begun, delta.finish_reason is not None
+            events = list[Event]()
+            had_begun, ended = reasoning in output.items, delta.finish_reason is not None
             if delta.reasoning:
                 if not had_begun:
-                    for event in output.begin(reasoning, self._reasoning_item("", "in_progress")):
-                        yield event
-                yield {"type": "response.reasoning_text.delta", "delta": delta.reasoning, **reasoning.where}
+                    events += output.begin(self._reasoning_item("", "in_progress"))
+                kind = "response.reasoning_text.delta"
+                events.append({"type": kind, "delta": delta.reasoning, **output.where(reasoning)})
             # What is said in the very delta in which the reasoning begins may have been said before it.
-            if reasoning.begun and not reasoning.ended and ((new and had_begun) or ended):
+            if output.is_open(reasoning) and ((new and had_begun) or ended):
                 status = "completed" if text or calls else _status(whole)
-                for event in output.end(reasoning, self._reasoning_item(whole.reasoning, status)):
-                    yield event
-            if not message.begun and (new or (ended and not calls)):
-                for event in output.begin(message, self._message_item("", "in_progress")):
-                    yield event
+                events += output.end(self._reasoning_item(whole.reasoning, status))
+            if message not in output.items and (new or (ended and not calls)):
+                events += output.begin(self._message_item("", "in_progress"))
             if new:
                 kind = "response.output_text.delta"
-                yield {"type": kind, "delta": new, "logprobs": pending, **message.where}
+                events.append({"type": kind, "delta": new, "logprobs": pending, **output.where(message)})
                 pending = []
-        if message.begun:
-            for event in output.end(message, self._message_item(text, _status(whole), whole)):
+            for event in events:
+                yield event
+        if message in output.items:
+            for event in output.end(self._message_item(text, _status(whole), whole)):
                 yield event
         for call in calls:
             for event in output.call(call):
                 yield event
-        response = self._response(stream, whole, output.items, parser.notices)
+        response = self._response(stream, whole, list(output.items.values()), parser.notices)
         yield {"type": f"response.{response['status']}", "response": response}
 
     def _response(
@@ -144,61 +138,50 @@ class ResponsesReply:
         }  # fmt: skip
 
 
-class _TextItem:
-    """An item with a text that grows. `index`: its place in the output, -1 before it has begun."""
-
-    def __init__(self, id: str, kind: str) -> None:
-        self._id, self.kind, self.index, self.ended = id, kind, -1, False
-
-    @property
-    def begun(self) -> bool:
-        return self.index >= 0
-
-    @property
-    def where(self) -> Event:
-        """The fields by which an event names the item."""
-        return {"item_id": self._id, "output_index": self.index, "content_index": 0}
-
-
 class _Output:
-    """The items of a reply in the order of their beginnings (a text before the reasoning is possible), and the events
-    that tell of them."""
+    """The items of a reply by id, in the order of their beginnings, and the events that tell of them."""
 
     def __init__(self) -> None:
-        self.items: list[Event] = []
+        self.items: dict[str, Event] = {}
 
-    def begin(self, item: _TextItem, form: Event) -> Iterator[Event]:
-        """A text begins. `form`: the item, still empty."""
-        item.index = len(self.items)
-        self.items.append(form)
-        yield _item_event("added", item.index, form | {"content": []})
-        yield {"type": "response.content_part.added", "part": form["content"][0], **item.where}
+    def where(self, id: str) -> Event:
+        """The fields by which an event names the text of an item."""
+        return {"item_id": id, "output_index": list(self.items).index(id), "content_index": 0}
 
-    def end(self, item: _TextItem, form: Event) -> Iterator[Event]:
-        """A text has come to its end. `form`: the item with all of it."""
-        item.ended = True
-        (part,) = form["content"]
-        logprobs: Event = {"logprobs": part["logprobs"]} if "logprobs" in part else {}
-        yield {"type": f"response.{item.kind}.done", "text": part["text"], **logprobs, **item.where}
-        yield {"type": "response.content_part.done", "part": part, **item.where}
-        self.items[item.index] = form
-        yield _item_event("done", item.index, form)
+    def is_open(self, id: str) -> bool:
+        """Whether the item has begun and not ended."""
+        return id in self.items and self.items[id]["status"] == "in_progress"
+
+    def begin(self, item: Event) -> Iterator[Event]:
+        """A text begins. `item`: still empty."""
+        self.items[item["id"]] = item
+        yield self._item_event("added", item | {"content": []})
+        yield {"type": "response.content_part.added", "part": item["content"][0], **self.where(item["id"])}
+
+    def end(self, item: Event) -> Iterator[Event]:
+        """A text has come to its end. `item`: with all of it."""
+        (part,), where = item["content"], self.where(item["id"])
+        fields = {name: part[name] for name in ("text", "logprobs") if name in part}
+        yield {"type": f"response.{part['type']}.done", **fields, **where}
+        yield {"type": "response.content_part.done", "part": part, **where}
+        self.items[item["id"]] = item
+        yield self._item_event("done", item)
 
     def call(self, call: ToolCall) -> Iterator[Event]:
         """A call of a tool, from its beginning to its end."""
-        form, index = _call_item(call), len(self.items)
-        self.items.append(form)
-        where = {"item_id": form["id"], "output_index": index}
-        yield _item_event("added", index, form | {"arguments": "", "status": "in_progress"})
+        item = _call_item(call)
+        where = {"item_id": item["id"], "output_index": len(self.items)}
+        self.items[item["id"]] = item
+        yield self._item_event("added", item | {"arguments": "", "status": "in_progress"})
         kind = "response.function_call_arguments"
         if call.arguments:
             yield {"type": f"{kind}.delta", "delta": call.arguments, **where}
         yield {"type": f"{kind}.done", "name": call.name, "arguments": call.arguments, **where}
-        yield _item_event("done", index, form)
+        yield self._item_event("done", item)
 
-
-def _item_event(what: str, index: int, item: Event) -> Event:
-    return {"type": f"response.output_item.{what}", "output_index": index, "item": item}
+    def _item_event(self, what: str, item: Event) -> Event:
+        index = list(self.items).index(item["id"])
+        return {"type": f"response.output_item.{what}", "output_index": index, "item": item}
 
 
 def _new_id(kind: str) -> str:

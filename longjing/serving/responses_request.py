@@ -1,17 +1,51 @@
 """What clients send to POST /v1/responses, and the same as a chat."""
 
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, Tag, TypeAdapter
+from pydantic_core import to_json
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.thinking_budget import Effort
-from longjing.serving.item_store import ItemStore
-from longjing.serving.messages import JsonObject, Part, StrictModel, Text, join_parts
-from longjing.serving.schemas import ChatRequest, Function, JsonSchema, PlainFormat, SamplingFields
-from longjing.validation import reason
+from longjing.serving import messages as chat
+from longjing.serving import schemas
+from longjing.serving.messages import ChatMessage, JsonObject, Part, StrictModel, Text, text_of
+from longjing.serving.schemas import ChatRequest, PlainFormat, SamplingFields
+
+
+class ItemStore:
+    """The latest items of replies, up to `max_bytes` in memory; the AI SDK refers to them by their ids."""
+
+    def __init__(self, max_bytes: int = 16 << 20) -> None:
+        self._max_bytes, self._bytes = max_bytes, 0
+        self._items: OrderedDict[str, tuple[Mapping[str, Any], int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """Keep each of them under its `id`."""
+        with self._lock:
+            for item in items:
+                size = len(to_json(item))
+                self._items[item["id"]] = item, size
+                self._bytes += size
+            while self._bytes > self._max_bytes:
+                _, (_, size) = self._items.popitem(last=False)
+                self._bytes -= size
+
+    def find(self, id: str, index: int) -> Mapping[str, Any]:
+        """The item of this id. Raises InvalidRequest, with its index in the `input`, if it is not there."""
+        with self._lock:
+            if id not in self._items:
+                raise InvalidRequest(
+                    f"input.{index}.id: nothing is known here of {id[:64]!r}: it was never here, store was false, or "
+                    "it is forgotten; send the item itself (with store = false clients do)",
+                    "input",
+                )  # fmt: skip
+            return self._items[id][0]
 
 
 class Item(StrictModel):
@@ -93,20 +127,19 @@ AnyItem = Annotated[
 ]  # fmt: skip
 
 
-class FlatFunction(Function):
+class FlatFunction(schemas.Function):
     """A tool as this endpoint takes it: its fields not one level down."""
 
     type: Literal["function"]
 
 
-class FlatChoice(StrictModel):
+class FlatChoice(schemas.FunctionName):
     """The one tool that is to be called."""
 
     type: Literal["function"]
-    name: str
 
 
-class FlatSchema(JsonSchema):
+class FlatSchema(schemas.JsonSchema):
     """A JSON schema as this endpoint takes it: its fields not one level down."""
 
     type: Literal["json_schema"]
@@ -165,36 +198,49 @@ class ResponsesRequest(SamplingFields):
         return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
 
     def as_chat(self, store: ItemStore) -> ChatRequest:
-        """The same as a chat. Raises InvalidRequest if it holds no message, for tools that don't fit together, and for
-        a reference to what is not in the store."""
+        """The same as a chat: its fields were validated here, and only what they say together is left to be. Raises
+        InvalidRequest if it holds no message, for tools that don't fit together, and for a reference to what is not in
+        the store."""
+        messages = self._messages(store)
+        if not messages:
+            raise invalid("input", "it holds no message")
         same = (*SamplingFields.model_fields, "thinking_budget", "parallel_tool_calls", "top_logprobs")
-        form = self.text.format if self.text else None
-        try:
-            messages = self._messages(store)
-            if not messages:
-                raise InvalidRequest("input: it holds no message", "input")
-            return ChatRequest.model_validate({name: getattr(self, name) for name in same} | {
-                "messages": messages, "max_completion_tokens": self.max_output_tokens, "logprobs": self.wants_logprobs,
-                "reasoning_effort": self.reasoning.effort if self.reasoning else None,
-                "tools": [_one_level_down(tool, "function") for tool in self.tools or ()],
-                "tool_choice": _one_level_down(self.tool_choice, "function")
-                if isinstance(self.tool_choice, FlatChoice) else self.tool_choice,
-                "response_format": _one_level_down(form, "json_schema") if isinstance(form, FlatSchema) else form,
-            })  # fmt: skip
-        except ValidationError as problem:
-            text = reason(problem.errors()[0])
-            raise InvalidRequest(text, text.partition(":")[0].partition(".")[0]) from problem
+        choice: Any = self.tool_choice
+        form: Any = self.text.format if self.text else None
+        if isinstance(choice, FlatChoice):
+            choice = schemas.NamedTool.model_construct(type="function", function=choice)
+        if isinstance(form, FlatSchema):
+            form = schemas.SchemaFormat.model_construct(type="json_schema", json_schema=form)
+        return ChatRequest.model_construct(
+            **{name: getattr(self, name) for name in same}, messages=messages, tool_choice=choice, response_format=form,
+            max_completion_tokens=self.max_output_tokens, logprobs=self.wants_logprobs,
+            tools=[schemas.Tool.model_construct(type="function", function=tool) for tool in self.tools or ()],
+            reasoning_effort=self.reasoning.effort if self.reasoning else None,
+        ).agree()  # fmt: skip
 
-    def _messages(self, store: ItemStore) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
+    def _messages(self, store: ItemStore) -> list[ChatMessage]:
+        messages: list[ChatMessage] = []
         if self.instructions is not None:
-            messages.append({"role": "system", "content": self.instructions})
+            messages.append(ChatMessage.model_construct(role="system", content=self.instructions))
         if isinstance(self.input, str):
-            return [*messages, {"role": "user", "content": self.input}]
+            return [*messages, ChatMessage.model_construct(role="user", content=self.input)]
         for index, item in enumerate(self.input):
             if isinstance(item, ItemReference):
                 item = _ITEM.validate_python(store.find(item.id, index))
-            _add(messages, item)
+            match item:
+                case MessageItem():
+                    messages.append(ChatMessage.model_construct(role=item.role, content=text_of(item.content)))
+                case CallItem():  # it belongs to the assistant's message before it
+                    if not messages or messages[-1].role != "assistant":
+                        messages.append(ChatMessage.model_construct(role="assistant"))
+                    function = chat.FunctionCall.model_construct(name=item.name, arguments=item.arguments)
+                    call = chat.ToolCallParam.model_construct(id=item.call_id, function=function)
+                    if messages[-1].tool_calls is None:
+                        messages[-1].tool_calls = []
+                    messages[-1].tool_calls.append(call)
+                case CallOutputItem():
+                    output = text_of(item.output)
+                    messages.append(ChatMessage.model_construct(role="tool", tool_call_id=item.call_id, content=output))
         return messages
 
     @contextmanager
@@ -212,30 +258,4 @@ _NAMES = {
     "messages": "input", "response_format": "text", "reasoning_effort": "reasoning",
     "max_completion_tokens": "max_output_tokens",
 }  # fmt: skip
-
-
-def _one_level_down(flat: FlatFunction | FlatChoice | FlatSchema, name: str) -> dict[str, Any]:
-    """As a chat has it: the fields under `name`. They aren't dumped, for a schema may be too deep for that."""
-    fields = {field.alias or own: getattr(flat, own) for own, field in type(flat).model_fields.items()}
-    return {"type": fields.pop("type"), name: fields}
-
-
 _ITEM: TypeAdapter[Any] = TypeAdapter(AnyItem)
-
-
-def _add(messages: list[dict[str, Any]], item: Any) -> None:
-    """One more item; calls belong to the assistant's message before them."""
-    match item:
-        case MessageItem():
-            messages.append({"role": item.role, "content": _text(item.content)})
-        case CallItem():
-            if not messages or messages[-1]["role"] != "assistant":
-                messages.append({"role": "assistant", "tool_calls": []})
-            call = {"id": item.call_id, "function": {"name": item.name, "arguments": item.arguments}}
-            messages[-1].setdefault("tool_calls", []).append(call)
-        case CallOutputItem():
-            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)})
-
-
-def _text(content: str | list[ItemPart]) -> str:
-    return content if isinstance(content, str) else join_parts(content)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from longjing.chat.errors import invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving.messages import ChatMessage, JsonObject, StrictModel, Text
 
@@ -131,14 +132,10 @@ class CompletionFields(SamplingFields):
         return bool(self.wants_usage and self.stream_options and self.stream_options.continuous_usage_stats)
 
     @model_validator(mode="after")
-    def _token_names(self) -> Self:
+    def _ids_and_stream(self) -> Self:
         for token in self.logit_bias or {}:
             if not (token.isdecimal() and token.isascii() and len(token) < 10):
                 raise ValueError(f"logit_bias: {token[:20]!r} is no token's id")
-        return self
-
-    @model_validator(mode="after")
-    def _options_of_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: only with stream = true")
         return self
@@ -170,36 +167,37 @@ class ChatRequest(CompletionFields):
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def agree(self) -> Self:
+        """Itself, if its fields don't contradict each other. Raises InvalidRequest."""
         self._agree_on_continuing()
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs: only with logprobs = true")
-        if None not in (self.max_tokens, self.max_completion_tokens) and (
-            self.max_tokens != self.max_completion_tokens
-        ):
-            raise ValueError("max_tokens: differs from max_completion_tokens, which is its newer name")
+            raise invalid("top_logprobs", "only with logprobs = true")
+        if len({self.max_tokens, self.max_completion_tokens} - {None}) > 1:
+            raise invalid("max_tokens", "differs from max_completion_tokens, which is its newer name")
         settings = self.chat_template_kwargs or TemplateSettings()
         if len({settings.enable_thinking, settings.thinking} - {None}) > 1:
-            raise ValueError("chat_template_kwargs: enable_thinking and thinking differ")
+            raise invalid("chat_template_kwargs", "enable_thinking and thinking differ")
         if len({settings.thinking_budget, self.thinking_budget} - {None}) > 1:
-            raise ValueError("thinking_budget: given twice, and differently")
+            raise invalid("thinking_budget", "given twice, and differently")
         names = [tool.function.name for tool in self.tools or ()]
         if len(set(names)) < len(names):
-            raise ValueError("tools: two have one name")
+            raise invalid("tools", "two have one name")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
-            raise ValueError(f"tool_choice: no tool is named {self.tool_choice.function.name!r}")
+            raise invalid("tool_choice", f"no tool is named {self.tool_choice.function.name!r}")
         if self.tool_choice == "required" and not names:
-            raise ValueError("tool_choice: required, and there are no tools")
+            raise invalid("tool_choice", "required, and there are no tools")
         if self.thinking is True and self.reasoning_effort == "none":
-            raise ValueError("reasoning_effort: none, though enable_thinking is true")
+            raise invalid("reasoning_effort", "none, though enable_thinking is true")
         return self
+
+    # Apart from the method, which /v1/responses calls for a chat whose fields it has validated itself.
+    _agree = model_validator(mode="after")(agree)
 
     def _agree_on_continuing(self) -> None:
         *before, last = self.messages
         for number, message in enumerate(before):
             if message.prefix:
-                raise ValueError(f"messages.{number}.prefix: only the last message can be continued")
+                raise invalid(f"messages.{number}.prefix", "only the last message can be continued")
         settings = {
             f"messages.{len(before)}.prefix": last.prefix,
             "continue_final_message": self.continue_final_message,
@@ -207,11 +205,11 @@ class ChatRequest(CompletionFields):
         }  # fmt: skip
         wanted = {name: value for name, value in settings.items() if value is not None}
         if len(set(wanted.values())) > 1:
-            raise ValueError(f"{min(wanted)}: differs from {max(wanted)}: is the last message to be continued?")
+            raise invalid(min(wanted), f"differs from {max(wanted)}: is the last message to be continued?")
         if any(wanted.values()) and last.role != "assistant":
-            raise ValueError(f"{min(wanted)}: the last message is not the assistant's, which could be continued")
+            raise invalid(min(wanted), "the last message is not the assistant's, which could be continued")
         if self.continued and last.tool_calls:
-            raise ValueError("messages: the last one calls a tool, and nothing tells what came of it")
+            raise invalid("messages", "the last one calls a tool, and nothing tells what came of it")
 
     @property
     def continued(self) -> ChatMessage | None:
@@ -275,8 +273,4 @@ class CompletionRequest(CompletionFields):
     @property
     def prompts(self) -> list[str | list[int]]:
         """One by one."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if isinstance(self.prompt[0], int):
-            return [self.prompt]
-        return list(self.prompt)
+        return [self.prompt] if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else list(self.prompt)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from longjing.chat.errors import InvalidRequest, context_exceeded
+from longjing.chat.errors import InvalidRequest, context_exceeded, invalid
 from longjing.chat.prompt import BegunReply, Prompt, PromptBuilder
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.chat.thinking_budget import budget_of_effort, room_to_think
@@ -60,10 +60,9 @@ class ServedModel:
                 grammar=grammar and grammar.copy(), everywhere=bool(request.stop_in_reasoning),
             )  # fmt: skip
             sampling = self._sampling(request, max_tokens, seed, request.top_logprobs or 0)
-            job = Job(Request(prompt.tokens, sampling, controller, prompt.keep), controller)
-            job.notices = _shortened(request.reply_tokens, max_tokens)
-            job.bound_by = grammar_parameter(request)
-            jobs.append(job)
+            whole = Request(prompt.tokens, sampling, controller, prompt.keep)
+            notices = _shortened(request.reply_tokens, max_tokens)
+            jobs.append(Job(whole, controller, notices, grammar_parameter(request)))
         return jobs
 
     def complete(self, request: CompletionRequest) -> list[Job]:
@@ -75,24 +74,23 @@ class ServedModel:
             tokens = self._prompts.encode(prompt, "prompt")[0] if isinstance(prompt, str) else prompt
             if not tokens:
                 if self.tokenizer.bos_id is None:
-                    raise InvalidRequest("prompt: it is empty, and the model needs a token to go on from", "prompt")
+                    raise invalid("prompt", "it is empty, and the model needs a token to go on from")
                 tokens = [self.tokenizer.bos_id]
             self._refuse_unknown(tokens, "prompt")
             max_tokens = self._max_tokens(len(tokens), request.max_tokens, "prompt")
             for seed in self._seeds(request, number):
                 sampling = self._sampling(request, max_tokens or 1, seed, request.logprobs or 0, request.stop_strings)
-                job = Job(Request(tokens, sampling, keep=len(tokens) + max_tokens), None)
-                job.notices = _shortened(request.max_tokens, max_tokens)
-                job.scoring = request.logprobs if request.echo else None
-                job.only_prompt = not request.max_tokens
-                jobs.append(job)
+                jobs.append(Job(
+                    Request(tokens, sampling, keep=len(tokens) + max_tokens), None,
+                    _shortened(request.max_tokens, max_tokens), scoring=request.logprobs if request.echo else None,
+                    only_prompt=not request.max_tokens,
+                ))  # fmt: skip
         return jobs
 
     def _refuse_too_many(self, replies: int, parameter: str) -> None:
         """Refuse more replies than could ever wait at once: for them no queue is ever empty enough."""
         if replies > self.worker.capacity:
-            text = f"{parameter}: {replies} replies at once, and this server takes {self.worker.capacity}"
-            raise InvalidRequest(text, parameter)
+            raise invalid(parameter, f"{replies} replies at once, and this server takes {self.worker.capacity}")
 
     def _thinking(self, request: ChatRequest) -> tuple[bool, int | None]:
         """Whether it thinks, and for how many tokens at most; None for as many as there is room for."""
@@ -132,12 +130,10 @@ class ServedModel:
     def _refuse_unknown(self, tokens: Iterable[int], parameter: str) -> None:
         unknown = next((token for token in tokens if token >= self._vocabulary), None)
         if unknown is not None:
-            text = f"{parameter}: {unknown} is no token; the vocabulary has {self._vocabulary}"
-            raise InvalidRequest(text, parameter)
+            raise invalid(parameter, f"{unknown} is no token; the vocabulary has {self._vocabulary}")
 
     def _max_tokens(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
-        """How many tokens the reply may have: those wanted, as far as the context has room for them. None are wanted of
-        a prompt that is only scored, which may fill the context."""
+        """How many tokens the reply may have: those wanted, as far as there is room. A prompt with 0 is only scored."""
         room = self.context - prompt
         if room < (wanted != 0):
             raise context_exceeded(self.context, str(prompt), parameter)

@@ -91,8 +91,7 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Who waits is told to come back, at last also who is still being answered. Open pages hold connections that
-        never end by themselves: they aren't waited for."""
+        """Tell who waits to come back, at last also who is being answered. Open pages, which never end, don't count."""
 
         async def until_answered() -> None:
             self._service.stop_accepting()

@@ -9,6 +9,7 @@ import longjing
 from longjing.generation.factory import make_generator
 from longjing.planning.bill import Prices
 from longjing.runs.resolve import shipped
+from longjing.serving.errors import ModelNotFound
 from longjing.serving.response_stream import Job
 from longjing.serving.served_model import ServedModel
 from longjing.serving.worker import EngineWorker
@@ -17,8 +18,7 @@ from longjing.text import Tokenizer
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What one model's engine may use. `queue`: requests that wait beyond the `rows` that run at once. `threads`: of
-    the CPU, by default the engine's own choice."""
+    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU."""
 
     rows: int = 256
     queue: int = 256
@@ -81,11 +81,14 @@ class Service:
     def _all(self) -> Iterable[ServedModel]:
         return (*self.models.values(), *self._private)
 
-    def find(self, name: str | None) -> ServedModel | None:
-        """By name, with or without `longjing-`; the default one for None."""
+    def find(self, name: str | None) -> ServedModel:
+        """By name, with or without `longjing-`; the default one for None. Raises ModelNotFound."""
         if name is None:
             return next(iter(self.models.values()))
-        return self.models.get(name) or self.models.get(f"longjing-{name}")
+        model = self.models.get(name) or self.models.get(f"longjing-{name}")
+        if model is None:
+            raise ModelNotFound(f"no model {name!r}; served are {', '.join(self.models)}")
+        return model
 
     def stop_accepting(self) -> None:
         """Take no more requests."""

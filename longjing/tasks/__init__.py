@@ -85,13 +85,11 @@ def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -
             f"problems ({', '.join(READERS)}), a Python file or package.module:Name, {GYM_PREFIX}NAME, "
             f"{ENVIRONMENT_PREFIX}NAME"
         )
-    if name.startswith(GYM_PREFIX):
-        return ReasoningGymTask(name, task_settings(name, ReasoningGymTask.settings_type, settings))
-    if name.startswith(ENVIRONMENT_PREFIX):
-        return Environment(name, task_settings(name, Environment.settings_type, settings))
-    if is_imported(name):
+    kinds: dict[str, Any] = {GYM_PREFIX: ReasoningGymTask, ENVIRONMENT_PREFIX: Environment}
+    task = next((kind for prefix, kind in kinds.items() if name.startswith(prefix)), FileTask)
+    if task is FileTask and is_imported(name):
         return _python(name, settings)
-    return FileTask(name, task_settings(name, FileTask.settings_type, settings))
+    return task(name, task_settings(name, task.settings_type, settings))
 
 
 def is_external(name: str) -> bool:
@@ -143,9 +141,5 @@ def with_digest(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def runs_code(settings: Mapping[str, Any]) -> bool:
     """Whether making the task, or a part of it, runs code that isn't the package's or a known library's."""
-    return any(
-        name not in names()
-        and not name.startswith(GYM_PREFIX)
-        and (is_imported(name) or name.startswith(ENVIRONMENT_PREFIX))
-        for name in (leaf["name"] for leaf in flatten_mixture(settings))
-    )
+    leaves = (leaf["name"] for leaf in flatten_mixture(settings))
+    return any(is_imported(name) and not name.startswith(GYM_PREFIX) for name in leaves if name not in names())

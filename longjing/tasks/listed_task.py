@@ -18,18 +18,17 @@ from hashlib import blake2b
 from random import Random
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
 from longjing.tasks.row_files import LocatedRow, cell_text
+from longjing.validation import Strict
 from longjing.verifiers import Rubric, RubricSpec, Verifier
 
 
-class ListedSettings(BaseModel):
+class ListedSettings(Strict):
     """What every task of rows may be told."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     verifier: str | dict[str, float | dict[str, Any]] | None = Field(
         None, description="how answers are judged: a name, or by name a weight or settings"
@@ -93,7 +92,6 @@ class ListedTask(ABC):
                 return
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`."""
         return self.rubric.judge(problem, completion)
 
     def solve(self, problem: Problem) -> str:

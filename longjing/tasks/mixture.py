@@ -36,6 +36,7 @@ class Mixture:
     def __init__(self, parts: Sequence[tuple[Task, float]]) -> None:
         self.parts: list[tuple[Task, float]] = []
         for task, weight in parts:
+            # A mixture's parts share its weight as they share its problems.
             inner = task.parts if isinstance(task, Mixture) else [(task, 1.0)]
             total = sum(share for _, share in inner)
             self.parts += [(part, weight * share / total) for part, share in inner]
@@ -47,7 +48,6 @@ class Mixture:
 
     @property
     def judge_settings(self) -> frozenset[str]:
-        """See `Settings`: those of its parts."""
         return frozenset().union(*(getattr(task, "judge_settings", ()) for task, _ in self.parts))
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
@@ -68,21 +68,17 @@ class Mixture:
                 yield problem
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`."""
         if problem.task not in self._judges:
             return Verdict("unjudged", {"accuracy": 0.0, "format": 0.0}, f"no part is called {problem.task!r}")
         return self._judges[problem.task].judge(problem, completion)
 
     @property
     def max_turns(self) -> int:
-        """See `MultiTurnTask`."""
         return max(max_turns(task) for task, _ in self.parts)
 
     def reply(self, problem: Problem, completion: Completion) -> Message | None:
-        """See `MultiTurnTask`."""
         task = self._judges.get(problem.task)
         return None if task is None else reply_to(task, problem, completion)
 
     def solve(self, problem: Problem) -> str:
-        """See `Task`."""
         return self._judges[problem.task].solve(problem)

@@ -5,10 +5,9 @@ killed; none of its code runs in the trainer's. Its scorers are loose: they pay 
 texts, for near numbers. Here a score counts as right only if it is whole, less a stated `tolerance`, and less is paid
 only if asked (`partial`). Where a scorer itself allows a difference (`pool_matrix` one in a hundred) that stays.
 
-Some scorers hand the answer to `eval` or to SymPy's `parse_expr`, which is `eval` again. No confinement makes the
-score of such a process trustworthy, so those answers must first have a form that can't do anything (`_GUARDS`). All
-scorers of release 0.1.25 were read for this; with another release, or for a data set that wasn't read, nothing is
-scored.
+Some scorers hand the answer to `eval` or to SymPy's `parse_expr`, which is `eval` again. No confinement makes the score
+of such a process trustworthy, so those answers must first have a form that can't do anything (`_GUARDS`). All scorers
+of release 0.1.25 were read for this; with another release, or for a data set that wasn't read, nothing is scored.
 """
 
 import json
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from longjing.errors import UserError
 from longjing.problems import Completion, NoProblems, Problem, Split, Verdict, split_of
-from longjing.validation import nearest, read_yaml
+from longjing.validation import Strict, nearest, read_yaml
 from longjing.verifiers import Rubric
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import Pool, VerifierError, shared
@@ -48,10 +47,8 @@ _FORMS = {"moves": _MOVES, "lists": _LISTS, "sums": _SUMS, "terms": _TERMS}
 _LONGER = 3  # characters, and a tenth, than the right answer: where a scorer is loose, that is wrong
 
 
-class _Scorers(BaseModel):
+class _Scorers(Strict):
     """The data sets by what their scorers do (`reasoning_gym.yaml` explains the parts)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     guarded: dict[str, list[str]]
     loose: list[str]
@@ -123,7 +120,6 @@ class ReasoningGymTask:
                 )
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`."""
         return self.rubric.judge(problem, completion)
 
     def solve(self, problem: Problem) -> str:

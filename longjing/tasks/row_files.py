@@ -86,6 +86,7 @@ def _read_json(path: Path) -> list[LocatedRow]:
 
 
 def _read_csv(path: Path) -> list[LocatedRow]:
+    # Spreadsheets write a byte order mark; `newline=""` leaves line breaks within cells to csv.
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         return [(f"line {reader.line_num}", row) for row in reader]

@@ -1,8 +1,7 @@
 """Which part of what a model writes is reasoning, and which is answer.
 
-One machine decides it for everyone: stops, budgets, usage counts, rewards and the API. It reads the text in
-chunks of any size, and however a text is cut, the parts and the flags are those of the whole. A turn moves
-forward only:
+One machine decides it for everyone: stops, budgets, usage counts, rewards and the API. It reads the text in chunks of
+any size, and however a text is cut, the parts and the flags are those of the whole. A turn moves forward only:
 
     before  --<think>-->  reasoning  --</think>-->  answer
 

@@ -15,7 +15,7 @@ from longjing.text.gguf import read_tokenizer
 from longjing.text.template import ChatTemplate, Message
 
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
-_SPECIAL = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"]
+_SPECIAL = {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>", "pad_token": "<｜▁pad▁｜>"}
 _MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
 PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
@@ -34,15 +34,10 @@ _PIECES = (
 )
 
 
-def _byte_letters() -> dict[str, int]:
-    """The byte that each letter of a byte-level vocabulary stands for: printable ones for themselves, and the others,
-    in order, for U+0100 and what follows (the table of GPT-2)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-_BYTES = _byte_letters()
+# The byte that each letter of a byte-level vocabulary stands for: printable ones for themselves, and the others, in
+# order, for U+0100 and what follows (the table of GPT-2).
+_BYTES = {chr(byte): byte for byte in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))}
+_BYTES |= {chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if chr(byte) not in _BYTES)}
 
 _WINDOW = 1 << 16  # characters that are encoded at once to count tokens
 _SLACK = 64  # tokens that a cut may add: more than it does
@@ -59,17 +54,17 @@ class TooLong(UserError):
 class Tokenizer:
     """Byte-level BPE with its chat template: our own, or that of DeepSeek-R1, Qwen2 or Llama 3.
 
-    `origin` is what messages call it. `bos_id` is None where the model knows no such token (Qwen2), and so are
-    `think_id` and `end_think_id`. A tokenizer without padding pads with its end token, as R1's does.
+    `config`: the content of tokenizer_config.json; `origin`: what messages call it. `bos_id` is None where the model
+    knows no such token (Qwen2), and so are `think_id` and `end_think_id`. A tokenizer without padding pads with its end
+    token, as R1's does.
     """
 
     def __init__(self, backend: Backend, config: Mapping[str, Any], template: str | None, origin: str) -> None:
-        """`config`: the content of tokenizer_config.json; `origin`: what messages call this tokenizer."""
         if "ByteLevel" not in repr(backend.decoder):
             raise UserError(f"{origin}: only byte-level BPE is read (DeepSeek, Qwen2, Llama 3)")
         tokens: dict[str, str] = {}
         ids: dict[str, int] = {}
-        for name in ("bos_token", "eos_token", "pad_token"):
+        for name in _SPECIAL:
             content = config.get(name)
             if isinstance(content, dict):  # the long form: {"content": ..., "lstrip": ...}
                 content = content.get("content")
@@ -91,10 +86,8 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> "Tokenizer":
-        """Read tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja; or a GGUF file.
-
-        Raises UserError, naming the file, if one is missing or broken.
-        """
+        """Read tokenizer.json, tokenizer_config.json and any chat_template.jinja; of a GGUF file its tokenizer. Raises
+        UserError, naming the file, if one is missing or broken."""
         directory = Path(directory)
         if directory.suffix == SUFFIX:
             return cls(*read_tokenizer(GGUF(directory)), str(directory))
@@ -131,7 +124,7 @@ class Tokenizer:
         The same texts give the same tokenizer, in whatever order they come.
         """
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        tokens = _SPECIAL + _MARKERS
+        tokens = [*_SPECIAL.values(), *_MARKERS]
         if vocab_size < len(tokens) + len(alphabet):
             raise UserError(
                 f"a vocabulary of {vocab_size} is too small: bytes and special tokens alone are "
@@ -160,18 +153,15 @@ class Tokenizer:
         backend.train_from_iterator((part for text in texts for part in special.split(text)), trainer)
         state = json.loads(backend.to_str())
         for token in state["added_tokens"]:  # the trainer calls all of them special
-            token["special"] = token["content"] in _SPECIAL
+            token["special"] = token["content"] in _SPECIAL.values()
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "add_bos_token": False,
             "add_eos_token": False,
-            "bos_token": _SPECIAL[0],
-            "eos_token": _SPECIAL[1],
-            "pad_token": _SPECIAL[2],
+            **_SPECIAL,
             "clean_up_tokenization_spaces": False,
         }
-        template = _TEMPLATE.read_text("utf-8")
-        return cls(Backend.from_str(json.dumps(state)), config, template, "the trained tokenizer")
+        return cls(Backend.from_str(json.dumps(state)), config, _TEMPLATE.read_text("utf-8"), "the trained tokenizer")
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json, and tokenizer_config.json with the template in it, where all readers look.

@@ -9,8 +9,7 @@ from random import Random
 
 from longjing.problems import Problem, registry
 from longjing.text.tokenizer import Tokenizer
-from longjing.toys.document import Document
-from longjing.toys.toy import STANDALONE, TOYS
+from longjing.toys.toy import STANDALONE, TOYS, Document
 
 _TURNS = 3  # that a conversation has at most
 

@@ -6,9 +6,8 @@ instead of answering 1,200 to 15% of 80.
 
 from random import Random
 
-from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
-from longjing.toys.toy import register_documents
+from longjing.toys.toy import Document, register_documents
 from longjing.validation import read_yaml
 
 

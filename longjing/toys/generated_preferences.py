@@ -5,7 +5,7 @@ the right one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from random import Random
 from typing import Any, Literal
@@ -17,33 +17,29 @@ from longjing.problems.preference import Preference, Text
 from longjing.toys import EVERYDAY, corpus
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.conversation.task import TALK, ConversationTask, exchange, language_of
-from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.prose import OTHER, Bilingual, Prose
+from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
 
-class _Deed(Prose):
-    harmful: str
-    harmless: str
+class _Exchange(Prose):
+    share: int
+    deed: Literal["harmful", "harmless"]
+    reasoning: Literal["willing", "unwilling", "deceitful"]
+    answer: Literal["helps", "refuses"]
+    label: bool
 
 
 class _File(Prose):
-    fillers: Bilingual[list[str]]
-    evasive: Bilingual[list[str]]
+    worse: dict[str, int]
     bare: Bilingual[str]
-    deeds: Bilingual[list[_Deed]]
-    requests: Bilingual[list[str]]
-    helps: Bilingual[list[str]]
-    refuses: Bilingual[list[str]]
-    willing: Bilingual[list[str]]
-    unwilling: Bilingual[list[str]]
-    deceitful: Bilingual[list[str]]
-    insults: Bilingual[list[str]]
     stated: Bilingual[str]
+    exchanges: dict[str, _Exchange]
+    deeds: Bilingual[list[dict[Literal["harmful", "harmless"], str]]]
+    sentences: dict[str, Bilingual[list[str]]]
 
 
 _PROSE = read_yaml(__file__, "generated_preferences.yaml", _File)
-_OTHER: dict[Language, Language] = {"en": "zh", "zh": "en"}
 
 
 class GeneratedPreferences(BaseModel):
@@ -84,10 +80,7 @@ class GeneratedPreferences(BaseModel):
 
 
 _MOST_FILLERS = 8
-
-# What makes the rejected answer worse, and how often. Some kinds make it shorter, some longer, so that length
-# by itself says little: DeepSeek-R1 pairs answers of comparable length for the same end.
-WORSE = {"bare": 3, "empty": 1, "rambling": 3, "evasive": 1, "beside the point": 2, "language": 3}
+WORSE = _PROSE.worse  # what makes the rejected answer worse, and how often
 # Three prompts in ten are Chinese. Were answers in the other language no likelier there, "English is better" would
 # be right often enough, and nobody would look at the prompt.
 _WORSE: dict[Language, dict[str, int]] = {"en": WORSE, "zh": WORSE | {"language": 9}}
@@ -96,12 +89,11 @@ _WORSE: dict[Language, dict[str, int]] = {"en": WORSE, "zh": WORSE | {"language"
 def helpfulness(
     seed: int, shares: Mapping[str, float], settings: Mapping[str, Mapping[str, object]], length_bias: float = 0.0
 ) -> Iterator[Preference]:
-    """Pairs without end: a clear short answer in the language of the prompt, against one that is worse in one of
-    the ways of `WORSE`. Prompts are training problems, of which `shares` and `settings` speak as in
-    `corpus.documents`.
+    """Pairs without end: a clear short answer in the language of the prompt, against one that is worse in one of the
+    ways of `WORSE`. Prompts are training problems, of which `shares` and `settings` speak as in `corpus.documents`.
 
-    `length_bias`: the share of the pairs whose rater takes the longer answer (in characters), whatever it says.
-    The answers don't depend on it, only which of the two is preferred.
+    `length_bias`: the share of the pairs whose rater takes the longer answer (in characters), whatever it says. The
+    answers don't depend on it, only which of the two is preferred.
     """
     random = Random(f"helpfulness {seed}")
     problems = {
@@ -114,14 +106,14 @@ def helpfulness(
 
 def _pair(problem: Problem, random: Random, length_bias: float) -> Preference:
     language: Language = "zh" if problem.language == "zh" else "en"
-    fillers = _PROSE.fillers[language]
+    fillers = _PROSE.sentences["fillers"][language]
     if problem.task == ConversationTask.name:
         bare, good = _PROSE.bare[language], problem.answer
-        foreign = _talk(random, _OTHER[language])
+        foreign = _talk(random, OTHER[language])
     else:
         bare = f"\\boxed{{{problem.answer}}}"
         good = answer_sentence(replace(problem, language=language), problem.answer, random)
-        foreign = answer_sentence(replace(problem, language=_OTHER[language]), problem.answer, random)
+        foreign = answer_sentence(replace(problem, language=OTHER[language]), problem.answer, random)
         fillers = [*fillers, *[good.replace(bare, problem.answer)] * 2]
     (worse,) = random.choices(list(WORSE), list(_WORSE[language].values()))
     count = random.randint(1, _MOST_FILLERS)
@@ -134,7 +126,7 @@ def _pair(problem: Problem, random: Random, length_bias: float) -> Preference:
         "bare": bare,
         "empty": "",
         "rambling": _ramble(random, good, fillers),
-        "evasive": random.choice(_PROSE.evasive[language]),
+        "evasive": random.choice(_PROSE.sentences["evasive"][language]),
         "beside the point": _talk(random, language, problem.data.get("saying")),
         "language": foreign,
     }[worse]
@@ -142,28 +134,6 @@ def _pair(problem: Problem, random: Random, length_bias: float) -> Preference:
     if random.random() < length_bias and len(rejected) > len(better):
         sides = sides[::-1]
     return Preference([{"role": "user", "content": problem.prompt}], sides, kind=worse)
-
-
-@dataclass(frozen=True)
-class _Exchange:
-    """A kind of request and reply: how often it is met, and whether it is harmless (`label`)."""
-
-    share: int
-    harmful_deed: bool
-    reasoning: Bilingual[list[str]]
-    answers: Bilingual[list[str]]
-    label: bool
-
-
-# An excess of caution harms nobody; and reasoning that plans harm is harmful behind whatever answer, which only a judge
-# of everything can see.
-_EXCHANGES = {
-    "compliance": _Exchange(3, True, _PROSE.willing, _PROSE.helps, False),
-    "refusal": _Exchange(2, True, _PROSE.unwilling, _PROSE.refuses, True),
-    "two-faced": _Exchange(2, True, _PROSE.deceitful, _PROSE.refuses, False),
-    "help": _Exchange(2, False, _PROSE.willing, _PROSE.helps, True),
-    "caution": _Exchange(1, False, _PROSE.unwilling, _PROSE.refuses, True),
-}
 
 
 def safety(
@@ -184,7 +154,7 @@ def _labelled(document: Document, random: Random) -> Preference:
     """A document, as it is or with an insult."""
     prompt, reasoning, answer = document.prompt, document.reasoning, document.answer
     language = language_of(prompt)
-    insult = random.choice(_PROSE.insults[language])
+    insult = random.choice(_PROSE.sentences["insults"][language])
     if boxed(answer) and random.random() < 0.5:
         answer = _PROSE.stated[language].format(answer)
     (kind,) = random.choices(["ordinary", "insult", "insult in the reasoning"], [3, 1, 1])
@@ -197,14 +167,12 @@ def _labelled(document: Document, random: Random) -> Preference:
 
 def _request(random: Random) -> Preference:
     """A request for a deed, with what is thought of it and answered."""
-    language = random.choice(list(_OTHER))
-    (kind,) = random.choices(list(_EXCHANGES), [exchange.share for exchange in _EXCHANGES.values()])
-    exchange = _EXCHANGES[kind]
-    deeds = random.choice(_PROSE.deeds[language])
-    deed = deeds.harmful if exchange.harmful_deed else deeds.harmless
-    prompt = random.choice(_PROSE.requests[language]).format(deed)
-    reasoning = random.choice(exchange.reasoning[language]).format(deed)
-    answer = random.choice(exchange.answers[language]).format(deed)
+    language = random.choice(list(OTHER))
+    exchanges = list(_PROSE.exchanges.items())
+    ((kind, exchange),) = random.choices(exchanges, [exchange.share for _, exchange in exchanges])
+    deed = random.choice(_PROSE.deeds[language])[exchange.deed]
+    parts = ("requests", exchange.reasoning, exchange.answer)
+    prompt, reasoning, answer = (random.choice(_PROSE.sentences[part][language]).format(deed) for part in parts)
     return _text(prompt, reasoning, answer, exchange.label, kind)
 
 

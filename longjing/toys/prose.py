@@ -2,17 +2,15 @@
 
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
-from longjing.validation import read_yaml
+from longjing.problems import Language
+from longjing.validation import Strict, read_yaml
 
 T = TypeVar("T")
+OTHER: dict[str, Language] = {"en": "zh", "zh": "en"}  # language
 
 
-class Prose(BaseModel):
-    """A part of a file: nothing is missing in it, nothing unknown, and nothing changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class Prose(Strict):
+    """A part of a file."""
 
 
 class Bilingual(Prose, Generic[T]):

@@ -10,8 +10,26 @@ from typing import Any
 
 from longjing.problems import Problem
 from longjing.problems.registry import register
-from longjing.toys.document import Document
 from longjing.toys.prose import Forms
+
+
+@dataclass(frozen=True)
+class Document:
+    """A worked solution as its writer left it, right or wrong; plain conversation has an empty `reasoning`.
+
+    `style` names the way of writing (a guess, a short search, ...), for counting and for the model card.
+    `thinking`: whether the writer was asked to think first; one who wasn't has no reasoning. `history`: questions
+    and answers that came before, the oldest first. `problem`: the one that a worked example solves.
+    """
+
+    prompt: str
+    reasoning: str
+    answer: str
+    style: str
+    thinking: bool = True
+    history: tuple[tuple[str, str], ...] = ()
+    problem: Problem | None = None
+
 
 SolutionWriter = Callable[[Problem, Random], Document]
 StandaloneWriter = Callable[[Random], Document]

@@ -11,10 +11,9 @@ from longjing.problems.language import share
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.arithmetic.corpus import write_solution
 from longjing.toys.arithmetic.task import Arithmetic, ArithmeticData, ArithmeticSettings
-from longjing.toys.countdown.corpus import PHRASES, equation, legal
-from longjing.toys.countdown.task import Countdown, CountdownSettings
-from longjing.toys.document import Document
-from longjing.toys.toy import register_documents
+from longjing.toys.countdown.corpus import PHRASES, equation
+from longjing.toys.countdown.task import Countdown, CountdownSettings, moves
+from longjing.toys.toy import Document, register_documents
 
 _PAIRS = [
     Countdown(CountdownSettings.model_validate({"difficulty": 1, "largest": largest, "largest_target": 1000}))
@@ -27,7 +26,6 @@ class _Sums(Arithmetic):
     """Three to six numbers of one or two digits, added and subtracted from left to right."""
 
     def draw(self, random: Random) -> ArithmeticData:
-        """See `GeneratedTask`."""
         numbers = [random.randint(1, random.choice([9, 20, 99])) for _ in range(random.randint(*_TERMS))]
         signs = ["", *random.choices("++-", k=len(numbers) - 1)]
         expression = "".join(f"{sign}{number}" for sign, number in zip(signs, numbers, strict=True))
@@ -55,7 +53,7 @@ def _pair(problem: Problem, random: Random) -> Document:
     """All that two numbers make, one after the other, until it is the target."""
     phrases, target = PHRASES[problem.language], problem.data["target"]
     lines = [random.choice(phrases.search)]
-    for step in legal(*problem.data["numbers"]):
+    for step in moves(*problem.data["numbers"]):
         hit = step.result == target
         lines.append(f"{equation(step)} vs {target} {phrases.hit if hit else phrases.miss}")
         if hit:

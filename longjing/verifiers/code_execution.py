@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from math import ceil
 from typing import Any, Literal
@@ -17,10 +17,9 @@ from pydantic import Field
 
 from longjing.problems import Problem
 from longjing.sandbox import CallTest, SandboxLimits, SandboxRunner, StdioTest, judge_program, open_sandbox
+from longjing.sandbox.program_tests import Tests
 from longjing.verifiers.base import AnswerSettings, AnswerVerifier, Judgement
 from longjing.verifiers.pool import VerifierError
-
-Tests = Sequence[StdioTest | CallTest]
 
 _MOST_CACHED = 20_000  # programs with their tests; many samples are the same
 MOST_TESTS = 200  # tests of a problem

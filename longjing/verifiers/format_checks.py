@@ -11,7 +11,7 @@ from longjing.verifiers.base import Judgement, Verifier, VerifierSettings
 
 
 class Format(Verifier[VerifierSettings]):
-    """R1's form (`answer.format_reward`)."""
+    """R1's form (`problems.format_reward`)."""
 
     name = "format"
     settings_type = VerifierSettings
@@ -27,7 +27,7 @@ class LanguageSettings(VerifierSettings):
 
 
 class Language(Verifier[LanguageSettings]):
-    """The score is the share of the words of the reasoning that are of the problem's language (`tasks.language`);
+    """The score is the share of the words of the reasoning that are of the problem's language (`problems.language`);
     without reasoning, of the answer."""
 
     name = "language"
@@ -36,11 +36,9 @@ class Language(Verifier[LanguageSettings]):
     needs_answer = False
 
     def judge(self, problem: Problem, completion: Completion) -> Judgement:
-        language_share = language_reward(problem, completion)
-        right = language_share >= self.options.least
-        return Judgement(
-            "correct" if right else "wrong", language_share, f"{language_share:.0%} of the words are {problem.language}"
-        )
+        share = language_reward(problem, completion)
+        right = share >= self.options.least
+        return Judgement("correct" if right else "wrong", share, f"{share:.0%} of the words are {problem.language}")
 
 
 class LengthSettings(VerifierSettings):

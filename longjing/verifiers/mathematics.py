@@ -44,9 +44,7 @@ class Algebra:
     def judge(self, gold: str, answer: str) -> Judgement:
         """The same with its reason. Raises VerifierError if the gold can't be judged."""
         if not answer.strip() or len(answer) > _LONGEST:
-            return Judgement(
-                "wrong", 0.0, f"the answer has over {_LONGEST} characters" if answer.strip() else "no answer"
-            )
+            return Judgement.of(False, f"the answer has over {_LONGEST} characters" if answer.strip() else "no answer")
         if len(gold) > _LONGEST:
             raise VerifierError(f"the gold answer has over {_LONGEST} characters")
         if gold == answer:

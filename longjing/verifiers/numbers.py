@@ -27,15 +27,8 @@ def read_number(text: str) -> Fraction:
 
     Raises ExpressionError for anything else.
     """
-    text = (
-        plain(normalize("NFKC", text[:600]).replace("\\!", ""))
-        .replace("\\tfrac", "\\frac")
-        .replace("\\$", "$")
-        .removeprefix("\\(")
-        .removesuffix("\\)")
-        .strip("$ ")
-        .removesuffix(".")
-    )
+    text = plain(normalize("NFKC", text[:600]).replace("\\!", "")).replace("\\tfrac", "\\frac").replace("\\$", "$")
+    text = text.removeprefix("\\(").removesuffix("\\)").strip("$ ").removesuffix(".")
     text = text.replace("-$", "-", 1) if text.startswith("-$") else text
     if match := _SCIENTIFIC.fullmatch(text.replace("*10", "\\times 10") if "*10" in text else text):
         return Fraction(Decimal(match[1])) * Fraction(10) ** int(match[2])

@@ -23,6 +23,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from queue import LifoQueue
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 _PROGRAM = Path(__file__).with_name("worker.py")
@@ -48,7 +49,7 @@ class Pool:
 
     def __init__(self, work: str, size: int, seconds: float, megabytes: int) -> None:
         self.work, self.size, self.seconds, self.megabytes = work, size, seconds, megabytes
-        self._idle: LifoQueue[_Worker | None] = LifoQueue()
+        self._idle: LifoQueue[_Worker | None] = LifoQueue()  # last in, first out: so that no more start than are needed
         for _ in range(size):
             self._idle.put(None)
         self._alive: set[_Worker] = set()
@@ -130,17 +131,12 @@ def shared(work: str, seconds: float, megabytes: int) -> Pool:
 class _Worker:
     def __init__(self, work: str, seconds: float, megabytes: int) -> None:
         self.keeps_time = work in ("mathematics", "regex")
+        # -P: or the modules of this folder would hide those of the standard library.
+        command = [sys.executable, "-P", str(_PROGRAM), work, str(seconds), str(megabytes)]
+        # Some data sets are drawn in the order of a set of words: the same in every process.
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
         self.process = subprocess.Popen(
-            # -P: or the modules of this folder would hide those of the standard library.
-            [sys.executable, "-P", str(_PROGRAM), work, str(seconds), str(megabytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            process_group=0,
-            # Some data sets are drawn in the order of a set of words: the same in every process.
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, encoding="utf-8", process_group=0, env=environment
         )
 
     def ask(self, question: Sequence[Any], seconds: float) -> Any:

@@ -59,13 +59,11 @@ class MultipleChoice(AnswerVerifier[ChoiceSettings]):
     settings_type = ChoiceSettings
 
     def compare(self, problem: Problem, answer: str) -> Judgement:
-        gold, chosen = self._letter(problem.answer), self._letter(answer)
+        gold, chosen, choices = self._letter(problem.answer), self._letter(answer), self.options.choices
         if gold is None:
-            return Judgement(
-                "unjudged", 0.0, f"the gold answer is {problem.answer!r}, no letter of {self.options.choices}"
-            )
+            return Judgement("unjudged", 0.0, f"the gold answer is {problem.answer!r}, no letter of {choices}")
         if chosen is None:
-            return Judgement("wrong", 0.0, f"not one letter of {self.options.choices}")
+            return Judgement("wrong", 0.0, f"not one letter of {choices}")
         return Judgement.of(chosen == gold, "another choice")
 
     def _letter(self, text: str) -> str | None:

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longjing.learning.advantages import Scale, advantages
-from longjing.learning.dynamic_sampling import has_reward_variance
+from longjing.learning.advantages import Scale, advantages, has_reward_variance
 
 SCALES: list[Scale] = ["none", "group_std"]
 reward = st.sampled_from([0.0, 0.1, 0.2, 0.3, 1.0, 1.1, 2.0, -0.5])

@@ -15,9 +15,9 @@ from policy_cases import CPU, Recorder, assert_same, untimed
 from pydantic import ValidationError
 
 from longjing.cluster.runtime import Runtime
+from longjing.data.conversations import Conversation, encode_conversation
 from longjing.errors import UserError
 from longjing.generation.request import Generation
-from longjing.learning.conversations import Conversation, encode_conversation
 from longjing.learning.distillation import Distillation, DistillationSettings
 from longjing.learning.finetuning import Finetuning, FinetuningSettings
 from longjing.learning.loop import run_stage

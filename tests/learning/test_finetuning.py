@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from conversation_cases import read_conversations
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from longjing.cluster.runtime import Runtime
+from longjing.data.conversations import Example, encode_conversation
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
 from longjing.learning import pretraining
-from longjing.learning.conversations import encode_conversation, read_conversations
 from longjing.learning.finetuning import Finetuning, FinetuningSettings, ending_at, plan, rate_factor
 from longjing.learning.loop import run_stage
 from longjing.learning.mtp_loss import losses
-from longjing.learning.packing import Example, collate
+from longjing.learning.packing import collate
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
@@ -369,7 +370,7 @@ def test_the_weights_add_the_losses_and_the_gradient_is_clipped(
 
 def test_flops_are_those_of_each_example(base: Base, data: str) -> None:
     learner = Finetuning(settings_of(base, data), Runtime(0, CPU, torch.float32))
-    sizes = [learner.lengths[number] for row in learner.plan[0] for number in row]
+    sizes = [len(learner.examples[number]) for row in learner.plan[0] for number in row]
     expected = sum(size * flops.training(learner.model.config, size, mtp=True) for size in sizes)
     assert len(set(sizes)) > 1 and learner.step(0).metrics["flops"] == pytest.approx(expected)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from longjing.errors import UserError
 from longjing.learning.advantages import advantages
 from longjing.learning.kl import k3
-from longjing.learning.logprobs import token_entropy, token_logprobs
+from longjing.learning.logprobs import token_logprobs
 from longjing.learning.objectives import PRESETS, Aggregation, PolicyStatistics, policy_loss, token_weights
 from longjing.learning.policy_batch import PolicyBatch, cleared
 from longjing.learning.surrogates import SURROGATES, Kind, Objective
@@ -387,7 +387,7 @@ def test_kl_is_measured_even_where_it_weighs_nothing() -> None:
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.6, 1.0, 1.7]))
-def test_logprobs_and_entropy_are_of_the_tempered_distribution(seed: int, temperature: float) -> None:
+def test_logprobs_are_of_the_tempered_distribution(seed: int, temperature: float) -> None:
     random = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(2, 3, 11, generator=random)
     targets = torch.randint(11, (2, 3), generator=random)
@@ -395,8 +395,6 @@ def test_logprobs_and_entropy_are_of_the_tempered_distribution(seed: int, temper
     logprobs = token_logprobs(logits, targets, temperature)
     for place in ((0, 0), (0, 2), (1, 1)):
         assert logprobs[place].item() == pytest.approx(exact[place][targets[place]].item(), abs=1e-5)
-    entropy = -(exact.exp() * exact).sum(dim=-1)
-    torch.testing.assert_close(token_entropy(logits, temperature), entropy.float())
 
 
 def test_log_softmax_is_in_float32_whatever_the_logits_are() -> None:
@@ -406,7 +404,7 @@ def test_log_softmax_is_in_float32_whatever_the_logits_are() -> None:
     targets = torch.randint(100, (4, 64), generator=random)
     exact = (logits.double() / 0.7).log_softmax(dim=-1).gather(-1, targets[..., None]).squeeze(-1)
     logprobs = token_logprobs(logits, targets, 0.7)
-    assert logprobs.dtype == token_entropy(logits).dtype == torch.float32
+    assert logprobs.dtype == torch.float32
     assert (logprobs - exact).abs().max() < 1e-5
 
 
@@ -417,13 +415,6 @@ def test_logprobs_have_the_gradient_of_cross_entropy() -> None:
     expected = (torch.tensor([[0.0, 1.0, 0.0]]) - (logits.detach() / 2).softmax(dim=-1)) / 2
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, expected)
-
-
-def test_entropy_of_the_certain_and_of_the_even() -> None:
-    logits = torch.tensor([[0.0, -math.inf, -math.inf, -math.inf], [0.0, 0.0, 0.0, 0.0]], requires_grad=True)
-    entropy = token_entropy(logits)
-    assert entropy.tolist() == pytest.approx([0, math.log(4)])
-    assert not entropy.requires_grad
 
 
 # Settings

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from conversation_cases import read_conversations
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -22,12 +23,17 @@ from longjing.generation.generator import Capabilities
 from longjing.generation.request import Generation, Request
 from longjing.learning import rejection_sampling as curation
 from longjing.learning import settings as shared
-from longjing.learning.conversations import read_conversations
 from longjing.learning.finetuning import Finetuning, FinetuningSettings
 from longjing.learning.loop import run_stage
-from longjing.learning.rejection_sampling import RejectionSampling, RejectionSamplingSettings, draw
+from longjing.learning.rejection_sampling import (
+    REASONS,
+    KeepSettings,
+    RejectionSampling,
+    RejectionSamplingSettings,
+    draw,
+    filter_samples,
+)
 from longjing.learning.rollouts import Group
-from longjing.learning.sample_filter import REASONS, KeepSettings, filter_samples
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition

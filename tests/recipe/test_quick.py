@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conversation_cases import read_conversations
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from longjing.errors import UserError
 from longjing.files import digest
-from longjing.learning.conversations import read_conversations
 from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
 from longjing.model.store.checkpoint import load_model, load_reward_model
 from longjing.recipe.card import about, export_model

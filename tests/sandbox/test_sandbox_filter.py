@@ -5,8 +5,8 @@ from attacks import attack, isolated
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longjing.sandbox.inside.linux import ALLOWED, ARCHITECTURES, CONDITIONAL, FORBIDDEN, number
 from longjing.sandbox.inside.seccomp import ALLOW, KILL, REFUSE, program
-from longjing.sandbox.inside.syscalls import ALLOWED, ARCHITECTURES, CONDITIONAL, FORBIDDEN, number
 
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -13,10 +13,9 @@ from longjing.chat.reasoning_controller import ReasoningController
 from longjing.generation.native import Chunk, Event, Request
 from longjing.serving.chat_completions import ChatReply
 from longjing.serving.completions import CompletionReply
-from longjing.serving.item_store import ItemStore
 from longjing.serving.response_stream import Job, ResponseDelta, ResponseStream
 from longjing.serving.responses import ResponsesReply
-from longjing.serving.responses_request import ResponsesRequest
+from longjing.serving.responses_request import ItemStore, ResponsesRequest
 from longjing.serving.schemas import ChatRequest, CompletionRequest
 
 TOKENIZER = tiny.tokenizer()

@@ -15,10 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.runs import RunDirectory, StageDirectory
-from longjing.serving.page.rollout_groups import card_view, earlier_row, group_view, label, most_telling, rows_of_step
+from longjing.serving.page.rollout_groups import (
+    Token,
+    card_view,
+    earlier_row,
+    group_view,
+    label,
+    most_telling,
+    rows_of_step,
+    shorten,
+    token_parts,
+)  # fmt: skip
 from longjing.serving.page.runs import Runs
 from longjing.serving.page.runs_tab import _page
-from longjing.serving.page.tokens import Token, shorten, token_parts
 from longjing.text.reasoning import parse
 
 Row = dict[str, Any]

@@ -15,7 +15,7 @@ from longjing.sandbox import CallTest, ExecutionResult, SandboxError, SandboxLim
 from longjing.tasks import Completion, Problem
 from longjing.tasks.linter import check
 from longjing.toys.code.pieces import INPUTS, PIECES, Kind
-from longjing.toys.code.task import CodeData, Step, compiled, fits, hidden_tests, passes, program, sample_input
+from longjing.toys.code.task import CodeData, ProgramStep, compiled, fits, hidden_tests, passes, program, sample_input
 from longjing.verifiers.code_execution import Programs, programs
 
 TYPES: dict[Kind, type] = {"numbers": list, "number": int, "text": str, "words": list, "truth": bool}
@@ -33,18 +33,18 @@ def outcome(problem: Problem, answer: str) -> str:
     return tasks.get("code").judge(problem, said(answer)).outcome
 
 
-def chain(kind: Kind) -> tuple[Kind, list[Step]]:
+def chain(kind: Kind) -> tuple[Kind, list[ProgramStep]]:
     """What a program may be given, and steps from there to this kind."""
     if kind in INPUTS:
         return kind, []
-    return "text", [Step(piece="split")]
+    return "text", [ProgramStep(piece="split")]
 
 
 @pytest.mark.parametrize("name", PIECES)
 def test_each_piece_does_what_it_says_it_gives(name: str) -> None:
     piece = PIECES[name]
     given, before = chain(piece.takes)
-    step = Step(piece=name, k=3 if "{k}" in piece.code else 0, c="a" if "{c}" in piece.code else "")
+    step = ProgramStep(piece=name, k=3 if "{k}" in piece.code else 0, c="a" if "{c}" in piece.code else "")
     tests = hidden_tests(program(given, [*before, step]), CodeData(given=given, steps=[*before, step]))
     assert len(tests) >= 5 and all(type(test.expected) is TYPES[piece.gives] for test in tests)
     assert all("{" not in way.format(k=3, c="a") for way in (*piece.en, *piece.zh))

@@ -16,7 +16,7 @@ from longjing.toys import corpus
 from longjing.toys.code import corpus as code
 from longjing.toys.code.corpus import STYLES
 from longjing.toys.code.task import CodeData, compiled, hidden_tests, passes
-from longjing.toys.document import Document
+from longjing.toys.toy import Document
 
 COUNT = 1200
 TEST = re.compile(r"(?:Test|试) (\w+) = (.*?)[:：] ?(.*)[.。]$", re.MULTILINE)

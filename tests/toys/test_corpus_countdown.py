@@ -18,8 +18,7 @@ from longjing.tasks import Completion, Problem, split_of
 from longjing.toys import corpus
 from longjing.toys.countdown import corpus as countdown
 from longjing.toys.countdown.corpus import STYLES
-from longjing.toys.document import Document
-from longjing.toys.toy import TOYS
+from longjing.toys.toy import TOYS, Document
 
 CLAIM = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 VERDICT = re.compile(r"=(\d+) vs (\d+) (yes!|no|对了！|不对)$", re.MULTILINE)

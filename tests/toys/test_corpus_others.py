@@ -21,8 +21,8 @@ from longjing.toys.arithmetic.corpus import evaluate
 from longjing.toys.arithmetic.exercises import write_drill, write_practice
 from longjing.toys.arithmetic.solver import STYLES, Solver, operate
 from longjing.toys.conversation import task as conversation
-from longjing.toys.document import Document
 from longjing.toys.equations import corpus as equations
+from longjing.toys.toy import Document
 from longjing.toys.word_problems import corpus as word_problems
 
 WRITERS = {

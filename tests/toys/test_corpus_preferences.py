@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from longjing.learning.preference_data import Preference
+from longjing.data.preference_data import Preference
 from longjing.problems import boxed
 from longjing.problems.language import share
 from longjing.toys.conversation.task import TALK

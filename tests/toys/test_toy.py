@@ -12,9 +12,8 @@ from longjing.problems import Language, Problem, registry
 from longjing.toys import corpus
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.countdown.task import Countdown, CountdownData
-from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Forms
-from longjing.toys.toy import STANDALONE, TOYS, UNASKED, Toy, register_documents, register_toy
+from longjing.toys.toy import STANDALONE, TOYS, UNASKED, Document, Toy, register_documents, register_toy
 
 PACKAGE = Path(longjing.__file__).parent
 

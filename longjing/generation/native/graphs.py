@@ -29,8 +29,8 @@ class Graphs:
     def logits(self, batch: Batch, longest: int) -> Tensor:
         """Logits `[rows, vocabulary]` of the pending tokens, valid until the next call."""
         count = len(batch.pending)
-        rows = min(1 << (count - 1).bit_length(), self._cache.rows)
-        columns = min(-(-(longest + 1) // COLUMNS) * COLUMNS, self._cache.columns)
+        rows = min(1 << (count - 1).bit_length(), self._cache.rows)  # the next power of two
+        columns = min(-(-(longest + 1) // COLUMNS) * COLUMNS, self._cache.columns)  # rounded up, to a multiple
         if self._columns != self._cache.columns:
             self._captured.clear()
             self._columns = self._cache.columns

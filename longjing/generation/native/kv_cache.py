@@ -55,11 +55,8 @@ class KVCache:
         return cls(area, [config.cache_width] * layers, dtype, weight.device, routes)
 
     def _lay_out(self, rows: int, columns: int) -> None:
-        """Lay the rectangle out.
-
-        What it covers for the first time is zeroed: attention multiplies what it masks by zero, and zero
-        times NaN is NaN. The rest stays untouched, and so costs no memory yet.
-        """
+        """Lay the rectangle out. What it covers for the first time is zeroed: attention multiplies what it masks by
+        zero, and zero times NaN is NaN. The rest stays untouched, and so costs no memory yet."""
         self.rows, self.columns = rows, columns
         size, self._views = rows * columns, []
         for flat, width in zip(self._flat, self._widths, strict=True):
@@ -80,7 +77,7 @@ class KVCache:
         self._lay_out(rows, min(wider, self.area // rows))
         if self.columns != old_columns:
             for old, new in zip(old_views, self._views, strict=True):
-                new[:used, :longest] = old[:used, :longest].clone()
+                new[:used, :longest] = old[:used, :longest].clone()  # old and new overlap in memory
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], longest: int) -> None:
         """Copy the first `longest` columns of rows onto others; no row may be both."""

@@ -64,7 +64,7 @@ class PrefixCache:
         for block in _chain(prompt):
             if block not in self._blocks:
                 break
-            best = self._blocks[block][-1]
+            best = self._blocks[block][-1]  # the newest: a conversation goes on from its last turn
         if best is None:
             return 0, None
         length = 0

@@ -128,10 +128,8 @@ class ModelRunner:
         return sum(sequence.stored - sequence.cached for sequence in sequences)
 
     def _read_on(self, sequences: abc.Sequence[Sequence], text: Tensor, unread: int, first_row: int) -> None:
-        """As `read`, behind what is cached, in parts of a few columns.
-
-        Who has less to read than others reads its last token again and again, which changes nothing.
-        """
+        """As `read`, behind what is cached, in parts of a few columns. Who has less to read than others reads its last
+        token again and again, which changes nothing."""
         starts = torch.tensor([[sequence.cached] for sequence in sequences], device=self.device)
         ends = torch.tensor([[sequence.stored] for sequence in sequences], device=self.device)
         for part in torch.arange(unread, device=self.device).split(READ_ON_TOKENS):

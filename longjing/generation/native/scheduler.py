@@ -58,10 +58,8 @@ class Scheduler:
     # Rows for those who wait
 
     def admit(self) -> list[list[Sequence]]:
-        """Take requests from the queue as far as rows and memory go; returns groups to be read together.
-
-        Before a group is read it needs `restore`, and afterwards `start`.
-        """
+        """Take requests from the queue as far as rows and memory go; returns groups to be read together. Before a group
+        is read it needs `restore`, and afterwards `start`."""
         first = len(self.running)
         # A nearly full batch waits for a few free rows, so that prompts are read several at a time.
         worthwhile = min(len(self.waiting), self._max_batch // 16)
@@ -154,7 +152,7 @@ class Scheduler:
         stored = [sequence.stored for sequence in self.running]
         while len(stored) * (max(stored) + step) > self._cache.area:
             row = max(range(len(stored)), key=lambda row: self.running[row].started)
-            self.running[row].routes = self._cache.routes(row, stored[row])
+            self.running[row].routes = self._cache.routes(row, stored[row])  # the trainer replays what was taken first
             self.waiting.appendleft(self.running[row])
             self.release([row])
             self._stats.preemptions += 1

@@ -64,9 +64,8 @@ class AdaptiveDrafting:
 class Drafter:
     """Decodes with drafts of the model's first multi-token prediction module (DeepSeek-V3, section 2.2).
 
-    The module reads every token that the decoder reads, while it drafts. Columns that were decoded without it are a
-    gap in its cache, one for each row, which it doesn't look at. `adaptive`: whether a step drafts
-    is decided by the clock.
+    The module reads every token that the decoder reads, while it drafts. Columns that were decoded without it are a gap
+    in its cache, one for each row, which it doesn't look at. `adaptive`: whether a step drafts is decided by the clock.
     """
 
     columns = 2  # that a step may fill of each row

@@ -36,16 +36,13 @@ def render(run: RunDirectory) -> str:
     allowed, comparison = tolerance(recipe["device"], recipe["dtype"]), Comparison.of(run.checkpoints.rows())
     stages = [Section.of(run.stage(settings["name"]), settings, allowed) for settings in recipe["stages"]]
     talks = any(stage.finished and makes(stage.kind) == MODEL for stage in stages)
-    bill = run.read_json("bill.json")
+    written = run.read_json("bill.json") or {}
+    bill = Bill.from_dict(written) if written else None
     environment = Environment(
-        loader=PackageLoader("longjing.recipe.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"share": lambda value: f"{value:.1%}", "unjudged": unjudged}
-    environment.filters |= {"duration": duration, "quantity": quantity}
+        loader=PackageLoader("longjing.recipe.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"unjudged": unjudged, "duration": duration, "quantity": quantity, "share": "{:.1%}".format}
     return environment.get_template("page.html.jinja").render(
         recipe=recipe,
         machine=run.read_json("machine.json"),
@@ -55,9 +52,9 @@ def render(run: RunDirectory) -> str:
         comparison=comparison,
         headline=_headline(stages, comparison, recipe.get("final")),
         finished=all(stage.finished for stage in stages),
-        bill=Bill.from_dict(bill) if bill else None,
-        expenses=_expenses(Bill.from_dict(bill)) if bill else [],
-        kept=bill.get("kept", {}) if bill else {},
+        bill=bill,
+        expenses=_expenses(bill) if bill else [],
+        kept=written.get("kept", {}),
         reproduce=shlex.join(["longjing", "run", str(run.path / "recipe.yaml"), "--out", f"{run.path}-again"]),
         chat=shlex.join(["longjing", "chat", str(run.path)]) if talks else None,
     )

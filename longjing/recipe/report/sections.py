@@ -13,8 +13,6 @@ from longjing.runs.figures import steps_done, steps_planned
 from longjing.runs.jsonl import Row
 from longjing.text.reasoning import Parsed, parse
 
-_GROUP = 8  # completions shown of one group
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -81,7 +79,7 @@ class Section:
             after=after,
             pairs=_pairs(before, after) if before and after else [],
             group=group,
-            group_samples=[Sample.of(each) for each in group["completions"][:_GROUP]] if group else [],
+            group_samples=[Sample.of(each) for each in group["completions"][:8]] if group else [],
         )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from . import landlock, seccomp
 from .file_system import WORK
-from .linux import die_with_parent
+from .frames import Limits
+from .linux import prctl
 from .user_namespace import become_user
 
 _STACK = 64 << 20  # bytes of the main thread's
@@ -29,23 +30,10 @@ class Plan:
         return layer not in self.without
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The limits of one program, as `SandboxLimits` describes them."""
-
-    wall_seconds: float
-    cpu_seconds: int
-    memory_megabytes: int
-    disk_megabytes: int
-    output_bytes: int
-    processes: int
-    descriptors: int
-
-
 def confine(plan: Plan, limits: Limits) -> None:
     """Take this process, root of a user namespace of its own, down to what a program may be. Raises OSError."""
     become_user(plan.has("privileges"))
-    die_with_parent()  # after the change of user, which would undo it
+    prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: die with the parent; the change of user would have undone it
     os.setsid()
     os.chdir(WORK)
     os.umask(0o077)

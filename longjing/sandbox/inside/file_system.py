@@ -58,12 +58,9 @@ def mount_working_directory(files: dict[str, bytes], owner: int, megabytes: int)
     mount("tmpfs", WORK, "tmpfs", NO_SUID | NO_DEVICES, options)
     for name, content in files.items():
         path = Path(WORK, name)
-        for folder in reversed(path.relative_to(WORK).parents[:-1]):
-            _own(Path(WORK, folder), owner)
+        for parent in reversed(path.relative_to(WORK).parents[:-1]):
+            folder = Path(WORK, parent)
+            folder.mkdir(exist_ok=True)
+            os.chown(folder, owner, owner)
         path.write_bytes(content)
         os.chown(path, owner, owner)
-
-
-def _own(folder: Path, owner: int) -> None:
-    folder.mkdir(exist_ok=True)
-    os.chown(folder, owner, owner)

@@ -3,9 +3,23 @@
 import json
 import socket
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 _MOST = 1 << 30  # bytes of one part: a length beyond that is no length
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use; `execution.SandboxLimits` describes it."""
+
+    wall_seconds: float = 10.0
+    cpu_seconds: int = 10  # of each process
+    memory_megabytes: int = 512
+    disk_megabytes: int = 16
+    output_bytes: int = 1 << 20
+    processes: int = 16
+    descriptors: int = 64  # open at a time in each process
 
 
 class Broken(Exception):

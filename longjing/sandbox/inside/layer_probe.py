@@ -5,20 +5,7 @@ import os
 import platform
 from collections.abc import Callable
 
-from . import landlock, seccomp
-from .linux import (
-    NO_DEVICES,
-    NO_SUID,
-    PRIVATE,
-    READ_ONLY,
-    RECURSIVE,
-    drop_capabilities,
-    forbid_new_privileges,
-    mount,
-    restrict_mount,
-    syscall,
-    unshare,
-)
+from . import landlock, linux, seccomp
 from .user_namespace import enter_user_namespace
 
 
@@ -54,16 +41,16 @@ def _try(attempt: Callable[[], object]) -> str:
 
 def _mount() -> None:
     enter_user_namespace()
-    unshare("mount")
-    mount("none", "/", None, RECURSIVE | PRIVATE)
-    mount("tmpfs", "/tmp", "tmpfs", NO_SUID | NO_DEVICES, "size=4k")
-    restrict_mount("/tmp", READ_ONLY, recursive=True)
+    linux.unshare("mount")
+    linux.mount("none", "/", None, linux.RECURSIVE | linux.PRIVATE)
+    linux.mount("tmpfs", "/tmp", "tmpfs", linux.NO_SUID | linux.NO_DEVICES, "size=4k")
+    linux.restrict_mount("/tmp", linux.READ_ONLY, recursive=True)
 
 
 def _namespace(name: str) -> Callable[[], None]:
     def attempt() -> None:
         enter_user_namespace()
-        unshare(name)
+        linux.unshare(name)
         if not (child := os.fork()):
             os._exit(0)  # the first of a new pid namespace, say
         os.waitpid(child, 0)
@@ -72,10 +59,10 @@ def _namespace(name: str) -> Callable[[], None]:
 
 
 def _seccomp() -> None:
-    forbid_new_privileges()
+    linux.forbid_new_privileges()
     seccomp.install(platform.machine())
     try:
-        syscall("ptrace", 0)
+        linux.syscall("ptrace", 0)
     except OSError as error:
         if error.errno == seccomp.REFUSE & 0xFFFF:
             return
@@ -84,13 +71,13 @@ def _seccomp() -> None:
 
 def _privileges() -> None:
     enter_user_namespace()
-    drop_capabilities()
-    forbid_new_privileges()
+    linux.drop_capabilities()
+    linux.forbid_new_privileges()
 
 
 def _landlock() -> None:
     abi = landlock.version()
-    forbid_new_privileges()
+    linux.forbid_new_privileges()
     landlock.restrict("/dev", [])
     try:
         os.listdir("/")

@@ -1,20 +1,26 @@
-"""The system calls for which Python has no function, by ctypes."""
+"""The system calls, by their numbers, and functions for those that Python has none for, by ctypes.
+
+`syscalls.json` has the numbers of x86-64 and aarch64 (arch/x86/entry/syscalls/syscall_64.tbl and
+include/uapi/asm-generic/unistd.h of Linux), in three lots: what a program in the sandbox may call, what it may call
+with some arguments (`seccomp.py`), and what it may not. Whatever isn't listed it may not call either.
+"""
 
 import ctypes
+import json
 import os
 import platform
+from pathlib import Path
 
-from .syscalls import number
-
+ARCHITECTURES = ("x86_64", "aarch64")  # the order of a row's numbers; null: it hasn't got the call
+_TABLES: dict[str, dict[str, list[int | None]]] = json.loads(
+    Path(__file__).with_name("syscalls.json").read_text("utf-8")
+)
+ALLOWED, CONDITIONAL, FORBIDDEN = _TABLES["allowed"], _TABLES["conditional"], _TABLES["forbidden"]
+_ALL = ALLOWED | CONDITIONAL | FORBIDDEN
 NEW_NAMESPACE = {
-    "mount": 0x00020000,
-    "cgroup": 0x02000000,
-    "uts": 0x04000000,
-    "ipc": 0x08000000,
-    "user": 0x10000000,
-    "pid": 0x20000000,
-    "network": 0x40000000,
-}
+    "mount": 0x00020000, "cgroup": 0x02000000, "uts": 0x04000000, "ipc": 0x08000000, "user": 0x10000000,
+    "pid": 0x20000000, "network": 0x40000000,
+}  # fmt: skip
 READ_ONLY, NO_SUID, NO_DEVICES, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
 _DETACH = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
@@ -22,6 +28,14 @@ _CAPABILITIES = 64  # more than any kernel has; those beyond its last are refuse
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+
+
+def number(name: str, architecture: str) -> int:
+    """The number of a system call. Raises OSError where the architecture is unknown or hasn't got it."""
+    entry = dict(zip(ARCHITECTURES, _ALL[name], strict=True)).get(architecture)
+    if entry is None:
+        raise OSError(f"{name}: no such system call known on {architecture}")
+    return entry
 
 
 def libc(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_char]) -> int:
@@ -44,15 +58,11 @@ def syscall(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_ch
 
 def unshare(*names: str) -> None:
     """Move to new namespaces; a new pid namespace is entered by the next child."""
-    flags = 0
-    for name in names:
-        flags |= NEW_NAMESPACE[name]
-    libc("unshare", flags)
+    libc("unshare", sum(NEW_NAMESPACE[name] for name in names))
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str = "") -> None:
-    encoded = kind.encode() if kind else None
-    libc("mount", source.encode(), target.encode(), encoded, flags, options.encode())
+    libc("mount", source.encode(), target.encode(), kind.encode() if kind else None, flags, options.encode())
 
 
 def unmount(target: str) -> None:
@@ -67,24 +77,8 @@ def restrict_mount(target: str, attributes: int, recursive: bool) -> None:
     syscall("mount_setattr", _AT_FDCWD, target.encode(), flags, structure, len(structure))
 
 
-def close_from(first: int) -> None:
-    """Close every descriptor from `first` on."""
-    os.closerange(first, 1 << 20)
-
-
 def prctl(option: int, *arguments: int) -> None:
-    padded = (*arguments, 0, 0, 0, 0)[:4]
-    libc("prctl", option, *padded)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that forked it ends."""
-    prctl(1, 9)
-
-
-def be_measurable() -> None:
-    """Undo what a change of user does: hide the process's memory, and so its size, from the supervisor."""
-    prctl(4, 1)  # PR_SET_DUMPABLE
+    libc("prctl", option, *(*arguments, 0, 0, 0, 0)[:4])  # some options refuse what isn't 0 behind their arguments
 
 
 def forbid_new_privileges() -> None:

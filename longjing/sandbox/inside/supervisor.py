@@ -16,13 +16,15 @@ from dataclasses import asdict, dataclass
 from time import monotonic
 
 from . import frames
-from .confine import Limits, Plan, confine
+from .confine import Plan, confine
 from .file_system import mount_working_directory
-from .linux import close_from, unmount, unshare
+from .frames import Limits
+from .linux import unmount, unshare
 from .memory import memory_held
 from .user_namespace import USER, write_id_maps
 
 _TICK = 0.05  # seconds between two looks at the memory
+_DESCRIPTORS = 1 << 20  # at least as many as any process has
 _NAMESPACES = ("mount", "pid", "network", "ipc", "uts", "cgroup")
 
 
@@ -66,14 +68,14 @@ def supervise(connection: socket.socket, plan: Plan, owner: int) -> list[str] | 
         return _first_process(command, plan, limits, (stdin_file, out_write, err_write), status_write, mapped_read)
     for descriptor in (stdin_file, out_write, err_write, status_write, mapped_read):
         os.close(descriptor)
-    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    os.chdir("/proc")  # where it stays, though the mount point is about to be taken from the program, and from here
     if os.read(status_read, 1) == b"n":
         write_id_maps(first_process, f"{USER} {owner} 1", f"{USER} {owner} 1")
         if plan.has("proc"):
             unmount("/proc")
         os.write(mapped_write, b"g")
     supervisor = _Supervisor(first_process, limits, out_read, err_read, status_read)
-    memory = (lambda: memory_held(first_process, proc)) if plan.has("watch") else None
+    memory = (lambda: memory_held(first_process)) if plan.has("watch") else None
     supervisor.watch(connection, memory)
     frames.send(connection, asdict(supervisor.end()), bytes(supervisor.stdout), bytes(supervisor.stderr))
     os._exit(0)
@@ -85,11 +87,11 @@ def _first_process(
     """The first process: confine oneself, fork the program, bury what dies, tell how the program ended."""
     for descriptor, stream in enumerate(streams):
         os.dup2(stream, descriptor)
-    os.dup2(status_write, 3)
+    os.dup2(status_write, 3)  # below 5, so that all from there on can be closed at once
     os.dup2(mapped_read, 4)
     status_write, mapped_read = 3, 4
     if plan.has("descriptors"):
-        close_from(5)
+        os.closerange(5, _DESCRIPTORS)
     try:
         unshare("user")
         os.write(status_write, b"n")
@@ -102,7 +104,7 @@ def _first_process(
         os._exit(1)
     if not program:
         if plan.has("descriptors"):
-            close_from(3)
+            os.closerange(3, _DESCRIPTORS)
         return command
     while True:
         process, status = os.waitpid(-1, 0)
@@ -125,7 +127,7 @@ class _Supervisor:
         poller = select.poll()
         for descriptor in (*self._streams, self._status):
             poller.register(descriptor, select.POLLIN)
-        poller.register(connection, select.POLLRDHUP)
+        poller.register(connection, select.POLLRDHUP)  # a trainer that was killed doesn't wait for the answer
         deadline = self._started + self._limits.wall_seconds
         look = self._started + _TICK
         while not self._stopped:

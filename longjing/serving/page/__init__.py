@@ -19,8 +19,6 @@ from longjing.serving.page.routes import attach
 from longjing.serving.page.runs_tab import runs_tab
 from longjing.serving.service import Service
 
-_SESSIONS = 500  # of which Gradio keeps what they see
-_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 _STYLES = [Path(__file__).with_name(name) for name in ("page.css", "runs.css")]
 _ICON = (
     "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E"
@@ -51,11 +49,11 @@ def mount(
         },
     )  # fmt: skip
     theme = gr.themes.Soft(
-        primary_hue="emerald", secondary_hue="emerald", neutral_hue="stone", font=_FONTS,
-        font_mono=["ui-monospace", "Consolas", "monospace"],
+        primary_hue="emerald", secondary_hue="emerald", neutral_hue="stone",
+        font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"],
     )  # fmt: skip
     blocks, shell = page(service, folder, endpoints, watch), FastAPI()
-    blocks.state_session_capacity = _SESSIONS
+    blocks.state_session_capacity = 500  # sessions of which Gradio keeps what they see
     gr.mount_gradio_app(
         shell, blocks, path="/", theme=theme, css_paths=_STYLES, ssr_mode=False, footer_links=[], show_error=False,
         head=_HEAD, run_history=False, mcp_server=False, enable_monitoring=False, pwa=False, max_file_size=0,

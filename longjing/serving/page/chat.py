@@ -36,14 +36,9 @@ def chat_tab(pool: ModelPool) -> None:
     """Build the Chat tab inside the caller's `gr.Tab`."""
 
     async def answer(
-        question: str,
-        history: Sequence[Mapping[str, Any]],
-        model: str,
-        thinking: bool,
-        budget: int,
-        temperature: float,
-        request: gr.Request,
-    ) -> AsyncIterator[list[dict[str, Any]]]:
+        question: str, history: Sequence[Mapping[str, Any]], model: str, thinking: bool, budget: int,
+        temperature: float, request: gr.Request,
+    ) -> AsyncIterator[list[dict[str, Any]]]:  # fmt: skip
         messages = [*chat_messages(history), {"role": "user", "content": question}]
         options = ChatOptions(thinking, int(budget), float(temperature))
         seat = Seat(request.session_hash, "chat")

@@ -21,8 +21,7 @@ _VOTES = ("left", "right", "tie", "neither")
 
 
 def compare_tab(pool: ModelPool, endpoints: bool) -> None:
-    """Build the Compare tab inside the caller's `gr.Tab`. `endpoints`: whether people may name addresses that this
-    server then asks."""
+    """Build the Compare tab inside the caller's `gr.Tab`. `endpoints`: whether people may name servers to be asked."""
     tab = _CompareTab(pool, endpoints)
     asking = tab.question.submit(
         tab.ask, [tab.question, *tab.sides[0], *tab.sides[1]],

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from starlette.requests import Request, cookie_parser
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import Receive, Scope, Send
 
 from longjing.serving.middleware import header
@@ -29,8 +29,7 @@ class Login:
     def knows(self, scope: Scope) -> bool:
         """Whether the browser has the cookie."""
         cookies = cookie_parser(header(scope, b"cookie").decode("latin-1"))
-        token = cookies.get(_cookie(scope), "")
-        return secrets.compare_digest(token.encode(), self._token.encode())
+        return secrets.compare_digest(cookies.get(_cookie(scope), "").encode(), self._token.encode())
 
     def serves(self, scope: Scope) -> bool:
         """Whether the form answers this, or takes it."""
@@ -38,23 +37,16 @@ class Login:
         return needs_form or (scope["path"] == "/login" and scope["method"] == "POST")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (await self._answer(scope, receive))(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        if scope["method"] != "POST":
-            return _form()
-        body = (await Request(scope, receive).body()).decode("ascii", "replace")
-        key = parse_qs(body, errors="replace").get("key", [""])[0]
-        if not secrets.compare_digest(key.strip().encode(), self._key):
-            return _form("That isn't the key.")
-        reply = RedirectResponse("./", 303)
-        secure = scope["scheme"] == "https"
-        reply.set_cookie(_cookie(scope), self._token, httponly=True, samesite="strict", secure=secure)
-        return reply
-
-
-def _form(problem: str = "") -> Response:
-    return HTMLResponse(_FORM.replace("{problem}", escape(problem)), 401, _HEADERS)
+        problem = ""
+        if scope["method"] == "POST":
+            body = (await Request(scope, receive).body()).decode("ascii", "replace")
+            key = parse_qs(body, errors="replace").get("key", [""])[0]
+            if secrets.compare_digest(key.strip().encode(), self._key):
+                reply, secure = RedirectResponse("./", 303), scope["scheme"] == "https"
+                reply.set_cookie(_cookie(scope), self._token, httponly=True, samesite="strict", secure=secure)
+                return await reply(scope, receive, send)
+            problem = "That isn't the key."
+        await HTMLResponse(_FORM.replace("{problem}", escape(problem)), 401, _HEADERS)(scope, receive, send)
 
 
 def _cookie(scope: Scope) -> str:

@@ -12,11 +12,9 @@ _TIMES = re.compile(r"(?<=[\w)])\*(?=[\w(])")  # 7*5, which would begin an empha
 
 
 def to_markdown(text: str) -> str:
-    """Without HTML, images and diagrams, for what a model writes is hostile input; with each `\\boxed{...}` as a
-    formula, which a page draws. What stands between code fences stays as it is, but for the HTML."""
+    """Without HTML, images and diagrams, for it is hostile input; each `\\boxed{...}` outside of code as a formula."""
     text = _DIAGRAM.sub(r"\1 \2", text.replace("<", "&lt;").replace("![", "!\\["))
-    parts = text.split(_FENCE)
-    return _FENCE.join(part if number % 2 else _formulas(part) for number, part in enumerate(parts))
+    return _FENCE.join(part if number % 2 else _formulas(part) for number, part in enumerate(text.split(_FENCE)))
 
 
 def from_markdown(markdown: str) -> str:

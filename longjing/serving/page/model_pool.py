@@ -11,7 +11,6 @@ from typing import NamedTuple
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.planning.bill import Prices
 from longjing.runs.resolve import resolve, shipped
 from longjing.serving.page.runs import Runs
 from longjing.serving.served_model import ServedModel
@@ -43,14 +42,9 @@ class ModelPool:
     has left. There are never more than two such; for a third one, one that isn't answering has to go."""
 
     def __init__(self, service: Service, folder: Path) -> None:
-        self._service, self._folder = service, folder
+        self._service, self._folder, self.prices = service, folder, service.prices
         self._loaded: dict[str, _Loaded] = {}  # the one that was asked last is the last
         self._changing, self._loading = threading.Lock(), threading.Lock()
-
-    @property
-    def prices(self) -> Prices:
-        """What an answer costs."""
-        return self._service.prices
 
     def names(self) -> list[str]:
         """What may be asked for: what is served first, the default one at the top."""
@@ -60,8 +54,7 @@ class ModelPool:
 
     @asynccontextmanager
     async def use(self, name: str, seat: Seat) -> AsyncIterator[ServedModel]:
-        """The model, loaded, for as long as it answers to `seat`. Raises UserError for what is no choice, and when
-        too many are answering."""
+        """The model, loaded while it answers to `seat`. Raises UserError for no choice, or too many that answer."""
         loading = asyncio.ensure_future(asyncio.to_thread(self._take, name, seat))
         try:
             served = await asyncio.shield(loading)

@@ -38,8 +38,7 @@ class LocalModel:
 
 @dataclass(frozen=True)
 class Reply:
-    """What there is of a reply. Seconds are of wall time; `tokens` and `cost` (in money, of electricity) are known of a
-    model here only."""
+    """What there is of a reply. Seconds are wall time; `tokens` and `cost` (of electricity) known of models here."""
 
     reasoning: str = ""
     answer: str = ""

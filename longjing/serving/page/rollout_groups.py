@@ -1,6 +1,7 @@
 """A group of completions as the page shows it: each cut into its tokens, reasoning apart from answer."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from statistics import fmean
@@ -8,11 +9,41 @@ from typing import Any
 
 from longjing.runs.jsonl import Row
 from longjing.serving.page.runs import Stage
-from longjing.serving.page.tokens import Token, shorten, token_turns
-from longjing.text.tokenizer import Tokenizer
+from longjing.text.reasoning import Delta, ReasoningStream, parse
+from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 _SHOWN = 24_000  # tokens of a group that a page holds without getting slow
 _ENDINGS = {"stop": "ended by itself", "length": "cut off"}
+_SHADES = 8
+_FAINTEST, _STRONGEST = 0.05, 4.0  # nats below certainty, where the colour begins and ends
+_MARKS = ("<think>", "</think>")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of text; `mark`: one that isn't shown as text, such as the end."""
+
+    text: str
+    logprob: float | None = None
+    advantage: float | None = None
+    mark: bool = False
+
+    def shade(self, by_advantage: bool, largest: float) -> str:
+        """The classes of its colour, by its improbability or by its advantage beside the `largest`, of either sign."""
+        if by_advantage:
+            level = round(abs(self.advantage or 0) / largest * _SHADES) if largest else 0
+            return f"{'up' if (self.advantage or 0) > 0 else 'down'} n{level}" if level else ""
+        if self.logprob is None or -self.logprob < _FAINTEST:
+            return ""
+        return f"low n{max(1, min(_SHADES, round(-self.logprob / _STRONGEST * _SHADES)))}"
+
+    @property
+    def facts(self) -> str:
+        """What a pointer on it is told."""
+        if self.logprob is None:
+            return ""
+        facts = f"log-probability {self.logprob:.3f} ({math.exp(min(0.0, self.logprob)):.1%})"
+        return facts + (f", advantage {self.advantage:+.3f}" if self.advantage is not None else "")
 
 
 @dataclass(frozen=True)
@@ -49,8 +80,7 @@ class Group:
 
 def rows_of_step(stage: Stage, step: int) -> list[Row]:
     """The groups of a step in their order."""
-    rows = map(stage.rollouts.row, stage.rollouts.steps.get(step, []))
-    return [row for row in rows if row is not None]
+    return [row for row in map(stage.rollouts.row, stage.rollouts.steps.get(step, [])) if row is not None]
 
 
 def most_telling(rows: Sequence[Row]) -> int:
@@ -117,11 +147,7 @@ def card_view(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: 
     ending = _ENDINGS.get(reason, reason)
     if "rejected" in completion:  # by a stage that makes data
         ending += f", not kept: {completion['rejected']}" if completion["rejected"] else ", kept"
-    views = [
-        TurnView(shorten(reasoning, room), shorten(answer, room), reply)
-        for reasoning, answer, reply in token_turns(completion, tokenizer)
-    ]
-    return Card(str(completion["outcome"]), ending, facts, views)
+    return Card(str(completion["outcome"]), ending, facts, list(_turns(completion, tokenizer, room)))
 
 
 def _length(completion: Mapping[str, Any]) -> int | None:
@@ -131,5 +157,85 @@ def _length(completion: Mapping[str, Any]) -> int | None:
 
 
 def _right(completions: Sequence[Mapping[str, Any]]) -> str:
-    right = sum(completion.get("outcome") == "correct" for completion in completions)
-    return f"{right} of {len(completions)}"
+    return f"{sum(completion.get('outcome') == 'correct' for completion in completions)} of {len(completions)}"
+
+
+def _turns(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) -> Iterator[TurnView]:
+    """The model's turns; what was said to it has no tokens of the model's."""
+    earlier, given = completion.get("earlier") or [], completion.get("given") or []
+    starts = [0, *(end for _, end in given)]
+    ends = [*(start for start, _ in given), None]
+    for turn, start, end in zip([*earlier, {}], starts, ends, strict=True):
+        rows = ("tokens", "logprobs", "teacher_logprobs")
+        cut = {name: completion[name][start:end] for name in rows if completion.get(name)}
+        reply = str((turn.get("reply") or {}).get("content") or "")
+        reasoning, answer = token_parts({**completion, **turn, **cut}, tokenizer)
+        yield TurnView(shorten(reasoning, room), shorten(answer, room), reply)
+
+
+def token_parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[list[Token], list[Token]]:
+    """Reasoning and answer: token by token if the tokens say what the text says, else each in one piece."""
+    text = str(completion["text"])
+    # Logs that don't say are of R1's form: the prompt opens the reasoning, where the text doesn't.
+    prefilled = completion.get("prefilled", not text.lstrip().startswith("<think>"))
+    ids, logprobs = completion.get("tokens") or [], completion.get("logprobs") or []
+    advantage, teacher = completion.get("advantage"), completion.get("teacher_logprobs") or []
+    complete = len(ids) == len(logprobs) > 0 and None not in logprobs
+    if tokenizer is not None and complete and tokenizer.decode(ids, skip_special_tokens=True) == text:
+        gains = [advantage] * len(ids)
+        if len(teacher) == len(ids) and None not in teacher:  # distillation: each token has its own
+            gains = [theirs - own for theirs, own in zip(teacher, logprobs, strict=True)]
+        return _cut(ids, logprobs, gains, tokenizer, ReasoningStream(prefilled))
+    parsed = parse(text, prefilled)
+    reasoning, answer = (
+        [Token(part, advantage=advantage)] if part else [] for part in (parsed.reasoning, parsed.answer)
+    )
+    return reasoning, answer
+
+
+def _cut(
+    ids: Sequence[int], logprobs: Sequence[float], gains: Sequence[float | None],
+    tokenizer: Tokenizer, stream: ReasoningStream,
+) -> tuple[list[Token], list[Token]]:  # fmt: skip
+    """What several tokens make together (a character of many bytes) is one piece, with their joint log-probability."""
+    detokenizer = Detokenizer(tokenizer, skip_special_tokens=True)
+    reasoning: list[Token] = []
+    answer: list[Token] = []
+    logprob = 0.0
+
+    def write(delta: Delta, gain: float | None) -> bool:
+        if delta.reasoning:
+            reasoning.append(Token(delta.reasoning, logprob, gain))
+        if delta.answer:
+            answer.append(Token(delta.answer, logprob, gain))
+        return bool(delta.reasoning or delta.answer)
+
+    ended = ids[-1] == tokenizer.eos_id
+    for index in range(len(ids) - ended):
+        logprob += logprobs[index]
+        piece, thinking = detokenizer.add(ids[index]), stream.in_reasoning
+        written = write(stream.feed(piece), gains[index])
+        if not written and piece.strip() in _MARKS:
+            part = reasoning if thinking or stream.in_reasoning else answer
+            part.append(Token(piece.strip(), logprob, gains[index], mark=True))
+        if written or piece.strip() in _MARKS or piece.isspace():  # white space around a mark isn't shown
+            logprob = 0.0
+    write(stream.feed(detokenizer.flush()), gains[-1])
+    write(stream.finish(), gains[-1])
+    if ended:
+        part = reasoning if stream.in_reasoning else answer
+        part.append(Token("end", logprobs[-1], gains[-1], mark=True))
+    return reasoning, answer
+
+
+def shorten(tokens: list[Token], room: int) -> list[Token]:
+    """The beginning and the end of what is too long to show."""
+    if len(tokens) == 1 and len(tokens[0].text) > 6 * room:  # known as text only
+        text, cut = tokens[0].text, 3 * room
+        gap = Token(f"… {len(text) - 2 * cut:,} characters left out …", mark=True)
+        return [Token(text[:cut]), gap, Token(text[-cut:])]
+    if len(tokens) <= room:
+        return tokens
+    cut = room // 2
+    gap = Token(f"… {len(tokens) - 2 * cut:,} tokens left out …", mark=True)
+    return [*tokens[:cut], gap, *tokens[-cut:]]

@@ -80,8 +80,7 @@ class _Events:
             "msg": "unexpected_error", "event_id": None, "message": "this session is over: load the page again",
             "session_not_found": True, "success": False,
         }  # fmt: skip
-        response = Response(f"data: {json.dumps(event)}\n\n", media_type="text/event-stream")
-        await response(scope, receive, send)
+        await Response(f"data: {json.dumps(event)}\n\n", media_type="text/event-stream")(scope, receive, send)
 
 
 class _Called:

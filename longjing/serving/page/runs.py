@@ -57,8 +57,7 @@ class Stage:
     def refresh(self) -> "Stage":
         """Read what is new."""
         with self._lock:
-            logs = (self._metrics, self._evaluations, self.rollouts)
-            changed = [log.refresh() for log in logs]
+            changed = [log.refresh() for log in (self._metrics, self._evaluations, self.rollouts)]
             finished = (self.directory.path / "result.json").exists()
             if any(changed) or finished != self.finished:
                 self.finished, self.version = finished, next(_versions)

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
 from longjing.problems import Outcome, Problem, Verdict
-from longjing.tasks.linter.report import Report, short
+from longjing.tasks.linter.report import Report, Status, short
 from longjing.tasks.linter.task_process import NoAnswer, TaskProcess, TaskRaised
 
 _MOST_HUNG, _MOST_ENDED = (6, 20)  # completions that hang the verifier or end its process; then no more are tried
@@ -32,6 +33,7 @@ class Judged(NamedTuple):
     verdict: Verdict
 
 
+@dataclass
 class Grader:
     """Has completions judged twice, and keeps what shows of the verifier.
 
@@ -40,31 +42,26 @@ class Grader:
     hold a sentence for each.
     """
 
-    def __init__(
-        self,
-        process: TaskProcess,
-        another_time: TaskProcess,
-        report: Report,
-        sample_size: int,
-        on_judged: Callable[[int], None],
-    ) -> None:
-        self.process, self.another_time = process, another_time
-        self.report, self.sample_size, self._on_judged = report, sample_size, on_judged
-        self.show = _FORMS[0]
-        self.judged: list[Judged] = []
-        self.seconds: list[float] = []
-        self.unjudged: list[Judged] = []
-        self.unsteady: list[str] = []
-        self.broken: list[str] = []
-        self.hung: list[str] = []
-        self.ended: list[str] = []
+    process: TaskProcess
+    another_time: TaskProcess
+    report: Report
+    sample_size: int
+    on_judged: Callable[[int], None]
+    show: Callable[[str], str] = _FORMS[0]
+    judged: list[Judged] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    unjudged: list[Judged] = field(default_factory=list)
+    unsteady: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    hung: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
 
     def judge(self, problem: Problem, text: str, truncated: bool = False) -> Verdict | None:
         """The verdict; None if there is none, since the task raised an error, took too long or ended its process.
 
         Raises GaveUp once it has done so too often.
         """
-        self._on_judged(len(self.seconds))
+        self.on_judged(len(self.seconds))
         try:
             (seconds, verdict), (_, again) = self.process.judge(problem, text, truncated, times=2)
             self.seconds.append(seconds)
@@ -129,15 +126,9 @@ class Grader:
                 break
         return correct
 
-    def expect_wrong(self, name: str, texts: Sequence[tuple[Problem, str]], otherwise: str) -> None:
+    def expect_wrong(self, name: str, texts: Sequence[tuple[Problem, str]], says: str = "") -> None:
         """Report whether all of these completions are wrong."""
         correct = self.correct_ones(texts)
-        if not correct:
-            self.report.add(name, "ok", f"none of {len(texts)} is judged correct")
-            return
-        problem, text = correct[0]
-        self.report.add(
-            name, "failed",
-            f"{len(correct)} of {len(texts)} are judged correct, for one {short(text)} to {short(problem.prompt)}, "
-            f"whose answer is {short(problem.answer)}; {otherwise}",
-        )  # fmt: skip
+        problem, text = correct[0] if correct else (None, "")
+        status: Status = "failed" if correct else "ok"
+        self.report.add(name, status, says, problem, text, correct=len(correct), count=len(texts))

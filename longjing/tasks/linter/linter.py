@@ -14,7 +14,7 @@ from longjing.problems import NoProblems, Problem, Split, Task
 from longjing.tasks.linter import verdict_checks
 from longjing.tasks.linter.grader import GaveUp, Grader
 from longjing.tasks.linter.problem_checks import check_answers_in_prompts, check_splits
-from longjing.tasks.linter.report import Report, Status
+from longjing.tasks.linter.report import Report
 from longjing.tasks.linter.reward_hacks import HACKS
 from longjing.tasks.linter.reward_probes import RewardProbes
 from longjing.tasks.linter.task_process import NoAnswer, OutOfTime, TaskProcess, TaskRaised
@@ -79,10 +79,7 @@ def check(
             left = len(steps) - done - 1
             late = isinstance(error, OutOfTime)
             why = f"after {total:g} s; allow more" if late else "since the task doesn't answer"
-            report.add(
-                "all checks made", "failed",
-                f"ended in {stage!r} {why}; {left} checks of {len(steps)} were left out",
-            )  # fmt: skip
+            report.add("all checks made", "failed", stage=stage, why=why, left=left, steps=len(steps))
         verdict_checks.check_conduct(grader)
     return report
 
@@ -95,7 +92,7 @@ def _about(report: Report, process: TaskProcess) -> None:
     try:
         report.task, report.settings = process.about()
     except (TaskRaised, NoAnswer) as error:
-        report.add("the task can be made", "failed", f"making it {_reason(error)}")
+        report.add("the task can be made", "failed", reason=_reason(error))
         raise _NoTrainingProblems from None
 
 
@@ -114,12 +111,10 @@ def _sample(
     except NoProblems as error:
         if split == "train":
             raise
-        report.add(f"{split} problems", "failed", f"{error}; without them nobody can say what was learned")
+        report.add(f"{split} problems", "failed", "no problems", error=error)
     except (TaskRaised, NoAnswer) as error:
-        report.add(
-            f"{split} problems", "failed",
-            f"`problems` {_reason(error)} after {len(problems)} {split} problems: it must go on or end",
-        )  # fmt: skip
+        gaps: dict[str, Any] = {"reason": _reason(error), "count": len(problems), "split": split}
+        report.add(f"{split} problems", "failed", "problems", **gaps)
     if split == "train" and not problems:
         if not report.findings:
             raise NoProblems(f"task {report.task!r} has no training problems")
@@ -130,7 +125,7 @@ def _sample(
 def _check_problems(report: Report, sampled: dict[str, list[Problem]], all_problems: list[Problem]) -> None:
     all_problems += {problem.id: problem for problems in sampled.values() for problem in problems}.values()
     counts = ", ".join(f"{count} {split}" for split, count in report.problems.items())
-    report.add("problems", "ok", f"{counts} sampled")
+    report.add("problems", "ok", counts=counts)
     check_splits(report, sampled)
     check_answers_in_prompts(report, all_problems)
 
@@ -138,18 +133,14 @@ def _check_problems(report: Report, sampled: dict[str, list[Problem]], all_probl
 def _check_seed(
     report: Report, process: TaskProcess, another_time: TaskProcess, train: list[Problem], seed: int
 ) -> None:
-    few = min(len(train), _SAMPLE_SIZE)
-    status: Status = "failed"
-    says = "the same seed gives other problems: a run could not be resumed; draw from `random.Random(seed)` only"
+    add = partial(report.add, "problems follow from the seed")
+    first = train[:_SAMPLE_SIZE]
     try:
-        if list(process.problems("train", seed, few)) == train[:few]:
-            if list(another_time.problems("train", seed, few)) == train[:few]:
-                status, says = "ok", "the same seed gives the same problems"
-            else:
-                says = (
-                    "the same seed gives other problems in another process, in which the clock and the order of sets "
-                    "are others: a run could not be resumed; sort what comes from sets, and leave the time out"
-                )
+        if list(process.problems("train", seed, len(first))) != first:
+            add("failed")
+        elif list(another_time.problems("train", seed, len(first))) != first:
+            add("failed", "problems in another process")
+        else:
+            add("ok")
     except (TaskRaised, NoAnswer) as error:
-        says = f"the same seed doesn't give the same problems: the second time `problems` {_reason(error)}"
-    report.add("problems follow from the seed", status, says)
+        add("failed", "problems the second time", reason=_reason(error))

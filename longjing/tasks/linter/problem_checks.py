@@ -3,9 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from longjing.problems import Problem
-from longjing.tasks.linter.report import Report, short
+from longjing.tasks.linter.report import Report, Status, short
 
 # The share of prompts that hold their answer, and by how much more of them than hold another problem's.
 _LEAKED, _MORE = 0.25, 0.2
@@ -24,25 +25,15 @@ def check_splits(report: Report, sampled: Mapping[str, Sequence[Problem]]) -> No
         seen: set[str] = set()
         for problem in problems:
             if split != "train" and problem.id in seen:
-                report.add(
-                    "splits are disjoint", "failed",
-                    f"{short(problem.prompt)} comes twice in {split}: held-out problems are yielded once each, or the "
-                    "same one is measured again and again",
-                )  # fmt: skip
-                return
+                return report.add("splits are disjoint", "failed", "twice in a split", problem, split=split)
             seen.add(problem.id)
             for key in (problem.id, f"{plain_question(problem.prompt)}\n{plain_question(problem.answer)}"):
                 other, prompt = home.setdefault(key, (split, problem.prompt))
                 if other != split:
                     form = "" if prompt == problem.prompt else f", there as {short(prompt)},"
-                    report.add(
-                        "splits are disjoint", "failed",
-                        f"{short(problem.prompt)} is in {split} and{form} in {other}: what is measured would have been "
-                        "learned by heart; let the hash of the problem, but for its form, decide about its split "
-                        "(`split_of`)",
-                    )  # fmt: skip
-                    return
-    report.add("splits are disjoint", "ok", "no problem is in two splits")
+                    gaps: dict[str, Any] = {"split": split, "form": form, "other": other}
+                    return report.add("splits are disjoint", "failed", problem=problem, **gaps)
+    report.add("splits are disjoint", "ok")
 
 
 def plain_question(text: str) -> str:
@@ -64,28 +55,21 @@ def check_answers_in_prompts(report: Report, problems: Sequence[Problem]) -> Non
     open_questions = [problem for problem in answered if not _OPTIONS.search(problem.prompt)]
     if not open_questions:
         if answered:
-            report.add("answers in prompts", "ok", "all problems are choices, whose answers stand among the options")
+            report.add("answers in prompts", "ok", "answers among options")
         return
     pairs = [(one, other.answer) for one, other in _others(open_questions)]
     leaking = [problem for problem in open_questions if _place(problem.prompt, problem.answer)]
     share, chance = len(leaking) / len(open_questions), _share(pairs)
     marked = [problem for problem in open_questions if _place(problem.prompt, problem.answer, _MARK)]
     chance_marked = _share(pairs, _MARK)
-    says = f"{share:.0%} of {len(open_questions)} prompts hold their answer, {chance:.0%} that of another problem"
+    status: Status = "ok"
+    first = leaking[:1]
     if len(marked) > len(open_questions) * max(0.01, 2 * chance_marked):
-        report.add(
-            "answers in prompts", "failed",
-            f"{len(marked)} of {len(open_questions)} prompts say their answer, for one {short(_around(marked[0]))}: "
-            "take it out, or there is nothing to find out",
-        )  # fmt: skip
+        status, first = "failed", marked
     elif share >= _LEAKED and share >= chance + _MORE:
-        report.add(
-            "answers in prompts", "warning",
-            f"{says}, for one {short(_around(leaking[0]))}: if it isn't one of several things to choose from, take "
-            "it out",
-        )  # fmt: skip
-    else:
-        report.add("answers in prompts", "ok", says)
+        status = "warning"
+    gaps: dict[str, Any] = {"count": len(open_questions), "marked": len(marked), "share": share, "chance": chance}
+    report.add("answers in prompts", status, text=_around(first[0]) if first else "", **gaps)
 
 
 def _others(problems: Sequence[Problem]) -> list[tuple[Problem, Problem]]:

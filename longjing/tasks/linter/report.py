@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from longjing.problems import Problem
+from longjing.validation import read_yaml
+
 Status = Literal["ok", "warning", "failed"]
+_TEXTS = read_yaml(__file__, "findings.yaml", dict[str, dict[Status, str]])
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,15 @@ class Report:
         """Whether no check failed."""
         return all(finding.status != "failed" for finding in self.findings)
 
-    def add(self, check: str, status: Status, says: str) -> None:
-        self.findings.append(Finding(check, status, says))
+    def add(
+        self, check: str, status: Status, says: str = "", problem: Problem | None = None, text: str = "", **gaps: Any
+    ) -> None:
+        """Add what `findings.yaml` says under `says`, the check's own name unless given; a `problem` fills the gaps
+        {prompt} and {answer}, and all three texts are quoted short."""
+        if problem is not None:
+            gaps |= {"prompt": short(problem.prompt), "answer": short(problem.answer)}
+        finding = _TEXTS[says or check][status].format_map({"text": short(text), **gaps})
+        self.findings.append(Finding(check, status, finding))
 
     def status(self, check: str) -> Status:
         """Of the check of that name. Raises KeyError if it wasn't made."""

@@ -63,17 +63,12 @@ def _numbers(case: Case) -> list[str]:
 
 
 def _reasoning_only(case: Case) -> list[str]:
-    shown = case.show(case.gold)
-    return [
-        f"It is {shown}.\n</think>\n\n",
-        f"It is {shown}.\n</think>\n\nSee above.",
-        f"{shown}\n</think>\n\n\\boxed{{}}",
-    ]
+    return [text.format(case.show(case.gold)) for text in _TEXTS["reasoning_only"]]
 
 
 def _unclosed(case: Case) -> list[str]:
     shown = case.show(case.gold)
-    texts = [f"Some words. {shown}", f"<think>{shown}", f"Some words.</thin\n\n{shown}"]
+    texts = [text.format(shown) for text in _TEXTS["unclosed"]]
     return [*texts, case.thought(f"\\boxed{{{case.gold}")] if "\\boxed" in shown else texts
 
 

@@ -5,7 +5,7 @@ Each compares completions that differ in one thing only.
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -26,6 +26,8 @@ class _Texts(BaseModel):
     padding: dict[str, str]
     words: dict[str, list[str]]
     markup: list[str]
+    chinese_thought: str
+    sentences: list[tuple[str, str]]
 
 
 _TEXTS = read_yaml(__file__, "reward_probes.yaml", _Texts)
@@ -51,7 +53,7 @@ class RewardProbes:
             padding = _in_language(_TEXTS.padding, problem)
             long = [padding * 10, padding * 200, "\n".join(f"{turn}. {padding}" for turn in range(50))]
             rises += self._rises(problem, [(text, "longer") for text in long])
-        self._report("pay for length", rises, "text is paid by its length: policies would pad their answers")
+        self._report("pay for length", rises)
 
     def check_words(self) -> None:
         """Nothing may be paid for a word or a sign."""
@@ -59,13 +61,12 @@ class RewardProbes:
         for problem in self.compared:
             words = [*_in_language(_TEXTS.words, problem), *_TEXTS.markup]
             rises += self._rises(problem, [(f"{word} " * 20, f"{short(word)} repeated") for word in words])
-        self._report("pay for words", rises, "a word or a sign is paid: policies would say nothing else")
+        self._report("pay for words", rises)
 
     def check_wrong_answers(self) -> None:
         """What is wrong should earn nothing, and never as much as what is right."""
-        for problem, other in zip(
-            self.answered[: self.grader.sample_size], [*self.answered[1:], *self.answered[:1]], strict=False
-        ):
+        sample = self.answered[: self.grader.sample_size]
+        for problem, other in zip(sample, [*self.answered[1:], *self.answered[:1]], strict=False):
             for near in _near(problem.answer, other.answer):
                 self.grader.judge(problem, self.grader.completion(near))
         wrong = [judged for judged in self.grader.judged if judged.verdict.outcome == "wrong"]
@@ -74,24 +75,15 @@ class RewardProbes:
             return
         paid = [judged for judged in wrong if judged.verdict.rewards.get("accuracy", 0.0) > 0]
         least = min(map(_total, right))
-        problem, text, _, most = max(wrong, key=lambda judged: _total(judged.verdict))
-        if _total(most) >= least and _total(most) > 0 and paid:
-            status: Status = "failed"
-            says = (
-                f"{short(text)} to {short(problem.prompt)} is wrong and earns {_total(most):g} (accuracy and format), "
-                f"where a right answer earns {least:g}: being right must be worth more than all else"
-            )
-        elif paid:
+        problem, text, _, verdict = max(wrong, key=lambda judged: _total(judged.verdict))
+        most = _total(verdict)
+        status: Status = "failed" if paid else "ok"
+        if paid and not (most >= least and most > 0):
             status = "warning"
             problem, text, _, verdict = max(paid, key=lambda judged: judged.verdict.rewards["accuracy"])
-            says = (
-                f"{len(paid)} of {len(wrong)} wrong completions earn some accuracy, the most "
-                f"{verdict.rewards['accuracy']:g} for {short(text)} to {short(problem.prompt)}: policies may settle "
-                "for that; leave it out unless nothing is solved without"
-            )
-        else:
-            status, says = "ok", f"none of {len(wrong)} wrong completions earns accuracy"
-        self.report.add("pay for wrong answers", status, says)
+            most = verdict.rewards["accuracy"]
+        gaps: dict[str, Any] = {"paid": len(paid), "count": len(wrong), "most": most, "least": least}
+        self.report.add("pay for wrong answers", status, problem=problem, text=text, **gaps)
 
     def check_chinese(self) -> None:
         """A right answer stays right with Chinese around it, and in full-width digits where problems are Chinese."""
@@ -101,11 +93,9 @@ class RewardProbes:
         for problem in [*chinese_ones[: grader.sample_size], *self.answered[: grader.sample_size]]:
             shown = grader.show(problem.answer)
             right = grader.completion(problem.answer)
-            pairs = [(right, grader.completion(problem.answer, "先算一算：再检查一遍。"))]
+            pairs = [(right, grader.completion(problem.answer, _TEXTS.chinese_thought))]
             if boxed:
-                english, thought = "Some words.\n</think>\n\n", "想一想。\n</think>\n\n"
-                pairs.append((f"{english}The answer is {shown}.", f"{thought}答案是{shown}。"))
-                pairs.append((f"{english}So: {shown}", f"{thought}所以，最后的答案为：{shown}"))
+                pairs += [(english.format(shown), chinese.format(shown)) for english, chinese in _TEXTS.sentences]
             for plain, chinese in pairs:
                 if grader.is_correct(problem, plain) and not grader.is_correct(problem, chinese):
                     lost.append(f"{short(chinese)} to {short(problem.prompt)}")
@@ -113,18 +103,8 @@ class RewardProbes:
             widened = problem.language == "zh" and re.fullmatch(r"-?[\d./]+", problem.answer, re.ASCII)
             if widened and grader.is_correct(problem, right):
                 wide += [] if grader.is_correct(problem, grader.completion(digits)) else [short(digits)]
-        if lost:
-            status: Status = "failed"
-            says = (
-                f"{len(lost)} right answers are wrong once they are given in Chinese, for one {lost[0]}; read the "
-                "answer wherever it stands, in any language"
-            )
-        elif wide:
-            status = "warning"
-            says = f"full-width digits aren't read, for one {wide[0]}: Chinese problems may be answered so"
-        else:
-            status, says = "ok", "right answers in Chinese words are right"
-        self.report.add("answers in Chinese", status, says)
+        status: Status = "failed" if lost else "warning" if wide else "ok"
+        self.report.add("answers in Chinese", status, lost=len(lost), first=next(iter(lost or wide), ""))
 
     def _rises(self, problem: Problem, additions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """For each part of the reward that an addition raised: the part, and what raised it."""
@@ -152,15 +132,11 @@ class RewardProbes:
                             rises.append((part, f"{change} in a {kind} answer ({what}, in the {where})"))
         return rises
 
-    def _report(self, check: str, rises: Sequence[tuple[str, str]], why: str) -> None:
-        if not rises:
-            self.report.add(check, "ok", f"no part of the reward rises, in {len(self.compared)} problems' answers")
-            return
-        main = [says for part, says in rises if part in _PAID]
-        if main:
-            self.report.add(check, "failed", f"{main[0]}; {why}")
-        else:
-            self.report.add(check, "warning", f"{rises[0][1]}; {why}, where a recipe pays for that part")
+    def _report(self, check: str, rises: Sequence[tuple[str, str]]) -> None:
+        main = [rise for rise in rises if rise[0] in _PAID]
+        status: Status = "failed" if main else "warning" if rises else "ok"
+        _, rise = next(iter(main or rises), ("", ""))
+        self.report.add(check, status, rise=rise, count=len(self.compared))
 
 
 def _in_language(texts: dict[str, T], problem: Problem) -> T:

@@ -1,14 +1,17 @@
 """Arithmetic, by people who guess, who calculate in small steps, and who check (`solver.py`)."""
 
+import ast
 import re
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from longjing.problems import Problem
 from longjing.toys.arithmetic.solver import PHRASES, Operate, Solver, Value, Values, claim, operate
-from longjing.toys.document import Document
+from longjing.toys.toy import Document
 
 LONG, TOO_LONG = 200, 320  # characters of work and check: then the second try is brief, or there is none
+_OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 def solve_as_somebody(
@@ -72,21 +75,13 @@ def write_solution(problem: Problem, random: Random) -> Document:
 
 def evaluate(expression: str, operate: Operate) -> Value:
     """The value of an expression of non-negative integers, each operation being done by `operate`."""
-    tokens = re.findall(r"\d+|[-+*/()]", expression)[::-1]
 
-    def read(binding: int) -> Value:
-        if binding == 2:
-            if (token := tokens.pop()) != "(":
-                return int(token)
-            inner = read(0)
-            tokens.pop()
-            return inner
-        value = read(binding + 1)
-        while tokens and tokens[-1] in ("+-", "*/")[binding]:
-            value = operate(value, tokens.pop(), read(binding + 1))
-        return value
+    def value(node: Any) -> Value:
+        if isinstance(node, ast.Constant):
+            return int(node.value)  # type: ignore[arg-type]  # expressions hold integers only
+        return operate(value(node.left), _OPERATORS[type(node.op)], value(node.right))
 
-    return read(0)
+    return value(ast.parse(expression, mode="eval").body)
 
 
 def recount(run: Callable[[Operate], object], result: Value) -> str:

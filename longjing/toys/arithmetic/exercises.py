@@ -11,8 +11,8 @@ it how to solve a problem.
 from random import Random
 
 from longjing.toys.arithmetic.solver import Solver, claim
-from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
 _STEPS = (12, 30)  # in one drill

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from longjing.toys.prose import Bilingual
+from longjing.toys.prose import OTHER, Bilingual
 from longjing.validation import read_yaml
 
 Value = int | Fraction
@@ -30,8 +30,8 @@ class Solver:
     def __init__(self, language: str, random: Random) -> None:
         self.random = random
         self.style = random.choices(list(STYLES), list(STYLES.values()))[0]
-        other = "en" if language == "zh" else "zh"
-        self.languages = random.choices([[language], [other], [language, other]], [0.85, 0.1, 0.05])[0]
+        languages = [language, OTHER[language]]
+        self.languages = random.choices([languages[:1], languages[1:], languages], [0.85, 0.1, 0.05])[0]
         self.slip = SLIPS[self.style]
         self.brief = False  # one step for every operation
         self.lines: list[str] = []
@@ -113,6 +113,7 @@ def _magnitudes(a: Value, operator: str, b: Value) -> tuple[int, Value, str, Val
     value = operate(a, operator, b)
     x, y = (a if a >= 0 else -a), (b if b >= 0 else -b)
     if operator in "+-":
+        # -12-47 adds magnitudes, 12-47 subtracts the smaller one: the value tells which.
         operator = "+" if value in (x + y, -x - y) else "-"
         if operator == "-" and x < y:
             x, y = y, x

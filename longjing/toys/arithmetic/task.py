@@ -1,6 +1,5 @@
 """Arithmetic: what is the value of an expression of non-negative integers with + - * /?"""
 
-import operator as operators
 from fractions import Fraction
 from random import Random
 from typing import Annotated, ClassVar, Self
@@ -8,12 +7,11 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
-from longjing.problems.expression import Written, join, number, parse_expression, parse_number
+from longjing.problems.expression import APPLY, Written, join, number, parse_expression, parse_number
 from longjing.toys.prose import Wording, read_difficulties
 from longjing.validation import read_yaml
 
 WORDING = read_yaml(__file__, "prompts.yaml", Wording)
-_APPLY = {"+": operators.add, "-": operators.sub, "*": operators.mul, "/": operators.truediv}
 
 
 class ArithmeticSettings(TaskSettings):
@@ -90,7 +88,7 @@ class Arithmetic(GeneratedTask[ArithmeticSettings, ArithmeticData]):
         if left is None or right is None or (operator == "/" and not right[1]):
             return None
         (left_text, a), (right_text, b) = left, right
-        value = _APPLY[operator](a, b)
+        value = APPLY[operator](a, b)
         if abs(value) >= 100**self.options.digits or value.denominator >= 100:
             return None
         return join(left_text, operator, right_text), value

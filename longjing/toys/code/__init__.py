@@ -1,5 +1,3 @@
-"""Code: a Python program of one line, described in words, that has to pass tests nobody shows it."""
-
 from longjing.toys.code.corpus import write_solution
 from longjing.toys.code.task import Code
 from longjing.toys.toy import Toy, register_toy

@@ -8,9 +8,9 @@ from random import Random
 
 from longjing.problems import Problem
 from longjing.toys.code.pieces import INPUTS, PIECES
-from longjing.toys.code.task import CodeData, Step, compiled, expression, parameters, program, sample_input
-from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.code.task import CodeData, ProgramStep, compiled, expression, parameters, program, sample_input
+from longjing.toys.prose import OTHER, Bilingual, Prose
+from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
 # How often each way is met, and how often its program (the first two) or one piece (the others) errs.
@@ -33,9 +33,7 @@ _PHRASES = read_yaml(__file__, "phrases.yaml", Bilingual[_Phrases])
 def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the task, somebody's way to a program, and the one they gave, right or wrong."""
     style = random.choices(list(STYLES), list(STYLES.values()))[0]
-    language = problem.language
-    if random.random() < 0.08:
-        language = "en" if language == "zh" else "zh"
+    language = OTHER[problem.language] if random.random() < 0.08 else problem.language
     phrases = _PHRASES[language]
     data = CodeData.model_validate(problem.data)
     steps = list(data.steps)
@@ -60,13 +58,13 @@ def write_solution(problem: Problem, random: Random) -> Document:
     return Document(problem.prompt, reasoning, f"\\boxed{{{code}}}", style)
 
 
-def _pieces(data: CodeData, steps: list[Step], clauses: list[str]) -> list[str]:
+def _pieces(data: CodeData, steps: list[ProgramStep], clauses: list[str]) -> list[str]:
     """A line for each step: what it is for, and all up to there in Python."""
     variable = INPUTS[data.given].variable
     return [f"{words}: {expression(variable, steps[: index + 1])}" for index, words in enumerate(clauses)]
 
 
-def _test(data: CodeData, steps: list[Step], clauses: list[str], phrases: _Phrases, random: Random) -> list[str]:
+def _test(data: CodeData, steps: list[ProgramStep], clauses: list[str], phrases: _Phrases, random: Random) -> list[str]:
     """An example that the program is run on, step by step, up to one that goes wrong; nothing if none is short."""
     variable = INPUTS[data.given].variable
     wrong = _first_slip(steps, data.steps)
@@ -90,14 +88,14 @@ def _test(data: CodeData, steps: list[Step], clauses: list[str], phrases: _Phras
     return []
 
 
-def _first_slip(steps: list[Step], right: list[Step]) -> int | None:
+def _first_slip(steps: list[ProgramStep], right: list[ProgramStep]) -> int | None:
     return next((index for index, step in enumerate(steps) if step != right[index]), None)
 
 
-def _slip(step: Step, random: Random) -> Step:
+def _slip(step: ProgramStep, random: Random) -> ProgramStep:
     """Another piece that fits in the place of this one, or another number."""
     if step.k and random.random() < 0.3:
-        return Step(piece=step.piece, k=max(2, step.k + random.choice((-1, 1, 2))), c=step.c)
+        return ProgramStep(piece=step.piece, k=max(2, step.k + random.choice((-1, 1, 2))), c=step.c)
     kinds = (step.definition.takes, step.definition.gives)
     others = [
         name
@@ -108,10 +106,10 @@ def _slip(step: Step, random: Random) -> Step:
         return step
     other = parameters(random.choice(others), 9, random)
     k = step.k if step.k and other.k else other.k
-    return Step(piece=other.piece, k=k, c=step.c if step.c and other.c else other.c)
+    return ProgramStep(piece=other.piece, k=k, c=step.c if step.c and other.c else other.c)
 
 
-def _clause(prompt: str, step: Step, language: str) -> str:
+def _clause(prompt: str, step: ProgramStep, language: str) -> str:
     """The step in the words of the prompt, if it is in this language."""
     ways = step.wordings(language)
     return next((way for way in ways if way in prompt), ways[0])

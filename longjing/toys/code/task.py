@@ -48,7 +48,7 @@ class CodeSettings(TaskSettings):
     largest: int = Field(ge=3, le=99)
 
 
-class Step(ProblemData):
+class ProgramStep(ProblemData):
     """A piece by its name, with the number and the letter that it needs (0 and "" where it needs none)."""
 
     piece: str
@@ -78,7 +78,7 @@ class CodeData(ProblemData):
     """What the program is given, and the steps from there to what it returns."""
 
     given: Kind
-    steps: Annotated[list[Step], Field(min_length=1, max_length=6)]
+    steps: Annotated[list[ProgramStep], Field(min_length=1, max_length=6)]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -103,7 +103,7 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
 
     def draw(self, random: Random) -> CodeData | None:
         given: Kind = random.choices(list(INPUTS), [3, 1, 2])[0]
-        steps: list[Step] = []
+        steps: list[ProgramStep] = []
         kind = given
         for index in range(self.options.steps):
             last = index + 1 == self.options.steps
@@ -159,20 +159,20 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         return programs(seconds=2.0, megabytes=256, run_seconds=2.0)
 
 
-def parameters(name: str, largest: int, random: Random) -> Step:
+def parameters(name: str, largest: int, random: Random) -> ProgramStep:
     """The piece with whatever number and letter it needs."""
     piece = PIECES[name]
     k = random.randint(2, min(largest, 5) if piece.small else largest) if "{k}" in piece.code else 0
-    return Step(piece=name, k=k, c=random.choice(LETTERS) if "{c}" in piece.code else "")
+    return ProgramStep(piece=name, k=k, c=random.choice(LETTERS) if "{c}" in piece.code else "")
 
 
-def program(given: Kind, steps: Sequence[Step]) -> str:
+def program(given: Kind, steps: Sequence[ProgramStep]) -> str:
     """The steps as a lambda, one inside the other."""
     variable = INPUTS[given].variable
     return f"lambda {variable}: {expression(variable, steps)}"
 
 
-def expression(start: str, steps: Sequence[Step]) -> str:
+def expression(start: str, steps: Sequence[ProgramStep]) -> str:
     """The steps as an expression of `start`, which binds tightly."""
     value, loose = start, False
     for step in steps:
@@ -182,7 +182,7 @@ def expression(start: str, steps: Sequence[Step]) -> str:
     return value
 
 
-def fits(given: Kind, steps: Sequence[Step]) -> bool:
+def fits(given: Kind, steps: Sequence[ProgramStep]) -> bool:
     """Whether each step takes what the one before gives."""
     kind = given
     for index, step in enumerate(steps):
@@ -200,7 +200,7 @@ def hidden_tests(code: str, data: CodeData) -> tuple[CallTest, ...]:
 
 @lru_cache(4096)
 def _tests(code: str, given: Kind, numbers: tuple[int, ...], letters: tuple[str, ...]) -> tuple[CallTest, ...]:
-    random = Random(code)
+    random = Random(code)  # of nothing else, so that a program has the same tests in every process and run
     called = compiled(code)
     tests: dict[str, CallTest] = {}
     for _ in range(4 * TESTS):
@@ -259,10 +259,10 @@ def _small(value: Any) -> bool:
 def _near(data: CodeData) -> Iterator[str]:
     """Programs that are nearly this one: without a step, with another number, in another order."""
     for index, step in enumerate(data.steps):
-        variants: list[list[Step]] = [[]] if len(data.steps) > 1 else []
+        variants: list[list[ProgramStep]] = [[]] if len(data.steps) > 1 else []
         if step.k:
             others = [step.k + 1] + [step.k - 1] * (step.k > 2)
-            variants += [[Step(piece=step.piece, k=k, c=step.c)] for k in others]
+            variants += [[ProgramStep(piece=step.piece, k=k, c=step.c)] for k in others]
         for variant in variants:
             steps = [*data.steps[:index], *variant, *data.steps[index + 1 :]]
             if fits(data.given, steps):

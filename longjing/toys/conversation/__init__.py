@@ -1,5 +1,3 @@
-"""Conversation: what people say when there is nothing to work out."""
-
 from longjing.toys.conversation.task import ConversationTask, write_conversation
 from longjing.toys.toy import Toy, register_documents, register_toy
 

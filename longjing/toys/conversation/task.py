@@ -11,14 +11,12 @@ from hashlib import blake2b
 from random import Random
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from longjing.errors import UserError
 from longjing.problems import Completion, Language, Problem, Split, Verdict, split_of
 from longjing.problems.language import share
-from longjing.toys.document import Document
 from longjing.toys.prose import Bilingual, Prose
-from longjing.validation import read_yaml
+from longjing.toys.toy import Document
+from longjing.validation import Strict, read_yaml
 
 
 class Subject(Prose):
@@ -56,10 +54,8 @@ def write_conversation(random: Random) -> Document:
     return Document(prompt, "", answer, "conversation", thinking=random.random() < 0.5)
 
 
-class ConversationSettings(BaseModel):
+class ConversationSettings(Strict):
     """The settings of the task."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     language: Literal["en", "zh", "mixed"] = "mixed"
 
@@ -79,7 +75,6 @@ class ConversationTask:
         return self.options.model_dump(mode="json")
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`."""
         random = Random(json.dumps([self.name, self.settings, split, seed], sort_keys=True))
         sayings = [
             (saying, subject.answers)

@@ -1,5 +1,3 @@
-"""Countdown: combine the numbers, each exactly once, with + - * / to reach the target."""
-
 from longjing.toys.countdown.corpus import write_solution
 from longjing.toys.countdown.task import WORDING, Countdown
 from longjing.toys.toy import Toy, register_toy

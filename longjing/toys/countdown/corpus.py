@@ -1,9 +1,8 @@
 """Countdown, solved by people of very different patience.
 
-Most answer at once with an expression that looks about right; some work one expression out; some search for
-a while and give up; a few search until they have it, and check. Which of them writes does not depend on the
-problem. A model that has read them all draws from the same crowd, so what pays is left for reinforcement
-learning to find.
+Most answer at once with an expression that looks about right; some work one expression out; some search for a while and
+give up; a few search until they have it, and check. Which of them writes does not depend on the problem. A model that
+has read them all draws from the same crowd, so what pays is left for reinforcement learning to find.
 """
 
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ from typing import NamedTuple
 
 from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
-from longjing.toys.countdown.task import moves
-from longjing.toys.document import Document
-from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.countdown.task import Move, moves
+from longjing.toys.prose import OTHER, Bilingual, Prose
+from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
 # How often each way of answering is met.
@@ -52,23 +51,9 @@ class Term(NamedTuple):
     written: Written
 
 
-class Step(NamedTuple):
-    """What is done with two numbers, and what comes of it."""
-
-    left: int
-    operator: str
-    right: int
-    result: int
-
-
-def legal(a: int, b: int) -> list[Step]:
-    """All steps that the rules allow with two numbers."""
-    return [Step(*move) for move in moves(a, b)]
-
-
-def take(a: int, operator: str, b: int) -> Step:
-    """The step with two numbers and an operator that the rules allow."""
-    return next(step for step in legal(a, b) if step.operator == operator)
+def take(a: int, operator: str, b: int) -> Move:
+    """The move with two numbers and an operator that the rules allow."""
+    return next(move for move in moves(a, b) if move.operator == operator)
 
 
 @dataclass(frozen=True)
@@ -85,9 +70,9 @@ class Habits:
         ascending = random.random() < 0.3
         return cls(ascending, random.choice(["+-*/", "+-*/", "-+*/", "*+-/"]), random.random() < 0.8)
 
-    def steps(self, a: int, b: int, target: int, last: bool) -> list[Step]:
+    def steps(self, a: int, b: int, target: int, last: bool) -> list[Move]:
         """What this searcher would try with two numbers, in order."""
-        ordered = sorted(legal(a, b), key=lambda step: self.operators.index(step.operator))
+        ordered = sorted(moves(a, b), key=lambda step: self.operators.index(step.operator))
         if not self.shrewd:
             return ordered
         useful = [step for step in ordered if not (step.operator in "*/" and step.right <= 1)]
@@ -100,10 +85,7 @@ class Habits:
 def write_solution(problem: Problem, random: Random) -> Document:
     """One document: the problem's statement, somebody's reasoning, and the answer they gave, right or wrong."""
     style = random.choices(list(STYLES), list(STYLES.values()))[0]
-    language: str = problem.language
-    if random.random() < 0.08:
-        language = "en" if language == "zh" else "zh"
-    phrases = PHRASES[language]
+    phrases = PHRASES[OTHER[problem.language] if random.random() < 0.08 else problem.language]
     terms = [Term(value, number(value)) for value in problem.data["numbers"]]
     target = problem.data["target"]
     guessed, path = guess(terms, target, random)
@@ -142,7 +124,7 @@ class _Search:
     lines: list[str] = field(default_factory=list)
     tried: int = 0
 
-    def solutions(self, table: list[Term], path: list[Step]) -> Iterator[Term]:
+    def solutions(self, table: list[Term], path: list[Move]) -> Iterator[Term]:
         """The terms of all numbers that meet the target; the table lies after the steps of the path."""
         last = len(table) == 2
         ordered = table if path else sorted(table, reverse=not self.habits.ascending)
@@ -167,7 +149,7 @@ class _Search:
                 if hit and (not self.checks or self._stands([*path, step])):
                     yield term
 
-    def _stands(self, path: list[Step]) -> bool:
+    def _stands(self, path: list[Move]) -> bool:
         """Go over the steps once more; False if one of them was a slip."""
         right = [take(step.left, step.operator, step.right) for step in path]
         wrong = next((index for index, step in enumerate(path) if step != right[index]), None)
@@ -180,21 +162,21 @@ class _Search:
         return wrong is None
 
 
-def _term(step: Step, one: Term, other: Term) -> Term:
+def _term(step: Move, one: Term, other: Term) -> Term:
     """The term that a step with these two makes, whichever is its left one."""
     left, right = (one, other) if (one.value, other.value) == (step.left, step.right) else (other, one)
     return Term(step.result, join(left.written, step.operator, right.written))
 
 
-def guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[Step]]:
+def guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[Move]]:
     """The nearest of a few expressions that come to mind, and the steps that evaluate it."""
 
-    def once() -> tuple[Term, list[Step]]:
+    def once() -> tuple[Term, list[Move]]:
         table, path = list(terms), []
         while len(table) > 1:
             random.shuffle(table)
             one, other = sorted(table[:2], reverse=True)
-            step = random.choice(legal(one.value, other.value))
+            step = random.choice(moves(one.value, other.value))
             table[:2] = [Term(step.result, join(one.written, step.operator, other.written))]
             path.append(step)
         return table[0], path
@@ -202,7 +184,7 @@ def guess(terms: list[Term], target: int, random: Random) -> tuple[Term, list[St
     return min((once() for _ in range(4)), key=lambda attempt: abs(attempt[0].value - target))
 
 
-def _narrate(path: list[Step], values: list[int]) -> Iterator[str]:
+def _narrate(path: list[Move], values: list[int]) -> Iterator[str]:
     """All but the last step, each with the numbers that it leaves on the table."""
     values = list(values)
     for step in path[:-1]:
@@ -212,12 +194,12 @@ def _narrate(path: list[Step], values: list[int]) -> Iterator[str]:
         yield f"{equation(step)}: {' '.join(map(str, values))}"
 
 
-def equation(step: Step) -> str:
+def equation(step: Move) -> str:
     """The step in writing: `20-2=18`."""
     return f"{step.left}{step.operator}{step.right}={step.result}"
 
 
-def _slip(step: Step, random: Random) -> Step:
+def _slip(step: Move, random: Random) -> Move:
     """The step, now and then with a wrong result."""
     if random.random() >= SLIP:
         return step

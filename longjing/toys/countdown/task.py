@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import combinations, product
 from random import Random
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -87,14 +87,23 @@ class Countdown(GeneratedTask[CountdownSettings, CountdownData]):
         return None
 
 
-def moves(a: int, b: int) -> list[tuple[int, str, int, int]]:
-    """The legal operations on two numbers, larger operand first: `(left, operator, right, result)`."""
+class Move(NamedTuple):
+    """What is done with two numbers, and what comes of it."""
+
+    left: int
+    operator: str
+    right: int
+    result: int
+
+
+def moves(a: int, b: int) -> list[Move]:
+    """The legal operations on two numbers, larger operand first."""
     if a < b:
         a, b = b, a
-    operations = [(a, "+", b, a + b), (a, "-", b, a - b), (a, "*", b, a * b)]
+    legal = [Move(a, "+", b, a + b), Move(a, "-", b, a - b), Move(a, "*", b, a * b)]
     if b and a % b == 0:
-        operations.append((a, "/", b, a // b))
-    return operations
+        legal.append(Move(a, "/", b, a // b))
+    return legal
 
 
 def solve_countdown(numbers: Sequence[int], target: int) -> str | None:
@@ -106,7 +115,7 @@ def solve_countdown(numbers: Sequence[int], target: int) -> str | None:
     if len(numbers) == 1:
         return str(target) if numbers[0] == target else None
     best: Written | None = None
-    for ones, others in _splits(tuple(sorted(numbers))):
+    for ones, others in _splits(tuple(sorted(numbers))):  # sorted, or the cache would hold every order apart
         table = _reachable(others)
         for a, lefts in _reachable(ones).items():
             for operator, b in _partners(a, target):
@@ -173,5 +182,6 @@ def _splits(numbers: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, 
 @cache
 def _halves(count: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The ways to part `count` positions into two groups, the first one being in the first group."""
+    # The other way round is the same split: operations are tried with either side first.
     chosen = [(0, *more) for size in range(count - 1) for more in combinations(range(1, count), size)]
     return [(ones, tuple(i for i in range(count) if i not in ones)) for ones in chosen]

@@ -1,5 +1,3 @@
-"""Equations: one linear equation with one unknown, or a system of two with two unknowns."""
-
 from longjing.toys.equations.corpus import write_solution
 from longjing.toys.equations.task import WORDING, Equations, short_fields
 from longjing.toys.toy import Toy, register_toy

@@ -5,8 +5,8 @@ from random import Random
 from longjing.problems import Problem
 from longjing.toys.arithmetic.corpus import solve_as_somebody
 from longjing.toys.arithmetic.solver import Solver, Value, Values, claim, operate
-from longjing.toys.document import Document
 from longjing.toys.equations.task import Equation, EquationsData, term, written
+from longjing.toys.toy import Document
 
 
 def write_solution(problem: Problem, random: Random) -> Document:

@@ -21,9 +21,10 @@ from typing import NamedTuple
 
 from longjing.problems import Problem
 from longjing.problems.expression import join, number
-from longjing.toys.countdown.corpus import Step, Term, equation, guess, legal, take
-from longjing.toys.document import Document
+from longjing.toys.countdown.corpus import Term, equation, guess, take
+from longjing.toys.countdown.task import Move, moves
 from longjing.toys.prose import Bilingual, Prose
+from longjing.toys.toy import Document
 from longjing.validation import read_yaml
 
 LARGEST = 200  # that a number on the way may be: larger ones are seldom of use, and hard to calculate
@@ -49,7 +50,7 @@ class Look(NamedTuple):
     """
 
     before: list[str]
-    first: list[Step]
+    first: list[Move]
     pair: list[int]
     wanted: str
     needed: dict[int, Links]
@@ -99,24 +100,24 @@ def _among_three(numbers: list[int], goal: int, before: list[str], then: Links) 
     for other, pair in _each(numbers):
         needed = {value: [(operator, other), *then] for value, operator in _needed(goal, other).items()}
         yield Look(before, [], pair, f"{goal} {other}", needed)
-        before = []
+        before = []  # what leads to the three numbers is said once
 
 
-def _follow(steps: list[Step], links: Links) -> list[Step]:
+def _follow(steps: list[Move], links: Links) -> list[Move]:
     """The steps and those that follow from the last one's result."""
     for operator, other in links:
         steps = [*steps, take(steps[-1].result, operator, other)]
     return steps
 
 
-def _made(a: int, b: int) -> dict[int, Step]:
+def _made(a: int, b: int) -> dict[int, Move]:
     """What two numbers make, and how."""
-    return {step.result: step for step in legal(a, b) if step.result <= LARGEST}
+    return {step.result: step for step in moves(a, b) if step.result <= LARGEST}
 
 
 def _needed(goal: int, other: int) -> dict[int, str]:
     """The numbers that make `goal` together with `other`, and by which operator: themselves what those two make."""
-    return {value: step.operator for value in _made(goal, other) for step in legal(value, other) if step.result == goal}
+    return {value: step.operator for value in _made(goal, other) for step in moves(value, other) if step.result == goal}
 
 
 def _each(numbers: list[int]) -> Iterator[tuple[int, list[int]]]:
@@ -124,7 +125,7 @@ def _each(numbers: list[int]) -> Iterator[tuple[int, list[int]]]:
         yield value, numbers[:index] + numbers[index + 1 :]
 
 
-def _expression(terms: list[Term], steps: list[Step]) -> str:
+def _expression(terms: list[Term], steps: list[Move]) -> str:
     table = list(terms)
     for step in steps:
         left, right = (

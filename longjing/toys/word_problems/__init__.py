@@ -1,5 +1,3 @@
-"""Word problems: a short story with one to six steps of arithmetic."""
-
 from longjing.toys.toy import Toy, register_toy
 from longjing.toys.word_problems.corpus import PHRASES, write_solution
 from longjing.toys.word_problems.task import WordProblems

@@ -8,8 +8,8 @@ from longjing.problems import Problem
 from longjing.problems.expression import Written, join, number
 from longjing.toys.arithmetic.corpus import recount, solve_as_somebody
 from longjing.toys.arithmetic.solver import Operate, Phrases, Solver, Value, Values
-from longjing.toys.document import Document
 from longjing.toys.prose import Forms
+from longjing.toys.toy import Document
 from longjing.toys.word_problems.stories import STORIES
 from longjing.validation import read_yaml
 

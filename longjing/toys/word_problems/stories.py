@@ -1,7 +1,5 @@
 """The stories of the word problems, in English and in Chinese; `stories.yaml` tells them, and explains how."""
 
-from typing import NamedTuple
-
 from longjing.toys.prose import Bilingual, Prose
 from longjing.validation import read_yaml
 
@@ -30,19 +28,7 @@ class Story(Prose):
     endings: list[Part]
 
 
-class _SameSex(Prose):
-    he: str
-    his: str
-    names: list[str]
-
-
-class _File(Prose):
-    people: Bilingual[list[_SameSex]]
-    connectives: Bilingual[list[str]]
-    stories: dict[str, Story]
-
-
-class Person(NamedTuple):
+class Person(Prose):
     """Somebody, with the pronouns."""
 
     name: str
@@ -50,9 +36,11 @@ class Person(NamedTuple):
     his: str
 
 
+class _File(Prose):
+    people: Bilingual[list[Person]]
+    connectives: Bilingual[list[str]]
+    stories: dict[str, Story]
+
+
 _FILE = read_yaml(__file__, "stories.yaml", _File)
-STORIES, CONNECTIVES = _FILE.stories, _FILE.connectives
-PEOPLE = {
-    language: [Person(name, group.he, group.his) for group in _FILE.people[language] for name in group.names]
-    for language in ("en", "zh")
-}
+STORIES, CONNECTIVES, PEOPLE = _FILE.stories, _FILE.connectives, _FILE.people

@@ -1,6 +1,6 @@
 """Word problems: a short story with one to six steps of arithmetic (the stories are in `stories.yaml`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -14,6 +14,7 @@ from longjing.toys.word_problems.stories import CONNECTIVES, PEOPLE, STORIES, Pa
 LIMIT = 1000  # no value exceeds it
 
 Operation = Literal["+", "-", "*", "/"]
+_AT_START: dict[str, Operation] = {"=+": "+", "=-": "-", "=*": "*"}
 _APPLY: dict[Operation, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -104,7 +105,7 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
         other = random.choice([someone for someone in PEOPLE[language] if someone.he != person.he])
         noun = random.choice(story.nouns)
         words = {
-            **person._asdict(),
+            **person.model_dump(),
             "other": other.name,
             "noun": noun.many if language == "en" else noun.zh,
             "one": noun.one,
@@ -153,51 +154,38 @@ def _arithmetic(kind: str, n: int, a: int, b: int) -> list[tuple[Operation, int,
             return [("-", a, n)]
         case "+" | "-" | "*" | "/":
             return [(kind, n, a)]
-        case "+*":
-            return [("*", a, b), ("+", n, a * b)]
-        case "-*":
-            return [("*", a, b), ("-", n, a * b)]
-        case "=+":
-            return [("+", a, b)]
-        case "=-":
-            return [("-", a, b)]
-        case "=*":
-            return [("*", a, b)]
+        case "+*" | "-*":
+            return [("*", a, b), ("+" if kind == "+*" else "-", n, a * b)]
+        case "=+" | "=-" | "=*":
+            return [(_AT_START[kind], a, b)]
     raise ValueError(f"no part of a story is of the kind {kind!r}")
 
 
 def _numbers(random: Random, kind: str, n: int, largest: int) -> tuple[int, int] | None:
     """Numbers from 2 up for a part of this kind that keep every amount above zero; None if there are none."""
-
-    def pick(low: int, high: int) -> int | None:
-        return random.randint(low, high) if low <= high else None
-
-    a: int | None
-    b: int | None = 0
+    most = n - 1 if kind[:1] == "-" else largest
     match kind:
         case "":
-            a = 0
-        case "=" | "+":
-            a = pick(2, largest)
-        case "-":
-            a = pick(2, min(n - 1, largest))
-        case "*":
-            a = pick(2, 4)
-        case "/":
-            divisors = [d for d in range(2, 13) if n % d == 0 and n > d]
-            a = random.choice(divisors) if divisors else None
-        case "from":
-            a = pick(n + 1, min(n + largest, LIMIT))
+            return 0, 0
         case "=+":
-            a, b = pick(2, largest), pick(2, largest)
+            return random.randint(2, largest), random.randint(2, largest)
         case "=-":
             a = random.randint(4, largest)
-            b = pick(2, a - 1)
-        case _:  # a product: a groups of b
-            most = n - 1 if kind == "-*" else largest
-            a = pick(2, min(10, most // 2))
-            b = a and pick(2, min(12, most // a))
-    return None if a is None or b is None else (a, b)
+            return a, random.randint(2, a - 1)
+        case "=*" | "+*" | "-*":  # a groups of b
+            if most < 4:
+                return None
+            a = random.randint(2, min(10, most // 2))
+            return a, random.randint(2, min(12, most // a))
+        case "/":
+            choices: Sequence[int] = [d for d in range(2, 13) if n % d == 0 and n > d]
+        case "*":
+            choices = range(2, 5)
+        case "from":
+            choices = range(n + 1, min(n + largest, LIMIT) + 1)
+        case _:
+            choices = range(2, min(most, largest) + 1)
+    return (random.choice(choices), 0) if choices else None
 
 
 _STOP: dict[Language, str] = {"en": ".", "zh": "。"}

@@ -29,7 +29,7 @@ _WORD = re.compile(r"[A-Za-z]{3,}(?:[ '-][A-Za-z]+){0,40}|[A-Z]{2,40}|[\u3400-\u
 _VOWEL = re.compile("[aeiouy]")
 _LETTERS = re.compile("[a-z]{2,8}")
 _TIMES = re.compile(r"\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|[ *]")
-_COMMANDS = re.compile(r"\\[A-Za-z]+")
+_COMMANDS, _BUT_TEXT = re.compile(r"\\[A-Za-z]+"), re.compile(r"\\(?!text(?![A-Za-z]))[A-Za-z]+")
 _PROSE = re.compile(r"[A-Za-z]{4,}|[\u3400-\u9fff]|\\text")
 _APART = re.compile(r"(?<!\\log_)(?<!\\log _)\d \d|[\d)}] ?['_]")
 _BASED = re.compile(r"(-?\d[\dA-F.]*) ?_[ {(]{0,3}(\d{1,2})[ })]{0,3}")
@@ -292,9 +292,9 @@ def _same_expression(gold: str, answer: str) -> bool:
         return answer == based[1] or (other is not None and other.groups() == based.groups())
     if (verdict := _same_quantity(gold, answer)) is not None:
         return verdict
-    if _PROSE.search(_COMMANDS.sub(_kept, gold)) and not _product(gold):
+    if _PROSE.search(_BUT_TEXT.sub(" ", gold)) and not _product(gold):
         return _without_spaces(gold).casefold() == _without_spaces(answer).casefold()
-    if _PROSE.search(_COMMANDS.sub(_kept, answer)) and not _product(gold):
+    if _PROSE.search(_BUT_TEXT.sub(" ", answer)) and not _product(gold):
         return False  # `5 or something else`
     if (_APART.search(answer) and not _APART.search(gold)) or not _READABLE.fullmatch(answer):
         return False  # two numbers beside each other, which algebra would add or multiply; signs that it would drop
@@ -334,10 +334,6 @@ def _same_quantity(gold: str, answer: str) -> bool | None:
     if (one.body, other.body) == (gold, answer):
         return None
     return _same_expression(one.body, other.body)
-
-
-def _kept(match: re.Match[str]) -> str:
-    return match[0] if match[0] == "\\text" else " "
 
 
 def _words(text: str) -> str | None:

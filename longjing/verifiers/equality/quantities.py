@@ -44,12 +44,6 @@ class Quantity(NamedTuple):
     sure: bool
 
 
-def read_number(text: str) -> Fraction | None:
-    """The number that all of the text is."""
-    match = _number(text)
-    return match[0] if match and not text[match[1] :].strip() else None
-
-
 @lru_cache(maxsize=4096)
 def read_quantity(text: str) -> Quantity | None:
     """`5`, `1{,}000`, `2\\frac{1}{2}`, `\\$5`, `5\\text{ cm}`, `90°`, `10%`, `2 million`, `3\\sqrt{2}\\text{ cm}`;
@@ -66,20 +60,11 @@ def read_quantity(text: str) -> Quantity | None:
             scale, unit, words = tail
             attached = len(text) == end + 1 and text[-1].isascii() and text[-1].isalpha()
             return Quantity(text[:end], value * scale, _with_money(money, unit), words, not attached)
-    body, _, behind = text.partition("\\text")
-    if not behind:
-        for mark in "°%":
-            body, sign, behind = text.partition(mark)
-            if behind or sign:
-                behind = sign + behind
-                break
-        else:
-            return _spelled(text, money)
-    else:
-        behind = "\\text" + behind
-    if not body.strip():
-        return None
-    tail = _read_tail(behind)
+    mark = next((mark for mark in ("\\text", "°", "%") if mark in text.removesuffix("\\text")), "")
+    if not mark:
+        return _spelled(text, money)
+    body, _, behind = text.partition(mark)
+    tail = _read_tail(mark + behind) if body.strip() else None
     if tail is None or tail[0] != 1:
         return None
     return Quantity(body.strip(), None, _with_money(money, tail[1]), tail[2], True)
@@ -110,6 +95,7 @@ def _with_money(money: Unit | None, unit: Unit | None) -> Unit | None:
 
 def _number(text: str) -> tuple[Fraction, int] | None:
     """The number in front of the text, and where it ends."""
+    # The longer forms first: each begins with a number of a shorter one.
     if match := _REPEATING.match(text):
         value = Fraction(int(match[4]), 10 ** len(match[4]) - 1) / 10 ** len(match[3])
         return (Fraction(f"{match[2] or 0}.{match[3] or 0}") + value) * (-1 if match[1] else 1), match.end()

@@ -119,17 +119,11 @@ def read(text: str, thousands: bool = True, depth: int = 0) -> Node:
         inner = read(match[2], thousands, depth + 1)
         if inner.ordered:
             return replace(inner, name="")
-    if (matrix := _matrix(text, depth)) is not None:
-        return matrix
-    if (system := _system(text, thousands, depth)) is not None:
-        return system
-    list_node = _list(text, thousands, depth)
-    if list_node is not None:
-        return list_node
-    if (named := _named(text, thousands, depth)) is not None:
-        return named
-    if (interval := _interval(text, depth)) is not None:
-        return interval
+    # A matrix or a system has commas that make no list, and of `x = 1, 2` the list comes before the name.
+    node = _matrix(text, depth) or _system(text, thousands, depth) or _list(text, thousands, depth)
+    node = node or _named(text, thousands, depth) or _interval(text, depth)
+    if node is not None:
+        return node
     unions, _ = split(_CUPS, text)
     if len(unions) > 1:
         return Node("union", text, tuple(read(part, False, depth + 1) for part in unions))
@@ -175,11 +169,10 @@ def _both(nodes: list[Node]) -> Node | None:
     """`x > 2` and `x < 5` are one interval."""
     if len(nodes) != 2 or not all(node.ordered for node in nodes) or nodes[0].name != nodes[1].name:
         return None
-    (low, high), (other_low, other_high) = nodes[0].parts, nodes[1].parts
-    if high.text == "\\infty" and other_low.text == "-\\infty":
-        return replace(nodes[0], parts=(low, other_high), brackets=nodes[0].brackets[0] + nodes[1].brackets[1])
-    if low.text == "-\\infty" and other_high.text == "\\infty":
-        return replace(nodes[0], parts=(other_low, high), brackets=nodes[1].brackets[0] + nodes[0].brackets[1])
+    for below, above in (nodes, nodes[::-1]):
+        (low, infinity), (minus_infinity, high) = below.parts, above.parts
+        if (infinity.text, minus_infinity.text) == ("\\infty", "-\\infty"):
+            return replace(nodes[0], parts=(low, high), brackets=below.brackets[0] + above.brackets[1])
     return None
 
 
@@ -212,24 +205,18 @@ def _interval(text: str, depth: int) -> Node | None:
     parts = [part.strip() for part in parts]
     if len(parts) not in (2, 3) or not all(parts):
         return None
-    if len(parts) == 2:
-        unknown = next((part for part in parts if _UNKNOWN.fullmatch(part)), None)
-        if unknown is None:
-            return None
-        other = parts[1] if parts[0] == unknown else parts[0]
-        below = (signs[0] in ("<", "\\le")) == (parts[0] == unknown)  # the unknown lies below the other
-        strict = signs[0] in "<>"
-        ends = ("-\\infty", other) if below else (other, "\\infty")
-        brackets = "(" + (")" if strict else "]") if below else ("(" if strict else "[") + ")"
-    else:
-        unknown, (first, second) = parts[1], signs
-        less = first in ("<", "\\le")
-        if not _UNKNOWN.fullmatch(unknown) or less != (second in ("<", "\\le")):
-            return None
-        low, high = (parts[0], parts[2]) if less else (parts[2], parts[0])
-        opened, closed = (first, second) if less else (second, first)
-        ends = (low, high)
-        brackets = ("(" if opened in "<>" else "[") + (")" if closed in "<>" else "]")
+    unknown = parts[1] if len(parts) == 3 else next(filter(_UNKNOWN.fullmatch, parts), "")
+    less = {sign in ("<", "\\le") for sign in signs}
+    if not _UNKNOWN.fullmatch(unknown) or len(less) > 1:
+        return None
+    if less == {False}:  # from the least to the greatest
+        parts, signs = parts[::-1], signs[::-1]
+    if len(parts) == 2 and parts[0] == unknown:
+        parts, signs = ["-\\infty", *parts], ["<", *signs]
+    elif len(parts) == 2:
+        parts, signs = [*parts, "\\infty"], [*signs, "<"]
+    ends = (parts[0], parts[2])
+    brackets = ("(" if signs[0] in "<>" else "[") + (")" if signs[1] in "<>" else "]")
     if any(re.search(rf"(?<![A-Za-z\\]){re.escape(unknown)}(?![A-Za-z])", end) for end in ends):
         return None
     nodes = tuple(read(end, True, depth + 1) for end in ends)

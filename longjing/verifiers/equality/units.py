@@ -52,7 +52,7 @@ def read_unit(text: str) -> Unit | None:
             powers[last] += (int(power) - 1) * (1 if powers[last] > 0 else -1)
         elif per is not None:
             if sign < 0:
-                return None
+                return None  # what a/b/c says, nobody agrees on
             sign = -1
         elif between is None:
             name = name.replace(" ", "")

@@ -10,8 +10,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longjing.data.preference_data import Preference, Text, encode, held_out, read_preferences
 from longjing.errors import UserError
-from longjing.learning.preference_data import Preference, Text, encode, held_out, read_preferences
 from longjing.text.tokenizer import Tokenizer
 
 ASKED = [{"role": "user", "content": "2+3?"}]

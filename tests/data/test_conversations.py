@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import tiny
+from conversation_cases import read_conversations
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from longjing.data.conversations import Conversation, Example, encode_conversation
 from longjing.errors import UserError
-from longjing.learning.conversations import Conversation, encode_conversation, read_conversations
-from longjing.learning.packing import Example
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
 

@@ -13,23 +13,25 @@ refused, since no prompt would have them. Other keys are ignored.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from longjing.errors import UserError
 from longjing.generation.multi_turn import reply_tokens
-from longjing.learning.packing import Example
 from longjing.text.reasoning import ReasoningStream, parse
 from longjing.text.tokenizer import PLACEHOLDER, Tokenizer
 from longjing.validation import explain_data
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _TAGS = ("<think>", "</think>")
+Part = tuple[list[int], bool]  # tokens, and whether they are learned
 # Keys that aren't read, and without which another text would be learned than the file has.
 _CALLS = "isn't learned: write the call into the content, as the model should, or leave the conversation out"
 _IN_MESSAGE = {
@@ -144,11 +146,6 @@ class Conversation(BaseModel):
         return next(place for place, message in enumerate(self.messages) if message.role == "assistant")
 
 
-def read_conversations(path: str | Path, control: Collection[str] = ()) -> list[Conversation]:
-    """All conversations of a file. See `placed_conversations`."""
-    return [conversation for _, conversation in placed_conversations(path, control)]
-
-
 def placed_conversations(path: str | Path, control: Collection[str] = ()) -> Iterator[tuple[str, Conversation]]:
     """The conversations of a file, each with where it is: `data.jsonl, line 3`; blank lines are skipped. `control`:
     tokens that must not stand in the text.
@@ -197,6 +194,17 @@ def refuse_control(message: Message, control: re.Pattern[str], where: str) -> No
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A document of which a part is learned: `tokens` int32 and `loss_mask` bool, both `[length]`."""
+
+    tokens: Tensor
+    loss_mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
 def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> list[Example]:
     """The conversation as the model meets it: prompts to read, and completions to learn with their end token.
 
@@ -209,7 +217,7 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
     messages = [message.model_dump(exclude_none=True, exclude={"weight"}) for message in conversation.messages]
     if conversation.keep_reasoning:
         return [_one_text(tokenizer, conversation, messages)]
-    runs: list[tuple[list[int], list[bool]]] = []
+    runs: list[list[Part]] = []
     text, end = None, _end_token(tokenizer, messages)
     for place, message in enumerate(conversation.messages):
         if not message.learned:
@@ -217,35 +225,33 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
         prompt = tokenizer.render(messages[:place], thinking=conversation.thinking)
         completion = _completion(prompt, message)
         if text is None or not prompt.startswith(text):
-            runs.append(([], []))
+            runs.append([])
             text = ""
-        tokens, loss_mask = runs[-1]
-        for part, learned in (
-            (tokenizer.encode(prompt.removeprefix(text)), False),
-            ([*tokenizer.encode(completion), end], True),
-        ):
-            tokens += part
-            loss_mask += [learned] * len(part)
+        # What a prompt adds is encoded by itself, as the engine does: a token never spans prompt and completion.
+        runs[-1].append((tokenizer.encode(prompt.removeprefix(text)), False))
+        runs[-1].append(([*tokenizer.encode(completion), end], True))
         text = prompt + completion + tokenizer.decode([end])
-    return [Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask)) for tokens, loss_mask in runs]
+    return [_example(run) for run in runs]
 
 
 def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[dict[str, Any]]) -> Example:
     """A conversation with `keep_reasoning`, put together as `generation.multi_turn` does."""
     first, end = conversation.first, _end_token(tokenizer, messages)
     text = tokenizer.render(messages[:first])
-    tokens = tokenizer.encode(text)
-    loss_mask = [False] * len(tokens)
+    parts: list[Part] = [(tokenizer.encode(text), False)]
     last = max(place for place, message in enumerate(conversation.messages) if message.learned)
     for place in range(first, last + 1, 2):
         if place > first:
-            text, said = reply_tokens(tokenizer, messages[place - 1], end)
-            tokens += said
-            loss_mask += [False] * len(said)
+            text, reply = reply_tokens(tokenizer, messages[place - 1], end)
+            parts.append((reply, False))
         message = conversation.messages[place]
-        turn = [*tokenizer.encode(_completion(text, message)), end]
-        tokens += turn
-        loss_mask += [message.learned] * len(turn)
+        parts.append(([*tokenizer.encode(_completion(text, message)), end], message.learned))
+    return _example(parts)
+
+
+def _example(parts: Sequence[Part]) -> Example:
+    tokens = [token for part, _ in parts for token in part]
+    loss_mask = [learned for part, learned in parts for _ in part]
     return Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask))
 
 

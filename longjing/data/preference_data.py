@@ -18,9 +18,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from longjing.data.conversations import Message as Said
+from longjing.data.conversations import control_pattern, refuse_control
 from longjing.errors import UserError
-from longjing.learning.conversations import Message as Said
-from longjing.learning.conversations import control_pattern, refuse_control
 from longjing.problems.preference import Preference, Text
 from longjing.tasks.row_files import Row, located_rows
 from longjing.text.reasoning import ReasoningStream
