@@ -7,12 +7,12 @@ layers replay the experts that the engine took, without which a difference in ro
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -21,8 +21,9 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
-from longjing.learning.logprobs import token_logprobs
+from longjing.learning.logprobs import by_chunks, token_logprobs
 from longjing.learning.loop import ModelTrainer
+from longjing.learning.memory import Work
 from longjing.learning.objectives import PolicyLoss, PolicyStatistics, Preset, policy_loss, token_weights
 from longjing.learning.optimizers import clip_gradients
 from longjing.learning.policy_batch import PolicyBatch
@@ -46,6 +47,8 @@ from longjing.runs.jsonl import Row
 from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 
+_PROMPT = 128  # tokens that prompts are taken to have where only settings are known
+
 
 class PolicyEvaluationSettings(EvaluationSettings):
     """How the policy is measured: on the test split before and after, on the validation split in between."""
@@ -56,6 +59,7 @@ class PolicyEvaluationSettings(EvaluationSettings):
 class PolicySettings(OptimizerSettings, EngineSettings):
     """What every stage that samples and learns has."""
 
+    save_steps: ClassVar[int] = 1
     model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
     task: TaskSettings
     steps: int = Field(ge=1)
@@ -65,9 +69,7 @@ class PolicySettings(OptimizerSettings, EngineSettings):
     max_tokens: int = Field(ge=1, description="longest completion")
     temperature: float = Field(1.0, gt=0)
     learning_rate: float = Field(3e-6, gt=0, description="Muon's, if that is the optimiser")
-    micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
     evaluation: PolicyEvaluationSettings = Field(default_factory=lambda: PolicyEvaluationSettings.model_validate({}))
-    save_every: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _whole_minibatches(self) -> Self:
@@ -115,7 +117,7 @@ class OnPolicyTrainer(ModelTrainer):
 
     def __init__(self, settings: PolicySettings, preset: Preset, runtime: Runtime, watcher: Watcher) -> None:
         self.settings, self.preset, self.runtime, self.watcher = settings, preset, runtime, watcher
-        self.steps, self.save_every = settings.steps, settings.save_every
+        self.steps = settings.steps
         self.task = settings.task.make()
         self.replying = max_turns(self.task) > 1
         path = resolve(settings.model)
@@ -129,6 +131,19 @@ class OnPolicyTrainer(ModelTrainer):
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
         super().restore(tensors, totals)
         self.generator.update_weights()
+
+    def work(self) -> Work:
+        """With the policy go its reference, and the engine with its cache and, in bfloat16, its copy of the policy."""
+        settings, model = self.settings, self.model
+        longest = _PROMPT + settings.max_tokens
+        together = min(settings.max_batch, settings.prompts_per_step * settings.group_size)
+        cache = together * longest * flops.cache_bytes(model.config, 4 if self.runtime.device.type == "cpu" else 2)
+        half = self.runtime.dtype == torch.bfloat16
+        weights = sum(parameter.nbytes for parameter in model.parameters())
+        copies = sum(2 * parameter.numel() for parameter in model.parameters() if parameter.dtype == torch.float32)
+        others = min(cache, settings.cache_megabytes * 2**20) + half * copies + (self.reference is not None) * weights
+        most = settings.prompts_per_step * settings.group_size // settings.minibatches * longest
+        return self._work(longest, most, 8192, others, scores=not half and self.runtime.device.type == "cpu")
 
     def _sample(self, task: Task, count: int, step: int, turn: int, timer: PhaseTimer) -> list[Group]:
         """Judged groups of `count` training problems."""
@@ -166,7 +181,7 @@ class OnPolicyTrainer(ModelTrainer):
         statistics: list[PolicyStatistics] = []
         done = 0
         sizes = [len(generation.prompt) + len(generation.tokens) for generation in generations]
-        for batch in by_length(sizes, self.settings.micro_tokens):
+        for batch in by_length(sizes, self.memory.micro_tokens):
             padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.runtime.device)
             weights = per_token[batch].to(self.runtime.device)[:, None]
             loss = self._loss([samples[row] for row in batch], padded, weights)
@@ -197,20 +212,30 @@ class OnPolicyTrainer(ModelTrainer):
 
     def _logprobs(self, model: Decoder, padded: Padded) -> Tensor:
         """Log-probability of each next token `[batch, length - 1]`, zero where the policy sampled none."""
-        return scatter(padded, self._chosen(self._logits(model, padded), padded))
+        hidden, head = self._read(model, padded)
 
-    def _logits(self, model: Decoder, padded: Padded) -> Tensor:
-        """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
+        def chosen(hidden: Tensor, targets: Tensor) -> Tensor:
+            return token_logprobs(head(hidden), targets, self.settings.temperature)
+
+        return scatter(padded, by_chunks(chosen, self.memory.chunk_tokens, hidden, self._targets(padded)))
+
+    def _read(self, model: Decoder, padded: Padded) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The hidden states that the sampled tokens were drawn from, `[tokens, width]`, and the model's head, which
+        makes their logits of some of them."""
         positions = torch.arange(padded.tokens.shape[1], device=self.runtime.device).expand_as(padded.tokens)
         with self.runtime.autocast():
             context = model.context(positions, replay=padded.routes, batch_invariant=True)
-            hidden = model.hidden(padded.tokens, context)
-            logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
-        return logits
+            hidden = model.hidden(padded.tokens, context)[:, :-1][padded.sampled]
 
-    def _chosen(self, logits: Tensor, padded: Padded) -> Tensor:
-        """The log-probability of each sampled token, `[tokens]`."""
-        return token_logprobs(logits, padded.tokens[:, 1:][padded.sampled], self.settings.temperature)
+        def head(hidden: Tensor) -> Tensor:
+            with self.runtime.autocast():
+                return model.head(hidden, context)
+
+        return hidden, head
+
+    def _targets(self, padded: Padded) -> Tensor:
+        """The sampled tokens, `[tokens]`."""
+        return padded.tokens[:, 1:][padded.sampled]
 
     @torch.no_grad()
     def _reference_logprobs(self, padded: Padded) -> Tensor | None:

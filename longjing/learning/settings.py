@@ -1,7 +1,7 @@
 """The settings that several kinds of stages share: of a task, the optimiser, the engine, and measurements."""
 
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -10,7 +10,9 @@ from longjing.cluster.runtime import Runtime
 from longjing.evaluation import evaluate
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
+from longjing.learning.memory import parse_size
 from longjing.learning.optimizers import Optimizers, adamw, muon
+from longjing.learning.state import check_interval
 from longjing.model.decoder import Decoder
 from longjing.planning import flops
 from longjing.problems import Task
@@ -53,14 +55,36 @@ class TaskSettings(BaseModel):
         return tasks.get(self.name, **(self.model_extra or {}))
 
 
+def _size(memory: str | None) -> str | None:
+    if memory is not None:
+        parse_size(memory)
+    return memory
+
+
 class UpdateSettings(Settings):
     """What every stage that updates weights has."""
+
+    save_steps: ClassVar[int] = 20  # between the states of a small model
 
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    save_every: int = Field(20, ge=1)
+    save_every: Annotated[
+        int | str | None,
+        Field(description="steps, or a time like `60s`; not given: a minute, of a small model some steps"),
+        AfterValidator(check_interval),
+    ] = None
+    memory: Annotated[
+        str | None,
+        Field(description="what it may take at most, like `20GB`; the next three are chosen so that it does"),
+        AfterValidator(_size),
+    ] = None
+    micro_tokens: int | None = Field(None, ge=1, description="tokens of a microbatch, padding included")
+    chunk_tokens: int | None = Field(None, ge=1, description="tokens whose logits are in memory at once")
+    activation_checkpointing: bool | None = Field(
+        None, description="whether layers are computed again in the backward pass, not kept; only if `memory` asks"
+    )
 
 
 def _beside_muon(rate: float, info: ValidationInfo) -> float:
