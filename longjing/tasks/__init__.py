@@ -74,9 +74,9 @@ def get(name: str, **settings: Any) -> Task:
 
 def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -> Task:
     if (file := _file_of(name)) is not None and (wanted := settings.get("sha256")) is not None:
-        if (found := digest(file)) != wanted:
+        if (actual := digest(file)) != wanted:
             raise UserError(
-                f"{file} has changed: its SHA-256 is {found}, not {wanted}; bring the old file back, or begin anew"
+                f"{file} has changed: its SHA-256 is {actual}, not {wanted}; bring the old file back, or begin anew"
             )
         settings = {key: value for key, value in settings.items() if key != "sha256"}
     if not is_external(name):
