@@ -36,8 +36,8 @@ class Templated:
         self.rendered += 1
         return self._made.render(*args)
 
-    def encode_with_boundary(self, text: str, place: int, most: int | None) -> tuple[list[int], int]:
-        return list(map(ord, text)), place
+    def encode_with_boundary(self, text: str, boundary: int, most: int | None) -> tuple[list[int], int]:
+        return list(map(ord, text)), boundary
 
 
 def builder(template: str) -> PromptBuilder:

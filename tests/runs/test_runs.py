@@ -271,11 +271,11 @@ def test_a_watcher_hears_every_row(tmp_path: Path) -> None:
             self.heard: list[object] = []
             self.metrics = self.evaluation = self.status = self.heard.append
 
-        def sampled(self, *told: int) -> None:
-            self.heard.append(told)
+        def sampled(self, *messages: int) -> None:
+            self.heard.append(messages)
 
-        def updated(self, *told: int) -> None:
-            self.heard.append(told)
+        def updated(self, *messages: int) -> None:
+            self.heard.append(messages)
 
     watcher = Watcher()
     stage = RunDirectory(tmp_path).stage("read", watcher)
