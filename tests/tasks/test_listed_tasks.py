@@ -147,6 +147,15 @@ def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_
         ("from longjing.tasks.listed import ListedTask", "from longjing.tasks (ListedTask, FileTask)"),
         ("from longjing.tasks.verifiers.base import Verifier", "import what you need from longjing.verifiers"),
         ("from longjing.tasks.countdown import Countdown", "from longjing.toys.countdown.task"),
+        ("from longjing.tasks import Settings", "line 1: longjing.tasks.Settings has moved: import what you need"),
+        ("import longjing.runs.files", "longjing.runs.files has moved: import what you need from longjing.files"),
+        ("from longjing.learning.corpus.countdown import write", "from longjing.toys, where each toy's folder has"),
+        (TASK + "    def placed(self): return []", "Sums defines `placed`, which is called `located_rows` now: rename it"),
+        (TASK + "    judging = frozenset()", "Sums defines `judging`, which is called `judge_settings` now"),
+        (
+            "class Plain:\n    problems = judge = solve = lambda *given: None\n    judging = {'a'}",
+            "Plain defines `judging`, which is called `judge_settings` now",
+        ),
         (
             "from longjing.toys.countdown.task import Countdown\n\nclass Other(Countdown):\n"
             "    def apart(self, data): return 'x'",
