@@ -150,7 +150,7 @@ def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_
         ("from longjing.tasks import Settings", "line 1: longjing.tasks.Settings has moved: import what you need"),
         ("import longjing.runs.files", "longjing.runs.files has moved: import what you need from longjing.files"),
         ("from longjing.learning.corpus.countdown import write", "from longjing.toys, where each toy's folder has"),
-        (TASK + "    def placed(self): return []", "Sums defines `placed`, which is called `located_rows` now: rename it"),
+        (TASK + "    def placed(self): return []", "Sums defines `placed`, which is called `located_rows` now"),
         (TASK + "    judging = frozenset()", "Sums defines `judging`, which is called `judge_settings` now"),
         (
             "class Plain:\n    problems = judge = solve = lambda *given: None\n    judging = {'a'}",
