@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN := runs/r1-zero
 
-.PHONY: demo test clean
+.PHONY: demo test clean smollm2
 
 demo: $(VENV)/installed
 	$(BIN)/longjing run r1-zero --out $(RUN) --page

@@ -24,17 +24,16 @@ if TYPE_CHECKING:
 def load(
     path_or_name: str | Path, device: str = "cpu", dtype: "str | torch.dtype | None" = None
 ) -> "tuple[Decoder, Tokenizer]":
-    """A model and its tokenizer, from a Hugging Face directory, a finished run, or by a shipped model's name.
+    """A model and its tokenizer, from a Hugging Face directory or a GGUF file, a finished run, or by
+    name: a shipped model's, `smollm2`, or one of the Hugging Face Hub. An adapter comes with its base.
 
     `device` is `cpu`, `cuda`, `mps` or `auto`; `dtype` is `float32` (the default) or `bfloat16`.
     `model(tokens)` takes `[batch, length]` and gives logits `[batch, length, vocabulary]`. Raises UserError.
     """
     # Imported here because torch takes seconds, and `longjing --help` shouldn't.
     from longjing.model.device import choose_device, choose_dtype
-    from longjing.model.store.checkpoint import load_model
-    from longjing.runs.resolve import resolve
-    from longjing.text.tokenizer import Tokenizer
+    from longjing.runs.models import load
 
-    chosen, directory = choose_device(device), resolve(path_or_name)
+    chosen = choose_device(device)
     dtype = choose_dtype(dtype, chosen) if isinstance(dtype, str) else dtype
-    return load_model(directory, chosen, dtype), Tokenizer.from_directory(directory)
+    return load(path_or_name, chosen, dtype)

@@ -7,6 +7,8 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.model.families import family_of
 
+TOPK_METHODS = ("noaux_tc", "greedy", "group_limited_greedy")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -21,13 +23,14 @@ class ModelConfig:
     num_hidden_layers: int
     num_attention_heads: int
     num_key_value_heads: int
-    head_dim: int = 0  # dense decoders; 0 means hidden_size / num_attention_heads
+    head_dim: int = 0  # of grouped-query attention; 0 means hidden_size / num_attention_heads
     rms_norm_eps: float = 1e-6
     max_position_embeddings: int = 4096
     initializer_range: float = 0.02
     tie_word_embeddings: bool = False
     attention_bias: bool = False  # on q, k, v (Qwen2, Llama) or on the down-projections (DeepSeek-V3)
     output_bias: bool = False  # on o_proj
+    qk_norm: bool = False  # grouped-query attention norms each head's query and key (Qwen3)
     mlp_bias: bool = False
     rope: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     bos_token_id: int | None = None
@@ -51,6 +54,7 @@ class ModelConfig:
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
     scoring_func: str = "sigmoid"
+    topk_method: str = "noaux_tc"  # with a bias that balances; `greedy` and `group_limited_greedy` have none
     # Multi-token prediction (DeepSeek-V3, section 2.2)
     num_nextn_predict_layers: int = 0
 
@@ -76,10 +80,12 @@ class ModelConfig:
             return f"the rotary dimension {self.rotary_dim} must be even"
         if self.scoring_func not in ("sigmoid", "softmax"):
             return f"scoring_func {self.scoring_func!r} is not supported; known: sigmoid, softmax"
+        if self.topk_method not in TOPK_METHODS:
+            return f"topk_method {self.topk_method!r} is not supported; known: {', '.join(TOPK_METHODS)}"
         if self.n_routed_experts:
             if self.n_routed_experts % self.n_group:
                 return f"n_routed_experts {self.n_routed_experts} is not a multiple of n_group {self.n_group}"
-            if self.n_routed_experts // self.n_group < 2:
+            if self.n_routed_experts // self.n_group < 2 and self.topk_method == "noaux_tc":
                 return "each expert group needs at least two experts: its score is the sum of the best two"
             if not 1 <= self.topk_group <= self.n_group:
                 return f"topk_group {self.topk_group} is not between 1 and n_group {self.n_group}"
@@ -158,5 +164,5 @@ class ModelConfig:
             raise UserError(
                 f"config.json: a {self.model_type} can't have {', '.join(lost)}; choose another model_type: "
                 "deepseek_v3 has latent attention and a mixture of experts, glm4_moe grouped-query attention and a "
-                "mixture, llama and qwen2 grouped-query attention and no mixture"
+                "mixture, llama, qwen2 and qwen3 grouped-query attention and no mixture"
             )

@@ -13,7 +13,7 @@ from longjing.model.layers.context import Cache, Context
 from longjing.model.layers.linear import Linear
 from longjing.model.layers.moe import Experts
 from longjing.model.layers.mtp import MultiTokenPrediction
-from longjing.model.layers.norm import RMSNorm
+from longjing.model.layers.norm import RMSNorm, compute_dtype
 from longjing.model.layers.packed_attention import PackedSegments
 from longjing.model.layers.rope import inverse_frequencies
 from longjing.model.layers.router import Router
@@ -98,8 +98,8 @@ class Decoder(nn.Module):
         padding = -(-missing_rows(rows * length) // rows) if batch_invariant and eager else 0
         angles = pad_rows(positions, padding, dim=1)[..., None, None].float() * self.inverse_frequencies
         return Context(
-            cos=(angles.cos() * self.rope_magnitude).to(dtype),
-            sin=(angles.sin() * self.rope_magnitude).to(dtype),
+            cos=angles.cos() * self.rope_magnitude,
+            sin=angles.sin() * self.rope_magnitude,
             mask=mask,
             packed=None if segments is None else PackedSegments.of(segments),
             cache=cache,
@@ -110,9 +110,14 @@ class Decoder(nn.Module):
             replay=replay,
         )
 
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The residual stream's beginning, `[batch, length, hidden]`: float32, whatever the weights are."""
+        embedded: Tensor = self.embed_tokens(tokens)
+        return embedded.to(compute_dtype(embedded)).float()
+
     def hidden(self, tokens: Tensor, context: Context) -> Tensor:
         """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""
-        x = context.pad_rows(self.embed_tokens(tokens))
+        x = context.pad_rows(self.embed(tokens))
         for layer in self.layers:
             x = layer(x, context)
         return context.unpad(self.norm(x))
@@ -129,7 +134,7 @@ class Decoder(nn.Module):
 
     def next_hidden(self, depth: int, next_tokens: Tensor, hidden: Tensor, context: Context) -> Tensor:
         """The MTP module at `depth` (0-based): `hidden` of positions i with the tokens that follow each."""
-        embedded = context.pad_rows(self.embed_tokens(next_tokens))
+        embedded = context.pad_rows(self.embed(next_tokens))
         return context.unpad(self.mtp[depth](embedded, context.pad_rows(hidden), context))
 
     def forward(

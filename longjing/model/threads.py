@@ -15,7 +15,8 @@ SMALL = 20_000_000  # parameters; below, decoding gains little from a second thr
 
 def is_small(model: nn.Module) -> bool:
     """Whether a step of decoding with the model is mostly overhead, and not arithmetic."""
-    return sum(parameter.numel() for parameter in model.parameters()) < SMALL
+    kept = (*model.parameters(), *model.buffers())  # quantised weights are buffers
+    return sum(tensor.numel() for tensor in kept) < SMALL
 
 
 def decoding_threads(small: bool) -> int:

@@ -1,14 +1,17 @@
-"""Which model directory a user means: a path, a run or one of its stages, or the name of a shipped model."""
+"""Which model a user means: a path, a run or one of its stages, a shipped model's name, or one that is fetched."""
 
 from pathlib import Path
 
 import yaml
 
 from longjing.errors import UserError
+from longjing.gguf import SUFFIX
+from longjing.runs.fetch import SMOLLM2, from_hub, is_hub_name, smollm2
 
 SHIPPED = Path(__file__).parents[1] / "models"
 
 _CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"
 _REWARD_MODEL = "reward-model"  # the kind of a recipe's stage
 
 
@@ -17,9 +20,15 @@ def shipped() -> list[str]:
     return sorted(config.parent.name for config in SHIPPED.glob(f"*/{_CONFIG}"))
 
 
+def holds_model(directory: Path) -> bool:
+    """Whether a model lies here, or an adapter."""
+    return any((directory / name).exists() for name in (_CONFIG, _ADAPTER))
+
+
 def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
-    """The model directory that a user means: a path, a run or one of its stages, or a shipped model's name (`r1`,
-    or in full `longjing-r1`).
+    """The model directory, or GGUF file, that a user means: a path, a run or one of its stages, a shipped model's name
+    (`r1`, or in full `longjing-r1`), `smollm2`, or a name on the Hugging Face Hub (`Qwen/Qwen2.5-0.5B-Instruct`). The
+    last two are fetched unless they are here.
 
     Of a run it is the model of the recipe's `final` stage, before that is done (or where none is named) of the last
     stage that has one; where a `reward` model is wanted, that of the only stage that makes one. Raises UserError if
@@ -27,10 +36,12 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
     """
     path = Path(name_or_path)
     if path.is_file():
-        raise UserError(f"{path} is a file; give the directory that it lies in")
+        if path.suffix == SUFFIX:
+            return path
+        raise UserError(f"{path} is no model: give a GGUF file, or the directory of a model in Hugging Face's form")
     if path.is_dir():
         for directory in (path, path / "model"):
-            if (directory / _CONFIG).exists():
+            if holds_model(directory):
                 return directory
         if (path / "recipe.yaml").exists():
             return _of_run(path, reward)
@@ -38,8 +49,15 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
         return SHIPPED / name  # even where some folder without a model is called so, too
     if path.is_dir():
         return path
-    names = ", ".join(shipped()) or "none"
-    raise UserError(f"no model {str(name_or_path)!r}: no such directory, nor a shipped model ({names})")
+    if name == SMOLLM2:
+        return smollm2()
+    if is_hub_name(str(name_or_path)):
+        return from_hub(str(name_or_path))
+    names = ", ".join([*shipped(), SMOLLM2])
+    raise UserError(
+        f"no model {str(name_or_path)!r}: no such directory or GGUF file, no shipped model ({names}), and no name on "
+        "the Hugging Face Hub, which has the form owner/name"
+    )
 
 
 def _of_run(run: Path, reward: bool) -> Path:
@@ -60,6 +78,6 @@ def _of_run(run: Path, reward: bool) -> Path:
         others = ", ".join(f"{name} is a reward model: {run / name}" for name in reward_models)
         raise UserError(f"{run}: this run makes no {wanted}" + (f" ({others})" if others else ""))
     for name in candidates:
-        if (run / name / "model" / _CONFIG).exists():
+        if holds_model(run / name / "model"):
             return run / name / "model"
     raise UserError(f"{run}: no stage of this run that makes a {wanted} has finished yet")

@@ -140,9 +140,9 @@ def refuse_changed(settings: Mapping[str, Any]) -> None:
     """Raise UserError for a task whose file isn't the one any more whose SHA-256 the settings have."""
     for leaf in flatten_mixture(settings):
         file, wanted = _file_of(leaf["name"]), leaf.get("sha256")
-        if file is not None and wanted is not None and (now := digest(file)) != wanted:
+        if file is not None and wanted is not None and (actual := digest(file)) != wanted:
             raise UserError(
-                f"{file} has changed: its SHA-256 is {now}, not {wanted}; bring the old file back, or begin anew"
+                f"{file} has changed: its SHA-256 is {actual}, not {wanted}; bring the old file back, or begin anew"
             )
 
 

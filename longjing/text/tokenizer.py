@@ -10,6 +10,8 @@ from tokenizers import Encoding, Regex, decoders, models, pre_tokenizers, traine
 from tokenizers import Tokenizer as Backend
 
 from longjing.errors import UserError
+from longjing.gguf import GGUF, SUFFIX
+from longjing.text.gguf import read_tokenizer
 from longjing.text.template import ChatTemplate, Message
 
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
@@ -84,9 +86,11 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> "Tokenizer":
-        """Read tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja. Raises UserError,
-        naming the file, if one is missing or broken."""
+        """Read tokenizer.json, tokenizer_config.json and any chat_template.jinja; of a GGUF file its tokenizer. Raises
+        UserError, naming the file, if one is missing or broken."""
         directory = Path(directory)
+        if directory.suffix == SUFFIX:
+            return cls(*read_tokenizer(GGUF(directory)), str(directory))
         path = directory / "tokenizer.json"
         text = _read(path)
         try:

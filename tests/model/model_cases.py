@@ -37,6 +37,7 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16, "rope_theta": 500.0,
 }  # fmt: skip
+LLAMA31 = LLAMA3 | {"original_max_position_embeddings": 8192, "rope_theta": 500000.0}
 PLAIN = {"rope_type": "default", "rope_theta": 1000.0}
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0}
 
@@ -70,6 +71,11 @@ def mixture(**settings: Any) -> dict[str, Any]:
         "moe_intermediate_size": 12, "num_nextn_predict_layers": 1, "partial_rotary_factor": 1.0,
         "rope_parameters": PLAIN | {"partial_rotary_factor": 1.0},
     } | settings  # fmt: skip
+
+
+def qwen3_moe(**settings: Any) -> dict[str, Any]:
+    """A tiny Qwen3-MoE."""
+    return dense("qwen3_moe", head_dim=8, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=12) | settings
 
 
 @st.composite
@@ -109,17 +115,18 @@ def deepseeks(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def denses(draw: st.DrawFn) -> dict[str, Any]:
     heads = draw(st.sampled_from([1, 2, 4]))
-    tied, rope = draw(st.booleans()), draw(st.sampled_from([PLAIN, LINEAR, YARN, LLAMA3]))
+    tied, rope = draw(st.booleans()), draw(st.sampled_from([PLAIN, LINEAR, YARN, LLAMA3, LLAMA31]))
     shared = {"num_key_value_heads": heads, "tie_word_embeddings": tied, "rope_parameters": rope}
-    if draw(st.booleans()):
-        return dense("qwen2", **shared)
-    return dense(
-        "llama",
-        head_dim=draw(st.sampled_from([8, 10])),
-        attention_bias=draw(st.booleans()),
-        mlp_bias=draw(st.booleans()),
-        **shared,
-    )
+    family = draw(st.sampled_from(["qwen2", "qwen3", "llama", "mistral"]))
+    if family != "qwen2":
+        shared["head_dim"] = draw(st.sampled_from([8, 10]))
+    if family in ("qwen3", "llama"):
+        shared["attention_bias"] = draw(st.booleans())
+    if family == "llama":
+        shared["mlp_bias"] = draw(st.booleans())
+    if family == "mistral":
+        shared["sliding_window"] = draw(st.sampled_from([None, 64]))
+    return dense(family, **shared)
 
 
 @st.composite
@@ -138,6 +145,27 @@ def mixtures(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
+@st.composite
+def softmax_mixtures(draw: st.DrawFn) -> dict[str, Any]:
+    """Mixtures whose experts are chosen by a softmax, without a bias: DeepSeek-V2 and Qwen3-MoE."""
+    tied, method = draw(st.booleans()), draw(st.sampled_from(["greedy", "group_limited_greedy"]))
+    if draw(st.booleans()):
+        return qwen3_moe(
+            tie_word_embeddings=tied, norm_topk_prob=draw(st.booleans()), attention_bias=draw(st.booleans()),
+            num_experts_per_tok=draw(st.integers(1, 8)), num_key_value_heads=draw(st.sampled_from([1, 2, 4])),
+        )  # fmt: skip
+    groups = draw(st.sampled_from([2, 4, 8]))
+    kept = draw(st.integers(1, groups))
+    settings = deepseek(
+        model_type="deepseek_v2", topk_method=method, n_group=groups, topk_group=kept, scoring_func="softmax",
+        norm_topk_prob=False, num_experts_per_tok=draw(st.integers(1, kept * 8 // groups)), tie_word_embeddings=tied,
+        q_lora_rank=draw(st.sampled_from([None, 10])), routed_scaling_factor=draw(st.sampled_from([1.0, 16.0])),
+        rope_parameters=draw(st.sampled_from([PLAIN, YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}])),
+    )  # fmt: skip
+    del settings["num_nextn_predict_layers"]
+    return settings
+
+
 def network(settings: dict[str, Any], seed: int = 0, bias: float | None = None) -> Decoder:
     """A network whose every tensor matters: logits of the size of one, router biases around `bias`."""
     generator = torch.Generator().manual_seed(seed)
@@ -154,6 +182,8 @@ def network(settings: dict[str, Any], seed: int = 0, bias: float | None = None) 
         else:
             parameter.data = noise(parameter) * parameter.shape[-1] ** -0.5
     for index, router in enumerate(model.routers()):
+        if router.e_score_correction_bias is None:
+            continue
         centre = bias if bias is not None else (-1.5, 0.2)[index % 2]
         router.e_score_correction_bias.copy_(centre + 0.2 * noise(router.e_score_correction_bias))
     return model.eval()

@@ -1,16 +1,22 @@
 """Other storages than dense go through every matrix of the network: only `linear.py` knows what a weight is."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from model_cases import batch, deepseek, dense, difference, network
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from longjing.errors import UserError
+from longjing.generation.native.engine import Engine
+from longjing.generation.request import Request, Sampling
 from longjing.model.decoder import Decoder
 from longjing.model.layers.linear import Linear, Storage, replace_weight
 from longjing.model.layers.moe import Experts
+from longjing.model.store.checkpoint import save_model
+from longjing.model.threads import is_small
 
 
 class PerRow(Storage):
@@ -27,40 +33,14 @@ class PerRow(Storage):
         return cls((weight / scales).round().to(torch.int8), scales)
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        out = F.linear(x, self.codes.float()) * self.scales[:, 0]
-        return out if bias is None else out + bias
+        out = F.linear(x.float(), self.codes.float()) * self.scales[:, 0]
+        return (out if bias is None else out + bias).to(x.dtype)
 
     def unbind(self) -> Sequence[Storage]:
         return [PerRow(codes, scales) for codes, scales in zip(self.codes, self.scales, strict=True)]
 
     def dense(self) -> Tensor:
         return self.codes.float() * self.scales
-
-
-class Adapted(Storage):
-    """A frozen matrix and a trained one of low rank beside it, as LoRA has (arXiv 2106.09685)."""
-
-    def __init__(self, weight: Tensor, rank: int = 2) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        *stack, rows, columns = weight.shape
-        self.a = nn.Parameter(torch.randn(*stack, rank, columns, generator=torch.Generator().manual_seed(0)))
-        self.b = nn.Parameter(torch.zeros(*stack, rows, rank))
-
-    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(x, self.weight, bias) + F.linear(F.linear(x, self.a), self.b)
-
-    def unbind(self) -> Sequence[Storage]:
-        parts = []
-        for weight, a, b in zip(self.weight, self.a, self.b, strict=True):
-            part = Adapted(weight, 0)
-            part._parameters.clear()
-            part.a, part.b = a, b
-            parts.append(part)
-        return parts
-
-    def dense(self) -> Tensor:
-        return self.weight + self.b @ self.a
 
 
 def store(model: Decoder, storage: type) -> int:
@@ -96,15 +76,16 @@ def test_eight_bits_compute_nearly_what_the_dense_weights_do(shape: dict[str, ob
 
 
 @SHAPES
-@pytest.mark.parametrize("absorbed", [False, True])
-def test_an_adapter_changes_nothing_at_first_and_alone_is_trained(shape: dict[str, object], absorbed: bool) -> None:
-    model, tokens = network(shape), batch(network(shape))
-    want = logits(model, tokens, absorbed)
-    model.requires_grad_(False)
-    count = store(model, Adapted)
-    got = logits(model, tokens, absorbed)
-    assert difference(got, want) < 1e-4
-    got.sum().backward()
-    trained = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert len(trained) == 2 * count and all(name.endswith((".a", ".b")) for name in trained)
-    assert all(grad.abs().max() > 0 for name, grad in trained.items() if name.endswith(".b"))
+@torch.no_grad()
+def test_eight_bits_decode_in_both_formats_and_are_not_written_as_if_dense(
+    shape: dict[str, object], tmp_path: Path
+) -> None:
+    model = network(shape, bias=0.0)
+    store(model, PerRow)
+    assert is_small(model)
+    for dtype in (torch.float32, torch.bfloat16):
+        requests = [Request([3, 1, 4, 1 + i], Sampling(temperature=0.0, max_tokens=6)) for i in range(3)]
+        generations = list(Engine(model, None, dtype=dtype).generate(requests))
+        assert all(len(generation.tokens) == 6 for generation in generations)
+    with pytest.raises(UserError, match="merge it first"):
+        save_model(model, tmp_path)

@@ -19,6 +19,7 @@ from model_cases import (
     fresh_twin,
     mixtures,
     network,
+    softmax_mixtures,
     twin,
 )  # fmt: skip
 from torch import Tensor
@@ -32,7 +33,7 @@ from longjing.model.store.checkpoint import load_model
 TOLERANCE = 5e-5  # logits reach 6 and the worst seen is 1.5e-5; the aim is 1e-4
 few = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 fewer = settings(few, max_examples=8)
-anything = st.one_of(deepseeks(), denses(), mixtures())
+anything = st.one_of(deepseeks(), denses(), mixtures(), softmax_mixtures())
 
 
 class GrowingCache:

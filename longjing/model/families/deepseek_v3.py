@@ -1,10 +1,10 @@
-"""DeepSeek-V3 and R1: latent attention, a mixture of experts, multi-token prediction."""
+"""DeepSeek: latent attention, a mixture of experts, and since V3 multi-token prediction."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from longjing.errors import UserError
-from longjing.model.families.family import EMBEDDING, HEAD, Family
+from longjing.model.families.family import EMBEDDING, HEAD, MULTI_TOKEN_PREDICTION, Family
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,11 +44,11 @@ class DeepSeekMixture(Family):
 
 
 class DeepSeekV3(DeepSeekMixture):
-    """DeepSeek-V3, R1, and the small ones that are made here."""
+    """DeepSeek-V3, V3.1, R1, and the small ones that are made here."""
 
     model_type, architecture = "deepseek_v3", "DeepseekV3ForCausalLM"
     omits = {"head_dim", "mlp_bias"}
-    constants = {"topk_method": "noaux_tc", "moe_layer_freq": 1}
+    constants = {"moe_layer_freq": 1}
     biases_output = True
     skipped_layers = {61}
 
@@ -57,5 +57,22 @@ class DeepSeekV3(DeepSeekMixture):
         read = super().read(values)
         read.pop("head_dim", None)
         if not read.get("kv_lora_rank"):
-            raise UserError("config.json: kv_lora_rank is missing, and deepseek_v3 has latent attention")
+            raise UserError(f"config.json: kv_lora_rank is missing, and {self.model_type} has latent attention")
         return read
+
+
+class DeepSeekV2(DeepSeekV3):
+    """DeepSeek-V2 and V2-Lite: experts are chosen by their softmax, without a bias."""
+
+    model_type, architecture = "deepseek_v2", "DeepseekV2ForCausalLM"
+    omits = {"head_dim", "mlp_bias", "rope_interleave"} | MULTI_TOKEN_PREDICTION
+    skipped_layers = set()
+
+    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Family.read`."""
+        if values.get("norm_topk_prob"):  # which DeepSeek's code and `transformers` understand differently
+            raise UserError("config.json: norm_topk_prob = True is not supported in a deepseek_v2, only False")
+        method = values.get("topk_method", "greedy")
+        groups = {"n_group": 1, "topk_group": 1} if method == "greedy" else {}
+        softmax = {"scoring_func": "softmax", "topk_method": method, "norm_topk_prob": False}
+        return super().read({**values, **groups, **softmax})

@@ -1,23 +1,32 @@
-"""Llama and Qwen2: grouped-query attention, dense."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Dense decoders with grouped-query attention: Llama, Mistral, Qwen2, Qwen3."""
 
 from longjing.model.families.family import Family
 
 
 class Llama(Family):
-    """Llama 2 and 3, with the scaling of rotary positions that 3.1 has."""
+    """Llama 2 and 3, with the scaling of rotary positions that 3.1 has; TinyLlama and SmolLM2."""
 
     model_type, architecture = "llama", "LlamaForCausalLM"
     biases_output = True
+
+
+class Mistral(Family):
+    """Mistral: a Llama without biases. Contexts end at its sliding window, if it has one."""
+
+    model_type, architecture = "mistral", "MistralForCausalLM"
+    omits = Family.omits | {"attention_bias", "mlp_bias"}
 
 
 class Qwen2(Family):
     """Qwen2 and Qwen2.5, the family of most of R1's distilled models: biases on q, k and v."""
 
     model_type, architecture = "qwen2", "Qwen2ForCausalLM"
+    implies = {"attention_bias": True}
 
-    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.read`: the biases are always there, and no setting says so."""
-        return super().read({**values, "attention_bias": True})
+
+class Qwen3(Family):
+    """Qwen3, to which R1-0528's distilled model belongs: queries and keys are normed."""
+
+    model_type, architecture = "qwen3", "Qwen3ForCausalLM"
+    implies = {"qk_norm": True}
+    biases_output = True

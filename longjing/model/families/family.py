@@ -20,32 +20,27 @@ LATENT_ATTENTION = {
 MIXTURE = {
     "first_k_dense_replace", "n_routed_experts", "n_shared_experts", "num_experts_per_tok",
     "moe_intermediate_size", "n_group", "topk_group", "norm_topk_prob", "routed_scaling_factor",
-    "scoring_func",
+    "scoring_func", "topk_method",
 }  # fmt: skip
 MULTI_TOKEN_PREDICTION = {"num_nextn_predict_layers"}
 
 # Settings that change the computation and have one supported value.
-_ONLY = {
-    "hidden_act": "silu",
-    "attention_dropout": 0.0,
-    "use_sliding_window": False,
-    "moe_layer_freq": 1,
-    "topk_method": "noaux_tc",
-    "partial_rotary_factor": 1.0,
-}
+_ONLY = {"hidden_act": "silu", "attention_dropout": 0.0, "moe_layer_freq": 1, "partial_rotary_factor": 1.0}
 
 
 class Family:
     """One kind of network as `transformers` and vLLM know it, so that neither needs remote code.
 
-    `omits`: the fields of `ModelConfig` that its `config.json` doesn't have. `constants`: settings that it has beside
-    them. `biases_output`: its `attention_bias` is for the output too. `skipped_layers`: layers after a decoder's last
-    that `transformers` knows to skip when it reads files.
+    `omits`: the fields of `ModelConfig` that its `config.json` doesn't have. `implies`: fields that always have this
+    value, which no setting says. `constants`: settings beside the fields. `biases_output`: its `attention_bias` is for
+    the output too. `skipped_layers`: layers after a decoder's last that `transformers` knows to skip when it reads
+    files.
     """
 
     model_type: ClassVar[str]
     architecture: ClassVar[str]
     omits: ClassVar[set[str]] = LATENT_ATTENTION | MIXTURE | MULTI_TOKEN_PREDICTION
+    implies: ClassVar[dict[str, Any]] = {}
     constants: ClassVar[dict[str, Any]] = {}
     biases_output: ClassVar[bool] = False
     skipped_layers: ClassVar[set[int]] = set()
@@ -62,8 +57,11 @@ class Family:
             "num_key_value_heads": values.get("num_attention_heads"),
             "output_bias": self.biases_output and values.get("attention_bias", False),
             **values,
+            **self.implies,
             "rope": _read_rope(values),
         }
+        if window := _window(values):  # up to there, attention sees everything
+            read["max_position_embeddings"] = min(values.get("max_position_embeddings", window), window)
         if isinstance(read.get("eos_token_id"), list):
             read["eos_token_id"] = tuple(read["eos_token_id"])
         return read
@@ -78,7 +76,7 @@ class Family:
             "use_cache": True,
         }
         for entry in fields(config):
-            if entry.name not in {"rope", "output_bias"} | self.omits:
+            if entry.name not in {"rope", "output_bias", "qk_norm", *self.omits, *self.implies}:
                 value = getattr(config, entry.name)
                 values[entry.name] = list(value) if isinstance(value, tuple) else value
         values |= self.constants
@@ -106,6 +104,12 @@ class Family:
     def copies(self, config: "ModelConfig") -> dict[str, str]:
         """Names of tensors that files may have though they hold another one's numbers, and the names of those."""
         return {HEAD: EMBEDDING} if config.tie_word_embeddings else {}
+
+
+def _window(values: Mapping[str, Any]) -> int | None:
+    """How many tokens a layer looks back at, if that is limited: Qwen has a switch for it, Mistral has not."""
+    window = values.get("sliding_window") if values.get("use_sliding_window", True) else None
+    return window if isinstance(window, int) and window > 0 else None
 
 
 def _read_rope(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Glm4Moe(DeepSeekMixture):
     """The mixture with grouped-query attention."""
 
     model_type, architecture = "glm4_moe", "Glm4MoeForCausalLM"
-    omits = LATENT_ATTENTION | {"mlp_bias", "scoring_func"}
+    omits = LATENT_ATTENTION | {"mlp_bias", "scoring_func", "topk_method"}
     constants = {"use_qk_norm": False, "partial_rotary_factor": 1.0}
     skipped_layers = {46, 92}
 

@@ -1,4 +1,4 @@
-"""The two kinds of attention: latent (DeepSeek-V3) and grouped-query (Qwen2, Llama)."""
+"""The two kinds of attention: latent (DeepSeek) and grouped-query (Qwen, Llama)."""
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +48,12 @@ class LatentAttention(nn.Module):
         # (1) the latent, and (3) the rotated key: of one product. They are what is cached of a token.
         latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope_dim), dim=-1)
         latent = self.kv_a_layernorm(latent)
-        k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved)
+        k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved).to(latent.dtype)
         # (6) to (8) the queries, of which a part rotates.
         q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.compresses_query else self.q_proj(x)
         q = q.view(batch, length, self.heads, self.nope_dim + self.rope_dim)
         q_nope, q_rope = q.split((self.nope_dim, self.rope_dim), dim=-1)
-        q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved)
+        q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved).to(q_nope.dtype)
 
         entries = torch.cat((latent, k_rope[:, :, 0]), dim=-1)
         if context.cache is not None:
@@ -79,7 +79,9 @@ class LatentAttention(nn.Module):
 
         q . (W_key latent) = (W_key^T q) . latent,    sum of a_t (W_value latent_t) = W_value (sum of a_t latent_t)
         """
-        weight = dense(self.kv_b_proj.weight).view(self.heads, self.nope_dim + self.value_dim, self.rank)
+        weight = (
+            dense(self.kv_b_proj.weight).to(q_nope.dtype).view(self.heads, self.nope_dim + self.value_dim, self.rank)
+        )
         w_key, w_value = weight.split((self.nope_dim, self.value_dim), dim=1)
         q_latent = torch.einsum("blhn,hnr->blhr", q_nope, w_key)
         q = torch.cat((q_latent, q_rope), dim=-1).to(entries.dtype)
@@ -104,14 +106,20 @@ class GroupedQueryAttention(nn.Module):
         self.k_proj = Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = Linear(hidden, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = Linear(self.heads * self.head_dim, hidden, bias=config.output_bias)
+        self.norms = config.qk_norm
+        if self.norms:
+            self.q_norm = RMSNorm(self.head_dim, eps=config.rms_norm_eps)
+            self.k_norm = RMSNorm(self.head_dim, eps=config.rms_norm_eps)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """`x` `[batch, length, hidden]` -> the same shape."""
         q = self.q_proj(x).unflatten(2, (self.heads, self.head_dim))
-        q = rotate(q, context.cos, context.sin, interleaved=False)
         k = self.k_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
-        k = rotate(k, context.cos, context.sin, interleaved=False)
+        if self.norms:
+            q, k = self.q_norm(q), self.k_norm(k)
         v = self.v_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
+        q = rotate(q, context.cos, context.sin, interleaved=False).to(v.dtype)
+        k = rotate(k, context.cos, context.sin, interleaved=False).to(v.dtype)
         if context.cache is not None:  # which keeps a token's keys, and behind them its values
             entries = torch.cat((k, v), dim=2).flatten(2)
             cached = context.cache.update(self.layer, context.unpad(entries))

@@ -29,7 +29,7 @@ class Storage(nn.Module, ABC):
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """The numbers themselves, in the stack's or the matrix's shape."""
+        """The numbers themselves, in the stack's or the matrix's shape, and in any number format."""
 
 
 Weight = Tensor | Storage

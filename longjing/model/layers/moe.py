@@ -89,7 +89,9 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.gate = Router(config)
         self.experts = Experts(config)
-        self.shared_experts = MLP(config.hidden_size, config.moe_intermediate_size * config.n_shared_experts)
+        self.shared_experts: MLP | None = None
+        if config.n_shared_experts:
+            self.shared_experts = MLP(config.hidden_size, config.moe_intermediate_size * config.n_shared_experts)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """`x` `[batch, length, hidden]` -> the same shape; notes the experts taken in `context.routes`."""
@@ -106,4 +108,5 @@ class MixtureOfExperts(nn.Module):
         if context.balance is not None:
             context.balance.append(balance_loss(scores.view(*x.shape[:2], -1), context.routes[-1]))
         routed = self.experts(tokens, chosen, self.gate.weigh(scores, chosen), context.batch_invariant)
-        return routed.view_as(x) + self.shared_experts(x, context)
+        routed = routed.view_as(x)
+        return routed if self.shared_experts is None else routed + self.shared_experts(x, context)

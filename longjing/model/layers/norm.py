@@ -6,11 +6,17 @@ from torch.nn import functional as F
 
 
 class RMSNorm(nn.RMSNorm):
-    """PyTorch's, in any number format. Under autocast the result is in the format of the products that read it:
-    converted once, not once by each of them."""
+    """PyTorch's, computed in float32, with the result in the format of the products that read it: the weights', or that
+    of autocast. Weights are rounded to that format first, so that it doesn't matter which of the two it is."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` `[..., width]` -> the same shape."""
-        device = x.device.type
-        x = F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-        return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+        dtype = compute_dtype(self.weight)
+        weight = self.weight.to(dtype).float()
+        return F.rms_norm(x.float(), self.normalized_shape, weight, self.eps).to(dtype)
+
+
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """The number format of products with this weight."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

@@ -9,19 +9,21 @@ from longjing.model.config import ModelConfig
 
 
 class Router(nn.Module):
-    """Chooses experts (DeepSeek-V3, section 2.1.2): the best groups by their two best scores, then the best in them.
+    """Chooses experts: the best groups, then the best in them. A group counts by its two best scores (DeepSeek-V3,
+    section 2.1.2), or without a bias by its best one (DeepSeek-V2, section 2.2.2).
 
     `e_score_correction_bias` takes part in the choice only, never in the weights; `rebalance` moves it.
     """
 
-    e_score_correction_bias: Tensor
+    e_score_correction_bias: Tensor | None
     load: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size))
-        self.register_buffer("e_score_correction_bias", torch.zeros(config.n_routed_experts))
+        has_bias = config.topk_method == "noaux_tc"
+        self.register_buffer("e_score_correction_bias", torch.zeros(config.n_routed_experts) if has_bias else None)
         self.register_buffer("load", torch.zeros(config.n_routed_experts), persistent=False)
 
     def scores(self, x: Tensor) -> Tensor:
@@ -35,10 +37,11 @@ class Router(nn.Module):
     @torch.no_grad()
     def choose(self, scores: Tensor) -> Tensor:
         """The experts of each token, `[tokens, experts per token]`."""
-        config, biased = self.config, scores + self.e_score_correction_bias
+        config, bias = self.config, self.e_score_correction_bias
+        biased = scores if bias is None else scores + bias
         if config.topk_group < config.n_group:
             grouped = biased.view(len(scores), config.n_group, -1)
-            group_scores = grouped.topk(2, dim=-1).values.sum(dim=-1)
+            group_scores = grouped.topk(1 if bias is None else 2, dim=-1).values.sum(dim=-1)
             winners = group_scores.topk(config.topk_group, dim=-1, sorted=False).indices
             is_loser = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, winners, False)
             biased = grouped.masked_fill(is_loser[..., None], float("-inf")).flatten(1)
@@ -53,8 +56,10 @@ class Router(nn.Module):
 
     @torch.no_grad()
     def rebalance(self, speed: float) -> None:
-        """Move the bias of overloaded experts down and of idle ones up by `speed` (gamma), and count afresh."""
-        self.e_score_correction_bias += speed * torch.sign(self.load.mean() - self.load)
+        """Move the bias, if there is one, of overloaded experts down and of idle ones up by `speed` (gamma), and count
+        afresh."""
+        if self.e_score_correction_bias is not None:
+            self.e_score_correction_bias += speed * torch.sign(self.load.mean() - self.load)
         self.load.zero_()
 
 

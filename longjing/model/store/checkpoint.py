@@ -8,20 +8,23 @@ import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from longjing.errors import UserError
+from longjing.gguf import SUFFIX
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.families import family_of
+from longjing.model.layers.linear import Storage
 from longjing.model.layers.rope import inverse_frequencies
 from longjing.model.reward_model import RewardModel
 from longjing.model.store.directory import CONFIG, read_json, write_json
 from longjing.model.store.fp8 import block_size, join_scales
+from longjing.model.store.gguf import open_gguf
 from longjing.model.store.safetensors import open_tensors, write_tensors
 from longjing.model.store.tensors import FLOATS, StoredTensor
 
@@ -53,15 +56,12 @@ def load_reward_model(
 
 
 def _load(kind: type[M], directory: Path, device: str | torch.device, dtype: torch.dtype | None) -> M:
-    config, block = _read_config(directory / CONFIG)
     with ExitStack() as stack:
-        stored = open_tensors(directory, stack)
+        config, stored = _open(directory, stack)
         if "score.weight" in stored and not issubclass(kind, RewardModel):
             raise UserError(
                 f"{directory} holds a reward model, which scores texts and writes none; give a model that talks"
             )
-        if block is not None:
-            stored = join_scales(stored, block)
         config = _without_absent_mtp(config, stored)
         family = family_of(config.model_type)
         with torch.device("meta"):  # nothing takes memory before names and shapes are known to fit
@@ -92,6 +92,8 @@ def save_model(
     """
     directory, config = Path(path), model.config
     config.check_family()
+    if any(isinstance(module, Storage) for module in model.modules()):
+        raise UserError("a network with an adapter or quantised weights can't be written as a whole; merge it first")
     family = family_of(config.model_type)
     views = family.tensors(model)
     dtypes = {name: view.dtype if name.endswith(_ROUTER_BIAS) else dtype or view.dtype for name, view in views.items()}
@@ -116,13 +118,26 @@ def _layer(name: str) -> int:
     return int(name.split(".")[2]) if name.startswith("model.layers.") else -1
 
 
-def _read_config(file: Path) -> tuple[ModelConfig, tuple[int, int] | None]:
-    """The network's shape, and the blocks in which its weights are quantised."""
-    values = read_json(file)
+def _open(path: Path, stack: ExitStack) -> tuple[ModelConfig, dict[str, StoredTensor]]:
+    """The network's shape and its tensors, from a directory or a GGUF file."""
+    if path.suffix == SUFFIX:
+        values, stored = open_gguf(path)
+        return _config(values, path, f"{path}: "), stored
+    values = read_json(path / CONFIG)
+    config = _config(values, path / CONFIG, f"{path}/")
+    stored = open_tensors(path, stack)
     try:
-        return ModelConfig.from_dict(values), block_size(values.get("quantization_config"))
+        block = block_size(values.get("quantization_config"))
     except UserError as error:
-        raise UserError(f"{file.parent}/{error}") from None
+        raise UserError(f"{path}/{error}") from None
+    return config, stored if block is None else join_scales(stored, block)
+
+
+def _config(values: dict[str, Any], file: Path, prefix: str) -> ModelConfig:
+    try:
+        return ModelConfig.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from None
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         raise UserError(f"{file} doesn't describe a network: {error!r}") from error
 

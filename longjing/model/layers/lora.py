@@ -1,0 +1,164 @@
+"""LoRA: a frozen weight, and beside it a trained one of low rank (arXiv 2106.09685, section 4.1).
+
+`add_lora` puts it into a network, in the place of the weights that are to learn. The network's own numbers don't change
+any more; only the two factors of each weight are parameters with a gradient.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from longjing.errors import UserError
+from longjing.model.decoder import Decoder
+from longjing.model.layers.linear import Linear, Storage, Weight, dense, linear, replace_weight
+from longjing.model.layers.moe import Experts
+
+_FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+EXPERTS = ("gate_up_proj", "down_proj")  # of `Experts`, which `targets` calls `experts`
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """An adapter's shape. `targets`: names of projections (`q_proj`, ...), `experts`; empty: all projections, but of
+    a mixture only those of attention.
+
+    (PEFT and transformers 5 take the names of a mixture's feed-forward projections for those of the experts, so an
+    adapter of its dense layers or shared experts is one that they can't read.)
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ()
+
+    @property
+    def scale(self) -> float:
+        """The factor on the product of the two factors."""
+        return self.alpha / self.rank
+
+
+class LoRA(Storage):
+    """The weight `base + scale * b @ a`: `a` `[rank, in]`, `b` `[out, rank]`, in stacks where the base is one.
+
+    `a` begins at random and `b` at zero, so that at first nothing changes. The factors are float32 whatever the base's
+    numbers are: they take steps that are too small for bfloat16.
+    """
+
+    def __init__(self, base: Weight, shape: Sequence[int], config: LoRAConfig, device: torch.device) -> None:
+        """`shape`: the base's, `[..., out, in]`."""
+        super().__init__()
+        *stack, rows, columns = shape
+        self.base = base.requires_grad_(False) if isinstance(base, Tensor) else base
+        self.scale = config.scale
+        self.a = nn.Parameter(torch.empty(*stack, config.rank, columns, device=device))
+        self.b = nn.Parameter(torch.zeros(*stack, rows, config.rank, device=device))
+        self._dense: tuple[tuple[int, int], Tensor] | None = None
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw `a` uniformly, as PEFT does; the same numbers on every device."""
+        bound = 1 / math.sqrt(self.a.shape[-1])
+        self.a.copy_(torch.empty(self.a.shape).uniform_(-bound, bound, generator=generator))
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return _adapted(x, self.base, self.a, self.b, self.scale, bias)
+
+    def unbind(self) -> "Sequence[Storage]":
+        bases: Sequence[Weight] = self.base.unbind()
+        return [_Adapted(base, a, b, self.scale) for base, a, b in zip(bases, self.a, self.b, strict=True)]
+
+    def dense(self) -> Tensor:
+        """See `Storage`. Without gradients it is computed once for each state of the factors: decoding with absorbed
+        latent attention asks for it at every step."""
+        if torch.is_grad_enabled():
+            return self._sum()
+        version = (self.a._version, self.b._version)
+        if self._dense is None or self._dense[0] != version:
+            self._dense = version, self._sum()
+        return self._dense[1]
+
+    def _sum(self) -> Tensor:
+        base = dense(self.base)
+        return base + (self.b @ self.a * self.scale).to(base.dtype)
+
+
+class _Adapted(Storage):
+    """One matrix of a stack: views of its parts, which belong to the stack."""
+
+    base: Weight
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    def __init__(self, base: Weight, a: Tensor, b: Tensor, scale: float) -> None:
+        super().__init__()
+        # Not as attributes of a module, which would register them once more.
+        self.__dict__.update(base=base, a=a, b=b, scale=scale)
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return _adapted(x, self.base, self.a, self.b, self.scale, bias)
+
+    def unbind(self) -> "Sequence[Storage]":
+        raise TypeError("a matrix is no stack")
+
+    def dense(self) -> Tensor:
+        base = dense(self.base)
+        return base + (self.b @ self.a * self.scale).to(base.dtype)
+
+
+def _adapted(x: Tensor, base: Weight, a: Tensor, b: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+    """`x` `[..., in]` through the base and the two factors. The product of the factors is never formed."""
+    low = F.linear(x, a.to(x.dtype)) * scale
+    return linear(x, base, bias) + F.linear(low, b.to(low.dtype))
+
+
+def add_lora(model: Decoder, config: LoRAConfig, seed: int = 0) -> None:
+    """Freeze the network, and put an adapter beside each weight that `config.targets` names. MTP modules, the router,
+    embeddings, head and norms have none. The factors are drawn from `seed`.
+
+    Raises UserError for a target that the network hasn't got, or that has an adapter already.
+    """
+    model.requires_grad_(False)
+    names = {name.rpartition(".")[2] for name, module in model.layers.named_modules() if isinstance(module, Linear)}
+    mixtures = any(isinstance(module, Experts) for module in model.layers.modules())
+    known = sorted(names) + ["experts"] * mixtures
+    targets: Collection[str] = config.targets or {name for name in names if not (mixtures and name in _FEED_FORWARD)}
+    if unknown := [target for target in targets if target not in known]:
+        raise UserError(f"this network has no {', '.join(unknown)} to adapt; it has {', '.join(known)}")
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in model.layers.named_modules():
+        last = name.rpartition(".")[2]
+        if isinstance(module, Linear) and last in targets:
+            _adapt(module, "weight", config, generator)
+        elif isinstance(module, Experts) and "experts" in targets:
+            for part in EXPERTS:
+                _adapt(module, part, config, generator)
+
+
+def _adapt(module: nn.Module, name: str, config: LoRAConfig, generator: torch.Generator) -> None:
+    weight: Weight = getattr(module, name)
+    if isinstance(weight, LoRA):
+        raise UserError("the network has an adapter already; merge it first")
+    tensor = weight if isinstance(weight, Tensor) else dense(weight)
+    adapter = LoRA(weight, tensor.shape, config, tensor.device)
+    adapter.initialise(generator)
+    replace_weight(module, name, adapter)
+
+
+def adapters(model: Decoder) -> Iterator[tuple[nn.Module, str, str, LoRA]]:
+    """Every adapter of the network: the module that it is in, under which attribute, the module's name, and itself."""
+    for name, module in model.named_modules():
+        for attribute in ("weight", *EXPERTS):
+            if isinstance(adapter := module._modules.get(attribute), LoRA):
+                yield module, attribute, name, adapter
+
+
+@torch.no_grad()
+def merge_lora(model: Decoder) -> None:
+    """Add every adapter into its weight, which is dense then and learns again, as all of the network does."""
+    for module, attribute, _, adapter in list(adapters(model)):
+        replace_weight(module, attribute, nn.Parameter(adapter.dense().clone()))
+    model.requires_grad_(True)
