@@ -22,7 +22,7 @@ from longjing.files import digest
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import collate
 from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
+from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
 from longjing.learning.stage import DATA, MODEL, StageKind
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model
@@ -39,7 +39,7 @@ Plan = list[list[list[int]]]  # the examples of each row of each step, by their 
 class MeasurementSettings(EvaluationSettings):
     """Tasks on whose test split the model is measured before the first step and after the last."""
 
-    tasks: list[TaskSettings] = []
+    tasks: list[TaskReference] = []
     temperature: float = Field(1.0, gt=0)
     max_tokens: int = Field(512, ge=1, description="longest completion")
 

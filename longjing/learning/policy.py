@@ -36,7 +36,7 @@ from longjing.learning.rollouts import (
     sample_groups,
     sampling_flops,
 )
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
+from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
@@ -57,7 +57,7 @@ class PolicySettings(OptimizerSettings, EngineSettings):
     """What every stage that samples and learns has."""
 
     model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
-    task: TaskSettings
+    task: TaskReference
     steps: int = Field(ge=1)
     prompts_per_step: int = Field(32, ge=1)
     group_size: int = Field(16, ge=1)

@@ -65,7 +65,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GateResult:
     """How a gate was passed or not, in words and figures."""
 
     passed: bool
@@ -97,7 +97,7 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
     return text
 
 
-def examine(gate: Gate, reading: Reading) -> Outcome:
+def examine(gate: Gate, reading: Reading) -> GateResult:
     """Hold a reading against the bounds. A rise that can't be told isn't one."""
     value, before, bounds = reading.value, reading.before, []
     if (least := gate.at_least) is not None:
@@ -110,7 +110,7 @@ def examine(gate: Gate, reading: Reading) -> Outcome:
         bounds.append((met, f"{way} {_shown(gate, abs(rise))}"))
     what = gate.metric if gate.task is None else f"{gate.metric} on {gate.task}"
     wanted = " and ".join(text for _, text in bounds)
-    return Outcome(
+    return GateResult(
         all(met for met, _ in bounds), f"{what} is {_described(gate, reading)}; it must be {wanted}", reading
     )
 

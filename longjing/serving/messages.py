@@ -80,7 +80,7 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 
 
-class Part(StrictModel):
+class ContentPart(StrictModel):
     """A piece of a message's content: text, or the assistant's refusal, which is text too."""
 
     ignored = frozenset({"annotations", "cache_control", "id", "logprobs", "provider_specific_fields"})
@@ -138,7 +138,7 @@ class ChatMessage(StrictModel):
     })  # fmt: skip
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[Part], Field(min_length=1)] | None = None
+    content: Text | Annotated[list[ContentPart], Field(min_length=1)] | None = None
     refusal: Text | None = None
     name: str | None = None
     tool_calls: list[ToolCallParam] | None = None

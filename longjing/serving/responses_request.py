@@ -13,7 +13,7 @@ from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving import messages as chat
 from longjing.serving import schemas
-from longjing.serving.messages import ChatMessage, JsonObject, Part, StrictModel, Text, text_of
+from longjing.serving.messages import ChatMessage, ContentPart, JsonObject, StrictModel, Text, text_of
 from longjing.serving.schemas import ChatRequest, PlainFormat, SamplingFields
 
 
@@ -57,7 +57,7 @@ class Item(StrictModel):
     })  # fmt: skip
 
 
-class ItemPart(Part):
+class ItemPart(ContentPart):
     """A piece of a message's content."""
 
     type: Literal["input_text", "output_text", "text", "refusal"]  # type: ignore[assignment]

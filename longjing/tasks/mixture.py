@@ -10,7 +10,7 @@ from longjing.problems import Completion, Problem, Split, Task, Verdict, max_tur
 from longjing.text.template import Message
 
 
-class Part(BaseModel):
+class MixturePart(BaseModel):
     """A task by name, and how often it is met; everything else is a setting of the task itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -24,7 +24,7 @@ class MixtureSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    parts: list[Part] = Field(min_length=1)
+    parts: list[MixturePart] = Field(min_length=1)
 
 
 class Mixture:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.evaluation import EndpointClient, EvalConfig, Evaluation, Price, measure
-from longjing.evaluation.answer_log import AnswerLog, Reply
+from longjing.evaluation.answer_log import AnswerLog, LoggedReply
 from longjing.openai_client import read_completion, seconds_until
 from longjing.problems import Completion, Problem
 
@@ -302,7 +302,7 @@ JSON = st.recursive(
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_whatever_a_server_says_is_a_reply_a_passing_trouble_or_refused(body: bytes) -> None:
     try:
-        reply = Reply.of(read_completion(body))
+        reply = LoggedReply.of(read_completion(body))
     except UserError:
         return
     assert len(Completion.of([reply.turn]).answer) <= len(reply.text)

@@ -20,7 +20,7 @@ from longjing.learning import reward_modeling as preference
 from longjing.learning.loop import run_stage
 from longjing.learning.reward_modeling import (
     Data,
-    Example,
+    RewardExample,
     RewardModeling,
     RewardModelingSettings,
     batch,
@@ -199,9 +199,9 @@ def test_what_a_measurement_says(monkeypatch: pytest.MonkeyPatch) -> None:
         ("p", "long", 9, 2, 1.0), ("p", "long", 9, 2, -1.0), ("q", "long", 8, 1, 2.0),
         ("r", "short", 1, 7, 3.0), ("s", "even", 6, 6, 0.0),
     ]  # fmt: skip
-    examples = [Example(p, kind, [[1] * good, [1] * bad], None) for p, kind, good, bad, _ in cases]
+    examples = [RewardExample(p, kind, [[1] * good, [1] * bad], None) for p, kind, good, bad, _ in cases]
 
-    def given_margins(model: Any, part: list[Example], centre: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def given_margins(model: Any, part: list[RewardExample], centre: float) -> tuple[torch.Tensor, torch.Tensor]:
         margins = [next(m for e, (*_, m) in zip(examples, cases, strict=True) if e is one) for one in part]
         return torch.tensor(margins), torch.tensor(margins)
 
@@ -231,7 +231,7 @@ def test_each_epoch_has_every_example_once(count: int, size: int, epochs: int, s
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 200))
 def test_microbatches_keep_to_their_budget(lengths: list[int], budget: int) -> None:
-    examples = [Example("p", "", [[1] * length, [1]], None) for length in lengths]
+    examples = [RewardExample("p", "", [[1] * length, [1]], None) for length in lengths]
     parts = microbatches(examples, budget)
     assert sorted(example.longest for part in parts for example in part) == sorted(lengths)
     for part in parts:

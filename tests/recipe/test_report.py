@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from run_cases import RECIPE, curation_row, distillation_row, evaluation_row, finetuning_row, preference_row, write_run
 
 from longjing.recipe.report import render, write_report
-from longjing.recipe.report.comparison import Comparison
+from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.report.sections import Sample
 from longjing.recipe.running import account
 from longjing.runs import RunDirectory
@@ -116,7 +116,7 @@ def test_answers_are_paired_by_their_problems() -> None:
             "checkpoint": name, "label": "words", "sampling": sampling, "examples": examples,
         }  # fmt: skip
 
-    comparison = Comparison.of([row("one", "abc"), row("two", "cxa")])
+    comparison = CheckpointComparison.of([row("one", "abc"), row("two", "cxa")])
     assert comparison is not None
     paired = {each.prompt: [name for name, _ in each.samples] for each in comparison.answered}
     assert paired == {"prompt a": ["one", "two"], "prompt b": ["one"], "prompt c": ["one", "two"]}

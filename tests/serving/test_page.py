@@ -17,7 +17,7 @@ from test_runs_page import completion, metrics, rollout, stage_of
 from longjing.serving.api import ApiConfig, build
 from longjing.serving.page import mount
 from longjing.serving.page.chat import chat_messages, reply_messages
-from longjing.serving.page.reply_stream import Reply
+from longjing.serving.page.reply_stream import PageReply
 from longjing.serving.served_model import ServedModel
 from longjing.serving.service import EngineLimits, Service
 
@@ -194,9 +194,9 @@ def test_stop(page, monkeypatch):
     async def endless(*_):
         import asyncio
 
-        reply = Reply()
+        reply = PageReply()
         while True:
-            reply = Reply(reasoning=reply.reasoning + "and on ")
+            reply = PageReply(reasoning=reply.reasoning + "and on ")
             yield reply
             await asyncio.sleep(0.05)
 
@@ -222,7 +222,7 @@ def nothing_happened(page, dialogs: list[str]) -> None:
 @pytest.mark.parametrize("tab", ["chat", "compare"])
 def test_what_a_model_writes_is_shown_and_does_nothing(page, monkeypatch, tab):
     async def hostile(*_):
-        yield Reply(HOSTILE, HOSTILE, notices=(HOSTILE,), problem=HOSTILE, done=True, tokens=1)
+        yield PageReply(HOSTILE, HOSTILE, notices=(HOSTILE,), problem=HOSTILE, done=True, tokens=1)
 
     monkeypatch.setattr(f"longjing.serving.page.{tab}.stream_reply", hostile)
     dialogs: list[str] = []
@@ -335,7 +335,9 @@ def test_no_call_of_a_function_names_a_file(server):
 def test_the_model_hears_questions_and_answers_only():
     history = [
         {"role": "user", "content": "3*5?"},
-        *reply_messages(Reply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"),
+        *reply_messages(
+            PageReply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"
+        ),
         {"role": "user", "content": [{"type": "text", "text": "and 4*4?"}]},
     ]
     assert chat_messages(history) == [

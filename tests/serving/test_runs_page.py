@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.serving.page.rollout_groups import (
-    Token,
+    TokenView,
     card_view,
     earlier_row,
     group_view,
@@ -263,7 +263,7 @@ def test_text_stands_in_where_the_tokens_do_not_say_it(change: Row) -> None:
     row = completion("so</think>2") | change
     reasoning, answer = token_parts(row, tiny.tokenizer())
     assert all(token.logprob is None for token in reasoning + answer)
-    assert token_parts(completion("so</think>2"), None)[1] == [Token("2", advantage=-0.5)]
+    assert token_parts(completion("so</think>2"), None)[1] == [TokenView("2", advantage=-0.5)]
 
 
 def test_what_the_task_said_is_told_apart() -> None:
@@ -296,17 +296,22 @@ def test_what_the_task_said_is_told_apart() -> None:
 
 
 def test_colours_say_how_much() -> None:
-    shades = [Token("", -value).shade(False, 1.0) for value in (0.0, 0.01, 0.1, 1.0, 4.0, 50.0)]
+    shades = [TokenView("", -value).shade(False, 1.0) for value in (0.0, 0.01, 0.1, 1.0, 4.0, 50.0)]
     assert shades == ["", "", "low n1", "low n2", "low n8", "low n8"]
-    assert [Token("", 0.0, gain).shade(True, 2.0) for gain in (None, 0.0, 1.0, -2.0)] == ["", "", "up n4", "down n8"]
-    assert "44.9%" in Token("", -0.8).facts and Token("a").facts == ""
+    assert [TokenView("", 0.0, gain).shade(True, 2.0) for gain in (None, 0.0, 1.0, -2.0)] == [
+        "",
+        "",
+        "up n4",
+        "down n8",
+    ]
+    assert "44.9%" in TokenView("", -0.8).facts and TokenView("a").facts == ""
 
 
 def test_what_is_too_long_is_cut_in_the_middle() -> None:
-    tokens = [Token(str(number), -1.0) for number in range(1000)]
+    tokens = [TokenView(str(number), -1.0) for number in range(1000)]
     short = shorten(tokens, 100)
     assert (short[:50], short[51:]) == (tokens[:50], tokens[-50:]) and "900 tokens" in short[50].text
-    (first, cut, last) = shorten([Token("x" * 10_000)], 100)
+    (first, cut, last) = shorten([TokenView("x" * 10_000)], 100)
     assert len(first.text + last.text) == 600 and "9,400 characters" in cut.text and cut.mark
     assert shorten(tokens[:100], 100) == tokens[:100]
 

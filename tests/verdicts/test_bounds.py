@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from longjing import tasks, verifiers
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import Reply
+from longjing.evaluation.answer_log import LoggedReply
 from longjing.files import to_json, write_text
 from longjing.openai_client import read_completion
 from longjing.problems import Verdict, reply_to, verdict_of, vote_of
@@ -389,7 +389,7 @@ def test_halves_of_characters_neither_stop_a_file_nor_an_evaluation(tmp_path: Pa
         "choices": [{"message": {"content": f"a{SURROGATE}b\x00"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 3},
     }
-    assert Reply.of(read_completion(json.dumps(reply).encode())).text == "a\ufffdb\x00"
+    assert LoggedReply.of(read_completion(json.dumps(reply).encode())).text == "a\ufffdb\x00"
 
 
 def test_what_the_answer_alone_causes_is_its_own_fault() -> None:
