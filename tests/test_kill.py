@@ -153,7 +153,7 @@ def test_killed_at_random_moments(
 
 
 REPLACE, UNLINK, RENAME, FSYNC, RMTREE = "os:replace", "os:unlink", "os:rename", "os:fsync", "shutil:rmtree"
-SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.store.safetensors:save_file"
+SAVE, MODEL = "longjing.runs.atomic_checkpoint:save_file", "longjing.model.store.safetensors:save_file"
 APPEND, FINISH = "longjing.runs.jsonl:JsonLines.append", "longjing.runs.directory:StageDirectory.finish"
 UPDATE, DECODE = ("longjing.learning.optimizers:Optimizers.step", "longjing.generation.native.engine:Engine.step")
 REFERENCE = "longjing.learning.reference_policy:copy_weights"

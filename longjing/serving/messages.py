@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from longjing.chat.errors import invalid
+from longjing.chat.invalid_request import invalid
 from longjing.chat.tool_calls import no_constant
 from longjing.text import parse
 

@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longjing.errors import UserError
-from longjing.serving.errors import ClientDisconnected, error_response
+from longjing.serving.error_responses import ClientDisconnected, error_response
 from longjing.serving.event_stream import result_unless
 from longjing.serving.request_body import BodyReader, BodyRefused, replay
 

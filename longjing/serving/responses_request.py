@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 from pydantic_core import to_json
 
-from longjing.chat.errors import InvalidRequest, invalid
+from longjing.chat.invalid_request import InvalidRequest, invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving import messages as chat
 from longjing.serving import schemas

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from longjing.chat.errors import invalid
+from longjing.chat.invalid_request import invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving.messages import ChatMessage, JsonObject, StrictModel, Text
 

@@ -9,7 +9,7 @@ import longjing
 from longjing.generation.factory import make_generator
 from longjing.planning.bill import Prices
 from longjing.runs.resolve import shipped
-from longjing.serving.errors import ModelNotFound
+from longjing.serving.error_responses import ModelNotFound
 from longjing.serving.response_stream import Job
 from longjing.serving.served_model import ServedModel
 from longjing.serving.worker import EngineWorker

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import tiny
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.invalid_request import InvalidRequest
 from longjing.chat.prompt import BegunReply, PromptBuilder
 from longjing.errors import UserError
 from longjing.serving.messages import ChatMessage

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.generation.native import Chunk, Engine, Event, Request, Sampling
-from longjing.serving.errors import QueueFull, ServiceClosed
+from longjing.serving.error_responses import QueueFull, ServiceClosed
 from longjing.serving.response_stream import Job, ResponseStream
 from longjing.serving.worker import EngineWorker
 

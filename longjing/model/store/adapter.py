@@ -12,8 +12,8 @@ from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import EXPERTS, LoRAConfig, adapters, add_lora
 from longjing.model.reward_model import RewardModel
-from longjing.model.store.directory import CONFIG as MODEL_CONFIG
-from longjing.model.store.directory import read_json, replacing_durably, write_json
+from longjing.model.store.model_directory import CONFIG as MODEL_CONFIG
+from longjing.model.store.model_directory import read_json, replacing_durably, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

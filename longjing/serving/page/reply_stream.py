@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from longjing.errors import UserError
 from longjing.openai_client import Endpoint, stream
 from longjing.serving.chat_completions import usage
-from longjing.serving.errors import QueueFull, ServiceClosed
+from longjing.serving.error_responses import QueueFull, ServiceClosed
 from longjing.serving.page.model_pool import ModelPool, Seat
 from longjing.serving.response_stream import ResponseDelta
 from longjing.serving.schemas import ChatRequest
