@@ -73,7 +73,7 @@ class ReasoningController:
         self.exhausted = self.reasoning_repeats = self.answer_repeats = False
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
-        """See `LogitsProcessor`."""
+        """The bias for the next token (see `LogitsProcessor`)."""
         self.read(tokens)
         if self._everywhere and self._grammar is not None:
             return self._grammar_bias(self._grammar, tokens, vocabulary)

@@ -39,7 +39,7 @@ class ChatSession:
 
     @property
     def budget(self) -> int:
-        """Never so long that no answer fits into `max_tokens`."""
+        """The tokens that the reasoning may take: never so many that no answer fits into `max_tokens`."""
         return self._budget
 
     @budget.setter

@@ -142,7 +142,7 @@ class Conversation(BaseModel):
 
     @property
     def first(self) -> int:
-        """Where the assistant speaks first."""
+        """The index of the assistant's first message."""
         return next(index for index, message in enumerate(self.messages) if message.role == "assistant")
 
 

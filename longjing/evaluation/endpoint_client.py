@@ -89,8 +89,8 @@ class EndpointClient:
             raise UserError(f"the time-out is {timeout} seconds; it must be above 0, and at most {_LONGEST:,}")
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        """See `ModelClient`. Asks only what the file of answers doesn't hold yet. Conversations go turn by turn: when
-        all have had one, those that were answered go on."""
+        """The endpoint's answers (see `ModelClient`). Asks only what the file of answers doesn't hold yet.
+        Conversations go turn by turn: when all have had one, those that were answered go on."""
         groups = [[_Dialogue(question, each) for each in question.samplings] for question in questions]
         open_dialogues = [dialogue for group in groups for dialogue in group]
         total, tokens, before = len(open_dialogues), 0, 0.0

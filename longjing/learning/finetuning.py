@@ -59,7 +59,7 @@ class FinetuningSettings(ReadingSettings, OptimizerSettings, EngineSettings):
 
 
 def plan(lengths: Sequence[int], settings: FinetuningSettings, seed: int) -> Plan:
-    """Which examples are learned together, from their lengths, the settings and the seed alone.
+    """The minibatches: which examples are learned together, from their lengths, the settings and the seed alone.
 
     Every epoch has all examples once, in an order of its own. Each goes into the first of the latest rows
     with room for it, or begins another; rows are dealt out to as few steps as hold them, as evenly as can be.
@@ -153,7 +153,7 @@ class Finetuning(ModelTrainer):
         )
 
     def evaluate(self, step: int) -> Iterator[Row]:
-        """On each task's test problems, before the first step and after the last."""
+        """Rows of measurements on each task's test problems, before the first step and after the last."""
         if step not in (-1, self.steps - 1):
             return
         settings = self.settings

@@ -27,7 +27,7 @@ class Packed:
     loss_mask: Tensor
 
     def to(self, device: torch.device) -> "Packed":
-        """The same on another device."""
+        """The same rows on another device."""
         return Packed(*(part.to(device) for part in (self.tokens, self.positions, self.segments, self.loss_mask)))
 
 

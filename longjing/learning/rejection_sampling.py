@@ -146,7 +146,7 @@ def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]
 
 
 def filter_samples(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> list[str | None]:
-    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is.
+    """The reason why each sample of a problem isn't kept, one of `REASONS`, or None if it is.
 
     `control`: tokens of the template's, which nobody can learn to say.
     """

@@ -243,7 +243,7 @@ class RewardModeling(ModelTrainer):
         )
 
     def evaluate(self, step: int) -> Iterator[Row]:
-        """On the held-out prompts, after the last step."""
+        """A measurement on the held-out prompts, after the last step."""
         if step + 1 == self.steps:
             self.watcher.status("measuring the reward model on the held-out prompts")
             yield measure(self.model, self.data, self.settings, self.runtime)

@@ -29,7 +29,7 @@ class Change:
     value: Any
 
     def apply(self, data: Any) -> None:
-        """Raises UserError if a path leads through what has no settings."""
+        """Put the changes into the plain settings. Raises UserError if a path leads through what has no settings."""
         for path in self.paths:
             node = data
             for depth, key in enumerate(path):

@@ -225,8 +225,8 @@ def _binding(recipe: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Where two recipes differ, as `dotted.path: old -> new`; stages go by their names. A file's digest that wasn't
-    noted then is no difference: whether the file is another, nobody knows."""
+    """The settings in which two recipes differ, as `dotted.path: old -> new`; stages go by their names. A file's digest
+    that wasn't noted then is no difference: whether the file is another, nobody knows."""
     if isinstance(old, list) and isinstance(new, list):
         names, others = _named(old), _named(new)
         if names.keys() == others.keys() and [*names] != [*others]:

@@ -72,7 +72,7 @@ class TextOffsets:
         self._detokenizer, self._length = Detokenizer(tokenizer), 0
 
     def add(self, token: int) -> int:
-        """Where the next token begins."""
+        """The offset at which the next token begins."""
         begins = self._length
         self._length += len(self._detokenizer.add(token))
         return begins

@@ -154,7 +154,7 @@ class ChatMessage(StrictModel):
 
     @property
     def reasoning_text(self) -> str | None:
-        """Its reasoning, if it comes with any."""
+        """The reasoning of the message, if it comes with any."""
         return self.reasoning if self.reasoning_content is None else self.reasoning_content
 
     @model_validator(mode="after")
@@ -171,7 +171,7 @@ class ChatMessage(StrictModel):
 
 
 def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """As chat templates take them: no reasoning, content as text, `developer` called `system`.
+    """The messages as chat templates take them: no reasoning, content as text, `developer` called `system`.
 
     Raises InvalidRequest for calls that are nested too deeply to be written.
     """

@@ -198,7 +198,7 @@ class ResponsesRequest(SamplingFields):
         return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
 
     def as_chat(self, store: ItemStore) -> ChatRequest:
-        """The same as a chat: its fields were validated here, and only what they say together is left to be. Raises
+        """The request as a chat: its fields were validated here, and only what they say together is left to be. Raises
         InvalidRequest if it holds no message, for tools that don't fit together, and for a reference to what is not in
         the store."""
         messages = self._messages(store)

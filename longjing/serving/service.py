@@ -82,7 +82,7 @@ class Service:
         return (*self.models.values(), *self._private)
 
     def find(self, name: str | None) -> ServedModel:
-        """By name, with or without `longjing-`; the default one for None. Raises ModelNotFound."""
+        """The model of a name, with or without `longjing-`; the default one for None. Raises ModelNotFound."""
         if name is None:
             return next(iter(self.models.values()))
         model = self.models.get(name) or self.models.get(f"longjing-{name}")

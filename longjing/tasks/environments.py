@@ -26,7 +26,7 @@ _MEGABYTES = 16_384
 
 
 class EnvironmentSettings(ListedSettings):
-    """Ours; all others are the environment's arguments."""
+    """Our own settings of an environment; all others are the environment's arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 

@@ -51,8 +51,8 @@ class Mixture:
         return frozenset().union(*(getattr(task, "judge_settings", ()) for task, _ in self.parts))
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Each part yields the problems that it yields alone; held out, a part that has no more
-        leaves the others to go on, and a problem that two parts share comes once."""
+        """The problems of all parts (see `Task`). Each part yields the problems that it yields alone; held out, a part
+        that has no more leaves the others to go on, and a problem that two parts share comes once."""
         random = Random(f"{self.name} {split} {seed}")
         sources = {index: task.problems(split, seed) for index, (task, _) in enumerate(self.parts)}
         seen: set[str] = set()

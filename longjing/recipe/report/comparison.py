@@ -28,7 +28,7 @@ class CheckpointComparison:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "CheckpointComparison | None":
-        """From the rows of checkpoints.jsonl; None if there are none."""
+        """The comparison of checkpoints, from the rows of checkpoints.jsonl; None if there are none."""
         if not rows:
             return None
         # The models that a run began with stand first, whenever they were measured.
