@@ -23,9 +23,10 @@ from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
 from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
-from longjing.learning.objectives import PolicyLoss, PolicyStatistics, Preset, policy_loss, token_weights
+from longjing.learning.objectives import PolicyLoss, PolicyStatistics, policy_loss, token_weights
 from longjing.learning.optimizers import clip_gradients
 from longjing.learning.policy_batch import PolicyBatch
+from longjing.learning.presets import Preset
 from longjing.learning.rollouts import (
     Group,
     Padded,

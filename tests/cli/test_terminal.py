@@ -32,13 +32,22 @@ from longjing.runs.resolve import shipped
 class Tokens:
     """A tokenizer of one token per character, in R1's layout."""
 
-    def encode_chat(
-        self, messages: list[dict[str, str]], add_generation_prompt: bool = True, thinking: bool = True
-    ) -> list[int]:
+    template, origin = "enable_thinking <think>", "fake"
+
+    def __init__(self) -> None:
+        self.rendered = 0
+
+    def render(
+        self, messages: list[dict[str, str]], add_generation_prompt: bool = True, thinking: bool = True, _: Any = None
+    ) -> str:
+        self.rendered += 1
         text = "".join(f"<｜{message['role']}｜>{message['content']}" for message in messages)
         if add_generation_prompt:
             text += "<｜Assistant｜><think>\n" + ("" if thinking else "\n</think>\n\n")
-        return self.encode(text)
+        return text
+
+    def encode_with_boundary(self, text: str, boundary: int, max_tokens: int) -> tuple[list[int], int]:
+        return self.encode(text), boundary
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
@@ -91,6 +100,20 @@ def test_turns_are_remembered_without_their_reasoning() -> None:
     second = Tokens().decode(list(engine.requests[1].prompt))
     assert "2+2?" in second and "Four." in second and "Let me see" not in second
     assert engine.requests[0].sampling.seed != engine.requests[1].sampling.seed
+
+
+def test_the_template_is_rendered_once_for_each_question() -> None:
+    engine = Engine(*["x</think>y"] * 3)
+    talk = conversation(engine)
+    tokenizer: Any = talk.model.tokenizer
+    ask(talk, "a question")
+    before = tokenizer.rendered
+    ask(talk, "another")
+    talk.thinking = False
+    ask(talk, "one without thinking")
+    assert tokenizer.rendered == before + 2
+    last = engine.requests[-1]
+    assert Tokens().decode(list(last.prompt[: last.keep])).endswith("one without thinking")
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8))

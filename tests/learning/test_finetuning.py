@@ -22,8 +22,8 @@ from longjing.generation.native import Engine, Request, Sampling
 from longjing.learning import pretraining
 from longjing.learning.finetuning import Finetuning, FinetuningSettings, ending_at, plan, rate_factor
 from longjing.learning.loop import run_stage
-from longjing.learning.mtp_loss import losses
 from longjing.learning.packing import collate
+from longjing.learning.text_losses import losses
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops

@@ -13,8 +13,9 @@ from longjing.errors import UserError
 from longjing.learning.advantages import advantages
 from longjing.learning.kl import k3
 from longjing.learning.logprobs import token_logprobs
-from longjing.learning.objectives import PRESETS, Aggregation, PolicyStatistics, policy_loss, token_weights
+from longjing.learning.objectives import Aggregation, PolicyStatistics, policy_loss, token_weights
 from longjing.learning.policy_batch import PolicyBatch, cleared
+from longjing.learning.presets import PRESETS
 from longjing.learning.surrogates import SURROGATES, Kind, Objective
 
 KINDS: list[Kind] = list(SURROGATES)

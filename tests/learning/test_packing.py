@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from longjing.learning.mtp_loss import ahead, losses
+from longjing.learning.mtp_loss import ahead
 from longjing.learning.packing import Packed, pack
+from longjing.learning.text_losses import losses
 
 PAD = 99
 documents = st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=12), max_size=30)

@@ -18,8 +18,8 @@ from longjing.generation.request import Generation, Request, Sampling
 from longjing.learning import loop, policy, reinforcement
 from longjing.learning.dynamic_sampling import teaches
 from longjing.learning.loop import run_stage
-from longjing.learning.objectives import PRESETS
 from longjing.learning.policy import PhaseTimer
+from longjing.learning.presets import PRESETS
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, pad
 from longjing.problems import registry
