@@ -11,9 +11,9 @@ from torch import Tensor
 from longjing.chat.thinking_budget import ThinkingBudget
 from longjing.errors import UserError
 from longjing.generation.request import LogitsProcessor
+from longjing.text import Detokenizer, Tokenizer
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.stop_strings import StopStrings
-from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 _SEPARATOR = "\n\n"  # between reasoning and answer
 _CLOSING = f"\n</think>{_SEPARATOR}"

@@ -23,6 +23,7 @@ FIGURES = (
     "unparsed", "well_formed", "unjudged", "tokens", "prompt_tokens", "tokens_per_solved", "flops",
     "flops_per_solved", "money", "money_per_solved", "seconds",
 )  # fmt: skip
+SHARES = ("pass_at_1", "low", "high", "maj_at_k", "truncated", "unparsed", "well_formed")  # of them, from 0 to 1
 
 
 @dataclass(frozen=True)

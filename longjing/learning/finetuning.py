@@ -23,7 +23,7 @@ from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import collate
 from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
 from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
-from longjing.learning.stage import DATA, MODEL, StageKind
+from longjing.learning.stage import DATA, MODEL, StageKind, facts_of
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
@@ -180,4 +180,5 @@ STAGE = StageKind(
     (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "loss_mask_share", "conversations"))),
     READING_CHARTS, READING_ADVICE, takes={"model": MODEL, "data": DATA},
     measured=lambda settings: [task.make().name for task in settings.evaluation.tasks],
+    facts=facts_of("conversations", "examples", "too_long"),
 )  # fmt: skip

@@ -313,4 +313,5 @@ STAGE = StageKind(
         ChartSpec("Speed", [Series("tokens_per_second_sampling", "sampling")], "Tokens a second.", first=True),
     ),
     (little_kept,), makes=DATA, samples=True, facts=_facts,
+    steps=lambda settings: math.ceil(settings["problems"] / settings["problems_per_step"]),
 )  # fmt: skip

@@ -33,7 +33,7 @@ from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
 from longjing.learning.settings import UpdateSettings
-from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind
+from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind, facts_of
 from longjing.model.reward_model import RewardModel
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
@@ -341,4 +341,5 @@ STAGE = StageKind(
     ),
     (not_finite, loss_rises, gradient_spikes),
     makes=REWARD_MODEL, takes={"model": MODEL, "data": PREFERENCES},
+    facts=facts_of("examples", "held_out", "too_long", "prompts_differ", "judges"),
 )  # fmt: skip

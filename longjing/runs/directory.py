@@ -1,6 +1,7 @@
 """A run is a directory that explains itself.
 
     RUN/recipe.yaml               the resolved recipe: every setting, defaults too
+    RUN/makes.json                what each stage makes: a model, data, a reward model
     RUN/bill.json, report.html    what it cost, and what it showed
     RUN/lineage.json              which checkpoint, data and settings made which
     RUN/checkpoints.jsonl         every checkpoint, measured on the same tasks

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from run_cases import evaluation_row, reinforcement_row
 
 from longjing.errors import UserError
+from longjing.learning.kinds import KINDS
 from longjing.recipe.gates import Gate, GateClosed, Reading, examine, pass_gate, read
 from longjing.runs import RunDirectory, StageDirectory
 
@@ -51,7 +52,7 @@ def test_it_says_what_it_saw_and_what_it_asks() -> None:
     )
     assert "nobody knows what" in examine(wanted, Reading(0.41)).text
     assert "nothing was solved" in examine(wanted, Reading(None)).text
-    assert "down by at most 3.0%" in examine(gate(rise_at_least=-0.03), Reading(0.4)).text
+    assert "down by at most 3.0%" in examine(gate(rise_at_least=-0.03), Reading(0.4), KINDS["reinforce"].metrics).text
     assert examine(gate("kept", at_least=800), Reading(1234)).text == "kept is 1234; it must be at least 800"
 
 
@@ -116,7 +117,7 @@ def test_a_metric_that_is_not_there_is_refused_with_those_that_are(
 
 def test_an_outcome_is_written_down_and_a_closed_gate_raises(stage: StageDirectory) -> None:
     stage.finish({"kept": 7})
-    settings = {"name": "zero", "model": "base"}
+    settings = {"kind": "sample", "name": "zero", "model": "base"}
     assert pass_gate(stage.run, settings, gate("kept", at_least=5)) == "kept is 7; it must be at least 5"
     with pytest.raises(GateClosed, match="zero did not pass its gate: kept is 7; it must be at least 8"):
         pass_gate(stage.run, settings, gate("kept", at_least=8))
@@ -127,7 +128,8 @@ def test_an_outcome_is_written_down_and_a_closed_gate_raises(stage: StageDirecto
 
 def test_of_several_gates_all_must_hold_and_those_that_do_not_are_named(stage: StageDirectory) -> None:
     stage.finish({"kept": 7, "sampled": 9})
-    settings, kept, few = ({"name": "zero", "model": "base"}, gate("kept", at_least=5), gate("sampled", at_most=8))
+    settings = {"kind": "sample", "name": "zero", "model": "base"}
+    kept, few = gate("kept", at_least=5), gate("sampled", at_most=8)
     assert pass_gate(stage.run, settings, [kept, kept]).count("kept is 7; it must be at least 5") == 2
     for gates in ([kept, few], [few, kept]):
         with pytest.raises(GateClosed, match="zero did not pass its gate: sampled is 9; .* at most 8") as closed:

@@ -201,7 +201,9 @@ def test_what_no_change_touches_is_validated_once(tmp_path: Path, monkeypatch: p
     (tmp_path / "once.yaml").write_text(json.dumps(recipe))
     time.sleep(0.03)  # a file of just now is read again, for its time may be that of the next version, too
     digested, made, file_digest, get = [], [], hashlib.file_digest, tasks.get
-    monkeypatch.setattr(hashlib, "file_digest", lambda *given: (digested.append(given), file_digest(*given))[1])
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda *arguments: (digested.append(arguments), file_digest(*arguments))[1]
+    )
     monkeypatch.setattr(tasks, "get", lambda **settings: (made.append(settings), get(**settings))[1])
     loaded = loading.load(tmp_path / "once.yaml", ["steps=2", "zero.rewards.format=0.5", "seed=3"])
     assert loaded.stages[0].steps == 2 and loaded.stages[0].rewards == {"accuracy": 1.0, "format": 0.5}

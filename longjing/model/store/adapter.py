@@ -89,11 +89,11 @@ def load_adapter(model: Decoder, directory: Path) -> None:
 
 def save_adapter(model: Decoder, directory: Path, base: str) -> None:
     """Write the network's adapter into the directory. `base`: the name or path of the model that it belongs to."""
-    found = list(adapters(model))
-    adapter = found[0][3]
+    adapted = list(adapters(model))
+    adapter = adapted[0][3]
     rank = adapter.a.shape[-2]
-    names = sorted({name.rpartition(".")[2] for _, attribute, name, _ in found if attribute == "weight"})
-    in_experts = any(attribute in EXPERTS for _, attribute, _, _ in found)
+    names = sorted({name.rpartition(".")[2] for _, attribute, name, _ in adapted if attribute == "weight"})
+    in_experts = any(attribute in EXPERTS for _, attribute, _, _ in adapted)
     scores = isinstance(model, RewardModel)
     values: dict[str, Any] = {
         "peft_type": "LORA",

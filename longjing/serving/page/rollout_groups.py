@@ -9,8 +9,8 @@ from typing import Any
 
 from longjing.runs.jsonl import Row
 from longjing.serving.page.runs import Stage
+from longjing.text import Detokenizer, Tokenizer
 from longjing.text.reasoning import Delta, ReasoningStream, parse
-from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 _SHOWN = 24_000  # tokens of a group that a page holds without getting slow
 _ENDINGS = {"stop": "ended by itself", "length": "cut off"}

@@ -65,7 +65,7 @@ class Stage:
 
     def status(self) -> Status:
         rows = self._metrics.rows
-        steps, shown = steps_planned(self.settings, rows), figures(self.kind.metrics, rows)
+        steps, shown = steps_planned(self.kind.steps(self.settings), rows), figures(self.kind.metrics, rows)
         for row in self._evaluations.rows[-1:]:
             if row.get("pass_at_1") is not None:
                 shown.append((f"{row['split']} problems", f"{row['pass_at_1']:.1%}{unjudged(row)}"))
