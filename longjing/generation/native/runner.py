@@ -43,6 +43,7 @@ class ModelRunner:
     ) -> None:
         self._source = self.model = model
         if dtype not in (None, model.embed_tokens.weight.dtype):
+            # A trainer goes on in its own format: its module stays as it is.
             self.model = copy.deepcopy(model).requires_grad_(False)
             for parameter in self.model.parameters():  # the buffers, angles and biases, stay exact
                 parameter.data = parameter.data.to(dtype)
@@ -98,6 +99,8 @@ class ModelRunner:
     def context(self, columns: Tensor, longest: int, gaps: Tensor | None = None) -> Context:
         """The context of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
         every = torch.arange(longest, device=self.device)
+        # Padding, and what an earlier request has left, lie behind a row's own columns: the causal mask hides them,
+        # too.
         mask = every <= columns[..., None]
         if gaps is not None:
             mask = mask & ((every < gaps[:, :1]) | (every >= gaps[:, 1:]))[:, None]
@@ -115,12 +118,15 @@ class ModelRunner:
         unread = max(sequence.stored - sequence.cached for sequence in sequences)
         if not unread:
             return 0
+        # With the pending token, too: the prediction module reads each token together with the one after it.
         texts = [torch.tensor([*sequence.prompt, *sequence.tokens]) for sequence in sequences]
         text = pad_sequence(texts, batch_first=True).to(self.device)
         if any(sequence.cached for sequence in sequences):
             self._read_on(sequences, text, unread, first_row)
         else:
             routes = [sequence.routes for sequence in sequences if sequence.routes is not None]
+            # One who was pre-empted takes the experts again that it took before: a recomputed score may choose others
+            # by a rounding.
             replay = pad_sequence(routes, batch_first=True).long() if routes else None
             columns = torch.arange(unread, device=self.device).expand(len(sequences), -1)
             hidden, context = self.forward(text[:, :-1], columns, None, first_row, replay)
