@@ -34,10 +34,10 @@ class TaskSettings(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
-        difficulty = given.get("difficulty", cls.model_fields["difficulty"].default)
+    def _fill_in_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        difficulty = values.get("difficulty", cls.model_fields["difficulty"].default)
         # An impossible difficulty gets its own message; any defaults keep other complaints from joining it.
-        return {**cls.difficulties[difficulty if difficulty in range(1, 6) else 1], **given}
+        return {**cls.difficulties[difficulty if difficulty in range(1, 6) else 1], **values}
 
 
 class ProblemData(Strict):
@@ -125,7 +125,7 @@ class GeneratedTask(ABC, Generic[S, D]):
             if language == "mixed":
                 language = "zh" if random.random() < _CHINESE_SHARE else "en"
             prompt = self.prompt(data, language, random)
-            yield Problem(self.name, id, prompt, answer, data.model_dump(), language)
+            yield Problem(self.name, id, prompt, answer, data.model_dump(by_alias=True), language)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         """See `Task`. A truncated completion is wrong: what it would have said next, nobody knows."""
