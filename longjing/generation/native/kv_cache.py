@@ -45,8 +45,8 @@ class KVCache:
         layers = config.num_hidden_layers + drafts
         mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
         routes = mixtures, config.num_experts_per_tok
-        # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
-        dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+        # A CPU absorbs latent attention in float32.
+        dtype = torch.float32 if weight.device.type == "cpu" and config.is_latent else weight.dtype
         token_bytes = layers * config.cache_width * dtype.itemsize + 2 * routes[0] * routes[1]
         area = size // token_bytes
         if area < 2:

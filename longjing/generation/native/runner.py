@@ -1,6 +1,5 @@
 """Runs the model over the cache: one forward pass, for reading prompts, for decoding, and for drafting."""
 
-import copy
 from collections import abc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from longjing.generation.native.decoding_copy import DecodingCopy, needs_copy
 from longjing.generation.native.graphs import Graphs
 from longjing.generation.native.kv_cache import KVCache
 from longjing.generation.native.logits_processors import batch_bias
@@ -41,12 +41,9 @@ class ModelRunner:
         record_routes: bool,
         batch_invariant: bool | None,
     ) -> None:
-        self._source = self.model = model
-        if dtype not in (None, model.embed_tokens.weight.dtype):
-            # A trainer goes on in its own format: its module stays as it is.
-            self.model = copy.deepcopy(model).requires_grad_(False)
-            for parameter in self.model.parameters():  # the buffers, angles and biases, stay exact
-                parameter.data = parameter.data.to(dtype)
+        dtype = dtype or model.embed_tokens.weight.dtype
+        self._copy = DecodingCopy(model, dtype) if needs_copy(model, dtype) else None
+        self.model = self._copy.model if self._copy else model
         weight = self.model.embed_tokens.weight
         self.device = weight.device
         self._drafts = drafts
@@ -59,8 +56,8 @@ class ModelRunner:
 
     def update_weights(self) -> None:
         """Take over the present weights of the module that the runner was made with, if it keeps a copy."""
-        if self.model is not self._source:
-            self.model.load_state_dict(self._source.state_dict())
+        if self._copy:
+            self._copy.update()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
