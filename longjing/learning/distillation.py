@@ -36,8 +36,9 @@ from longjing.learning.kl import reverse_kl
 from longjing.learning.logprobs import by_chunks, token_logprobs
 from longjing.learning.loop import SILENT, Step
 from longjing.learning.memory import Work
-from longjing.learning.objectives import PolicyLoss, Preset
+from longjing.learning.objectives import PolicyLoss
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, scatter
+from longjing.learning.presets import Preset
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
 from longjing.learning.surrogates import Objective

@@ -1,9 +1,6 @@
-"""The losses of reading texts: the next token, the tokens beyond it (multi-token prediction), the experts' balance."""
+"""The loss of multi-token prediction: each module guesses one token further than the one before (DeepSeek-V3, section
+2.2)."""
 
-from dataclasses import dataclass
-from typing import Self
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,59 +9,27 @@ from longjing.learning.packing import Packed
 from longjing.model.decoder import Decoder
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Means over the tokens they count, scalars: next token, further tokens, balance."""
-
-    next_token: Tensor
-    further: Tensor
-    balance: Tensor
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the means are over. `targets`: the tokens that count one token ahead, two ahead, ..."""
-
-    targets: list[int]
-    rows: int
-
-    @classmethod
-    def of(cls, packed: Packed, modules: int) -> Self:
-        """Of a model with so many prediction modules."""
-        return cls([int(ahead(packed, 1 + depth)[1].sum()) for depth in range(1 + modules)], len(packed.tokens))
-
-
-def losses(model: Decoder, packed: Packed, counts: Counts | None = None, chunk: int | None = None) -> Losses:
-    """The losses of packed rows (DeepSeek-V3, equations 17 to 25).
-
-    `counts`: of the batch of which the rows are a part; the losses are then its share, and those of all parts add up.
-    `chunk`: see `by_chunks`.
-    """
-    counts = counts or Counts.of(packed, len(model.mtp))
-    context = model.context(packed.positions, segments=packed.segments)
-    context.balance = []
-    hidden = model.hidden(packed.tokens, context)
-    first = _cross_entropy(model, hidden, packed, 1, chunk) / max(1, counts.targets[0])
-    further = [torch.zeros_like(first)]
+def mtp_losses(model: Decoder, packed: Packed, hidden: Tensor, chunk: int | None) -> list[Tensor]:
+    """The loss of each module, a sum over the tokens it counts; `hidden` `[rows, length, hidden]`: the decoder's last
+    states (equations 21 to 24)."""
+    losses = []
     for depth in range(len(model.mtp)):
         # Position i joins its hidden state with token i + 1 + depth, and predicts the one after that.
         width = packed.tokens.shape[1] - 1 - depth
         inner = model.context(packed.positions[:, :width], segments=packed.segments[:, :width])
         hidden = model.next_hidden(depth, packed.tokens[:, 1 + depth :], hidden[:, :width], inner)
-        further.append(_cross_entropy(model, hidden, packed, 2 + depth, chunk) / max(1, counts.targets[1 + depth]))
-    balance = torch.stack(context.balance).sum() if context.balance else torch.zeros_like(first)
-    share = len(packed.tokens) / counts.rows
-    return Losses(first, torch.stack(further).sum() / max(1, len(model.mtp)), balance * share)
+        losses.append(cross_entropy(model, hidden[:, :-1], *ahead(packed, 2 + depth), chunk))
+    return losses
 
 
-def _cross_entropy(model: Decoder, hidden: Tensor, packed: Packed, distance: int, chunk: int | None) -> Tensor:
-    """The sum over the tokens that count; `hidden` predicts what is `distance` ahead, its last position nothing."""
-    targets, counts = ahead(packed, distance)
+def cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, counts: Tensor, chunk: int | None) -> Tensor:
+    """The summed cross-entropy of the targets that count, in nats; float32, whatever the model computes in, and by
+    chunks of so many tokens (`by_chunks`)."""
 
     def summed(hidden: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(model.head(hidden).float(), targets, reduction="sum")[None]
 
-    return by_chunks(summed, chunk, hidden[:, :-1][counts], targets[counts]).sum()
+    return by_chunks(summed, chunk, hidden[counts], targets[counts]).sum()
 
 
 def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:

@@ -40,14 +40,14 @@ def bits(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[int]]]
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_weights_are_parameters_once_and_what_a_checkpoint_keeps(family: str) -> None:
     model = network(family)
-    found = weights(model)
-    assert {name for name, _ in model.named_parameters()} <= set(found)
-    extra = set(found) - {name for name, _ in model.named_parameters()}
+    tensors = weights(model)
+    assert {name for name, _ in model.named_parameters()} <= set(tensors)
+    extra = set(tensors) - {name for name, _ in model.named_parameters()}
     assert all(name.endswith("e_score_correction_bias") for name in extra) and len(extra) == len([*model.routers()])
-    assert ("lm_head.weight" in found) == (family != "llama")  # tied there
-    assert len({tensor.data_ptr() for tensor in found.values()}) == len(found)
-    assert not any(tensor.requires_grad for tensor in found.values())
-    size, learned = (sum(each.nbytes for each in part) for part in (found.values(), model.parameters()))
+    assert ("lm_head.weight" in tensors) == (family != "llama")  # tied there
+    assert len({tensor.data_ptr() for tensor in tensors.values()}) == len(tensors)
+    assert not any(tensor.requires_grad for tensor in tensors.values())
+    size, learned = (sum(each.nbytes for each in part) for part in (tensors.values(), model.parameters()))
     assert disk_bytes(model) == size + 2 * (size + 2 * learned)  # the model, and two states: seven times its weights
     assert disk_bytes(model, model) == size + 2 * (2 * size + 2 * learned)
 
