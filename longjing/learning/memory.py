@@ -23,7 +23,7 @@ _MICRO_TOKENS = 2048  # of a larger model: what keeps two cores as busy as more 
 _CHUNK_NUMBERS = 2**24  # of logits: 64 MB of float32
 _SMALL_VOCABULARY = 2**14
 _FEWEST_TOKENS, _FEWEST_CHUNK = 256, 64  # below which a product is too small to be fast
-_PROCESS = 500_000_000  # bytes of Python, PyTorch and the tokenizer
+_PROCESS = 800_000_000  # bytes of Python, PyTorch and the tokenizer, and what the allocator has between its blocks
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B", re.IGNORECASE)
 # How the allocators of PyTorch word it, on CPUs (its own, oneDNN's and C++'s) and on GPUs.
 _EXHAUSTED = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation", "could not create a memory")
