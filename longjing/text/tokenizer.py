@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,25 @@ class Tokenizer:
         """What shapes a chat, and so must not stand in a message's text: special tokens, and R1's marks of a turn."""
         added = self._backend.get_added_tokens_decoder().values()
         return {token.content for token in added if token.special or token.content in _MARKERS[:2]}
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end a text: the end token, and the one that the template writes behind an answer."""
+        turn_end = None
+        if self._template is not None:
+            with suppress(UserError):  # a template that refuses this conversation
+                turn_end = self.turn_end([{"role": "user", "content": "?"}])
+        return frozenset({self.eos_id} if turn_end is None else {self.eos_id, turn_end})
+
+    def turn_end(self, messages: Sequence[Message]) -> int | None:
+        """The special token that the template writes behind an answer to the messages, if it writes one there.
+
+        Raises UserError for messages that the template refuses.
+        """
+        answered = [*messages, {"role": "assistant", "content": PLACEHOLDER}]
+        _, mark, tail = self.render(answered, add_generation_prompt=False).rpartition(PLACEHOLDER)
+        first = self.encode(tail)[:1] if mark else []
+        return first[0] if first and not self.decode(first, skip_special_tokens=True) else None
 
     def token_id(self, text: str) -> int | None:
         """The id of the token of this name, or None."""

@@ -52,7 +52,11 @@ class Sequence:
     gap: tuple[int, int] = (0, 0)  # start and end of the columns that were decoded without it
 
     def __post_init__(self) -> None:
-        self.prompt, self.processors = tuple(self.request.prompt), processors_of(self.request)
+        self.prompt, stops = tuple(self.request.prompt), self.request.sampling.stop_token_ids
+        if self.tokenizer and stops:  # a special token that ends the text isn't part of it
+            special = {stop for stop in stops if not self.tokenizer.decode([stop], skip_special_tokens=True)}
+            self.end_tokens = self.end_tokens | special
+        self.processors = processors_of(self.request, self.end_tokens)
         self.stored = len(self.prompt) - 1
         if self.tokenizer and (self.streams or self.request.sampling.stop):
             self.stream = TextStream(self.tokenizer, self.request.sampling.stop)
@@ -73,7 +77,7 @@ class Sequence:
             self.logprobs.append(logprobs[index])
             if top is not None and sampling.top_logprobs:
                 self.top.append(top[index][: sampling.top_logprobs])
-            if token in self.end_tokens or (self.stream and self.stream.add(token)):
+            if token in self.end_tokens or (self.stream and self.stream.add(token)) or token in sampling.stop_token_ids:
                 return "stop"
             if len(self.tokens) == sampling.max_tokens:
                 return "length"
