@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from longjing.cli.models import Device, Dtype, load_engine, refuse_device
+from longjing.cli.models import Device, Dtype, Exact, exact_dtype, load_engine, refuse_device
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
@@ -48,7 +48,8 @@ def evaluate(
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
+    exact: Exact = False,
     price_read: Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")] = None,
     price_written: Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")] = None,
     price_hour: Annotated[
@@ -99,10 +100,10 @@ def evaluate(
     if base_url is None:
         if options:
             raise UserError(f"--{next(iter(options))} is for an endpoint: say which with --base-url")
-        client, provenance = _local_client(model, device, dtype, max_tokens, console)
+        client, provenance = _local_client(model, device, dtype, max_tokens, console, exact)
         price_hour = _price_of_electricity() if price_hour is None else price_hour
     else:
-        refuse_device(device, dtype)
+        refuse_device(device, exact_dtype(dtype, exact))
         client, provenance = _endpoint_client(base_url, model, task, options, console)
     prices = [price_read, price_written, price_hour]
     stated = any(rate is not None for rate in prices)
@@ -128,7 +129,7 @@ def compare(
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
 ) -> None:
     """Compare two or more on the same problems: a table with cost per solved problem, and paired differences
     from the first with their 95% intervals.
@@ -195,7 +196,7 @@ def _planned(task: str, settings: list[str] | None, **changes: Any) -> tuple[Any
 
 
 def _local_client(
-    model: str, device: str, dtype: str, max_tokens: int | None, console: Console
+    model: str, device: str, dtype: str, max_tokens: int | None, console: Console, exact: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """A client of the model here, whose FLOPs are counted, and what the provenance says of it. A `max_tokens` that
     somebody asked for is kept or refused; a benchmark's own gives way to the context."""
@@ -205,7 +206,7 @@ def _local_client(
     from longjing.planning import flops
     from longjing.runs.resolve import resolve
 
-    engine, tokenizer = load_engine(model, device, dtype, console)
+    engine, tokenizer = load_engine(model, device, dtype, console, exact)
     network, weight = engine.model.config, engine.model.embed_tokens.weight
     count, context = partial(flops.generation, network), network.max_position_embeddings
     provenance = {

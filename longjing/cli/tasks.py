@@ -81,7 +81,7 @@ def check_task(
     group_size: Annotated[int, typer.Option(min=2, help="its answers to each")] = 8,
     max_tokens: Annotated[int, typer.Option(min=1, help="its longest answer")] = 512,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
 ) -> None:
     """Find out whether a task is fit to learn from, before money is spent: right answers, wrong ones, and the hacks
     that policies find. Exit code 1 if a check failed.

@@ -1,6 +1,7 @@
 """Loading what a user names: a model, or an adapter with the model that it belongs to."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -8,21 +9,23 @@ from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.store.adapter import base_of, load_adapter
 from longjing.model.store.checkpoint import load_model
+from longjing.model.store.stored_dtype import suitable_dtype
 from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 
 
 def load(
-    name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | Literal["auto"] | None = None
 ) -> tuple[Decoder, Tokenizer]:
     """The model that `resolve` finds, in evaluation mode, with its tokenizer. An adapter's base is found in the same
-    way, and has the adapter in it then (`layers/lora.py`).
+    way, and has the adapter in it then (`layers/lora.py`). `dtype`: float32 if None; "auto" as in `suitable_dtype`.
 
     Raises UserError for what isn't there or can't be read.
     """
     path = resolve(name_or_path)
     base = base_of(path)
     if base is None:
+        dtype = suitable_dtype(path, torch.device(device)) if dtype == "auto" else dtype
         return load_model(path, device, dtype), Tokenizer.from_directory(path)
     model, tokenizer = load(_base(path, base), device, dtype)
     load_adapter(model, path)

@@ -18,13 +18,16 @@ from longjing.text import Tokenizer
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU."""
+    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU;
+    `batch_invariant` as in `Engine`; `repetition_guard` as in `ServedModel`."""
 
     rows: int = 256
     queue: int = 256
     cache_bytes: int = 1 << 30
     prefix_bytes: int = 1 << 28
     threads: int | None = None
+    batch_invariant: bool | None = None
+    repetition_guard: bool | None = None
 
 
 class Service:
@@ -39,9 +42,10 @@ class Service:
         self._loading = threading.Lock()
         self.prices = Prices()
 
-    def load(self, name_or_path: str) -> ServedModel:
-        """Serve one more model; the one that is there already if it is. Raises UserError."""
-        name = f"longjing-{name_or_path}" if name_or_path in shipped() else name_or_path
+    def load(self, name_or_path: str, name: str | None = None) -> ServedModel:
+        """Serve one more model, called `name` if that is given; the one that is there already if it is. Raises
+        UserError."""
+        name = name or (f"longjing-{name_or_path}" if name_or_path in shipped() else name_or_path)
         with self._loading:
             if name in self.models:
                 return self.models[name]
@@ -71,12 +75,12 @@ class Service:
         limits = self._limits
         engine = make_generator(
             model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
-            prefix_bytes=limits.prefix_bytes, threads=limits.threads,
+            prefix_bytes=limits.prefix_bytes, threads=limits.threads, batch_invariant=limits.batch_invariant,
         )  # fmt: skip
         worker = EngineWorker(engine, limits.queue, lambda job: self.on_end(name, job))
         if self._closed:
             worker.stop_accepting()
-        return ServedModel(name, engine, tokenizer, worker)
+        return ServedModel(name, engine, tokenizer, worker, limits.repetition_guard)
 
     def _all(self) -> Iterable[ServedModel]:
         return (*self.models.values(), *self._private)

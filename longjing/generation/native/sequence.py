@@ -13,6 +13,11 @@ from longjing.text.stop_strings import TextStream
 from longjing.text.tokenizer import Tokenizer
 
 
+def special_among(tokenizer: Tokenizer, tokens: abc.Iterable[int]) -> frozenset[int]:
+    """The special ones of the tokens, which are no text."""
+    return frozenset(token for token in tokens if not tokenizer.decode([token], skip_special_tokens=True))
+
+
 @dataclass(eq=False)
 class Sequence:
     """A request while it waits and while it has a row of the cache.
@@ -54,8 +59,7 @@ class Sequence:
     def __post_init__(self) -> None:
         self.prompt, stops = tuple(self.request.prompt), self.request.sampling.stop_token_ids
         if self.tokenizer and stops:  # a special token that ends the text isn't part of it
-            special = {stop for stop in stops if not self.tokenizer.decode([stop], skip_special_tokens=True)}
-            self.end_tokens = self.end_tokens | special
+            self.end_tokens = self.end_tokens | special_among(self.tokenizer, stops)
         self.processors = processors_of(self.request, self.end_tokens)
         self.stored = len(self.prompt) - 1
         if self.tokenizer and (self.streams or self.request.sampling.stop):
