@@ -14,7 +14,7 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 80
 FLOORS = {
     "errors": -1,
     "batching": 0, "cluster": 0, "files": 0, "gguf": 0, "validation": 0,
-    "model": 1, "text": 1, "sandbox": 1,
+    "model": 1, "text": 1, "sandbox": 1, "moved": 1,
     "problems": 2, "openai_client": 2,
     "verifiers": 3,
     "generation": 4, "tasks": 4, "toys": 4, "runs": 4,

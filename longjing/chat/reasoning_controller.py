@@ -10,10 +10,14 @@ from torch import Tensor
 
 from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
+<<<<<<< HEAD
 from longjing.generation.request import FinishReason, LogitsProcessor
+=======
+from longjing.generation.request import LogitsProcessor
+from longjing.text import Detokenizer, Tokenizer
+>>>>>>> main
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.stop_strings import StopStrings
-from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 _SEPARATOR = "\n\n"  # between reasoning and answer
 _CLOSING = f"\n</think>{_SEPARATOR}"

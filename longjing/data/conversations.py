@@ -116,25 +116,25 @@ class Conversation(BaseModel):
 
     @model_validator(mode="after")
     def _learnable(self) -> "Conversation":
-        said = [message for message in self.messages if message.role == "assistant"]
+        replies = [message for message in self.messages if message.role == "assistant"]
         if self.messages[0].role == "assistant":
             raise ValueError("the first message is the assistant's; somebody has to ask")
         if self.messages[-1].role != "assistant":
             raise ValueError("the last message isn't the assistant's; there is nothing to learn after it")
-        for place, (before, message) in enumerate(pairwise(self.messages), 1):
+        for index, (before, message) in enumerate(pairwise(self.messages), 1):
             if message.role == "assistant" and before.role not in ("user", "tool"):
                 raise ValueError(
-                    f"message {place} is the assistant's and follows one of the {before.role}; a user has to ask"
+                    f"message {index} is the assistant's and follows one of the {before.role}; a user has to ask"
                 )
-            if self.keep_reasoning and before.role != "assistant" != message.role and place > self.first:
+            if self.keep_reasoning and before.role != "assistant" != message.role and index > self.first:
                 raise ValueError(
-                    f"message {place} follows one of the {before.role}; with keep_reasoning turns alternate"
+                    f"message {index} follows one of the {before.role}; with keep_reasoning turns alternate"
                 )
-        if not all(message.content for message in said):
+        if not all(message.content for message in replies):
             raise ValueError("the assistant gives an empty answer")
-        if not any(message.learned for message in said):
+        if not any(message.learned for message in replies):
             raise ValueError("each answer has weight 0; there is nothing to learn, so leave the conversation out")
-        if not self.thinking and any(message.reasoning for message in said):
+        if not self.thinking and any(message.reasoning for message in replies):
             raise ValueError("thinking is false, yet the assistant reasons")
         if self.keep_reasoning and not self.thinking:
             raise ValueError("there is no reasoning to keep: leave out keep_reasoning, or thinking")
@@ -143,7 +143,7 @@ class Conversation(BaseModel):
     @property
     def first(self) -> int:
         """Where the assistant speaks first."""
-        return next(place for place, message in enumerate(self.messages) if message.role == "assistant")
+        return next(index for index, message in enumerate(self.messages) if message.role == "assistant")
 
 
 def placed_conversations(path: str | Path, control: Collection[str] = ()) -> Iterator[tuple[str, Conversation]]:
@@ -219,10 +219,10 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
         return [_one_text(tokenizer, conversation, messages)]
     runs: list[list[Part]] = []
     text, end = None, _end_token(tokenizer, messages)
-    for place, message in enumerate(conversation.messages):
+    for index, message in enumerate(conversation.messages):
         if not message.learned:
             continue
-        prompt = tokenizer.render(messages[:place], thinking=conversation.thinking)
+        prompt = tokenizer.render(messages[:index], thinking=conversation.thinking)
         completion = _completion(prompt, message)
         if text is None or not prompt.startswith(text):
             runs.append([])
@@ -239,12 +239,12 @@ def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[d
     first, end = conversation.first, _end_token(tokenizer, messages)
     text = tokenizer.render(messages[:first])
     parts: list[Part] = [(tokenizer.encode(text), False)]
-    last = max(place for place, message in enumerate(conversation.messages) if message.learned)
-    for place in range(first, last + 1, 2):
-        if place > first:
-            text, reply = reply_tokens(tokenizer, messages[place - 1], end)
+    last = max(index for index, message in enumerate(conversation.messages) if message.learned)
+    for index in range(first, last + 1, 2):
+        if index > first:
+            text, reply = reply_tokens(tokenizer, messages[index - 1], end)
             parts.append((reply, False))
-        message = conversation.messages[place]
+        message = conversation.messages[index]
         parts.append(([*tokenizer.encode(_completion(text, message)), end], message.learned))
     return _example(parts)
 
@@ -266,6 +266,6 @@ def _completion(prompt: str, message: Message) -> str:
 
 def _end_token(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> int:
     """The special token that the template writes behind an answer; the tokenizer's where it writes none."""
-    place = next(place for place, message in enumerate(messages) if message["role"] == "assistant")
-    end = tokenizer.turn_end(messages[:place])
+    index = next(index for index, message in enumerate(messages) if message["role"] == "assistant")
+    end = tokenizer.turn_end(messages[:index])
     return tokenizer.eos_id if end is None else end

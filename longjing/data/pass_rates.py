@@ -78,8 +78,8 @@ def measure_pass_rates(
     stands there isn't measured again. Raises UserError if they are of something else.
     """
     rows: dict[str, tuple[Row, Problem]] = {}
-    for place, row in task.located_rows():
-        problem = task.problem(place, row)
+    for location, row in task.located_rows():
+        problem = task.problem(location, row)
         rows.setdefault(_key(problem), (row, problem))
     sampling = asdict(config)
     del sampling["problems"]
@@ -172,8 +172,8 @@ def recorded(path: Path, column: str) -> list[tuple[Row, float | None]]:
     rows = located_rows(path)
     if not any(column in row for _, row in rows):
         raise UserError(f"{path}: no column {column!r}; there are {', '.join(map(str, rows[0][1]))}")
-    for place, row in rows:
+    for location, row in rows:
         rate = row.get(column)
         if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
-            raise UserError(f"{path}, {place}: {column} is {rate!r}, which is no share from 0 to 1")
+            raise UserError(f"{path}, {location}: {column} is {rate!r}, which is no share from 0 to 1")
     return [(row, row.get(column)) for _, row in rows]

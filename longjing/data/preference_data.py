@@ -63,8 +63,8 @@ def read_preferences(path: str | Path, control: Collection[str] = ()) -> tuple[l
     """
     path, pattern = Path(path), control_pattern(control)
     examples, differing = [], 0
-    for place, row in located_rows(path):
-        origin = f"{path}, {place}"
+    for location, row in located_rows(path):
+        origin = f"{path}, {location}"
         try:
             example = _read(row, origin, pattern)
         except ValueError as error:

@@ -1,6 +1,6 @@
 """The settings that several kinds of stages share: of a task, the optimiser, the engine, and measurements."""
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -49,8 +49,14 @@ class TaskSettings(BaseModel):
         return self
 
     def make(self) -> Task:
-        """The task. Raises UserError for what it can't honour."""
-        return tasks.get(self.name, **(self.model_extra or {}))
+        """The task, always the same one. Raises UserError for what it can't honour, and once its file has changed."""
+        tasks.refuse_changed(self.model_dump())
+        return self.made
+
+    @cached_property
+    def made(self) -> Task:
+        """The task as it was when it was first asked for."""
+        return tasks.get(**self.model_dump())
 
 
 class UpdateSettings(Settings):

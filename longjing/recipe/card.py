@@ -79,7 +79,7 @@ def _all_own(chain: Iterable[Mapping[str, Any]], inputs: Iterable[str]) -> bool:
     """Whether the stages took nothing but what is the package's: models by their digests, tasks by their names."""
     shipped_models = {digest(SHIPPED / name) for name in shipped()}
     taken = (settings.get("task", []) for settings in chain)
-    listed = (task for given in taken for task in (given if isinstance(given, list) else [given]))
+    listed = (task for entry in taken for task in (entry if isinstance(entry, list) else [entry]))
     names = (leaf["name"] for task in listed for leaf in tasks.flatten_mixture(task))
     return {*inputs} <= shipped_models and not any(map(tasks.is_external, names))
 

@@ -42,7 +42,7 @@ class Gate(BaseModel):
 # Told apart by their form, so that what is wrong inside of one is all that is complained of.
 Gates = Annotated[
     Annotated[Gate, Tag("one")] | Annotated[list[Gate], Field(min_length=1), Tag("several")],
-    Discriminator(lambda given: "several" if isinstance(given, list) else "one"),
+    Discriminator(lambda entry: "several" if isinstance(entry, list) else "one"),
 ]
 
 

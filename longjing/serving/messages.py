@@ -63,10 +63,10 @@ class StrictModel(BaseModel):
     def _given(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        given = {name: one for name, one in value.items() if one is not None and name not in cls.ignored}
-        if len(given) > _MAX_FIELDS:
+        values = {name: one for name, one in value.items() if one is not None and name not in cls.ignored}
+        if len(values) > _MAX_FIELDS:
             raise ValueError(f"more than {_MAX_FIELDS} fields")
-        return given
+        return values
 
 
 def _sendable(value: dict[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,10 @@ class ReasoningGymTask:
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         return self.rubric.judge(problem, completion)
 
+    def wants_box(self, problem: Problem) -> bool:
+        """See `problems.wants_box`."""
+        return self.rubric.wants_box
+
     def solve(self, problem: Problem) -> str:
         """The answer that the library gives."""
         return problem.answer
@@ -231,8 +235,8 @@ def _check(name: str, dataset: str, configuration: dict[str, Any]) -> None:
         _check(f"{name}, {part['name']}", part["name"], part["config"])
 
 
-def _check_names(name: str, given: dict[str, Any], setting_names: list[str]) -> None:
+def _check_names(name: str, arguments: dict[str, Any], setting_names: list[str]) -> None:
     own = [*ReasoningGymSettings.model_fields, *(key for key in setting_names if key not in ("seed", "size"))]
-    for key in given:
+    for key in arguments:
         if key not in own:
             raise UserError(f"{name} has no setting {key!r}{nearest(key, own)}; the settings are: {', '.join(own)}")

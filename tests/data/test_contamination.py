@@ -48,7 +48,7 @@ def test_thirteen_words_are_found_wherever_and_however_they_stand(
     learned = between.join([*before, *asked[start : start + SIZE], *after]).upper() + instruction
     match = compared(" ".join(asked), size=SIZE).match(learned)
     assert match is not None
-    assert match.evaluation == "exam" and match.place == "row 1"
+    assert match.evaluation == "exam" and match.location == "row 1"
 
 
 @given(st.text(max_size=200))

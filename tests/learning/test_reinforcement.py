@@ -231,7 +231,7 @@ def test_zero_variance_groups_are_dropped_before_anything_is_counted(make: Make)
     assert_same(among, alone)
 
 
-def test_groups_without_signal_are_refilled(make: Make) -> None:
+def test_zero_variance_groups_are_replaced(make: Make) -> None:
     """As often as the settings allow, and never more groups teach than a step has prompts."""
     changes: dict[str, Any] = {"prompts_per_step": 6, "group_size": 2}
     without, rollouts, _ = make(**changes).step(0)

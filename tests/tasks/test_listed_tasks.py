@@ -1,7 +1,9 @@
 """Tasks that are named by where they are: files of rows, Python of one's own, and how a recipe takes them."""
 
+import hashlib
 import json
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,15 @@ def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_
         ("from longjing.tasks.listed import ListedTask", "from longjing.tasks (ListedTask, FileTask)"),
         ("from longjing.tasks.verifiers.base import Verifier", "import what you need from longjing.verifiers"),
         ("from longjing.tasks.countdown import Countdown", "from longjing.toys.countdown.task"),
+        ("from longjing.tasks import Settings", "line 1: longjing.tasks.Settings has moved: import what you need"),
+        ("import longjing.runs.files", "longjing.runs.files has moved: import what you need from longjing.files"),
+        ("from longjing.learning.corpus.countdown import write", "from longjing.toys, where each toy's folder has"),
+        (TASK + "    def placed(self): return []", "Sums defines `placed`, which is called `located_rows` now"),
+        (TASK + "    judging = frozenset()", "Sums defines `judging`, which is called `judge_settings` now"),
+        (
+            "class Plain:\n    problems = judge = solve = lambda *given: None\n    judging = {'a'}",
+            "Plain defines `judging`, which is called `judge_settings` now",
+        ),
         (
             "from longjing.toys.countdown.task import Countdown\n\nclass Other(Countdown):\n"
             "    def apart(self, data): return 'x'",
@@ -180,6 +191,23 @@ def test_a_recipe_takes_it_by_name_and_pins_what_it_read(tmp_path: Path) -> None
     written(Path(path), ROWS[:-1])
     with pytest.raises(UserError, match="has changed"):
         recipe.stages[0].task.make()
+
+
+def test_what_no_change_touches_is_validated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "sums.jsonl", ROWS)
+    own = {"name": path, "verifier": "number"}
+    stage = {"kind": "reinforce", "name": "zero", "task": own, "steps": 3, "max_tokens": 4, "learning_rate": 1e-3}
+    recipe = {"name": "once", "measure": {"tasks": {"mine": own}}, "stages": [stage]}
+    (tmp_path / "once.yaml").write_text(json.dumps(recipe))
+    time.sleep(0.03)  # a file of just now is read again, for its time may be that of the next version, too
+    digested, made, file_digest, get = [], [], hashlib.file_digest, tasks.get
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: (digested.append(given), file_digest(*given))[1])
+    monkeypatch.setattr(tasks, "get", lambda **settings: (made.append(settings), get(**settings))[1])
+    loaded = loading.load(tmp_path / "once.yaml", ["steps=2", "zero.rewards.format=0.5", "seed=3"])
+    assert loaded.stages[0].steps == 2 and loaded.stages[0].rewards == {"accuracy": 1.0, "format": 0.5}
+    assert loaded.stages[0].task.make() is loaded.stages[0].task.make()
+    assert loaded == loading.load(tmp_path / "once.yaml", ["seed=3", "rewards.format=0.5", "steps=2"])
+    assert len(digested) == 1 and len(made) == 4
 
 
 def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from longjing.runs.jsonl import Row
 from longjing.serving.page.runs import Stage
+from longjing.text import Detokenizer, Tokenizer
 from longjing.text.reasoning import Delta, ReasoningStream, parse
-from longjing.text.tokenizer import Detokenizer, Tokenizer
 
 _SHOWN = 24_000  # tokens of a group that a page holds without getting slow
 _ENDINGS = {"stop": "ended by itself", "length": "cut off"}
@@ -162,9 +162,9 @@ def _right(completions: Sequence[Mapping[str, Any]]) -> str:
 
 def _turns(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int) -> Iterator[TurnView]:
     """The model's turns; what was said to it has no tokens of the model's."""
-    earlier, given = completion.get("earlier") or [], completion.get("given") or []
-    starts = [0, *(end for _, end in given)]
-    ends = [*(start for start, _ in given), None]
+    earlier, insertions = completion.get("earlier") or [], completion.get("given") or []
+    starts = [0, *(end for _, end in insertions)]
+    ends = [*(start for start, _ in insertions), None]
     for turn, start, end in zip([*earlier, {}], starts, ends, strict=True):
         rows = ("tokens", "logprobs", "teacher_logprobs")
         cut = {name: completion[name][start:end] for name in rows if completion.get(name)}

@@ -96,9 +96,9 @@ class Stage:
         if isinstance(model := self.settings.get("model"), str):
             around = [parent / model for parent in self.run.path.resolve().parents]
             places += [self.run.path / model, model, *around]
-        for place in places:
+        for source in places:
             try:
-                file = resolve(place) / "tokenizer.json"
+                file = resolve(source) / "tokenizer.json"
             except UserError:
                 continue
             if file.exists():
