@@ -10,12 +10,8 @@ from torch import Tensor
 
 from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
-<<<<<<< HEAD
 from longjing.generation.request import FinishReason, LogitsProcessor
-=======
-from longjing.generation.request import LogitsProcessor
 from longjing.text import Detokenizer, Tokenizer
->>>>>>> main
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.stop_strings import StopStrings
 
