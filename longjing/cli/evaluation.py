@@ -25,6 +25,10 @@ SampleSeed = Annotated[int, typer.Option(help="of the samples; the problems are 
 Temperature = Annotated[float | None, typer.Option(min=0, help="default 1, of a benchmark 0.6")]
 TopP = Annotated[float | None, typer.Option(min=0, max=1, help="default 1, of a benchmark 0.95")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="longest answer; default 512, of a benchmark 32768")]
+Instruction = Annotated[
+    str | None,
+    typer.Option(help="said behind each problem, '' for none; default: the form, to models not trained here"),
+]
 Json = Annotated[Path | None, typer.Option(help="write the figures here; of one model, all verdicts too")]
 _TASK_HELP = (
     "see `longjing tasks list`; aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k; or one of your own: "
@@ -47,6 +51,7 @@ def evaluate(
     temperature: Temperature = None,
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
+    instruction: Instruction = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     exact: Exact = False,
@@ -84,11 +89,13 @@ def evaluate(
         longjing eval some-model --base-url http://localhost:8000/v1 --task aime-2024
     """
     from longjing.evaluation import Price
+    from longjing.evaluation.evaluate import problems_of
+    from longjing.evaluation.instructions import hint
 
     console = Console()
     loaded, config = _planned(
         task, settings, problems=problems, samples=samples, seed=seed,
-        temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens, instruction=instruction,
     )  # fmt: skip
     options: dict[str, Any] = {
         "concurrency": concurrency, "timeout": timeout, "retries": retries,
@@ -110,6 +117,8 @@ def evaluate(
     price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
     evaluation = _measure(client, loaded, config, provenance, model=model, price=price)
     show_table(f"{model} on {task}", evaluation.summary_rows(), console)
+    if advice := hint(loaded, problems_of(loaded, config.changed(problems=1))[0], evaluation.unparsed):
+        say(console, advice, "yellow")
     if json is not None:
         write_text(json, to_json(evaluation.to_dict()) + "\n")
 
@@ -128,6 +137,7 @@ def compare(
     temperature: Temperature = None,
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
+    instruction: Instruction = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
@@ -169,7 +179,7 @@ def compare(
             Tokenizer.from_directory(directory)
         loaded, config = _planned(
             task, settings, problems=problems, samples=samples, seed=seed,
-            temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+            temperature=temperature, top_p=top_p, max_tokens=max_tokens, instruction=instruction,
         )  # fmt: skip
         problem_sets.append(ProblemSet.of_task(loaded, config))
     for other in problem_sets[1:]:

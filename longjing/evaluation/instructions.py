@@ -7,6 +7,8 @@ their chat template, which is this package's own.
 from longjing.problems import Problem, Task, wants_box
 from longjing.text.tokenizer import Tokenizer
 
+_MANY = 0.3  # share of answers without a box, from which on it's worth a word
+
 # By whether the reasoning is to stand between tags, and the result in a box.
 _ENGLISH = {
     (False, True): "Put the final answer in \\boxed{}.",
@@ -44,3 +46,13 @@ def instruction(
 def asked(problem: Problem, instruction: str) -> str:
     """The user's message: the problem's prompt with the instruction behind it."""
     return f"{problem.prompt}\n\n{instruction}" if instruction else problem.prompt
+
+
+def hint(task: Task, problem: Problem, without_answer: float) -> str | None:
+    """What to do about answers of which this share has no box, if that is why they are wrong."""
+    if without_answer < _MANY or not wants_box(task, problem):
+        return None
+    return (
+        f"{without_answer:.0%} of the answers hold no \\boxed{{}}, where the final answer is looked for: say what form "
+        "you want in `instruction`, or in the task's `template`; a model that never saw it may need fine-tuning first"
+    )

@@ -112,6 +112,7 @@ class OnPolicyTrainer(ModelTrainer):
 
     totals = ("tokens_sampled", "tokens_trained", "flops")
     logs_totals = False
+    tags = False  # whether the prompts ask for reasoning between tags, where a model needs to be told
 
     def __init__(self, settings: PolicySettings, preset: Preset, runtime: Runtime, watcher: Watcher) -> None:
         self.settings, self.preset, self.runtime, self.watcher = settings, preset, runtime, watcher
@@ -138,8 +139,9 @@ class OnPolicyTrainer(ModelTrainer):
         drawn = [(task, problem) for problem in problems]
         with timer.phase("sampling"):
             sampled = sample_groups(
-                self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn
-            )
+                self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn,
+                settings.instruction, self.tags,
+            )  # fmt: skip
         with timer.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
 
@@ -272,7 +274,8 @@ class OnPolicyTrainer(ModelTrainer):
             return
         yield settings.evaluation.measure(
             self.generator, self.tokenizer, self.task, self.model, split=split, seed=self.runtime.seed,
-            temperature=settings.temperature, max_tokens=settings.max_tokens,
+            temperature=settings.temperature, max_tokens=settings.max_tokens, instruction=settings.instruction,
+            tags=self.tags,
         )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ def _own(settings: ConversationSettings, seed: int, group: Group, number: int) -
     return {
         "messages": [*messages, _assistant(completion.reasoning, answer)],
         **({"keep_reasoning": True} if completion.earlier else {}),
+        **({} if completion.all_reasoning else {"thinking": False}),
         "task": problem.task, "problem": problem.id, "language": problem.language,
     }  # fmt: skip
 
