@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longjing.chat.errors import context_exceeded, invalid
+from longjing.chat.invalid_request import context_exceeded, invalid
 from longjing.chat.tool_calls import knows_tools
 from longjing.errors import UserError
 from longjing.text import ReasoningStream, Tokenizer
@@ -16,7 +16,7 @@ _OPEN, _CLOSE = "<think>", "</think>"
 _PROBE: Sequence[Message] = ({"role": "user", "content": "?"},)
 
 
-def takes_system(tokenizer: Tokenizer) -> bool:
+def _takes_system(tokenizer: Tokenizer) -> bool:
     """Whether the chat template shows the model a system message."""
     try:
         return PLACEHOLDER in tokenizer.render([{"role": "system", "content": PLACEHOLDER}, *_PROBE])
@@ -82,7 +82,7 @@ class PromptBuilder:
         self.reasons = "think>" in template
         self.switches_thinking = "enable_thinking" in template
         self.knows_tools = knows_tools(template)
-        self._takes_calls, self._takes_system = "tool_calls" in template, takes_system(tokenizer)
+        self._takes_calls, self.takes_system = "tool_calls" in template, _takes_system(tokenizer)
         self._generation_prompts, bodies = {}, set()
         for thinking in (True, False) if self.switches_thinking or not self.reasons else (True,):
             body, self._generation_prompts[thinking] = self._probe(thinking)
@@ -121,7 +121,7 @@ class PromptBuilder:
             if message.get("tool_calls") and not self._takes_calls:
                 text = f"message {number} has tool_calls, and this model's chat template leaves them out"
                 raise invalid("messages", text)
-            if message["role"] == "system" and not self._takes_system and self._tokenizer.template:
+            if message["role"] == "system" and not self.takes_system and self._tokenizer.template:
                 raise invalid(
                     "messages", f"message {number} is a system message, and this model's chat template takes none"
                 )

@@ -1,9 +1,11 @@
 """A chat session: what was said so far, and the model that answers next."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-from longjing.chat.prompt import takes_system
+from longjing.chat.prompt import Prompt, PromptBuilder
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
@@ -28,6 +30,11 @@ class ChatModel:
     task: Task | None = None
     defaults: SamplingDefaults = SamplingDefaults()
     repetition_guard: bool = True
+
+    @cached_property
+    def prompts(self) -> PromptBuilder:
+        """What makes the model's prompts, of any length: a session refuses those that are too long by itself."""
+        return PromptBuilder(self.tokenizer, limit=sys.maxsize)
 
 
 class ChatSession:
@@ -63,13 +70,13 @@ class ChatSession:
 
     @system.setter
     def system(self, text: str) -> None:
-        if text and not takes_system(self.model.tokenizer):
+        if text and not self.model.prompts.takes_system:
             raise UserError(f"the chat template of {self.model.name} takes no system prompt; say it in your question")
         self._system = text
 
     @property
     def budget(self) -> int:
-        """Never so long that no answer fits into `max_tokens`."""
+        """The tokens that the reasoning may take: never so many that no answer fits into `max_tokens`."""
         return self._budget
 
     @budget.setter
@@ -88,13 +95,11 @@ class ChatSession:
         seed = sample_seed(self._seed, self._turns, "chat", 0)
         sampling = self.model.defaults.sampling(temperature=self.temperature, max_tokens=self._max_tokens, seed=seed)
         controller = ReasoningController(
-            tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget,
+            tokenizer, prompt.tokens, self._max_tokens, engine.end_tokens, budget=self.budget,
             repetition_guard=self.model.repetition_guard,
         )  # fmt: skip
         prefilled, text, reason = controller.in_reasoning, "", None
-        # What follows the question, the reasoning first, is no part of a later prompt.
-        keep = len(tokenizer.encode_chat([*self._opening, *messages], add_generation_prompt=False))
-        for chunk in engine.stream(Request(prompt, sampling, controller, keep)):
+        for chunk in engine.stream(Request(prompt.tokens, sampling, controller, prompt.keep)):
             text, reason = text + chunk.text, chunk.finish_reason
             controller.extend(chunk.token_ids)
             yield controller.take()
@@ -108,20 +113,17 @@ class ChatSession:
         )
         self.messages = [*messages, {"role": "assistant", "content": self.reply.answer}]
 
-    @property
-    def _opening(self) -> list[dict[str, str]]:
-        return [{"role": "system", "content": self._system}] if self._system else []
-
-    def _fit(self, question: str) -> tuple[list[dict[str, str]], list[int]]:
-        """The newest messages that fit, with the question as their last, and their tokens."""
+    def _fit(self, question: str) -> tuple[list[dict[str, str]], Prompt]:
+        """The newest messages that fit, with the question as their last, and their prompt."""
+        opening = [{"role": "system", "content": self._system}] if self._system else []
         messages = [*self.messages, {"role": "user", "content": question}]
         while True:
-            prompt = self.model.tokenizer.encode_chat([*self._opening, *messages], thinking=self.thinking)
-            if len(prompt) + self._max_tokens <= self.model.limit:
+            prompt = self.model.prompts.build([*opening, *messages], thinking=self.thinking)
+            if len(prompt.tokens) + self._max_tokens <= self.model.limit:
                 return messages, prompt
             if len(messages) == 1:
                 raise UserError(
-                    f"that is {len(prompt)} tokens, and with {self._max_tokens} for the reply more than the "
+                    f"that is {len(prompt.tokens)} tokens, and with {self._max_tokens} for the reply more than the "
                     f"{self.model.limit} that the model was made for; shorten it, or lower --max-tokens"
                 )
             del messages[:2]

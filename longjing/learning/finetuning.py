@@ -22,8 +22,8 @@ from longjing.files import digest
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import collate
 from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
-from longjing.learning.stage import DATA, MODEL, StageKind
+from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
+from longjing.learning.stage import DATA, MODEL, StageKind, facts_of
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
@@ -39,7 +39,7 @@ Plan = list[list[list[int]]]  # the examples of each row of each step, by their 
 class MeasurementSettings(EvaluationSettings):
     """Tasks on whose test split the model is measured before the first step and after the last."""
 
-    tasks: list[TaskSettings] = []
+    tasks: list[TaskReference] = []
     temperature: float = Field(1.0, gt=0)
     max_tokens: int = Field(512, ge=1, description="longest completion")
 
@@ -59,7 +59,7 @@ class FinetuningSettings(ReadingSettings, OptimizerSettings, EngineSettings):
 
 
 def plan(lengths: Sequence[int], settings: FinetuningSettings, seed: int) -> Plan:
-    """Which examples are learned together, from their lengths, the settings and the seed alone.
+    """The minibatches: which examples are learned together, from their lengths, the settings and the seed alone.
 
     Every epoch has all examples once, in an order of its own. Each goes into the first of the latest rows
     with room for it, or begins another; rows are dealt out to as few steps as hold them, as evenly as can be.
@@ -153,7 +153,7 @@ class Finetuning(ModelTrainer):
         )
 
     def evaluate(self, step: int) -> Iterator[Row]:
-        """On each task's test problems, before the first step and after the last."""
+        """Rows of measurements on each task's test problems, before the first step and after the last."""
         if step not in (-1, self.steps - 1):
             return
         settings = self.settings
@@ -181,4 +181,5 @@ STAGE = StageKind(
     (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "loss_mask_share", "conversations"))),
     READING_CHARTS, READING_ADVICE, takes={"model": MODEL, "data": DATA},
     measured=lambda settings: [task.make().name for task in settings.evaluation.tasks],
+    facts=facts_of("conversations", "examples", "too_long"),
 )  # fmt: skip

@@ -102,7 +102,8 @@ class GeneratedTask(ABC, Generic[S, D]):
         """What is wrong with a boxed answer, None if nothing is. An ExpressionError is a mistake, too."""
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Raises NoProblems if these settings admit none in this split."""
+        """The problems of a split, without end (see `Task`). Raises NoProblems if these settings admit none in this
+        split."""
         # How answers are judged, and questions framed, must not change which problems are drawn.
         others = {*self.judge_settings, "template"}
         drawing = {key: value for key, value in self.settings.items() if key not in others}
@@ -139,7 +140,8 @@ class GeneratedTask(ABC, Generic[S, D]):
             yield Problem(self.name, id, prompt, answer, data.model_dump(by_alias=True), language)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`. A truncated completion is wrong: what it would have said next, nobody knows."""
+        """The verdict on a completion (see `Task`). A truncated completion is wrong: what it would have said next,
+        nobody knows."""
         format = format_reward(completion)
         try:
             data = self._read(problem)
@@ -150,7 +152,8 @@ class GeneratedTask(ABC, Generic[S, D]):
         return Verdict("wrong" if mistake else "correct", rewards, mistake or "correct")
 
     def solve(self, problem: Problem) -> str:
-        """See `Task`. Raises ValueError if the problem's data is corrupt or has no solution."""
+        """The answer that is held right (see `Task`). Raises ValueError if the problem's data is corrupt or has no
+        solution."""
         answer = self.answer(self._read(problem))
         if answer is None:
             raise ValueError(f"{self.name} problem {problem.id} has no solution: {problem.data}")
