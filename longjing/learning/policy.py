@@ -21,6 +21,7 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
+from longjing.learning.advice import rounding
 from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
 from longjing.learning.objectives import PolicyLoss, PolicyStatistics, policy_loss, token_weights
@@ -155,8 +156,11 @@ class OnPolicyTrainer(ModelTrainer):
             return Update(None, 0.0, 0)
         statistics, norms, trained = zip(*done, strict=True)
         # The law speaks of the policy that sampled: before the first optimiser step.
-        difference, total = statistics[0].logprob_difference, reduce(add, statistics)
-        total = replace(total, loss=total.loss / len(done), logprob_difference=difference)
+        first, total = statistics[0], reduce(add, statistics)
+        distance = first.logprob_distance / first.tokens.clamp(min=1) * total.tokens
+        total = replace(
+            total, loss=total.loss / len(done), logprob_difference=first.logprob_difference, logprob_distance=distance
+        )
         return Update(total, max(norms), sum(trained))
 
     def _optimise(self, step: int, samples: Sequence[TrainingSample]) -> tuple[PolicyStatistics, float, int]:
@@ -246,6 +250,7 @@ class OnPolicyTrainer(ModelTrainer):
             "reflection": mean([sum(map(reflections, texts)) for group in groups for texts in group.texts]),
             **({"turns": mean([len(each.earlier) + 1 for each in completions])} if self.replying else {}),
             **(update.statistics.means() if update.statistics else {}),
+            "rounding": rounding(self.model.config.num_hidden_layers, -min(logprobs, default=0.0)),
             "grad_norm": update.grad_norm,
             "learning_rate": self.settings.learning_rate * self._rate_factor(step),
             **{f"seconds_{name}": seconds for name, seconds in timer.seconds.items()},
