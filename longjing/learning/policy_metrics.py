@@ -10,7 +10,8 @@ TRUNCATED = Metric("truncated", "truncated", "{:.0%}")
 LANGUAGE = Metric("language", form="{:.0%}")
 _NAMES = (
     "length_max", "reasoning_length_mean", "unjudged", "entropy", "reflection", "loss", "kl",
-    "clip_share", "ratio", "logprob_difference", "logprob_difference_mean", "rounding", "grad_norm", "learning_rate", "seconds_sampling",
+    "clip_share", "ratio", "logprob_difference", "logprob_difference_mean", "rounding", "grad_norm",
+    "learning_rate", "seconds_sampling",
     "seconds_judging", "seconds_updating", "tokens_per_second_updating",
 )  # fmt: skip
 POLICY_METRICS = (Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"), LANGUAGE, *map(Metric, _NAMES))
