@@ -20,14 +20,17 @@ class Losses:
 
 
 def losses(model: Decoder, packed: Packed) -> Losses:
-    """The losses of one batch of packed rows (DeepSeek-V3, equations 17 to 25)."""
+    """The losses of one batch of packed rows (DeepSeek-V3, equations 17 to 25). Modules for further tokens that are
+    frozen have none."""
     context = model.context(packed.positions, segments=packed.segments)
     context.balance = []
     hidden = model.hidden(packed.tokens, context)
     targets, counts = ahead(packed, 1)
     first = _cross_entropy(model, hidden[:, :-1], targets, counts)
     further = [torch.zeros_like(first)]
-    for depth in range(len(model.mtp)):
+    for depth, module in enumerate(model.mtp):
+        if not next(module.parameters()).requires_grad:  # beside an adapter nothing is asked of them
+            break
         # Position i joins its hidden state with token i + 1 + depth, and predicts the one after that.
         width = packed.tokens.shape[1] - 1 - depth
         inner = model.context(packed.positions[:, :width], segments=packed.segments[:, :width])
