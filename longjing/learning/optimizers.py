@@ -90,6 +90,8 @@ class Optimizers:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             optimizer.step()
+            for group in optimizer.param_groups:  # what a fused update leaves out, and `LoRA.dense` looks at
+                torch.autograd.graph.increment_version(group["params"])
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
