@@ -28,12 +28,12 @@ def main() -> None:
     options.add_argument("--runs", default="runs", help="where the runs lie")
     options.add_argument("--set", dest="changes", action="append", default=[], help="as for `longjing run`")
     options.add_argument("--out", type=Path)
-    given = options.parse_args()
-    found = [
-        run(given.recipe, seed, Path(f"{given.runs}/{Path(given.recipe).stem}-{seed}"), given.changes)
-        for seed in given.seeds
+    arguments = options.parse_args()
+    results = [
+        run(arguments.recipe, seed, Path(f"{arguments.runs}/{Path(arguments.recipe).stem}-{seed}"), arguments.changes)
+        for seed in arguments.seeds
     ]
-    for row in found:
+    for row in results:
         before, after = row["before"], row["after"]
         print(
             f"seed {row['seed']}: {before['pass_at_1']:.1%} ({before['low']:.1%} to {before['high']:.1%}) -> "
@@ -42,9 +42,9 @@ def main() -> None:
             f"length {before['length_mean']:.0f} -> {after['length_mean']:.0f}, "
             f"engine against trainer at most {row['logprob_difference']:.1e}, {row['seconds'] / 60:.1f} minutes"
         )
-    print(f"mean rise {fmean(row['rise'] for row in found):.1%}")
-    if given.out:
-        report("learning", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), found)
+    print(f"mean rise {fmean(row['rise'] for row in results):.1%}")
+    if arguments.out:
+        report("learning", arguments, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
 
 
 def run(recipe: str, seed: int, out: Path, changes: list[str]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def main() -> None:
     options = ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("run", type=Path)
     options.add_argument("--out", type=Path)
-    given = options.parse_args()
-    run = RunDirectory(given.run)
+    arguments = options.parse_args()
+    run = RunDirectory(arguments.run)
     rows = [without(row, "examples", "step") for row in run.checkpoints.rows()]
     labels = list(dict.fromkeys(row["label"] for row in rows))
     print("| checkpoint |", " | ".join(labels), "|")
@@ -31,7 +31,7 @@ def main() -> None:
         cells = {row["label"]: row for row in rows if row["checkpoint"] == name}
         figures = (f"{cell['pass_at_1']:.1%} ({cell['low']:.1%} to {cell['high']:.1%})" for cell in cells.values())
         print(f"| {name} |", " | ".join(figures), "|")
-    if given.out:
+    if arguments.out:
         gates = {stage.name: run.read_json(f"{stage.name}/gate.json") for stage in run.stages()}
         results = {
             "recipe": run.recipe(),
@@ -42,8 +42,8 @@ def main() -> None:
             "gates": gates,
             "bill": run.read_json("bill.json"),
         }
-        given.run = str(given.run)
-        report("recipe", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
+        arguments.run = str(arguments.run)
+        report("recipe", arguments, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
 
 
 if __name__ == "__main__":

@@ -61,19 +61,19 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="default benchmarks/reproduction/RECIPE.json")
     options.add_argument("--keep", action="store_true", help="the result's other seeds stay in it")
     options.add_argument("--table", action="store_true", help="write the table of docs/reproduction.md")
-    given = options.parse_args()
-    if given.recipe:
-        given.out = given.out or RECIPES / f"{given.recipe}.json"
-        kept = _kept(given.out, given.seeds) if given.keep else []
-        for seed in given.seeds:
-            if missing := _missing(given.recipe, seed):
-                options.error(f"{given.recipe} needs {missing[0]}, which this makes: {missing[1]}")
-        results = [_run(given.recipe, seed, Path(given.runs)) for seed in given.seeds]
+    arguments = options.parse_args()
+    if arguments.recipe:
+        arguments.out = arguments.out or RECIPES / f"{arguments.recipe}.json"
+        kept = _kept(arguments.out, arguments.seeds) if arguments.keep else []
+        for seed in arguments.seeds:
+            if missing := _missing(arguments.recipe, seed):
+                options.error(f"{arguments.recipe} needs {missing[0]}, which this makes: {missing[1]}")
+        results = [_run(arguments.recipe, seed, Path(arguments.runs)) for seed in arguments.seeds]
         results = sorted([*kept, *results], key=lambda result: result["seed"])
-        report("reproduce", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
-    if given.table:
+        report("reproduce", arguments, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
+    if arguments.table:
         write_table()
-    if not (given.recipe or given.table):
+    if not (arguments.recipe or arguments.table):
         options.error(f"say which recipe, of {', '.join(names)}, or --table")
 
 

@@ -146,7 +146,7 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
     opened = ReasoningStream.after(texts[0]).in_reasoning
     seen: dict[str, Any] = {}
 
-    def reward(prompts: list[str], completion_ids: list[list[int]], place: list[int], **_: Any) -> list[float]:
+    def reward(prompts: list[str], completion_ids: list[list[int]], problem_index: list[int], **_: Any) -> list[float]:
         """The same judge, from the same ids. Notes what this step sampled."""
         began = perf_counter()
         dialogues = [MultiTurnRollout(tokenizer, [], opened, Sampling()) for _ in completion_ids]
@@ -158,11 +158,11 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
             )
         size = stage.group_size
         groups = [
-            judge_group(setting.task, problems[place[first]], dialogues[first : first + size])
+            judge_group(setting.task, problems[problem_index[first]], dialogues[first : first + size])
             for first in range(0, len(dialogues), size)
         ]
         rewards = [group.rewards(stage.rewards) for group in groups]
-        seen["prompts"] = [lengths[number] for number in place[::size]]
+        seen["prompts"] = [lengths[number] for number in problem_index[::size]]
         seen["lengths"] = [[len(generation.tokens) for generation in group.generations] for group in groups]
         seen["rewards"], seen["judging"] = rewards, perf_counter() - began
         return [value for group in rewards for value in group]
@@ -205,7 +205,7 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
                 logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
                 dataloader_num_workers=0, dataloader_pin_memory=False,
             ),
-            train_dataset=datasets.Dataset.from_dict({"prompt": texts, "place": list(range(len(texts)))}),
+            train_dataset=datasets.Dataset.from_dict({"prompt": texts, "problem_index": list(range(len(texts)))}),
             processing_class=theirs,
             callbacks=[Interleaved()],
             optimizers=(optimizer, schedule),

@@ -38,16 +38,16 @@ def main() -> None:
     )
     options.add_argument("--workers", type=int, default=2, help="threads that ask at once")
     options.add_argument("--out", type=Path)
-    given = options.parse_args()
+    arguments = options.parse_args()
     with Sandbox() as sandbox:
-        judged = _judged(given.programs)
-        few = max(2, given.programs // 8)
+        judged = _judged(arguments.programs)
+        few = max(2, arguments.programs // 8)
         ways: dict[str, tuple[int, Callable[[int], None]]] = {
-            "warm": (given.programs, lambda _: _right(sandbox.run(PROGRAM).stdout)),
-            f"warm, {given.workers} at once": (given.programs, lambda _: _right(sandbox.run(PROGRAM).stdout)),
+            "warm": (arguments.programs, lambda _: _right(sandbox.run(PROGRAM).stdout)),
+            f"warm, {arguments.workers} at once": (arguments.programs, lambda _: _right(sandbox.run(PROGRAM).stdout)),
             "cold": (few, lambda _: _cold()),
             "plain subprocess": (few, lambda _: _plain()),
-            "verdicts": (given.programs, lambda n: _passes(judge_program(sandbox, *judged[n]))),
+            "verdicts": (arguments.programs, lambda n: _passes(judge_program(sandbox, *judged[n]))),
             "verdicts, a process for each test": (few, lambda n: _passes(run_tests(sandbox, *judged[n]))),
         }
         if not missing_packages():
@@ -55,9 +55,9 @@ def main() -> None:
             ways["wasm"] = few, lambda _: _right(wasm.run(PROGRAM).stdout)
             ways["wasm, verdicts"] = few, lambda n: _passes(judge_program(wasm, *judged[n]))
         seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(given.rounds + 1):
+        for turn in range(arguments.rounds + 1):
             for name, (programs, run) in ways.items():
-                with ThreadPoolExecutor(given.workers if "at once" in name else 1) as pool:
+                with ThreadPoolExecutor(arguments.workers if "at once" in name else 1) as pool:
                     began = perf_counter()
                     list(pool.map(run, range(programs)))
                     if turn:
@@ -66,7 +66,7 @@ def main() -> None:
         name: {"per_minute": 60 / median(each), "milliseconds": [1000 * second for second in each]}
         for name, each in seconds.items()
     }
-    report("sandbox", given, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
+    report("sandbox", arguments, measure_machine(torch.device("cpu"), torch.float32, 2**20), results)
 
 
 def _judged(count: int) -> list[tuple[str, tuple[CallTest, ...]]]:

@@ -44,12 +44,12 @@ Result = dict[str, Any]
 
 async def crowd(server: Server, clients: int, seconds: float, options: Namespace) -> list[Answer]:
     """All answers to as many clients, who ask for so many seconds."""
-    asked, numbers, answers = problems(options.seed), count(), list[Answer]()
+    requests, numbers, answers = problems(options.seed), count(), list[Answer]()
     end = perf_counter() + seconds
 
     async def client() -> None:
         while (left := end - perf_counter()) > 0:
-            body = server.body(next(asked), options.max_tokens)
+            body = server.body(next(requests), options.max_tokens)
             if server.name == "longjing":
                 body["seed"] = next(numbers)
             answers.append(await server.ask(body, left + DRAIN))
@@ -70,7 +70,7 @@ def summary(answers: Sequence[Answer], began: float, seconds: float) -> Result:
     for answer in whole:
         inside = max(0.0, min(answer.last, end) - max(answer.first, start))
         tokens += answer.tokens * inside / max(answer.last - answer.first, 1e-9)
-    counted = [answer for answer in whole if start <= answer.asked]
+    counted = [answer for answer in whole if start <= answer.sent]
     result = {
         "asked": len(answers),
         "without_an_end": len(answers) - len(whole),
@@ -80,7 +80,7 @@ def summary(answers: Sequence[Answer], began: float, seconds: float) -> Result:
         "tokens_per_chunk": sum(answer.tokens for answer in whole) / max(1, sum(a.chunks for a in whole)),
     }
     if len(counted) > 1:
-        result["first_token_seconds"] = spread([answer.first - answer.asked for answer in counted])
+        result["first_token_seconds"] = spread([answer.first - answer.sent for answer in counted])
         pace = [(a.last - a.first) / (a.tokens - 1) for a in counted if a.tokens > 1]
         result["seconds_per_token"] = spread(pace)
     return result
@@ -130,13 +130,13 @@ async def rest(server: Server) -> Result:
 async def chaos(server: Server, options: Namespace) -> Result:
     """Well-behaved clients among those who aren't; then SIGTERM."""
     end, chance = perf_counter() + options.seconds, random.Random(options.seed)
-    asked, before = problems(options.seed), server.resident()
+    requests, before = problems(options.seed), server.resident()
     left, refusals, read = 0, list[int](), list[int]()
 
     async def leaving() -> None:
         nonlocal left
         while perf_counter() < end:
-            reader, writer = await server.open(server.body(next(asked), options.max_tokens))
+            reader, writer = await server.open(server.body(next(requests), options.max_tokens))
             await reader.read(chance.randrange(1, 4096))
             await asyncio.sleep(chance.random())
             writer.transport.abort()
@@ -144,7 +144,7 @@ async def chaos(server: Server, options: Namespace) -> Result:
 
     async def slow() -> None:
         """Megabytes, of which it takes a few kilobytes a second."""
-        body = server.body(next(asked), options.max_tokens)
+        body = server.body(next(requests), options.max_tokens)
         reader, writer = await server.open(body | {"n": 8, "logprobs": True, "top_logprobs": 20}, buffer=4096)
         taken = 0
         while perf_counter() < end:
@@ -180,11 +180,11 @@ async def stop(server: Server, options: Namespace) -> Result:
     crowded = asyncio.create_task(crowd(server, 64, 6.0, options))
     await asyncio.sleep(3.0)
     server.process.terminate()
-    told = perf_counter()
+    signalled = perf_counter()
     code = await asyncio.to_thread(server.process.wait, 60)
-    seconds, answers = perf_counter() - told, await crowded
-    running = [answer for answer in answers if answer.asked <= told <= (answer.last or told)]
-    later = [answer for answer in answers if answer.asked > told]
+    seconds, answers = perf_counter() - signalled, await crowded
+    running = [answer for answer in answers if answer.sent <= signalled <= (answer.last or signalled)]
+    later = [answer for answer in answers if answer.sent > signalled]
     return {
         "answers_that_ran": len(running),
         "of_those_finished": sum(answer.reason is not None for answer in running),
@@ -216,13 +216,13 @@ def cold(options: Namespace, log: Path) -> list[float]:
 
 async def greedy_answers(server: Server, options: Namespace) -> list[str]:
     """To eight problems, without white space and tags. Raises RuntimeError if there is none."""
-    found = []
+    answers = []
     for prompt in islice(problems(options.seed), 8):
         answer = await server.ask(server.body(prompt, options.max_tokens, greedy=True), 120)
         if not answer.reason:
             raise RuntimeError(f"{server.name}: status {answer.status}, {answer.text!r}")
-        found.append("".join(answer.text.replace("</think>", "").replace("<think>", "").split()))
-    return found
+        answers.append("".join(answer.text.replace("</think>", "").replace("<think>", "").split()))
+    return answers
 
 
 def peers(options: Namespace, folder: Path) -> tuple[list[tuple[Server, Result]], dict[str, str]]:
@@ -238,21 +238,21 @@ def peers(options: Namespace, folder: Path) -> tuple[list[tuple[Server, Result]]
         try:
             server = make()
             with server.running(options, log):
-                given = asyncio.run(greedy_answers(server, options))
+                replies = asyncio.run(greedy_answers(server, options))
         except RuntimeError as error:
             skipped[name] = str(error)
         else:
-            same = sum(left == right for left, right in zip(given, expected, strict=True))
+            same = sum(left == right for left, right in zip(replies, expected, strict=True))
             yield server, {"greedy_answers_as_ours": f"{same} of {len(expected)}"}
 
     def plain(batching: bool) -> Callable[[], Server]:
         return lambda: transformers(options.model, python, options.max_tokens, batching=batching)
 
-    found = list(tried("transformers, continuous batching", plain(True)))
-    found = found or list(tried("transformers, one by one", plain(False)))
+    results = list(tried("transformers, continuous batching", plain(True)))
+    results = results or list(tried("transformers, one by one", plain(False)))
     gguf = folder / "model.gguf"
-    found += tried("llama-cpp-python", lambda: llama_cpp(options.model, python, gguf, options.threads))
-    return found, skipped
+    results += tried("llama-cpp-python", lambda: llama_cpp(options.model, python, gguf, options.threads))
+    return results, skipped
 
 
 def main() -> None:
@@ -271,9 +271,9 @@ def main() -> None:
     results: Result = {}
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        found, skipped = peers(chosen, folder)
+        others, skipped = peers(chosen, folder)
         ours = longjing(chosen.model, "--no-page")
-        sides = [(ours, Result()), *found]
+        sides = [(ours, Result()), *others]
         for number, (server, _) in enumerate(sides):
             stack.enter_context(server.running(chosen, folder / f"{number}.log"))
             warm_up(server, chosen)
@@ -286,13 +286,13 @@ def main() -> None:
         for clients in chosen.clients:
             pipe.send((clients, chosen.seconds / 2, WARM * chosen.seconds / 2))
             level: Result = {"clients": clients, "engine_tokens_per_second": pipe.recv()}
-            for server, known in sides:
+            for server, models in sides:
                 server.process.resume()
-                level[server.name] = known | asyncio.run(load(server, clients, chosen.seconds, chosen))
+                level[server.name] = models | asyncio.run(load(server, clients, chosen.seconds, chosen))
                 server.process.suspend()
             speed = level["longjing"]["tokens_per_second"]
             level["share_of_engine"] = speed / level["engine_tokens_per_second"]
-            for server, _ in found:
+            for server, _ in others:
                 level["times_faster"] = level.get("times_faster", {}) | {
                     server.name: speed / max(level[server.name]["tokens_per_second"], 1e-9)
                 }

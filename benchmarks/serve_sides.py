@@ -41,7 +41,7 @@ def problems(seed: int) -> Iterator[str]:
 class Answer:
     """What came of a question. Times are `perf_counter`'s; `reason` stays None if it has no end."""
 
-    asked: float = field(default_factory=perf_counter)
+    sent: float = field(default_factory=perf_counter)
     first: float = 0.0  # when the first text came
     last: float = 0.0
     status: int = 0  # 0: not even that came
@@ -159,9 +159,9 @@ def _read(received: bytes, answer: Answer) -> None:
             answer.text = str(event["error"])
         for choice in event.get("choices", ()):
             delta = choice["delta"]
-            said = (delta.get("reasoning_content") or "") + (delta.get("content") or "")
-            answer.text += said
-            answer.chunks += bool(said)
+            text = (delta.get("reasoning_content") or "") + (delta.get("content") or "")
+            answer.text += text
+            answer.chunks += bool(text)
             answer.reason = choice.get("finish_reason") or answer.reason
         answer.tokens = (event.get("usage") or {}).get("completion_tokens", answer.tokens)
     answer.tokens = answer.tokens or answer.chunks  # llama-cpp-python tells no usage, and sends token by token
@@ -204,10 +204,10 @@ def engine(pipe: Connection, options: Namespace) -> None:
     while (job := pipe.recv()) is not None:
         clients, seconds, warm = job
         alone = Engine(model, None, max_batch=clients, speculate="auto", prefix_bytes=1 << 28)
-        asked, seeds, tokens, started = problems(options.seed), count(), 0, perf_counter()
+        requests, seeds, tokens, started = problems(options.seed), count(), 0, perf_counter()
         while (spent := perf_counter() - started) < seconds:
             for _ in range(clients - alone.unfinished):
-                prompt = tokenizer.encode_chat([{"role": "user", "content": next(asked)}])
+                prompt = tokenizer.encode_chat([{"role": "user", "content": next(requests)}])
                 settings = Sampling(TEMPERATURE, top_p=TOP_P, max_tokens=options.max_tokens, seed=next(seeds))
                 alone.add(Request(prompt, settings))
             events = alone.step()

@@ -28,7 +28,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="where the JSON goes, with what the evaluation says of itself")
     chosen = options.parse_args()
     result = Evaluation.read(chosen.evaluation)
-    found = {}
+    results = {}
     for rule in ("natural", "any"):
         task = tasks.get("stream-of-search", **(result.settings | {"intermediate": rule}))
         problems = list(islice(task.problems(result.split, 0), len(result.records)))
@@ -39,13 +39,13 @@ def main() -> None:
         pairs = zip(problems, completions, strict=True)
         right = np.array([[float(task.judge(*pair).outcome == "correct")] for pair in pairs])
         share = pass_at_1(right)
-        found[rule] = {"right": int(right.sum()), "pass_at_1": share.mean, "low": share.low, "high": share.high}
-    text = json.dumps({"problems": len(result.records), **found}, indent=2)
+        results[rule] = {"right": int(right.sum()), "pass_at_1": share.mean, "low": share.low, "high": share.high}
+    text = json.dumps({"problems": len(result.records), **results}, indent=2)
     print(text)
     if chosen.out:
         own = {key: value for key, value in json.loads(chosen.evaluation.read_text()).items() if key != "records"}
         command = shlex.join(["python", "benchmarks/stream_of_search_rules.py", *sys.argv[1:]])
-        document = {"command": command, "results": found, "evaluation": own}
+        document = {"command": command, "results": results, "evaluation": own}
         chosen.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

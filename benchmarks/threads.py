@@ -73,8 +73,8 @@ def decode(pipe: Connection, name: str, options: Namespace) -> None:
     config = ModelConfig("llama", 8192, hidden, inner, layers, hidden // 64, hidden // 64, tie_word_embeddings=True)
     model = Decoder(config).initialise(0).eval()
     pipe.send(sum(parameter.numel() for parameter in model.parameters()))
-    while (asked := pipe.recv()) is not None:
-        batch, threads = asked
+    while (command := pipe.recv()) is not None:
+        batch, threads = command
         engine = Engine(model, None, end_tokens=(), threads=threads or torch.get_num_threads())
         sampling = [Sampling(max_tokens=32, seed=row) for row in range(batch)]
         started = perf_counter()
@@ -128,9 +128,9 @@ def steps(options: Namespace) -> dict[str, Any]:
                 with neighbour(beside):
                     for run in range(options.runs + 1):
                         pipe.send(run)
-                        found = pipe.recv()
+                        timing = pipe.recv()
                         if run:
-                            seconds[name].append(found)
+                            seconds[name].append(timing)
         rows = {
             name: {
                 "sampling": median(one for one, _ in runs), "updating": median(other for _, other in runs),
@@ -150,7 +150,7 @@ def steps(options: Namespace) -> dict[str, Any]:
 
 def sizes(options: Namespace) -> list[dict[str, Any]]:
     """Tokens a second by size and batch, with one thread and with all; the two take turns."""
-    found = []
+    rows = []
     for name in DECODING:
         with process(decode, name, options) as pipe:
             parameters = pipe.recv()
@@ -163,8 +163,8 @@ def sizes(options: Namespace) -> list[dict[str, Any]]:
                         if run:
                             figures.append(speed)
                 one, all_ = median(speeds[1]), median(speeds[0])
-                found.append({"parameters": parameters, "batch": batch, "one": one, "all": all_, "gain": all_ / one})
-    return found
+                rows.append({"parameters": parameters, "batch": batch, "one": one, "all": all_, "gain": all_ / one})
+    return rows
 
 
 def main() -> None:

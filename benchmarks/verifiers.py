@@ -45,13 +45,13 @@ def plain() -> Compare:
 
 
 def accuracy(compare: Compare, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    found: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for case in cases:
         verdict = compare(case["gold"], case["answer"])
         error = "false_positive" if verdict else "false_negative"
         kind = "none" if verdict is None else "right" if verdict == case["right"] else error
-        found[kind] += 1
-    return {"cases": len(cases), **found, "share_right": found["right"] / len(cases)}
+        outcomes[kind] += 1
+    return {"cases": len(cases), **outcomes, "share_right": outcomes["right"] / len(cases)}
 
 
 def speed(compare: Compare, pairs: list[tuple[str, str]]) -> float:

@@ -63,13 +63,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the run's directory; default runs/calculator-seed-N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    out = given.out or Path("runs") / f"calculator-seed-{given.seed}{'-quick' if given.quick else ''}"
+    options = parser.parse_args()
+    out = options.out or Path("runs") / f"calculator-seed-{options.seed}{'-quick' if options.quick else ''}"
     out.parent.mkdir(parents=True, exist_ok=True)
     data, file = out.with_suffix(".jsonl"), out.with_suffix(".yaml")
-    rows = demonstrations(20 if given.quick else 500)
+    rows = demonstrations(20 if options.quick else 500)
     write_text(data, "".join(to_json(row) + "\n" for row in rows))
-    write_text(file, to_json(recipe(data.resolve(), given.seed, given.quick)) + "\n")  # JSON is YAML
+    write_text(file, to_json(recipe(data.resolve(), options.seed, options.quick)) + "\n")  # JSON is YAML
     run_recipe(load(str(file)), out, Console())
 
 

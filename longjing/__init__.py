@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from longjing import moved as _moved  # noqa: F401 (it hears of imports that fail)
+
 __version__ = "0.1.0"
 
 # Threads that wait for each other should soon stop spinning: beside another busy process that takes the very core which

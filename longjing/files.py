@@ -4,14 +4,18 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from longjing.errors import UserError
+
+_TICK = 20_000_000  # nanoseconds within which a file system may give two versions of a file the same time
 
 
 @contextmanager
@@ -37,10 +41,18 @@ def digest(path: str | Path) -> str:
         lines = "".join(f"{digest(file)}  {file.name}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        now = path.stat()
+        read = _sha256 if time.time_ns() - now.st_ctime_ns > _TICK else _sha256.__wrapped__
+        return read(path.absolute(), now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, *_version: int) -> str:
+    """Read once for each version of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
@@ -88,7 +100,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """The same for text that comes bit by bit; each says itself where its lines end."""
+    """Write a file whole or not at all, from text that comes bit by bit; each says itself where its lines end."""
     # A model's text may hold half of a surrogate pair, which UTF-8 has no bytes for.
     with (
         disk_errors(path),

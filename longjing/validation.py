@@ -29,9 +29,9 @@ def explain_settings(error: ValidationError, settings_type: type[BaseModel]) -> 
     """What is wrong with the settings of this type, in one sentence: an unknown one first."""
     first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
     setting = ".".join(map(str, first["loc"]))
-    known = [field.alias or name for name, field in settings_type.model_fields.items()]
+    names = [field.alias or name for name, field in settings_type.model_fields.items()]
     if first["type"] == "extra_forbidden":
-        return f"no setting {setting!r}{nearest(setting, known)}; the settings are: {', '.join(known) or 'none'}"
+        return f"no setting {setting!r}{nearest(setting, names)}; the settings are: {', '.join(names) or 'none'}"
     if first["type"] == "missing":
         return f"the setting {setting!r} is missing"
     return f"setting {setting!r} is {first['input']!r}: {reason(first)}" if setting else reason(first)
@@ -60,19 +60,19 @@ def reason(detail: Mapping[str, Any]) -> str:
     return str(detail["msg"]).removeprefix("Value error, ")
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """` (did you mean 'X'?)`, or nothing if no name is near."""
-    return "".join(f" (did you mean {name!r}?)" for name in get_close_matches(word, known, n=1))
+def nearest(word: str, names: Sequence[str]) -> str:
+    """The question ` (did you mean 'X'?)`, or nothing if no name is near."""
+    return "".join(f" (did you mean {name!r}?)" for name in get_close_matches(word, names, n=1))
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """``; did you mean `X`?``, as a recipe's errors put it, or nothing if no name is near."""
-    return "".join(f"; did you mean `{name}`?" for name in get_close_matches(word, known, n=1))
+def did_you_mean(word: str, names: Sequence[str]) -> str:
+    """The question ``; did you mean `X`?``, as a recipe's errors put it, or nothing if no name is near."""
+    return "".join(f"; did you mean `{name}`?" for name in get_close_matches(word, names, n=1))
 
 
-def did_you_mean_or_known(word: str, known: Sequence[str]) -> str:
+def did_you_mean_or_known(word: str, names: Sequence[str]) -> str:
     """The name that is near, or else all of them."""
-    return did_you_mean(word, known) or f"; known are: {', '.join(known)}"
+    return did_you_mean(word, names) or f"; known are: {', '.join(names)}"
 
 
 def read_yaml(code_file: str, name: str, schema: type[T]) -> T:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from longjing.problems import registry
+from longjing.runs import fetch
 
 # A machine may be busy; a deadline would call that a defect.
 settings.register_profile("longjing", deadline=None)
@@ -29,6 +30,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return path
 
     return directory
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The file of SmolLM2-135M-Instruct; a test that wants it is skipped where nobody has fetched it."""
+    file = fetch.find_smollm2()
+    if file is None:
+        pytest.skip("SmolLM2's file isn't here; `make smollm2` (or `longjing fetch smollm2`) fetches it")
+    return file
 
 
 @pytest.fixture

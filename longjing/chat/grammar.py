@@ -115,7 +115,7 @@ class TimeLimit:
         self._debt = 0.0
 
     def note(self, seconds: float) -> None:
-        """Of computing, for one token. Raises UserError once they are too many, at once or all the time."""
+        """Note the seconds that one token took. Raises UserError once they are too many, at once or all the time."""
         self._debt = max(0.0, self._debt + seconds - _USUAL_SECONDS)
         if self._debt > TOKEN_SECONDS:
             raise UserError("to follow it takes too long")
@@ -128,11 +128,12 @@ class Grammar:
         self._matcher, self._read, self._time_limit = matcher, 0, time_limit or TimeLimit()
 
     def copy(self) -> "Grammar":
-        """For another text; it costs less than to read the schema again."""
+        """The same grammar at its beginning, for another text; it costs less than to read the schema again."""
         return Grammar(self._matcher.deep_copy(), self._time_limit)
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
-        """See `LogitsProcessor`. Raises UserError once the grammar is too large, takes too long, or leaves no token."""
+        """The tokens that may come next, as a bias (see `LogitsProcessor`). Raises UserError once the grammar is too
+        large, takes too long, or leaves no token."""
         began = time.thread_time()
         self._matcher.consume_tokens(list(tokens[self._read :]))
         self._read = len(tokens)

@@ -38,8 +38,8 @@ _TOO_MUCH = (
 
 
 class GrammarTrials:
-    """For one tokenizer, given as JSON. `ways_out`: tokens by which a text is likely to come to its end. Safe to call
-    from several threads."""
+    """Tries out grammars for one tokenizer, given as JSON. `ways_out`: tokens by which a text is likely to come to its
+    end. Safe to call from several threads."""
 
     def __init__(self, tokenizer: str, vocabulary: int, end_tokens: Sequence[int], ways_out: Sequence[int]) -> None:
         self._tokenizer = json.dumps([tokenizer, vocabulary, list(end_tokens), list(ways_out)])

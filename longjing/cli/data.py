@@ -110,9 +110,9 @@ def decontaminate(
     _writable(out, file)
     evaluations = load(against or list(BENCHMARKS), words)
     result = split(file, evaluations)
-    for place, row, match in result.contaminated[:show]:
-        print(f"{place}: {_shown(row['prompt'])}")
-        print(f"  shares with {match.evaluation}, {match.place}: {_shown(match.shared)}\n")
+    for location, row, match in result.contaminated[:show]:
+        print(f"{location}: {_shown(row['prompt'])}")
+        print(f"  shares with {match.evaluation}, {match.location}: {_shown(match.shared)}\n")
     dropped = Counter(match.evaluation for _, _, match in result.contaminated)
     counts = [
         (f"dropped for {name}, of {count:,} problems", f"{dropped[name]:,}")

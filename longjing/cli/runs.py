@@ -61,8 +61,8 @@ def run(
     from longjing.recipe.running import run_recipe
 
     console = Console()
-    given = {"seed": seed, "device": device, "dtype": dtype}
-    changes = [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    overrides = {"seed": seed, "device": device, "dtype": dtype}
+    changes = [*(changes or []), *(f"{key}={value}" for key, value in overrides.items() if value is not None)]
     plan = load(recipe, changes, quick, only or ()).here()
     out = out or Path("runs") / (plan.name if seed is None else f"{plan.name}-seed-{seed}")
     say(console, f"{plan.name} in {out}: on {plan.device} in {plan.dtype}, CPU threads: {plan.threads}")

@@ -98,13 +98,13 @@ def check_task(
     from longjing.recipe.loading import parse_settings
     from longjing.tasks.linter import check
 
-    given = parse_settings(settings or [])
+    task_settings = parse_settings(settings or [])
     with _checks_shown() as show:
-        report = check(partial(tasks.get, name, **given), problems, seed, seconds, total_seconds, show)
+        report = check(partial(tasks.get, name, **task_settings), problems, seed, seconds, total_seconds, show)
     if model is not None:
         from longjing.learning.difficulty import measure
 
-        task = tasks.get(name, **given)
+        task = tasks.get(name, **task_settings)
         engine, tokenizer = load_engine(model, device, dtype, Console(stderr=True))
         measured = measure(engine, tokenizer, task, groups, group_size, max_tokens, seed)
         report.findings.append(measured.finding(model))

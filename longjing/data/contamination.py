@@ -46,14 +46,15 @@ class Match:
 
     shared: str
     evaluation: str
-    place: str
+    location: str
 
 
 class Evaluations:
     """The problems of evaluations, to be compared with. `counts` says how many of each there are."""
 
     def __init__(self, size: int = SIZE) -> None:
-        """Raises UserError for a size that would match everything."""
+        """No evaluations yet; `size` words in a row are a match. Raises UserError for a size that would match
+        everything."""
         if size < 2:
             raise UserError(f"{size} words in a row are shared by everything: take 2 at least, better {SIZE}")
         self.size = size
@@ -63,15 +64,15 @@ class Evaluations:
 
     def add(self, name: str, problems: Iterable[tuple[str, str]]) -> None:
         """An evaluation's problems, each with its place. Raises UserError for one without words."""
-        for place, problem in problems:
+        for location, problem in problems:
             problem_words, text = words(problem), whole_text(problem)
             if not text:
-                raise UserError(f"{name}, {place}: a problem without words; nothing can be compared with it")
+                raise UserError(f"{name}, {location}: a problem without words; nothing can be compared with it")
             self.counts[name] = self.counts.get(name, 0) + 1
             if len(problem_words) < self.size:
-                self._whole_texts.setdefault(text, Match(" ".join(problem.split()), name, place))
+                self._whole_texts.setdefault(text, Match(" ".join(problem.split()), name, location))
             for run in _runs(problem_words, self.size):
-                self._runs.setdefault(run, Match(run, name, place))
+                self._runs.setdefault(run, Match(run, name, location))
 
     def match(self, problem: str) -> Match | None:
         """What the problem shares with an evaluation."""
@@ -109,11 +110,13 @@ def load(against: Sequence[str], size: int = SIZE) -> Evaluations:
 
 
 def _problems(path: Path, name: str) -> Iterator[tuple[str, str]]:
-    for place, row in located_rows(path):
+    for location, row in located_rows(path):
         column = next((column for column in _COLUMNS if isinstance(row.get(column), str)), None)
         if column is None:
-            raise UserError(f"{name}, {place}: no column {', '.join(_COLUMNS)}; there are {', '.join(map(str, row))}")
-        yield place, row[column]
+            raise UserError(
+                f"{name}, {location}: no column {', '.join(_COLUMNS)}; there are {', '.join(map(str, row))}"
+            )
+        yield location, row[column]
 
 
 @dataclass
@@ -127,12 +130,12 @@ class Split:
 def split(path: Path, evaluations: Evaluations) -> Split:
     """The rows of a file by whether an evaluation asks their `prompt` too. Raises UserError for one without."""
     result = Split([], [])
-    for place, row in located_rows(path):
+    for location, row in located_rows(path):
         if not isinstance(prompt := row.get("prompt"), str):
-            raise UserError(f"{path}, {place}: no column 'prompt'; there are {', '.join(map(str, row))}")
+            raise UserError(f"{path}, {location}: no column 'prompt'; there are {', '.join(map(str, row))}")
         match = evaluations.match(prompt)
         if match is None:
             result.clean.append(row)
         else:
-            result.contaminated.append((place, row, match))
+            result.contaminated.append((location, row, match))
     return result

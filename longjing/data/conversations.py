@@ -31,7 +31,7 @@ from longjing.validation import explain_data
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _TAGS = ("<think>", "</think>")
-Part = tuple[list[int], bool]  # tokens, and whether they are learned
+TokenSpan = tuple[list[int], bool]  # tokens, and whether they are learned
 # Keys that aren't read, and without which another text would be learned than the file has.
 _CALLS = "isn't learned: write the call into the content, as the model should, or leave the conversation out"
 _IN_MESSAGE = {
@@ -50,7 +50,7 @@ def _refuse(data: Mapping[str, Any], refused: Mapping[str, str]) -> None:
             raise ValueError(f"`{key}` {reason}")
 
 
-class Message(BaseModel):
+class ConversationMessage(BaseModel):
     """One turn. Of an assistant's, `content` is the answer alone, whatever way the line was written; with `weight` 0
     it is only read."""
 
@@ -103,7 +103,7 @@ class Conversation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    messages: list[Message] = Field(min_length=2)
+    messages: list[ConversationMessage] = Field(min_length=2)
     thinking: bool = True
     keep_reasoning: bool = False
 
@@ -116,25 +116,25 @@ class Conversation(BaseModel):
 
     @model_validator(mode="after")
     def _learnable(self) -> "Conversation":
-        said = [message for message in self.messages if message.role == "assistant"]
+        replies = [message for message in self.messages if message.role == "assistant"]
         if self.messages[0].role == "assistant":
             raise ValueError("the first message is the assistant's; somebody has to ask")
         if self.messages[-1].role != "assistant":
             raise ValueError("the last message isn't the assistant's; there is nothing to learn after it")
-        for place, (before, message) in enumerate(pairwise(self.messages), 1):
+        for index, (before, message) in enumerate(pairwise(self.messages), 1):
             if message.role == "assistant" and before.role not in ("user", "tool"):
                 raise ValueError(
-                    f"message {place} is the assistant's and follows one of the {before.role}; a user has to ask"
+                    f"message {index} is the assistant's and follows one of the {before.role}; a user has to ask"
                 )
-            if self.keep_reasoning and before.role != "assistant" != message.role and place > self.first:
+            if self.keep_reasoning and before.role != "assistant" != message.role and index > self.first:
                 raise ValueError(
-                    f"message {place} follows one of the {before.role}; with keep_reasoning turns alternate"
+                    f"message {index} follows one of the {before.role}; with keep_reasoning turns alternate"
                 )
-        if not all(message.content for message in said):
+        if not all(message.content for message in replies):
             raise ValueError("the assistant gives an empty answer")
-        if not any(message.learned for message in said):
+        if not any(message.learned for message in replies):
             raise ValueError("each answer has weight 0; there is nothing to learn, so leave the conversation out")
-        if not self.thinking and any(message.reasoning for message in said):
+        if not self.thinking and any(message.reasoning for message in replies):
             raise ValueError("thinking is false, yet the assistant reasons")
         if self.keep_reasoning and not self.thinking:
             raise ValueError("there is no reasoning to keep: leave out keep_reasoning, or thinking")
@@ -142,8 +142,8 @@ class Conversation(BaseModel):
 
     @property
     def first(self) -> int:
-        """Where the assistant speaks first."""
-        return next(place for place, message in enumerate(self.messages) if message.role == "assistant")
+        """The index of the assistant's first message."""
+        return next(index for index, message in enumerate(self.messages) if message.role == "assistant")
 
 
 def placed_conversations(path: str | Path, control: Collection[str] = ()) -> Iterator[tuple[str, Conversation]]:
@@ -185,7 +185,7 @@ def control_pattern(control: Collection[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(control, reverse=True))) or "(?!)")
 
 
-def refuse_control(message: Message, control: re.Pattern[str], where: str) -> None:
+def refuse_control(message: ConversationMessage, control: re.Pattern[str], where: str) -> None:
     """A token of the template's in the text would end a turn, or begin one, where none does: raises ValueError."""
     if (match := control.search(f"{message.content} {message.reasoning}")) is not None:
         raise ValueError(
@@ -217,12 +217,12 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
     messages = [message.model_dump(exclude_none=True, exclude={"weight"}) for message in conversation.messages]
     if conversation.keep_reasoning:
         return [_one_text(tokenizer, conversation, messages)]
-    runs: list[list[Part]] = []
+    runs: list[list[TokenSpan]] = []
     text, end = None, _end_token(tokenizer, messages)
-    for place, message in enumerate(conversation.messages):
+    for index, message in enumerate(conversation.messages):
         if not message.learned:
             continue
-        prompt = tokenizer.render(messages[:place], thinking=conversation.thinking)
+        prompt = tokenizer.render(messages[:index], thinking=conversation.thinking)
         completion = _completion(prompt, message)
         if text is None or not prompt.startswith(text):
             runs.append([])
@@ -238,24 +238,24 @@ def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[d
     """A conversation with `keep_reasoning`, put together as `generation.multi_turn` does."""
     first, end = conversation.first, _end_token(tokenizer, messages)
     text = tokenizer.render(messages[:first])
-    parts: list[Part] = [(tokenizer.encode(text), False)]
-    last = max(place for place, message in enumerate(conversation.messages) if message.learned)
-    for place in range(first, last + 1, 2):
-        if place > first:
-            text, reply = reply_tokens(tokenizer, messages[place - 1], end)
+    parts: list[TokenSpan] = [(tokenizer.encode(text), False)]
+    last = max(index for index, message in enumerate(conversation.messages) if message.learned)
+    for index in range(first, last + 1, 2):
+        if index > first:
+            text, reply = reply_tokens(tokenizer, messages[index - 1], end)
             parts.append((reply, False))
-        message = conversation.messages[place]
+        message = conversation.messages[index]
         parts.append(([*tokenizer.encode(_completion(text, message)), end], message.learned))
     return _example(parts)
 
 
-def _example(parts: Sequence[Part]) -> Example:
+def _example(parts: Sequence[TokenSpan]) -> Example:
     tokens = [token for part, _ in parts for token in part]
     loss_mask = [learned for part, learned in parts for _ in part]
     return Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask))
 
 
-def _completion(prompt: str, message: Message) -> str:
+def _completion(prompt: str, message: ConversationMessage) -> str:
     """What the model writes behind the prompt, up to its end token."""
     reasoning, answer = message.reasoning, message.content
     line = "\n" if reasoning else ""
@@ -266,8 +266,8 @@ def _completion(prompt: str, message: Message) -> str:
 
 def _end_token(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> int:
     """The special token that the template writes behind an answer; the tokenizer's where it writes none."""
-    place = next(place for place, message in enumerate(messages) if message["role"] == "assistant")
-    marked = [*messages[:place], {"role": "assistant", "content": PLACEHOLDER}]
+    index = next(index for index, message in enumerate(messages) if message["role"] == "assistant")
+    marked = [*messages[:index], {"role": "assistant", "content": PLACEHOLDER}]
     _, mark, tail = tokenizer.render(marked, add_generation_prompt=False).rpartition(PLACEHOLDER)
     first = tokenizer.encode(tail)[:1] if mark else []
     return first[0] if first and not tokenizer.decode(first, skip_special_tokens=True) else tokenizer.eos_id

@@ -27,7 +27,8 @@ _AT_ONCE = 64  # problems between two lines written: what a kill may cost
 
 @dataclass(frozen=True)
 class PassRate:
-    """Of the `samples` of one problem: how many are correct, how many got a verdict, how many were cut off."""
+    """The verdicts on the `samples` of one problem: how many are correct, how many got a verdict, how many were cut
+    off."""
 
     correct: int
     judged: int
@@ -36,8 +37,8 @@ class PassRate:
 
     @property
     def share(self) -> float | None:
-        """Of all samples: what nobody could judge isn't right. None if none was judged: that says nothing of the
-        model."""
+        """The share of all samples that is correct: what nobody could judge isn't right. None if none was judged: that
+        says nothing of the model."""
         return self.correct / self.samples if self.judged else None
 
 
@@ -78,8 +79,8 @@ def measure_pass_rates(
     stands there isn't measured again. Raises UserError if they are of something else.
     """
     rows: dict[str, tuple[Row, Problem]] = {}
-    for place, row in task.located_rows():
-        problem = task.problem(place, row)
+    for location, row in task.located_rows():
+        problem = task.problem(location, row)
         rows.setdefault(_key(problem), (row, problem))
     sampling = asdict(config)
     del sampling["problems"]
@@ -172,8 +173,8 @@ def recorded(path: Path, column: str) -> list[tuple[Row, float | None]]:
     rows = located_rows(path)
     if not any(column in row for _, row in rows):
         raise UserError(f"{path}: no column {column!r}; there are {', '.join(map(str, rows[0][1]))}")
-    for place, row in rows:
+    for location, row in rows:
         rate = row.get(column)
         if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
-            raise UserError(f"{path}, {place}: {column} is {rate!r}, which is no share from 0 to 1")
+            raise UserError(f"{path}, {location}: {column} is {rate!r}, which is no share from 0 to 1")
     return [(row, row.get(column)) for _, row in rows]

@@ -158,13 +158,14 @@ class Reading:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def rows(self) -> Iterator[Row]:
-        """Raises UserError for a file that can't be read, or is of another form."""
+        """The problems as rows, each prompt once. Raises UserError for a file that can't be read, or is of another
+        form."""
         answers: dict[str, str] = {}  # by the prompts that were met
         for file in self.files:
-            for place, row in stream_rows(file, self.public.columns):
+            for location, row in stream_rows(file, self.public.columns):
                 self.read += 1
                 try:
-                    problem = self._problem(row, f"{file}, {place}")
+                    problem = self._problem(row, f"{file}, {location}")
                     key = " ".join(problem["prompt"].split()).casefold()  # as ListedTask compares them
                     if key in answers:
                         same = answers[key] == problem["answer"]

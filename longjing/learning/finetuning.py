@@ -27,9 +27,9 @@ from longjing.learning.settings import (
     EvaluationSettings,
     ModelSettings,
     OptimizerSettings,
-    TaskSettings,
+    TaskReference,
 )
-from longjing.learning.stage import DATA, MODEL, StageKind
+from longjing.learning.stage import DATA, MODEL, StageKind, facts_of
 from longjing.model.config import ModelConfig
 from longjing.planning import flops
 from longjing.runs import Watcher
@@ -42,7 +42,7 @@ Plan = list[list[list[int]]]  # the examples of each row of each step, by their 
 class MeasurementSettings(EvaluationSettings):
     """Tasks on whose test split the model is measured before the first step and after the last."""
 
-    tasks: list[TaskSettings] = []
+    tasks: list[TaskReference] = []
     temperature: float = Field(1.0, gt=0)
     max_tokens: int = Field(512, ge=1, description="longest completion")
 
@@ -67,7 +67,7 @@ class FinetuningSettings(ModelSettings, ReadingSettings, OptimizerSettings, Engi
 
 
 def plan(lengths: Sequence[int], settings: FinetuningSettings, seed: int) -> Plan:
-    """Which examples are learned together, from their lengths, the settings and the seed alone.
+    """The minibatches: which examples are learned together, from their lengths, the settings and the seed alone.
 
     Every epoch has all examples once, in an order of its own. Each goes into the first of the latest rows
     with room for it, or begins another; rows are dealt out to as few steps as hold them, as evenly as can be.
@@ -161,7 +161,7 @@ class Finetuning(ModelTrainer):
         )
 
     def evaluate(self, step: int) -> Iterator[Row]:
-        """On each task's test problems, before the first step and after the last."""
+        """Rows of measurements on each task's test problems, before the first step and after the last."""
         if step not in (-1, self.steps - 1):
             return
         settings = self.settings
@@ -188,4 +188,5 @@ STAGE = StageKind(
     (*READING_METRICS, *map(Metric, ("epoch", "examples", "too_long", "loss_mask_share", "conversations"))),
     READING_CHARTS, READING_ADVICE, takes={"model": MODEL, "data": DATA},
     measured=lambda settings: [task.make().name for task in settings.evaluation.tasks],
+    facts=facts_of("conversations", "examples", "too_long"),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The settings that several kinds of stages share: of a task, the optimiser, the engine, and measurements."""
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -29,7 +29,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TaskSettings(BaseModel):
+class TaskReference(BaseModel):
     """A task by name; everything else is a setting of the task itself. A name alone may stand for it.
 
     Of a task in a file, a part of a mixture too, its SHA-256 is noted, so that nobody goes on with another.
@@ -51,8 +51,14 @@ class TaskSettings(BaseModel):
         return self
 
     def make(self) -> Task:
-        """The task. Raises UserError for what it can't honour."""
-        return tasks.get(self.name, **(self.model_extra or {}))
+        """The task, always the same one. Raises UserError for what it can't honour, and once its file has changed."""
+        tasks.refuse_changed(self.model_dump())
+        return self.made
+
+    @cached_property
+    def made(self) -> Task:
+        """The task as it was when it was first asked for."""
+        return tasks.get(**self.model_dump())
 
 
 class UpdateSettings(Settings):

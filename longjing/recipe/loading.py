@@ -29,7 +29,7 @@ class Change:
     value: Any
 
     def apply(self, data: Any) -> None:
-        """Raises UserError if a path leads through what has no settings."""
+        """Put the changes into the plain settings. Raises UserError if a path leads through what has no settings."""
         for path in self.paths:
             node = data
             for depth, key in enumerate(path):
@@ -61,17 +61,17 @@ def load(
     alone. Either adds to the recipe's name. Raises UserError that names the file, the line, the setting and the mend.
     """
     document = RecipeDocument.read(_find(name_or_path))
-    recipe = _validate(document, document.data, [])
+    recipe = _validate(document, document.data, [], document.data)
     made = _quick_changes(recipe, document) if quick else []
     made += [_parse_change(text, recipe) for text in changes]
     if made:
-        data = recipe.to_dict()
+        data, before = recipe.to_dict(), recipe.to_dict()
         for change in made:
             change.apply(data)
         for stage in data["stages"]:
             if only and stage["name"] not in only:
                 stage["gate"] = None  # nobody will come to it
-        recipe = _validate(document, data, made)
+        recipe = _validate(document, data, made, _kept(data, before, recipe))
     if quick:
         recipe = recipe.model_copy(update={"name": f"{recipe.name}-quick"})
     return _reduced(recipe, only) if only else recipe
@@ -80,12 +80,27 @@ def load(
 def _quick_changes(recipe: Recipe, document: RecipeDocument) -> list[Change]:
     if not recipe.quick:
         raise UserError(f"{document.name} has no quick form: it needs `quick`, with settings for each stage")
-    changes = []
+    changes: list[Change] = []
     for first, settings in recipe.quick.items():
         for path, value in _leaves(settings):
-            line = document.line(("quick", first, *path))
-            changes.append(Change(f"line {line}", _paths(f"quick.{first}", first, [*path], recipe), value))
+            line, paths = document.line(("quick", first, *path)), _paths(f"quick.{first}", first, [*path], recipe)
+            if any(paths == change.paths for change in changes):
+                raise UserError(
+                    f"{document.name}, line {line}: `{path[0]}` is given twice, by an old name and a new one"
+                )
+            changes.append(Change(f"line {line}", paths, value))
     return changes
+
+
+def _kept(data: Any, before: Any, settings: Any) -> Any:
+    """Plain data in which whatever is as `before` stands as the settings that were made of it: to be validated once."""
+    if data == before:
+        return settings
+    if isinstance(settings, BaseModel) and isinstance(data, dict):
+        return {key: _kept(value, before.get(key), getattr(settings, key, None)) for key, value in data.items()}
+    if isinstance(settings, list) and isinstance(data, list) and len(settings) == len(data):
+        return [_kept(*each) for each in zip(data, before, settings, strict=True)]
+    return data
 
 
 def _leaves(settings: dict[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -141,9 +156,10 @@ def _find(name_or_path: str | Path) -> Path:
     )
 
 
-def _validate(document: RecipeDocument, data: Any, changes: list[Change]) -> Recipe:
+def _validate(document: RecipeDocument, data: Any, changes: list[Change], settings: Any) -> Recipe:
+    """The recipe that `settings` make. `data`: the same as plain data, to explain what is wrong with them."""
     try:
-        return Recipe.model_validate(data)
+        return Recipe.model_validate(settings)
     except ValidationError as error:
         details = sorted(
             ((_location(detail, data), detail) for detail in error.errors()), key=lambda pair: document.line(pair[0])
@@ -162,6 +178,7 @@ def _location(detail: Any, data: Any) -> tuple[str | int, ...]:
     location: list[str | int] = []
     node = data
     for part in detail["loc"]:
+        part = migration.spelled(node, part) if isinstance(node, dict) else part
         inside = range(len(node)) if isinstance(node, list) else node if isinstance(node, dict) else ()
         if part in inside:
             node = node[part]
@@ -183,6 +200,9 @@ def _complaint(location: tuple[str | int, ...], detail: Any, data: Any) -> str:
     kind = detail["type"]
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         names = _fields(data, location)
+        today = next((table[key] for table in migration.SETTINGS.values() if key in table), None)
+        if today in names:
+            return f"`{key}` is called `{today}` now, and that is given, too; leave one of them out"
         return f"there is no setting `{key}`{did_you_mean_or_known(key, names) if names else ''}"
     if kind == "missing":
         return f"the setting `{key}` is missing"
@@ -205,7 +225,7 @@ def _fields(data: Any, location: tuple[str | int, ...]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The settings that a type holds: `Gate` of `Gate | None`, `TaskSettings` of a list of them."""
+    """The settings that a type holds: `Gate` of `Gate | None`, `TaskReference` of a list of them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)

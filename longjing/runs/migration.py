@@ -29,8 +29,14 @@ def setting(kind: str, name: str) -> str:
 
 
 def settings(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage's settings under today's names."""
-    return {setting(kind, name): value for name, value in data.items()}
+    """A stage's settings under today's names; an old one that stands beside its new one stays, and so is refused."""
+    return {name if (today := setting(kind, name)) in data else today: value for name, value in data.items()}
+
+
+def spelled(stage: Mapping[str, Any], name: str) -> str:
+    """What a stage's plain data call the setting that has this name today."""
+    old = {today: old for old, today in SETTINGS.get(str(stage.get("kind")), {}).items() if old in stage}
+    return name if name in stage else old.get(name, name)
 
 
 def gate_metric(name: str) -> str:

@@ -37,7 +37,8 @@ class CompletionReply(CompletionWriter):
 
     def _choice(self, number: int, delta: ResponseDelta, offsets: "TextOffsets", echoed: Job | None) -> dict[str, Any]:
         """`echoed`: whose prompt comes first."""
-        prompt = self._model.tokenizer.decode(echoed.request.prompt) if echoed else ""
+        tokenizer = self._model.tokenizer
+        prompt = tokenizer.decode(_written(tokenizer, echoed.request.prompt)) if echoed else ""
         return {
             "index": number, "text": prompt + delta.answer, "finish_reason": delta.finish_reason,
             "logprobs": self._logprobs(delta, offsets, echoed),
@@ -70,12 +71,20 @@ class TextOffsets:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._detokenizer, self._length = Detokenizer(tokenizer), 0
+        self._tokenizer, self._begun = tokenizer, False
 
     def add(self, token: int) -> int:
-        """Where the next token begins."""
+        """The offset at which the next token begins."""
         begins = self._length
-        self._length += len(self._detokenizer.add(token))
+        if self._begun or _written(self._tokenizer, [token]):
+            self._length += len(self._detokenizer.add(token))
+        self._begun = True
         return begins
+
+
+def _written(tokenizer: Tokenizer, prompt: Sequence[int]) -> Sequence[int]:
+    """The prompt without the begin token that the tokenizer added."""
+    return prompt[1:] if tokenizer.adds_bos and prompt[:1] == [tokenizer.bos_id] else prompt
 
 
 def _token_name(tokenizer: Tokenizer, token: int) -> str:

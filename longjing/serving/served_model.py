@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from longjing.chat.errors import InvalidRequest, context_exceeded, invalid
+from longjing.chat.invalid_request import InvalidRequest, context_exceeded, invalid
 from longjing.chat.prompt import BegunReply, Prompt, PromptBuilder
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.chat.thinking_budget import budget_of_effort, room_to_think
@@ -71,7 +71,7 @@ class ServedModel:
         self._refuse_too_many(len(prompts) * (request.n or 1), "prompt" if len(prompts) > 1 else "n")
         jobs = []
         for number, prompt in enumerate(prompts):
-            tokens = self._prompts.encode(prompt, "prompt")[0] if isinstance(prompt, str) else prompt
+            tokens = self._plain(prompt) if isinstance(prompt, str) else prompt
             if not tokens:
                 if self.tokenizer.bos_id is None:
                     raise invalid("prompt", "it is empty, and the model needs a token to go on from")
@@ -86,6 +86,10 @@ class ServedModel:
                     only_prompt=not request.max_tokens,
                 ))  # fmt: skip
         return jobs
+
+    def _plain(self, prompt: str) -> list[int]:
+        """The tokens of a text that is no chat."""
+        return self.tokenizer.with_bos(self._prompts.encode(prompt, "prompt")[0])
 
     def _refuse_too_many(self, replies: int, parameter: str) -> None:
         """Refuse more replies than could ever wait at once: for them no queue is ever empty enough."""

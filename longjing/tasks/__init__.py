@@ -46,8 +46,8 @@ from longjing.validation import nearest
 
 __all__ = [
     "Completion", "FileTask", "GeneratedTask", "ListedTask", "Mixture", "Problem", "ProblemData", "Split", "Task",
-    "TaskSettings", "Verdict", "boxed", "flatten_mixture", "format_reward", "get", "is_external", "names", "runs_code",
-    "split_of", "with_digest",
+    "TaskSettings", "Verdict", "boxed", "flatten_mixture", "format_reward", "get", "is_external", "names",
+    "refuse_changed", "runs_code", "split_of", "with_digest",
 ]  # fmt: skip
 
 
@@ -73,11 +73,8 @@ def get(name: str, **settings: Any) -> Task:
 
 
 def _external_task(name: str, settings: dict[str, Any], task_names: list[str]) -> Task:
-    if (file := _file_of(name)) is not None and (wanted := settings.get("sha256")) is not None:
-        if (found := digest(file)) != wanted:
-            raise UserError(
-                f"{file} has changed: its SHA-256 is {found}, not {wanted}; bring the old file back, or begin anew"
-            )
+    refuse_changed({"name": name, **settings})
+    if _file_of(name) is not None:
         settings = {key: value for key, value in settings.items() if key != "sha256"}
     if not is_external(name):
         raise UserError(
@@ -137,6 +134,16 @@ def with_digest(settings: Mapping[str, Any]) -> dict[str, Any]:
     if file is None or not Path(file).is_file():
         return {**settings}
     return {"sha256": digest(file), **settings}
+
+
+def refuse_changed(settings: Mapping[str, Any]) -> None:
+    """Raise UserError for a task whose file isn't the one any more whose SHA-256 the settings have."""
+    for leaf in flatten_mixture(settings):
+        file, wanted = _file_of(leaf["name"]), leaf.get("sha256")
+        if file is not None and wanted is not None and (actual := digest(file)) != wanted:
+            raise UserError(
+                f"{file} has changed: its SHA-256 is {actual}, not {wanted}; bring the old file back, or begin anew"
+            )
 
 
 def runs_code(settings: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import importlib
 import sys
 import traceback
 from functools import lru_cache
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isabstract, isclass
 from pathlib import Path
 from types import ModuleType
@@ -16,11 +16,13 @@ from typing import Any
 
 from longjing.errors import UserError
 from longjing.files import digest
-from longjing.problems import GeneratedTask
-from longjing.validation import nearest, read_yaml
+from longjing.validation import nearest
 
 _NEEDED = ("problems", "judge", "solve")
-_EARLIER = read_yaml(__file__, "imported.yaml", dict[str, dict[str, str]])
+# Attributes that tasks of an earlier version, or their settings, override.
+_RENAMED = {
+    "dial": "difficulties", "judging": "judge_settings", "apart": "split_key", "placed": "located_rows",
+}  # fmt: skip
 _NO_TASK = (
     "no task: no class with the methods problems, judge and solve; the shortest way to one is a subclass of "
     "longjing.tasks.ListedTask (docs/your-own-task.md)"
@@ -63,8 +65,8 @@ def task_class(name: str) -> type[Any]:
 
 def _current(where: str, task: type[Any]) -> type[Any]:
     """The task. Raises UserError if it overrides what has another name now: nothing would read it."""
-    for old, new in _EARLIER["renamed"].items() if issubclass(task, GeneratedTask) else ():
-        if hasattr(task, old) or hasattr(task.settings_type, old):
+    for old, new in _RENAMED.items():
+        if hasattr(task, old) or hasattr(getattr(task, "settings_type", None), old):
             raise UserError(f"{where}: {task.__name__} defines `{old}`, which is called `{new}` now: rename it")
     return task
 
@@ -107,14 +109,8 @@ def _module(name: str) -> ModuleType:
 
 def _reason(error: Exception) -> str:
     """What went wrong; where a module of this package has moved, where to."""
-    if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        for old, new in _EARLIER["moved"].items():
-            if error.name == old or error.name.startswith(f"{old}."):
-                return f"{error.name} has moved: import what you need from {new}"
-        toy = error.name.removeprefix("longjing.tasks.")
-        if toy.isidentifier() and find_spec(f"longjing.toys.{toy}"):
-            return f"{error.name} has moved: import what you need from longjing.toys.{toy}.task"
-    return f"{type(error).__name__}: {error}"
+    moved = isinstance(error, ImportError) and (error.name or "").startswith("longjing.")
+    return str(error) if moved else f"{type(error).__name__}: {error}"
 
 
 def _line(error: Exception, path: str) -> str:

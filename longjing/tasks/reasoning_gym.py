@@ -62,7 +62,7 @@ REFUSED = _SCORERS.refused
 
 
 class ReasoningGymSettings(BaseModel):
-    """Ours; all others are the data set's own configuration."""
+    """Our own settings of a data set; all others are the data set's own configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -101,7 +101,8 @@ class ReasoningGymTask:
         return self.options.model_dump(mode="json")
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. The hash of the question decides about the split. Raises NoProblems if this one has none."""
+        """The problems of a split (see `Task`). The hash of the question decides about the split. Raises NoProblems if
+        this one has none."""
         seen: set[str] = set()
         patience = _PATIENCE
         for problem, home in self._entries(f"{split} {seed}"):
@@ -231,8 +232,8 @@ def _check(name: str, dataset: str, configuration: dict[str, Any]) -> None:
         _check(f"{name}, {part['name']}", part["name"], part["config"])
 
 
-def _check_names(name: str, given: dict[str, Any], setting_names: list[str]) -> None:
+def _check_names(name: str, arguments: dict[str, Any], setting_names: list[str]) -> None:
     own = [*ReasoningGymSettings.model_fields, *(key for key in setting_names if key not in ("seed", "size"))]
-    for key in given:
+    for key in arguments:
         if key not in own:
             raise UserError(f"{name} has no setting {key!r}{nearest(key, own)}; the settings are: {', '.join(own)}")

@@ -4,16 +4,17 @@ A file names the rule by which text is cut before merging (`tokenizer.ggml.pre`)
 are those of the models' own tokenizer.json.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
 from longjing.errors import UserError
 from longjing.gguf import GGUF
 
-_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6  # kinds of tokens
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)  # kinds of tokens
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -65,13 +66,17 @@ def read_tokenizer(file: GGUF) -> tuple[Backend, dict[str, Any], str | None]:
         if kind in (_CONTROL, _USER_DEFINED, _UNKNOWN):
             added = AddedToken(token, special=kind != _USER_DEFINED, normalized=False)
             (backend.add_special_tokens if added.special else backend.add_tokens)([added])
-    config: dict[str, Any] = {"add_bos_token": bool(fields.get("add_bos_token", fields["model"] == "llama"))}
+    adds_bos = bool(fields.get("add_bos_token", fields["model"] == "llama"))
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": adds_bos}
     for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding")):
         number = fields.get(f"{key}_token_id")
         if number is not None:
             if not isinstance(number, int) or not 0 <= number < len(tokens):
                 raise UserError(f"{file.path}: its {name} is number {number!r} of {len(tokens):,} tokens")
             config[name] = tokens[number]
+    if adds_bos and (bos := config.get("bos_token")):
+        pair = f"{bos} $A {bos}:1 $B:1"
+        backend.post_processor = processors.TemplateProcessing(f"{bos} $A", pair, [(bos, fields["bos_token_id"])])
     template = file.fields.get("tokenizer.chat_template")
     return backend, config, template if isinstance(template, str) else None
 
@@ -126,3 +131,98 @@ def _sentencepiece(file: GGUF, fields: Mapping[str, Any], tokens: list[str], kin
     strip = [decoders.Strip(" ", 1, 0)] if fields.get("add_space_prefix", True) else []
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
     return backend
+
+
+def tokenizer_fields(
+    backend: Backend, ids: Mapping[str, int | None], adds_bos: bool, template: str, size: int
+) -> tuple[dict[str, Any], str | None]:
+    """The fields of a GGUF file that hold this tokenizer, for a network of `size` tokens; and, where llama.cpp will
+    cut some text otherwise than the tokenizer does, a sentence that says so.
+
+    `ids`: the numbers of the tokens `bos`, `eos` and `padding`.
+    """
+    state = json.loads(backend.to_str())
+    names, kinds = _tokens(backend, size)
+    merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in state["model"]["merges"]]
+    values: dict[str, Any] = {"tokens": names, "token_type": kinds}
+    if state["model"]["byte_fallback"]:
+        values |= {"model": "llama", "scores": _scores(names, merges), "add_space_prefix": _adds_space(state)}
+        normal = {name for name, kind in zip(names, kinds, strict=True) if kind == _NORMAL}
+        note = _note_on_merges(merges, normal)
+        if (unknown := state["model"]["unk_token"]) is not None:
+            values["unknown_token_id"] = backend.token_to_id(unknown)
+    else:
+        rule = _rule(state)
+        values |= {"model": "gpt2", "pre": rule or "default", "merges": [" ".join(merge) for merge in merges]}
+        note = None if rule else (
+            "llama.cpp has no rule that cuts text as this tokenizer does, so the file says `default`: what the model "
+            "writes is read rightly, but prompts may be cut into other tokens than it was taught with"
+        )  # fmt: skip
+    values |= {f"{name}_token_id": number for name, number in ids.items() if number is not None}
+    values |= {"add_bos_token": adds_bos, "add_eos_token": False}
+    fields = {f"tokenizer.ggml.{name}": value for name, value in values.items()}
+    return fields | ({"tokenizer.chat_template": template} if template else {}), note
+
+
+def _tokens(backend: Backend, size: int) -> tuple[list[str], list[int]]:
+    """Every token's name and kind; numbers that no token has are unused."""
+    added, model = backend.get_added_tokens_decoder(), backend.model
+    names, kinds = [], []
+    for number in range(size):
+        name = backend.id_to_token(number)
+        if name is None:
+            name, kind = f"[PAD{number}]", _UNUSED
+        elif name == model.unk_token:
+            kind = _UNKNOWN
+        elif number in added:
+            kind = _CONTROL if added[number].special else _USER_DEFINED
+        else:
+            kind = _BYTE if model.byte_fallback and name.startswith("<0x") and len(name) == 6 else _NORMAL
+        names.append(name)
+        kinds.append(kind)
+    return names, kinds
+
+
+def _scores(names: Sequence[str], merges: Sequence[Sequence[str]]) -> list[float]:
+    """Sentencepiece's scores, the higher the sooner a token is put together; the merges only say the order."""
+    order: dict[str, int] = {}
+    for rank, (left, right) in enumerate(merges, 1):
+        order.setdefault(left + right, rank)
+    return [-float(order.get(name, 0)) for name in names]
+
+
+def _note_on_merges(merges: Sequence[Sequence[str]], normal: set[str]) -> str | None:
+    """Llama.cpp puts together any two tokens whose text is a third one."""
+    listed = {tuple(merge) for merge in merges}
+    cuts = ((token[:cut], token[cut:]) for token in normal for cut in range(1, len(token)))
+    if all(cut in listed for cut in cuts if cut[0] in normal and cut[1] in normal):
+        return None
+    return "llama.cpp puts tokens together by other rules than this vocabulary's, so it may cut some words otherwise"
+
+
+def _adds_space(state: Mapping[str, Any]) -> bool:
+    """Whether a space is put before the text, by the normalizer or by the pre-tokenizer."""
+    prepends = '"Prepend"' in json.dumps(state["normalizer"])
+    return prepends or (state["pre_tokenizer"] or {}).get("prepend_scheme", "never") != "never"
+
+
+def _rule(state: Mapping[str, Any]) -> str | None:
+    """The name of the rule by which this tokenizer cuts text; None for one of its own."""
+    cutter = state["pre_tokenizer"] or {}
+    cuts, gpt2 = [], False
+    for part in cutter.get("pretokenizers", [cutter]):
+        match part:
+            case {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}:
+                cuts.append(cut)
+            case {"type": "Digits", "individual_digits": True}:
+                cuts.append(r"\p{N}")
+            case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": gpt2}:
+                pass
+            case _:
+                return None
+    same = [
+        rule for rule, expected in _CUTS.items()
+        if tuple(expected or ()) == tuple(cuts) and gpt2 == (expected is None or rule in _THEN_GPT2)
+    ]  # fmt: skip
+    composed = (state["normalizer"] or {}).get("type") == "NFC"
+    return min(same, key=lambda rule: (rule == "default", (rule in _COMPOSED) != composed), default=None)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from longjing.text.tokenizer import Detokenizer, Tokenizer
+from longjing.text.detokenizer import Detokenizer
+from longjing.text.tokenizer import Tokenizer
 
 
 class StopStrings:

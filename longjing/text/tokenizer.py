@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 
 from longjing.errors import UserError
 from longjing.gguf import GGUF, SUFFIX
-from longjing.text.gguf import read_tokenizer
+from longjing.text.gguf import read_tokenizer, tokenizer_fields
 from longjing.text.template import ChatTemplate, Message
 
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
@@ -39,6 +39,14 @@ _PIECES = (
 _BYTES = {chr(byte): byte for byte in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))}
 _BYTES |= {chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if chr(byte) not in _BYTES)}
 
+# Sentencepiece's decoder in tokenizer.json, with or without the last part, which takes the text's first space away; and
+# the name of a token that stands for a byte.
+_FALLBACK = [
+    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+]  # fmt: skip
+_STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+
 _WINDOW = 1 << 16  # characters that are encoded at once to count tokens
 _SLACK = 64  # tokens that a cut may add: more than it does
 
@@ -52,16 +60,22 @@ class TooLong(UserError):
 
 
 class Tokenizer:
-    """Byte-level BPE with its chat template: our own, or that of DeepSeek-R1, Qwen2 or Llama 3.
+    """BPE with its chat template: over bytes, as our own and those of DeepSeek-R1, Qwen2 and Llama 3, or
+    sentencepiece's with bytes for what it doesn't know (Llama 2, TinyLlama, Mistral).
 
     `config`: the content of tokenizer_config.json; `origin`: what messages call it. `bos_id` is None where the model
     knows no such token (Qwen2), and so are `think_id` and `end_think_id`. A tokenizer without padding pads with its end
-    token, as R1's does.
+    token, as R1's does. `adds_bos`: a plain text begins with the begin token (`encode_prompt`). `falls_back_to_bytes`:
+    it is sentencepiece's.
     """
 
     def __init__(self, backend: Backend, config: Mapping[str, Any], template: str | None, origin: str) -> None:
-        if "ByteLevel" not in repr(backend.decoder):
-            raise UserError(f"{origin}: only byte-level BPE is read (DeepSeek, Qwen2, Llama 3)")
+        self.falls_back_to_bytes = _is_sentencepiece(backend)
+        if not self.falls_back_to_bytes and "ByteLevel" not in repr(backend.decoder):
+            raise UserError(
+                f"{origin}: only byte-level BPE (DeepSeek, Qwen, Llama 3) and sentencepiece's BPE with byte fallback "
+                "(Llama 2, Mistral) are read"
+            )
         tokens: dict[str, str] = {}
         ids: dict[str, int] = {}
         for name in _SPECIAL:
@@ -81,6 +95,8 @@ class Tokenizer:
         self.pad_id: int = ids.get("pad_token", self.eos_id)
         self.think_id: int | None = backend.token_to_id("<think>")
         self.end_think_id: int | None = backend.token_to_id("</think>")
+        self._added = backend.get_added_tokens_decoder()
+        self.adds_bos = self.bos_id is not None and _adds_bos(backend, config, self.bos_id)
         self._backend, self._config, self.origin = backend, config, origin
         self._template = None if template is None else ChatTemplate(template, origin, tokens)
 
@@ -114,6 +130,8 @@ class Tokenizer:
         path = directory / "chat_template.jinja"
         if path.exists():
             template = _read(path)
+        tokens = _special_tokens_map(directory)
+        config |= {name: token for name, token in tokens.items() if config.get(name) is None}
         return cls(backend, config, template, str(directory))
 
     @classmethod
@@ -176,6 +194,12 @@ class Tokenizer:
         config = json.dumps({**self._config, **template}, ensure_ascii=False, indent=2)
         (directory / "tokenizer_config.json").write_text(config + "\n", "utf-8")
 
+    def gguf_fields(self, size: int) -> tuple[dict[str, Any], str | None]:
+        """The fields of a GGUF file that hold it, for a network of `size` tokens, and a sentence on what llama.cpp will
+        do otherwise, if anything (`text.gguf.tokenizer_fields`)."""
+        ids = {"bos": self.bos_id, "eos": self.eos_id, "padding": self.pad_id}
+        return tokenizer_fields(self._backend, ids, self.adds_bos, self.template, size)
+
     def to_json(self) -> str:
         """The content of tokenizer.json."""
         return self._backend.to_str()
@@ -193,8 +217,7 @@ class Tokenizer:
     @property
     def control_tokens(self) -> set[str]:
         """What shapes a chat, and so must not stand in a message's text: special tokens, and R1's marks of a turn."""
-        added = self._backend.get_added_tokens_decoder().values()
-        return {token.content for token in added if token.special or token.content in _MARKERS[:2]}
+        return {token.content for token in self._added.values() if token.special or token.content in _MARKERS[:2]}
 
     def token_id(self, text: str) -> int | None:
         """The id of the token of this name, or None."""
@@ -204,9 +227,21 @@ class Tokenizer:
         """What a token stands for: bytes, since one token can be a part of a character. Of padding in a model's
         vocabulary, none."""
         name = self._backend.id_to_token(token_id)
-        if name is None or token_id in self._backend.get_added_tokens_decoder():
+        if name is None or token_id in self._added:
             return (name or "").encode()
-        return bytes(_BYTES[letter] for letter in name)
+        if not self.falls_back_to_bytes:
+            return bytes(_BYTES[letter] for letter in name)
+        byte = _BYTE.fullmatch(name)
+        return bytes([int(byte[1], 16)]) if byte else name.replace("▁", " ").encode()
+
+    def is_byte(self, token_id: int) -> bool:
+        """Whether the token is a byte of what sentencepiece's vocabulary doesn't know."""
+        return self.falls_back_to_bytes and _BYTE.fullmatch(self._backend.id_to_token(token_id) or "") is not None
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether it vanishes under `skip_special_tokens`."""
+        token = self._added.get(token_id)
+        return token is not None and token.special
 
     def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
         """Ids. Special tokens written in the text are recognised; none is added.
@@ -215,6 +250,20 @@ class Tokenizer:
         takes follow from `max_tokens`, and not from the text. Other threads run meanwhile.
         """
         return self._encoding(text, max_tokens).ids
+
+    def encode_prompt(self, text: str, max_tokens: int | None = None) -> list[int]:
+        """The ids of a plain text that a model is to go on with: the begin token first if this tokenizer adds one, and
+        the text hasn't got it already. (A chat's prompt has what its template writes: `encode_chat`.)
+
+        `max_tokens` as in `encode`.
+        """
+        return self.with_bos(self.encode(text, max_tokens))
+
+    def with_bos(self, ids: list[int]) -> list[int]:
+        """The ids of a plain text, behind the begin token if this tokenizer adds one and they don't begin with it."""
+        if self.bos_id is None or not self.adds_bos or ids[:1] == [self.bos_id]:
+            return ids
+        return [self.bos_id, *ids]
 
     def encode_with_boundary(self, text: str, boundary: int, max_tokens: int | None = None) -> tuple[list[int], int]:
         """The ids of `text`, and how many of them end before its character number `boundary`. `max_tokens` as in
@@ -304,33 +353,28 @@ class Tokenizer:
         return self.encode(self.render(messages, add_generation_prompt, thinking, tools))
 
 
-class Detokenizer:
-    """Ids to text as they come; unfinished characters wait. All pieces together are `decode` of all ids."""
+def _is_sentencepiece(backend: Backend) -> bool:
+    """Whether the tokenizer decodes as sentencepiece's with byte fallback do."""
+    decoder = json.loads(backend.decoder.__getstate__()) if backend.decoder is not None else {}
+    return decoder.get("decoders") in (_FALLBACK, [*_FALLBACK, _STRIP])
 
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = False) -> None:
-        self._tokenizer, self._skip_special_tokens = tokenizer, skip_special_tokens
-        self._ids: list[int] = []  # since the text last ended in a whole character
-        self._sent = 0  # how much of their text was handed out
 
-    def add(self, token_id: int) -> str:
-        """The text that is certain now: nothing, where the token may be a part of a character."""
-        self._ids.append(token_id)
-        text = self._text()
-        certain = text.removesuffix("\ufffd")  # an unfinished character shows as exactly one of these
-        piece = text[self._sent : len(certain)]
-        self._sent = len(certain)
-        if certain == text:
-            self._ids, self._sent = [], 0
-        return piece
+def _adds_bos(backend: Backend, config: Mapping[str, Any], bos_id: int) -> bool:
+    """Whether a text begins with the begin token: tokenizer.json's post-processor does it, which is all that
+    `transformers` 5 asks, or tokenizer_config.json says so, which earlier ones went by."""
+    return backend.encode("").ids[:1] == [bos_id] or config.get("add_bos_token") is True
 
-    def flush(self) -> str:
-        """What is left when no more ids come."""
-        rest = self._text()[self._sent :]
-        self._ids, self._sent = [], 0
-        return rest
 
-    def _text(self) -> str:
-        return self._tokenizer.decode(self._ids, self._skip_special_tokens)
+def _special_tokens_map(directory: Path) -> dict[str, Any]:
+    """The special tokens of special_tokens_map.json, where older tokenizers name them."""
+    path = directory / "special_tokens_map.json"
+    if not path.exists():
+        return {}
+    try:
+        named = json.loads(_read(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+    return {name: named[name] for name in (*_SPECIAL, "unk_token") if isinstance(named, dict) and named.get(name)}
 
 
 def _read(path: Path) -> str:

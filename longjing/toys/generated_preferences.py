@@ -62,8 +62,8 @@ class GeneratedPreferences(BaseModel):
         if self.generated == "safety" and self.length_bias:
             raise ValueError("length_bias speaks of pairs; safety has none")
         if unknown := self.corpus.keys() - set(corpus.prompt_kinds()):
-            known = ", ".join(corpus.prompt_kinds())
-            raise ValueError(f"there are no prompts {min(unknown)!r}; known are {known}")
+            kinds = ", ".join(corpus.prompt_kinds())
+            raise ValueError(f"there are no prompts {min(unknown)!r}; known are {kinds}")
         if min(self.corpus.values(), default=0) < 0 or not any(self.corpus.values()):
             raise ValueError("the shares in corpus must not be negative, nor all zero")
         for name, settings in self.tasks.items():

@@ -65,9 +65,9 @@ def register_toy(toy: Toy) -> None:
     TOYS[toy.task.name] = toy
 
 
-def register_documents(kind: str, write: StandaloneWriter, asked: bool = True) -> None:
-    """Make a kind of documents known that has no problems behind it. `asked`: whether its documents answer somebody's
+def register_documents(kind: str, write: StandaloneWriter, answers_question: bool = True) -> None:
+    """Make a kind of documents known that has no problems behind it. `answers_question`: whether they answer somebody's
     question."""
     STANDALONE[kind] = write
-    if not asked:
+    if not answers_question:
         UNASKED.add(kind)

@@ -82,7 +82,7 @@ def main() -> None:
     judge = ours[work]() if work in ours else _load("scorers", work).scorer()
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-    if work != "environments":  # which come with caches
+    if work != "environment_rewards":  # which come with caches
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     replies, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
     print(json.dumps({"answer": "ready"}), file=replies, flush=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from longjing.errors import UserError
 from longjing.learning.kinds import KINDS
 from longjing.recipe.loading import load
 from longjing.runs import RunDirectory, migration
@@ -49,6 +50,51 @@ def test_an_old_recipe_says_what_it_says_and_gets_a_hint(recipe: Path, capsys: p
 def test_an_old_change_changes_what_it_did(recipe: Path, change: str) -> None:
     assert load(recipe, [change]).to_dict()["stages"][0]["dynamic_sampling"] == 3
     assert load(recipe, quick=True).to_dict()["stages"][0]["dynamic_sampling"] == 1
+
+
+BAD = """\
+name: old
+stages:
+  - kind: reinforce
+    name: zero
+    task: countdown
+    steps: 1
+    max_tokens: 9
+    {settings}
+  - {{kind: sample, name: draw, task: [countdown], problems: 3, max_tokens: 9,
+     as_typed: {typed}}}
+quick: {{zero: {quick}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "typed", "quick", "expected"),
+    [
+        ("refills: -1", 0, "{}", "line 8: `refills` is -1"),
+        ("kl: 0.1", 5, "{}", "line 10: `as_typed` is 5"),
+        (
+            "dynamic_sampling: 2\n    refills: 1",
+            0,
+            "{}",
+            "line 9: `refills` is called `dynamic_sampling` now, and that",
+        ),
+        (
+            "refills: 1\n    dynamic_sampling: 2",
+            0,
+            "{}",
+            "line 8: `refills` is called `dynamic_sampling` now, and that",
+        ),
+        ("kl: 0.1", 0, "{refills: 1, dynamic_sampling: 2}", "line 11: `dynamic_sampling` is given twice, by an old"),
+        ("kl: 0.1", 0, "{refills: -1}", "line 11: `dynamic_sampling` is -1"),
+    ],
+)
+def test_what_is_wrong_with_an_old_name_is_said_of_it(
+    tmp_path: Path, settings: str, typed: float, quick: str, expected: str
+) -> None:
+    (tmp_path / "bad.yaml").write_text(BAD.format(settings=settings, typed=typed, quick=quick))
+    with pytest.raises(UserError) as raised:
+        load(tmp_path / "bad.yaml", quick=quick != "{}")
+    assert expected in str(raised.value)
 
 
 def test_old_logs_are_read_under_todays_names(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from longjing.errors import UserError
 from longjing.sandbox import CallTest, ExecutionResult, SandboxError, SandboxLimits, StdioTest, judge_program, run_tests
 from longjing.tasks import Completion, Problem
 from longjing.tasks.linter import check
-from longjing.toys.code.pieces import INPUTS, PIECES, Kind
+from longjing.toys.code.operations import INPUTS, OPERATIONS, Kind
 from longjing.toys.code.task import CodeData, ProgramStep, compiled, fits, hidden_tests, passes, program, sample_input
 from longjing.verifiers.code_execution import Programs, programs
 
@@ -25,31 +25,31 @@ def sample(count: int = 40, split: Any = "train", **settings: Any) -> list[Probl
     return list(islice(tasks.get("code", **settings).problems(split, 1), count))
 
 
-def said(answer: str) -> Completion:
+def completion_of(answer: str) -> Completion:
     return Completion.parse(f"so</think>\\boxed{{{answer}}}")
 
 
 def outcome(problem: Problem, answer: str) -> str:
-    return tasks.get("code").judge(problem, said(answer)).outcome
+    return tasks.get("code").judge(problem, completion_of(answer)).outcome
 
 
 def chain(kind: Kind) -> tuple[Kind, list[ProgramStep]]:
     """What a program may be given, and steps from there to this kind."""
     if kind in INPUTS:
         return kind, []
-    return "text", [ProgramStep(piece="split")]
+    return "text", [ProgramStep(operation="split")]
 
 
-@pytest.mark.parametrize("name", PIECES)
-def test_each_piece_does_what_it_says_it_gives(name: str) -> None:
-    piece = PIECES[name]
-    given, before = chain(piece.takes)
-    step = ProgramStep(piece=name, k=3 if "{k}" in piece.code else 0, c="a" if "{c}" in piece.code else "")
-    tests = hidden_tests(program(given, [*before, step]), CodeData(given=given, steps=[*before, step]))
-    assert len(tests) >= 5 and all(type(test.expected) is TYPES[piece.gives] for test in tests)
-    assert all("{" not in way.format(k=3, c="a") for way in (*piece.en, *piece.zh))
-    assert all(("{k}" in way) == ("{k}" in piece.code) for way in (*piece.en, *piece.zh))
-    assert all(("{c}" in way) == ("{c}" in piece.code) for way in (*piece.en, *piece.zh))
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_does_what_it_says_it_gives(name: str) -> None:
+    operation = OPERATIONS[name]
+    input_kind, before = chain(operation.takes)
+    step = ProgramStep(operation=name, k=3 if "{k}" in operation.code else 0, c="a" if "{c}" in operation.code else "")
+    tests = hidden_tests(program(input_kind, [*before, step]), CodeData(input_kind=input_kind, steps=[*before, step]))
+    assert len(tests) >= 5 and all(type(test.expected) is TYPES[operation.gives] for test in tests)
+    assert all("{" not in way.format(k=3, c="a") for way in (*operation.en, *operation.zh))
+    assert all(("{k}" in way) == ("{k}" in operation.code) for way in (*operation.en, *operation.zh))
+    assert all(("{c}" in way) == ("{c}" in operation.code) for way in (*operation.en, *operation.zh))
 
 
 @pytest.mark.parametrize("difficulty", range(1, 6))
@@ -57,18 +57,18 @@ def test_problems_are_of_their_difficulty(difficulty: int) -> None:
     task = tasks.get("code", difficulty=difficulty)
     for problem in sample(difficulty=difficulty):
         data = CodeData.model_validate(problem.data)
-        assert len(data.steps) == task.settings["steps"] and fits(data.given, data.steps)
+        assert len(data.steps) == task.settings["steps"] and fits(data.input_kind, data.steps)
         assert all(step.k <= task.settings["largest"] for step in data.steps)
         assert task.settings["branches"] or not any(step.definition.branch for step in data.steps)
         assert all(str(step.k) in problem.prompt for step in data.steps if step.k)
-        assert problem.answer == program(data.given, data.steps)
+        assert problem.answer == program(data.input_kind, data.steps)
 
 
-def test_there_are_thousands_of_problems_and_all_pieces_are_met() -> None:
+def test_there_are_thousands_of_problems_and_all_operations_are_met() -> None:
     problems = sample(4000)
     assert len({problem.id for problem in problems}) > 2000
     every = sample(1500, difficulty=1) + sample(2500, difficulty=4)
-    assert {step["piece"] for problem in every for step in problem.data["steps"]} == set(PIECES)
+    assert {step["piece"] for problem in every for step in problem.data["steps"]} == set(OPERATIONS)
 
 
 def test_a_step_less_or_another_number_is_found_out() -> None:
@@ -76,19 +76,19 @@ def test_a_step_less_or_another_number_is_found_out() -> None:
         data = CodeData.model_validate(problem.data)
         tests = hidden_tests(problem.answer, data)
         assert passes(problem.answer, tests)
-        for place, step in enumerate(data.steps):
-            without = [*data.steps[:place], *data.steps[place + 1 :]]
-            assert not fits(data.given, without) or not passes(program(data.given, without), tests)
+        for index, step in enumerate(data.steps):
+            without = [*data.steps[:index], *data.steps[index + 1 :]]
+            assert not fits(data.input_kind, without) or not passes(program(data.input_kind, without), tests)
             if step.k:
-                more = [*data.steps[:place], step.model_copy(update={"k": step.k + 1}), *data.steps[place + 1 :]]
-                assert not passes(program(data.given, more), tests)
+                more = [*data.steps[:index], step.model_copy(update={"k": step.k + 1}), *data.steps[index + 1 :]]
+                assert not passes(program(data.input_kind, more), tests)
 
 
 def test_the_tests_are_the_same_every_time_and_nowhere_in_the_problem() -> None:
     for problem in sample():
         data = CodeData.model_validate(json.loads(json.dumps(problem.data)))
         tests = hidden_tests(problem.answer, data)
-        assert tests == hidden_tests(program(data.given, data.steps), data) and len(tests) >= 5
+        assert tests == hidden_tests(program(data.input_kind, data.steps), data) and len(tests) >= 5
         assert set(problem.data) == {"given", "steps"}
 
 
@@ -186,7 +186,7 @@ def test_a_sandbox_that_fails_leaves_it_unjudged_once(monkeypatch: pytest.Monkey
     runner.runs = 0
     problem = replace(EVEN_SUM, data={"tests": [{"function": "f", "arguments": [], "returns": 7}]})
     judge = verifiers.get("code", final="box")
-    assert [judge.judge(problem, said("x")).outcome for _ in range(2)] == ["unjudged", "correct"]
+    assert [judge.judge(problem, completion_of("x")).outcome for _ in range(2)] == ["unjudged", "correct"]
 
 
 TESTS = [

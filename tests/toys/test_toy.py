@@ -57,7 +57,7 @@ def test_a_new_toy_declares_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(registry._TASKS, "doubles", None)
     monkeypatch.setitem(STANDALONE, "greeting", None)
     register_toy(Toy(Doubles, write_doubled, forms=Forms(answers=answers)))
-    register_documents("greeting", write_greeting, asked=False)
+    register_documents("greeting", write_greeting, answers_question=False)
     assert {"doubles", "greeting"} <= set(corpus.kinds()) and "doubles" in corpus.prompt_kinds()
     met = list(islice(corpus.documents(0, {"doubles": 1, "greeting": 1}, {}), 40))
     assert {document.style for document in met} == {"direct", "greeting"}

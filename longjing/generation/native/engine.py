@@ -70,7 +70,8 @@ class Engine:
         on_step: abc.Callable[[int, int], None] | None = None,
         follow: Follow | None = None,
     ) -> list[Generation]:
-        """See `Generator`. What follows a request is read from where that ended, and goes before those that wait."""
+        """The completions (see `Generator`). What follows a request is read from where that ended, and goes before
+        those that wait."""
         for request in requests:  # before any is queued
             self.check(request)
         sequences = [self._add(request, streams=False, retain=follow is not None) for request in requests]
@@ -170,7 +171,8 @@ class Engine:
             return self._scheduler.cancel(id)
 
     def update_weights(self) -> None:
-        """See `Generator`. Not while requests run: their cache is of the old weights."""
+        """Take over the trainer's new weights (see `Generator`). Not while requests run: their cache is of the old
+        weights."""
         if self._scheduler.running:
             raise RuntimeError("update_weights() with requests running would mix two models in a completion")
         self._runner.update_weights()

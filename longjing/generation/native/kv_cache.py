@@ -39,8 +39,8 @@ class KVCache:
 
     @classmethod
     def for_model(cls, config: ModelConfig, size: int, weight: Tensor, drafts: bool, record_routes: bool) -> "KVCache":
-        """As many tokens as `size` bytes hold of a model with weights like `weight`. `drafts`: one layer more, for the
-        prediction module. Raises UserError if that is less than two."""
+        """A cache of as many tokens as `size` bytes hold of a model with weights like `weight`. `drafts`: one layer
+        more, for the prediction module. Raises UserError if that is less than two."""
         layers = config.num_hidden_layers + drafts
         mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
         routes = mixtures, config.num_experts_per_tok

@@ -96,7 +96,7 @@ class ModelRunner:
         return hidden, context
 
     def context(self, columns: Tensor, longest: int, gaps: Tensor | None = None) -> Context:
-        """Of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
+        """The context of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
         every = torch.arange(longest, device=self.device)
         mask = every <= columns[..., None]
         if gaps is not None:

@@ -42,7 +42,7 @@ class StepOutput:
 
     @classmethod
     def of(cls, draws: Sequence[SamplerOutput], counts: list[int], drafts: list[int] | None = None) -> "StepOutput":
-        """`draws`: of one token after the other, each for all rows."""
+        """The step's tokens as lists by row. `draws`: of one token after the other, each for all rows."""
         tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
         logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()
         likeliest = [likeliest_of(draw.top) for draw in draws if draw.top is not None]
@@ -65,7 +65,7 @@ class Sampler:
 
     @classmethod
     def of(cls, settings: Sequence[Sampling], device: torch.device) -> "Sampler":
-        """Of one row each."""
+        """A sampler of rows, each with its own settings."""
 
         def column(values: list[float], off: float) -> Tensor | None:
             return None if all(v == off for v in values) else torch.tensor(values, device=device)

@@ -144,7 +144,7 @@ class Scheduler:
         return self._batch
 
     def make_room(self, step: int) -> int:
-        """See that every row can grow by `step` columns; returns how many the longest has in use.
+        """Make sure that every row can grow by `step` columns; returns how many the longest has in use.
 
         If the area can't hold that, rows are pre-empted, the latest started first: they go back to the head of the
         queue with all that they have.

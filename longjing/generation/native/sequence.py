@@ -58,7 +58,7 @@ class Sequence:
             self.stream = TextStream(self.tokenizer, self.request.sampling.stop)
 
     def start(self, order: int) -> None:
-        """It gets a row, which is about to be read: also by the prediction module."""
+        """Give the sequence a row, which is about to be read: also by the prediction module."""
         self.started, self.cached = order, 0
         self.drafted, self.gap = self.stored, (0, 0)
 
@@ -123,7 +123,7 @@ class Batch:
 
     @classmethod
     def of(cls, sequences: abc.Sequence[Sequence], device: torch.device) -> "Batch":
-        """Of the sequences in rows 0 to n-1."""
+        """The batch of the sequences in rows 0 to n-1."""
         pending = [sequence.tokens[-1] if sequence.tokens else sequence.prompt[-1] for sequence in sequences]
         steered = any(sequence.processors for sequence in sequences)
         return cls(

@@ -20,6 +20,6 @@ def family_of(model_type: object) -> Family:
     """The family that a `config.json` names. Raises UserError if it isn't one of ours."""
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        known = ", ".join(FAMILIES)
-        raise UserError(f"config.json: model_type {model_type!r} is not supported; known: {known}")
+        families = ", ".join(FAMILIES)
+        raise UserError(f"config.json: model_type {model_type!r} is not supported; known: {families}")
     return family

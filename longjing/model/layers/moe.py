@@ -62,7 +62,8 @@ class Experts(nn.Module):
         return torch.cat(outputs)
 
     def grouped(self, x: Tensor, experts: Tensor) -> Tensor:
-        """As `one_by_one`, all experts in one launch, which finds on the device where each one's rows end."""
+        """The sum of the experts' outputs, as in `one_by_one`, all in one launch, which finds on the device where each
+        one's rows end."""
         numbers = torch.arange(self.count, device=x.device)
         ends = torch.searchsorted(experts, numbers, right=True, out_int32=True)
         gate, up = F.grouped_mm(x, dense(self.gate_up_proj).to(x.dtype).mT, offs=ends).chunk(2, dim=-1)

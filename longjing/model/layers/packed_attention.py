@@ -26,7 +26,8 @@ class PackedSegments:
 
     @classmethod
     def of(cls, segments: Tensor) -> "PackedSegments":
-        """From `segments` `[rows, length]`: a segment is a run of one number within a row."""
+        """The segments of packed rows, from `segments` `[rows, length]`: a segment is a run of one number within a
+        row."""
         rows, length = segments.shape
         is_first = torch.ones_like(segments, dtype=torch.bool)
         is_first[:, 1:] = segments[:, 1:] != segments[:, :-1]

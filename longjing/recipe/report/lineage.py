@@ -33,7 +33,7 @@ class Lineage:
 
     @classmethod
     def of(cls, stages: Sequence[Mapping[str, Any]], sections: Sequence[Section]) -> "Lineage":
-        """From the stages' settings, and what there is to show of each."""
+        """The lineage to be drawn, from the stages' settings and what there is to show of each."""
         sources: dict[str, list[str]] = {}
         for stage in stages:
             taken = [reference.name for reference in references(stage)]
@@ -43,11 +43,11 @@ class Lineage:
         picture = draw(sources)
         by_name = {section.name: section for section in sections}
         nodes = []
-        for place in picture.places:
-            section = by_name.get(place.name)
+        for box in picture.places:
+            section = by_name.get(box.name)
             note, state = ("from outside", "outside") if section is None else _described(section)
-            shown = place.name if len(place.name) <= _NAME else f"…{place.name[1 - _NAME :]}"
-            nodes.append(Node(place.name, shown, note, state, place.x, place.y))
+            shown = box.name if len(box.name) <= _NAME else f"…{box.name[1 - _NAME :]}"
+            nodes.append(Node(box.name, shown, note, state, box.x, box.y))
         return cls(picture, nodes)
 
 

@@ -90,11 +90,13 @@ def _untangled(
         rows = [list(row) for row in rows]
         order = range(len(rows)) if sweep % 2 == 0 else range(len(rows) - 1, -1, -1)
         for number in order:
-            place = {point: index for row in rows for index, point in enumerate(row)}
+            position = {point: index for row in rows for index, point in enumerate(row)}
             beyond = number - 1 if sweep % 2 == 0 else number + 1
 
-            def mean(point: Point, beyond: int = beyond, place: dict[Point, int] = place) -> float:
-                return fmean([place[other] for other in neighbours[point] if other[2] == beyond] or [place[point]])
+            def mean(point: Point, beyond: int = beyond, position: dict[Point, int] = position) -> float:
+                return fmean(
+                    [position[other] for other in neighbours[point] if other[2] == beyond] or [position[point]]
+                )
 
             rows[number].sort(key=mean)
         if (crossings := _crossings(rows, chains)) < fewest:

@@ -107,10 +107,10 @@ class _Tab:
         stage = self._runs.stage(run, name)
         return self._sampled(stage, colour, pair, follow) if stage and follow else gr.skip()
 
-    def choose(self, run: str | None, name: str | None, colour: str, pair: bool, step: float, place: int | None) -> Any:
+    def choose(self, run: str | None, name: str | None, colour: str, pair: bool, step: float, index: int | None) -> Any:
         """Another step, problem or view."""
         stage = self._runs.stage(run, name)
-        return (stage and self._group(stage, step, place, colour, pair)) or gr.skip()
+        return (stage and self._group(stage, step, index, colour, pair)) or gr.skip()
 
     def _nothing(self, names: list[str]) -> Updates:
         text = "No stage of this run has begun yet."
@@ -138,20 +138,20 @@ class _Tab:
             return updates | {self.step: gr.update(**slider)}
         return updates | {self.step: gr.update(value=last, **slider)} | self._group(stage, last, None, colour, pair)
 
-    def _group(self, stage: Stage, step: float, place: int | None, colour: str, pair: bool) -> Updates:
-        """A group of the logged step that is nearest; `place` None: the first that tells something."""
+    def _group(self, stage: Stage, step: float, index: int | None, colour: str, pair: bool) -> Updates:
+        """A group of the logged step that is nearest; `index` None: the first that tells something."""
         steps = stage.rollouts.steps
         rows = rows_of_step(stage, min(steps, key=lambda logged: abs(logged + 1 - step))) if steps else []
         if not rows:
             return {}  # the log was cut back just now; the next look knows more
-        place = place if place is not None and 0 <= place < len(rows) else most_telling(rows)
-        row, tokenizer = rows[place], stage.tokenizer()
+        index = index if index is not None and 0 <= index < len(rows) else most_telling(rows)
+        row, tokenizer = rows[index], stage.tokenizer()
         before = earlier_row(stage, row) if pair else None
         shown = _page.rollouts(
             before and group_view(before, tokenizer), group_view(row, tokenizer), colour == _ADVANTAGE
         )
         choices = [(label(number, each), number) for number, each in enumerate(rows)]
-        return {self.problem: gr.update(choices=choices, value=place), self.rollouts: shown}
+        return {self.problem: gr.update(choices=choices, value=index), self.rollouts: shown}
 
 
 def _html() -> gr.HTML:

@@ -6,5 +6,5 @@ from longjing.toys.arithmetic.task import WORDING, Arithmetic
 from longjing.toys.toy import Toy, register_documents, register_toy
 
 register_toy(Toy(Arithmetic, write_solution, everyday=True, informal=True, spoken=True, forms=WORDING))
-register_documents("drill", write_drill, asked=False)
-register_documents("practice", write_practice, asked=False)
+register_documents("drill", write_drill, answers_question=False)
+register_documents("practice", write_practice, answers_question=False)

@@ -7,7 +7,7 @@ wrong, and mends it.
 from random import Random
 
 from longjing.problems import Problem
-from longjing.toys.code.pieces import INPUTS, PIECES
+from longjing.toys.code.operations import INPUTS, OPERATIONS
 from longjing.toys.code.task import CodeData, ProgramStep, compiled, expression, parameters, program, sample_input
 from longjing.toys.prose import OTHER, Bilingual, Prose
 from longjing.toys.toy import Document
@@ -41,7 +41,7 @@ def write_solution(problem: Problem, random: Random) -> Document:
         if random.random() < SLIPS[style]:
             index = random.randrange(len(steps))
             steps[index] = _slip(steps[index], random)
-        code = program(data.given, steps)
+        code = program(data.input_kind, steps)
         reasoning = random.choice(phrases.guess).format(code) if style == "guess" else code
     else:
         steps = [_slip(step, random) if random.random() < SLIPS[style] else step for step in steps]
@@ -53,26 +53,26 @@ def write_solution(problem: Problem, random: Random) -> Document:
             if wrong is not None and lines[-1] != phrases.right:
                 steps = list(data.steps)
                 lines += _pieces(data, steps, clauses)[wrong:]
-        code = program(data.given, steps)
+        code = program(data.input_kind, steps)
         reasoning = "\n".join([*lines, random.choice(phrases.so).format(code)])
     return Document(problem.prompt, reasoning, f"\\boxed{{{code}}}", style)
 
 
 def _pieces(data: CodeData, steps: list[ProgramStep], clauses: list[str]) -> list[str]:
     """A line for each step: what it is for, and all up to there in Python."""
-    variable = INPUTS[data.given].variable
+    variable = INPUTS[data.input_kind].variable
     return [f"{words}: {expression(variable, steps[: index + 1])}" for index, words in enumerate(clauses)]
 
 
 def _test(data: CodeData, steps: list[ProgramStep], clauses: list[str], phrases: _Phrases, random: Random) -> list[str]:
     """An example that the program is run on, step by step, up to one that goes wrong; nothing if none is short."""
-    variable = INPUTS[data.given].variable
+    variable = INPUTS[data.input_kind].variable
     wrong = _first_slip(steps, data.steps)
     last = len(steps) if wrong is None else wrong + 1
     numbers = [step.k for step in data.steps if step.k]
     letters = [step.c for step in data.steps if step.c]
     for _ in range(20):
-        value = sample_input(data.given, numbers, letters, random, most=4)
+        value = sample_input(data.input_kind, numbers, letters, random, most=4)
         try:
             results = [
                 compiled(f"lambda {variable}: {expression(variable, steps[: index + 1])}")(value)
@@ -93,23 +93,23 @@ def _first_slip(steps: list[ProgramStep], right: list[ProgramStep]) -> int | Non
 
 
 def _slip(step: ProgramStep, random: Random) -> ProgramStep:
-    """Another piece that fits in the place of this one, or another number."""
+    """Another operation that fits in the place of this one, or another number."""
     if step.k and random.random() < 0.3:
-        return ProgramStep(piece=step.piece, k=max(2, step.k + random.choice((-1, 1, 2))), c=step.c)
+        return ProgramStep(operation=step.operation, k=max(2, step.k + random.choice((-1, 1, 2))), c=step.c)
     kinds = (step.definition.takes, step.definition.gives)
     others = [
         name
-        for name, piece in PIECES.items()
-        if (piece.takes, piece.gives) == kinds and name != step.piece and not piece.first
+        for name, operation in OPERATIONS.items()
+        if (operation.takes, operation.gives) == kinds and name != step.operation and not operation.first
     ]
     if not others:
         return step
     other = parameters(random.choice(others), 9, random)
     k = step.k if step.k and other.k else other.k
-    return ProgramStep(piece=other.piece, k=k, c=step.c if step.c and other.c else other.c)
+    return ProgramStep(operation=other.operation, k=k, c=step.c if step.c and other.c else other.c)
 
 
 def _clause(prompt: str, step: ProgramStep, language: str) -> str:
     """The step in the words of the prompt, if it is in this language."""
-    ways = step.wordings(language)
+    ways = step.paraphrases(language)
     return next((way for way in ways if way in prompt), ways[0])

@@ -1,6 +1,6 @@
 """Code: a Python program of one line, described in words, that has to pass tests nobody shows it.
 
-Problems are compositions of `pieces`: keep the even numbers, then double each, then add them up. Their tests follow
+Problems are compositions of `operations`: keep the even numbers, then double each, then add them up. Their tests follow
 from the problem alone; programs run in the sandbox, and what they return is compared here.
 """
 
@@ -10,7 +10,7 @@ from itertools import islice
 from random import Random
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from longjing.problems import (
     Completion,
@@ -24,7 +24,7 @@ from longjing.problems import (
     format_reward,
 )
 from longjing.sandbox import CallTest
-from longjing.toys.code.pieces import INPUTS, LETTERS, PIECES, WORDS, Kind, Piece
+from longjing.toys.code.operations import INPUTS, LETTERS, OPERATIONS, WORDS, Kind, Operation
 from longjing.toys.prose import Wording, read_difficulties
 from longjing.validation import read_yaml
 from longjing.verifiers.code_execution import Programs, programs
@@ -49,27 +49,27 @@ class CodeSettings(TaskSettings):
 
 
 class ProgramStep(ProblemData):
-    """A piece by its name, with the number and the letter that it needs (0 and "" where it needs none)."""
+    """An operation by its name, with the number and the letter that it needs (0 and "" where it needs none)."""
 
-    piece: str
+    operation: Annotated[str, Field(validation_alias=AliasChoices("piece", "operation"), serialization_alias="piece")]
     k: Annotated[int, Field(ge=0, le=100)] = 0
     c: Annotated[str, Field(pattern=r"^[a-z]?$")] = ""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        piece = PIECES.get(self.piece)
-        if piece is None:
-            raise ValueError(f"there is no piece {self.piece!r}")
-        if ("{k}" in piece.code) != (self.k > 1) or ("{c}" in piece.code) != bool(self.c):
-            raise ValueError(f"the piece {self.piece!r} has the wrong parameters")
+        operation = OPERATIONS.get(self.operation)
+        if operation is None:
+            raise ValueError(f"there is no operation {self.operation!r}")
+        if ("{k}" in operation.code) != (self.k > 1) or ("{c}" in operation.code) != bool(self.c):
+            raise ValueError(f"the operation {self.operation!r} has the wrong parameters")
         return self
 
     @property
-    def definition(self) -> Piece:
-        """What the piece is."""
-        return PIECES[self.piece]
+    def definition(self) -> Operation:
+        """What the operation is."""
+        return OPERATIONS[self.operation]
 
-    def wordings(self, language: str) -> list[str]:
+    def paraphrases(self, language: str) -> list[str]:
         """The ways to say what it does."""
         return [wording.format(k=self.k, c=self.c) for wording in self.definition[language]]
 
@@ -77,12 +77,14 @@ class ProgramStep(ProblemData):
 class CodeData(ProblemData):
     """What the program is given, and the steps from there to what it returns."""
 
-    given: Kind
+    input_kind: Annotated[
+        Kind, Field(validation_alias=AliasChoices("given", "input_kind"), serialization_alias="given")
+    ]
     steps: Annotated[list[ProgramStep], Field(min_length=1, max_length=6)]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.given not in INPUTS or not fits(self.given, self.steps):
+        if self.input_kind not in INPUTS or not fits(self.input_kind, self.steps):
             raise ValueError("the steps don't fit together")
         return self
 
@@ -95,38 +97,38 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
     data_type = CodeData
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Held-out problems are there to be judged: where programs can't run, that is said before anything
-        else is done with them. Raises UserError then."""
+        """The problems of a split (see `Task`). Held-out problems are there to be judged: where programs can't run,
+        that is said before anything else is done with them. Raises UserError then."""
         if split != "train":
             self._programs()
         return super().problems(split, seed)
 
     def draw(self, random: Random) -> CodeData | None:
-        given: Kind = random.choices(list(INPUTS), [3, 1, 2])[0]
+        input_kind: Kind = random.choices(list(INPUTS), [3, 1, 2])[0]
         steps: list[ProgramStep] = []
-        kind = given
+        kind = input_kind
         for index in range(self.options.steps):
             last = index + 1 == self.options.steps
             fitting = [
                 name
-                for name, piece in PIECES.items()
-                if piece.takes == kind
-                and all(name != step.piece for step in steps)
-                and (index == 0 or not piece.first)
-                and (self.options.branches or not piece.branch)
-                and (last or piece.gives != "truth")
+                for name, operation in OPERATIONS.items()
+                if operation.takes == kind
+                and all(name != step.operation for step in steps)
+                and (index == 0 or not operation.first)
+                and (self.options.branches or not operation.branch)
+                and (last or operation.gives != "truth")
             ]
             step = parameters(random.choice(fitting), self.options.largest, random)
             steps.append(step)
             kind = step.definition.gives
-        return CodeData(given=given, steps=steps)
+        return CodeData(input_kind=input_kind, steps=steps)
 
     def key(self, data: CodeData) -> str:
-        return f"{data.given} {[(step.piece, step.k, step.c) for step in data.steps]}"
+        return f"{data.input_kind} {[(step.operation, step.k, step.c) for step in data.steps]}"
 
     def answer(self, data: CodeData) -> str | None:
-        """None as well if a step makes no difference to any test, or another number in it wouldn't."""
-        code = program(data.given, data.steps)
+        """The program; None as well if a step makes no difference to any test, or another number in it wouldn't."""
+        code = program(data.input_kind, data.steps)
         tests = hidden_tests(code, data)
         if len(tests) < _FEWEST or len({repr(test.expected) for test in tests}) < 2:
             return None
@@ -135,8 +137,8 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         return code
 
     def prompt(self, data: CodeData, language: Language, random: Random) -> str:
-        program_input = INPUTS[data.given]
-        clauses = [random.choice(step.wordings(language)) for step in data.steps]
+        program_input = INPUTS[data.input_kind]
+        clauses = [random.choice(step.paraphrases(language)) for step in data.steps]
         joined = (", then " if language == "en" else "，再").join(clauses)
         prompt = random.choice(_WORDING.prompts[language])
         return prompt.format(what=program_input[language], variable=program_input.variable, steps=joined)
@@ -145,11 +147,12 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         if len(answer) > LONGEST or "\n" in answer:
             return f"not one line of at most {LONGEST} characters"
         code = f"f = {answer}" if answer.startswith("lambda") else answer
-        tests = hidden_tests(program(data.given, data.steps), data)
+        tests = hidden_tests(program(data.input_kind, data.steps), data)
         return next((mistake for mistake in self._programs().mistakes(code, tests) if mistake), None)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`. Raises UserError where programs can't run at all: no isolation, no execution."""
+        """The verdict on a completion (see `Task`). Raises UserError where programs can't run at all: no isolation, no
+        execution."""
         try:
             return super().judge(problem, completion)
         except VerifierError as error:
@@ -160,15 +163,15 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
 
 
 def parameters(name: str, largest: int, random: Random) -> ProgramStep:
-    """The piece with whatever number and letter it needs."""
-    piece = PIECES[name]
-    k = random.randint(2, min(largest, 5) if piece.small else largest) if "{k}" in piece.code else 0
-    return ProgramStep(piece=name, k=k, c=random.choice(LETTERS) if "{c}" in piece.code else "")
+    """The operation with whatever number and letter it needs."""
+    operation = OPERATIONS[name]
+    k = random.randint(2, min(largest, 5) if operation.small else largest) if "{k}" in operation.code else 0
+    return ProgramStep(operation=name, k=k, c=random.choice(LETTERS) if "{c}" in operation.code else "")
 
 
-def program(given: Kind, steps: Sequence[ProgramStep]) -> str:
+def program(input_kind: Kind, steps: Sequence[ProgramStep]) -> str:
     """The steps as a lambda, one inside the other."""
-    variable = INPUTS[given].variable
+    variable = INPUTS[input_kind].variable
     return f"lambda {variable}: {expression(variable, steps)}"
 
 
@@ -182,9 +185,9 @@ def expression(start: str, steps: Sequence[ProgramStep]) -> str:
     return value
 
 
-def fits(given: Kind, steps: Sequence[ProgramStep]) -> bool:
+def fits(input_kind: Kind, steps: Sequence[ProgramStep]) -> bool:
     """Whether each step takes what the one before gives."""
-    kind = given
+    kind = input_kind
     for index, step in enumerate(steps):
         if step.definition.takes != kind or (step.definition.first and index):
             return False
@@ -195,16 +198,16 @@ def fits(given: Kind, steps: Sequence[ProgramStep]) -> bool:
 def hidden_tests(code: str, data: CodeData) -> tuple[CallTest, ...]:
     """Up to `TESTS` inputs that the program is made for, with what it returns; the same ones every time."""
     numbers = tuple(step.k for step in data.steps if step.k)
-    return _tests(code, data.given, numbers, tuple(step.c for step in data.steps if step.c))
+    return _tests(code, data.input_kind, numbers, tuple(step.c for step in data.steps if step.c))
 
 
 @lru_cache(4096)
-def _tests(code: str, given: Kind, numbers: tuple[int, ...], letters: tuple[str, ...]) -> tuple[CallTest, ...]:
+def _tests(code: str, input_kind: Kind, numbers: tuple[int, ...], letters: tuple[str, ...]) -> tuple[CallTest, ...]:
     random = Random(code)  # of nothing else, so that a program has the same tests in every process and run
     called = compiled(code)
     tests: dict[str, CallTest] = {}
     for _ in range(4 * TESTS):
-        value = sample_input(given, numbers, letters, random)
+        value = sample_input(input_kind, numbers, letters, random)
         try:
             expected = called(value)
         except (ValueError, IndexError):  # the largest of an empty list, the digits of a negative number
@@ -215,7 +218,7 @@ def _tests(code: str, given: Kind, numbers: tuple[int, ...], letters: tuple[str,
 
 
 def compiled(code: str) -> Any:
-    """Only for what `program` wrote: a policy's program never runs here."""
+    """The function that a program is. Only for what `program` wrote: a policy's program never runs here."""
     return eval(code, {})
 
 
@@ -231,12 +234,14 @@ def passes(code: str, tests: Sequence[CallTest]) -> bool:
     return True
 
 
-def sample_input(given: Kind, numbers: Sequence[int], letters: Sequence[str], random: Random, most: int = 8) -> Any:
+def sample_input(
+    input_kind: Kind, numbers: Sequence[int], letters: Sequence[str], random: Random, most: int = 8
+) -> Any:
     """Something to try a program on, near the numbers and with the letters that it is about; a list has `most` numbers
     at most."""
-    if given == "number":
+    if input_kind == "number":
         return _number(numbers, random, low=0, high=60)
-    if given == "numbers":
+    if input_kind == "numbers":
         sizes = [size for size in (0, 3, 4, 5, 6, 7, 8) if size <= most]
         return [_number(numbers, random, low=-15, high=25) for _ in range(random.choice(sizes))]
     words = [random.choice(WORDS) for _ in range(random.choice((1, 1, 2, 2, 3, 4)))]
@@ -262,8 +267,8 @@ def _near(data: CodeData) -> Iterator[str]:
         variants: list[list[ProgramStep]] = [[]] if len(data.steps) > 1 else []
         if step.k:
             others = [step.k + 1] + [step.k - 1] * (step.k > 2)
-            variants += [[ProgramStep(piece=step.piece, k=k, c=step.c)] for k in others]
+            variants += [[ProgramStep(operation=step.operation, k=k, c=step.c)] for k in others]
         for variant in variants:
             steps = [*data.steps[:index], *variant, *data.steps[index + 1 :]]
-            if fits(data.given, steps):
-                yield program(data.given, steps)
+            if fits(data.input_kind, steps):
+                yield program(data.input_kind, steps)

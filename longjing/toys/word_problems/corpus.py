@@ -67,10 +67,10 @@ def write_solution(problem: Problem, random: Random) -> Document:
 
 def _story_parts(data: dict[str, Any]) -> list[StoryPart]:
     """The opening, the events and the ending that a problem's data name."""
-    story, told = STORIES[data["story"]], data["told"]
-    choices = [story.openings, *[story.events] * (len(told) - 2), story.endings]
+    story, parts = STORIES[data["story"]], data["told"]
+    choices = [story.openings, *[story.events] * (len(parts) - 2), story.endings]
     return [
-        StoryPart(choice[part["part"]].kind, part["a"], part["b"]) for choice, part in zip(choices, told, strict=True)
+        StoryPart(choice[part["part"]].kind, part["a"], part["b"]) for choice, part in zip(choices, parts, strict=True)
     ]
 
 

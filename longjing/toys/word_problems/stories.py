@@ -4,7 +4,7 @@ from longjing.toys.prose import Bilingual, Prose
 from longjing.validation import read_yaml
 
 
-class Part(Bilingual[str]):
+class PartTemplate(Bilingual[str]):
     """One opening, event or ending: its arithmetic and its text."""
 
     kind: str
@@ -23,9 +23,9 @@ class Story(Prose):
     """What a story may be about, and the parts that it may be told of."""
 
     nouns: list[Noun]
-    openings: list[Part]
-    events: list[Part]
-    endings: list[Part]
+    openings: list[PartTemplate]
+    events: list[PartTemplate]
+    endings: list[PartTemplate]
 
 
 class Person(Prose):

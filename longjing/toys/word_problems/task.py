@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from longjing.problems import GeneratedTask, Language, ProblemData, TaskSettings
 from longjing.problems.expression import parse_number
 from longjing.toys.prose import read_difficulties
-from longjing.toys.word_problems.stories import CONNECTIVES, PEOPLE, STORIES, Part, Story
+from longjing.toys.word_problems.stories import CONNECTIVES, PEOPLE, STORIES, PartTemplate, Story
 
 LIMIT = 1000  # no value exceeds it
 
@@ -47,7 +47,7 @@ class Step(ProblemData):
         return self
 
 
-class Told(ProblemData):
+class ChosenPart(ProblemData):
     """A part of the story (its place among the openings, events or endings) with its numbers."""
 
     part: int
@@ -56,10 +56,13 @@ class Told(ProblemData):
 
 
 class WordProblemsData(ProblemData):
-    """`told`: the opening, the events, the ending. The answer is the result of the last of the `steps`."""
+    """`parts`: the opening, the events, the ending. The answer is the result of the last of the `steps`."""
 
     story: str
-    told: Annotated[list[Told], Field(min_length=2)]
+    parts: Annotated[
+        list[ChosenPart],
+        Field(min_length=2, validation_alias=AliasChoices("told", "parts"), serialization_alias="told"),
+    ]
     steps: Annotated[list[Step], Field(min_length=1)]
 
 
@@ -76,7 +79,7 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
         plan = _plan(random, story, self.options.steps)
         if plan is None:
             return None
-        told: list[Told] = []
+        parts: list[ChosenPart] = []
         steps: list[Step] = []
         amount = 0
         for index, part in plan:
@@ -84,17 +87,17 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
             if numbers is None:
                 return None
             a, b = numbers
-            told.append(Told(part=index, a=a, b=b))
+            parts.append(ChosenPart(part=index, a=a, b=b))
             for operation, left, right in _arithmetic(part.kind, amount, a, b):
                 result = _APPLY[operation](left, right)
                 if result > LIMIT:
                     return None
                 steps.append(Step(operation=operation, left=left, right=right, result=result))
             amount = steps[-1].result if steps else a
-        return WordProblemsData(story=name, told=told, steps=steps)
+        return WordProblemsData(story=name, parts=parts, steps=steps)
 
     def key(self, data: WordProblemsData) -> str:
-        return f"{data.story} {[(part.part, part.a, part.b) for part in data.told]}"
+        return f"{data.story} {[(part.part, part.a, part.b) for part in data.parts]}"
 
     def answer(self, data: WordProblemsData) -> str:
         return str(data.steps[-1].result)
@@ -112,11 +115,11 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
             "m": noun.measure,
         }
 
-        def tell(part: Part, told: Told) -> str:
-            times = _TIMES.get(told.a, f"{told.a} times")
-            return part[language].format(a=told.a, b=told.b, times=times, **words)
+        def tell(part: PartTemplate, chosen: ChosenPart) -> str:
+            times = _TIMES.get(chosen.a, f"{chosen.a} times")
+            return part[language].format(a=chosen.a, b=chosen.b, times=times, **words)
 
-        first, *events, last = data.told
+        first, *events, last = data.parts
         sentences = [tell(story.openings[first.part], first)]
         for event in events:
             connective = random.choice(CONNECTIVES[language])
@@ -128,12 +131,12 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
         return None if parse_number(answer) == data.steps[-1].result else "not the number that is asked for"
 
 
-def _plan(random: Random, story: Story, steps: int) -> list[tuple[int, Part]] | None:
+def _plan(random: Random, story: Story, steps: int) -> list[tuple[int, PartTemplate]] | None:
     """An opening, events (none twice) and an ending with just so many steps in all, or None."""
     opening = random.choice(list(enumerate(story.openings)))
     ending = random.choice(list(enumerate(story.endings)))
     left = steps - _cost(opening[1]) - _cost(ending[1])
-    events: list[tuple[int, Part]] = []
+    events: list[tuple[int, PartTemplate]] = []
     for event in random.sample(list(enumerate(story.events)), len(story.events)):
         if _cost(event[1]) <= left:
             events.append(event)
@@ -141,7 +144,7 @@ def _plan(random: Random, story: Story, steps: int) -> list[tuple[int, Part]] | 
     return None if left else [opening, *events, ending]
 
 
-def _cost(part: Part) -> int:
+def _cost(part: PartTemplate) -> int:
     return len(_arithmetic(part.kind, 0, 0, 0))
 
 

@@ -1,4 +1,4 @@
-"""The pieces that tiny programs are made of (`pieces.yaml`): what each does, in words and in Python."""
+"""The operations that tiny programs are made of (`operations.yaml`): what each does, in words and in Python."""
 
 from typing import Literal
 
@@ -14,8 +14,8 @@ class Input(Bilingual[str]):
     variable: str
 
 
-class Piece(Bilingual[list[str]]):
-    """One step from a value of kind `takes` to one of kind `gives`; `pieces.yaml` says what its `code` may hold."""
+class Operation(Bilingual[list[str]]):
+    """One step from a value of kind `takes` to one of kind `gives`; `operations.yaml` says what its `code` may hold."""
 
     takes: Kind
     gives: Kind
@@ -30,9 +30,9 @@ class _File(Prose):
     words: list[str]
     letters: list[str]
     inputs: dict[Kind, Input]
-    pieces: dict[str, Piece]
+    operations: dict[str, Operation]
 
 
-_FILE = read_yaml(__file__, "pieces.yaml", _File)
-INPUTS, PIECES = _FILE.inputs, _FILE.pieces
+_FILE = read_yaml(__file__, "operations.yaml", _File)
+INPUTS, OPERATIONS = _FILE.inputs, _FILE.operations
 WORDS, LETTERS = _FILE.words, _FILE.letters
