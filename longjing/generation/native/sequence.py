@@ -53,6 +53,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt, self.processors = tuple(self.request.prompt), processors_of(self.request)
+        # All but the last token, which the first step of decoding reads like any other.
         self.stored = len(self.prompt) - 1
         if self.tokenizer and (self.streams or self.request.sampling.stop):
             self.stream = TextStream(self.tokenizer, self.request.sampling.stop)
@@ -60,6 +61,7 @@ class Sequence:
     def start(self, order: int) -> None:
         """Give the sequence a row, which is about to be read: also by the prediction module."""
         self.started, self.cached = order, 0
+        # A prompt is read by both networks, so the prediction module knows as much as the decoder.
         self.drafted, self.gap = self.stored, (0, 0)
 
     def extend(
