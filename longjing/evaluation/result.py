@@ -23,6 +23,7 @@ FIGURES = (
     "unparsed", "well_formed", "unjudged", "tokens", "prompt_tokens", "tokens_per_solved", "flops",
     "flops_per_solved", "money", "money_per_solved", "seconds",
 )  # fmt: skip
+SHARES = ("pass_at_1", "low", "high", "maj_at_k", "truncated", "unparsed", "well_formed")  # of them, from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Evaluation:
 
     @property
     def pass_at_k(self) -> dict[int, float]:
-        """For the same k."""
+        """The mean pass@k by k."""
         return {k: interval.mean for k, interval in self.pass_at_k_intervals.items()}
 
     @cached_property

@@ -7,12 +7,13 @@ from longjing.runs.metric import ChartSpec, Measured, Metric, Series
 ACCURACY = Metric("accuracy", "accuracy", "{:.0%}")
 LENGTH = Metric("length_mean", "length", "{:.0f}")
 TRUNCATED = Metric("truncated", "truncated", "{:.0%}")
+LANGUAGE = Metric("language", form="{:.0%}")
 _NAMES = (
-    "language", "length_max", "reasoning_length_mean", "unjudged", "entropy", "reflection", "loss", "kl",
+    "length_max", "reasoning_length_mean", "unjudged", "entropy", "reflection", "loss", "kl",
     "clip_share", "ratio", "logprob_difference", "grad_norm", "learning_rate", "seconds_sampling",
     "seconds_judging", "seconds_updating", "tokens_per_second_updating",
 )  # fmt: skip
-POLICY_METRICS = (Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"), *map(Metric, _NAMES))
+POLICY_METRICS = (Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"), LANGUAGE, *map(Metric, _NAMES))
 
 POLICY_CHARTS = (
     ChartSpec(

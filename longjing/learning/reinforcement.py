@@ -23,9 +23,10 @@ from longjing.learning.advantages import Scale, advantages
 from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, threshold, truncated, values_of
 from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
-from longjing.learning.objectives import PRESETS, Aggregation, Preset
+from longjing.learning.objectives import Aggregation
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, mean, record
-from longjing.learning.reference_policy import reference_of, refresh
+from longjing.learning.presets import PRESETS, Preset
+from longjing.learning.reference_policy import ReferencePolicy
 from longjing.learning.reward_modeling import reading_flops
 from longjing.learning.reward_models import PreferenceReward
 from longjing.learning.rollouts import Group, add_model_rewards
@@ -117,7 +118,7 @@ class Reinforcement(OnPolicyTrainer):
     def __init__(self, settings: ReinforcementSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         super().__init__(settings, settings.preset(), runtime, watcher)
         if self.preset.objective.kl:
-            self.reference = reference_of(self.model)
+            self.reference = ReferencePolicy(self.model)
         self.weights, self.reward_models = settings.rewards, dict[str, PreferenceReward]()
         if (preference := settings.preference) is not None:
             for name, path, judges in preference.models():
@@ -133,7 +134,7 @@ class Reinforcement(OnPolicyTrainer):
         with timer.phase("updating"):
             update = self._update(step, self._training_samples(groups, group_advantages, judged))
         if self.reference is not None:
-            refresh(self.reference, self.model, step, self.settings.reference_every)
+            self.reference.refresh(step, self.settings.reference_every)
         metrics = self._metrics(step, groups, update, timer) | {
             "reward": float(rewards[judged].mean()) if judged.any() else 0.0,
             **self._parts(groups),
@@ -269,7 +270,7 @@ STAGE = StageKind(
     (
         Metric("reward", "reward", "{:.2f}"), shared.ACCURACY, shared.LENGTH, shared.TRUNCATED,
         Metric("zero_variance_groups", "zero variance", "{:.0%}"), *shared.POLICY_METRICS,
-        *map(Metric, ("all_wrong_groups", "resampled_groups")),
+        Metric("all_wrong_groups", form="{:.0%}"), Metric("resampled_groups"),
     ),
     (
         ChartSpec("Reward", [Series("reward", "all"), Series("reward_*")],
@@ -287,5 +288,6 @@ STAGE = StageKind(
         far_from_reference, clipped, gradient_spikes, nothing_learned,
     ),
     takes={"model": MODEL, "preference.helpfulness": REWARD_MODEL, "preference.safety": REWARD_MODEL},
-    samples=True, measured=lambda settings: [settings.task.make().name], more_metrics=_more_metrics,
+    samples=True, measured=lambda settings: [settings.task.make().name], more_metrics=_more_metrics, practises=True,
+    group_note="The policy learns by comparing the completions of one problem with each other.",
 )  # fmt: skip

@@ -32,22 +32,20 @@ from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
-from longjing.learning.settings import UpdateSettings
-from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind
+from longjing.learning.settings import ModelSettings, UpdateSettings
+from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind, facts_of
 from longjing.model.reward_model import RewardModel
-from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Measured, Metric, Series
-from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.generated_preferences import GeneratedPreferences
 
 CARD = "reward.json"  # beside the model: what it judges, and how it learned to
 
 
-class RewardModelingSettings(UpdateSettings):
+class RewardModelingSettings(ModelSettings, UpdateSettings):
     """The settings of a reward-model stage."""
 
     kind: Literal["reward-model"] = "reward-model"
@@ -75,7 +73,7 @@ class RewardModelingSettings(UpdateSettings):
 
 
 @dataclass(frozen=True)
-class Example:
+class RewardExample:
     """A pair (the better text first) or a labelled text, as a reward model reads it."""
 
     prompt: str
@@ -98,8 +96,8 @@ class Data:
 
     name: str
     judges: Judges
-    train: list[Example]
-    held_out: list[Example]
+    train: list[RewardExample]
+    held_out: list[RewardExample]
     facts: dict[str, Any]
 
 
@@ -119,13 +117,13 @@ def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int)
     if pairs not in (0, len(preferences)):
         raise UserError(f"{name} mixes pairs with labelled texts; make two reward models, each of its own data")
     judges: Judges = settings.judges or ("answer" if pairs else "everything")
-    parts: dict[bool, list[Example]] = {False: [], True: []}
+    parts: dict[bool, list[RewardExample]] = {False: [], True: []}
     for preference in preferences:
         try:
             texts = [encode(tokenizer, preference.prompt, text, judges) for text in preference.texts]
         except UserError as error:  # the template's: it knows messages, and not whose
             raise UserError(f"{preference.origin or name}: {error}") from error
-        example = Example(preference.key, preference.kind, texts, preference.label)
+        example = RewardExample(preference.key, preference.kind, texts, preference.label)
         if example.longest <= settings.max_length:
             parts[held_out(preference, settings.held_out)].append(example)
     used = len(parts[False]) + len(parts[True])
@@ -157,7 +155,7 @@ def steps_per_epoch(settings: RewardModelingSettings, count: int) -> int:
     return math.ceil(count / settings.batch_size)
 
 
-def microbatches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
+def microbatches(examples: Sequence[RewardExample], budget: int) -> list[list[RewardExample]]:
     """The examples cut into parts of similar lengths, each of at most `budget` tokens with its padding."""
     sizes = [len(example.texts) * example.longest for example in examples]
     return [[examples[index] for index in batch] for batch in by_length(sizes, budget)]
@@ -179,7 +177,7 @@ def pointwise_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
 
 
-def losses_and_margins(model: RewardModel, examples: Sequence[Example], centre: float) -> tuple[Tensor, Tensor]:
+def losses_and_margins(model: RewardModel, examples: Sequence[RewardExample], centre: float) -> tuple[Tensor, Tensor]:
     """The loss of each example, and by how much the model is right: the lead of the better text, or the score
     on the side of the label. Both `[examples]`."""
     scores = model.score([text for example in examples for text in example.texts])
@@ -204,10 +202,9 @@ class RewardModeling(ModelTrainer):
     def __init__(self, settings: RewardModelingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.runtime, self.watcher = settings, runtime, watcher
         self.save_every = settings.save_every
-        path = resolve(settings.model)
-        self.tokenizer = Tokenizer.from_directory(path)
+        body, self.tokenizer = settings.load(runtime)
         pad = self.tokenizer.pad_id if self.tokenizer.pad_id != self.tokenizer.eos_id else None
-        self.model = RewardModel.from_decoder(load_model(path, runtime.device), pad).train()
+        self.model = RewardModel.from_decoder(body, pad).train()
         self.data = load_data(settings, self.tokenizer, runtime.seed)
         self.facts = self.data.facts
         self.steps = settings.epochs * steps_per_epoch(settings, len(self.data.train))
@@ -229,6 +226,8 @@ class RewardModeling(ModelTrainer):
         factor = min(1.0, (step + 1) / (settings.warmup_steps + 1))
         self.optimizers.step(factor)
         lead = torch.cat(margins)
+        texts = [text for example in examples for text in example.texts]
+        passes = 3 if settings.lora is None else 2  # a frozen body has no gradients of weights
         return Step(
             {
                 "epoch": settings.epochs * (step + 1) / self.steps,
@@ -238,12 +237,12 @@ class RewardModeling(ModelTrainer):
                 "grad_norm": grad_norm,
                 "learning_rate": settings.learning_rate * factor,
                 "tokens": sum(example.tokens for example in examples),
-                "flops": 3 * reading_flops(self.model, (len(text) for example in examples for text in example.texts)),
+                "flops": passes * reading_flops(self.model, map(len, texts)),
             }
         )
 
     def evaluate(self, step: int) -> Iterator[Row]:
-        """On the held-out prompts, after the last step."""
+        """A measurement on the held-out prompts, after the last step."""
         if step + 1 == self.steps:
             self.watcher.status("measuring the reward model on the held-out prompts")
             yield measure(self.model, self.data, self.settings, self.runtime)
@@ -304,7 +303,7 @@ def measure(model: RewardModel, data: Data, settings: RewardModelingSettings, ru
     }
 
 
-def _longer(examples: Sequence[Example], margins: Tensor) -> dict[str, float]:
+def _longer(examples: Sequence[RewardExample], margins: Tensor) -> dict[str, float]:
     """What length has to do with it, for pairs."""
     if examples[0].label is not None:
         return {}
@@ -341,4 +340,5 @@ STAGE = StageKind(
     ),
     (not_finite, loss_rises, gradient_spikes),
     makes=REWARD_MODEL, takes={"model": MODEL, "data": PREFERENCES},
+    facts=facts_of("examples", "held_out", "too_long", "prompts_differ", "judges"),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from longjing.toys.toy import STANDALONE, UNASKED
 _EARLIER = 3  # exchanges that a conversation had before, at most
 
 
-class ConversationSettings(Settings):
+class SampledConversationSettings(Settings):
     """How the data are written, and what is mixed in."""
 
     form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
@@ -36,7 +36,7 @@ class ConversationSettings(Settings):
 
 
 def sampled_rows(
-    settings: ConversationSettings,
+    settings: SampledConversationSettings,
     seed: int,
     groups: Sequence[Group],
     reasons: Sequence[Sequence[str | None]],
@@ -55,7 +55,7 @@ def sampled_rows(
     return result
 
 
-def _own(settings: ConversationSettings, seed: int, group: Group, number: int) -> Row:
+def _own(settings: SampledConversationSettings, seed: int, group: Group, number: int) -> Row:
     """A sample that is kept, as a conversation."""
     problem, completion = group.problem, group.completions[number]
     answer = completion.answer
@@ -72,7 +72,7 @@ def _own(settings: ConversationSettings, seed: int, group: Group, number: int) -
     }  # fmt: skip
 
 
-def _other(settings: ConversationSettings, seed: int, number: int) -> Row:
+def _other(settings: SampledConversationSettings, seed: int, number: int) -> Row:
     """What isn't the model's own, by its number."""
     random, others = Random(f"others {seed} {number}"), settings.others
     (kind,) = random.choices(list(others), list(others.values()))
@@ -87,7 +87,7 @@ def _other(settings: ConversationSettings, seed: int, number: int) -> Row:
     }  # fmt: skip
 
 
-def _prompt(settings: ConversationSettings, seed: int, prompt: str, origin: str, problem: Problem | None) -> str:
+def _prompt(settings: SampledConversationSettings, seed: int, prompt: str, origin: str, problem: Problem | None) -> str:
     """The prompt, or how somebody might have typed it."""
     random = Random(f"typed {seed} {origin}")
     return informal(prompt, random, problem) if random.random() < settings.informal else prompt

@@ -15,11 +15,12 @@ from longjing.runs.metric import ChartSpec, Metric
 MODEL, DATA, REWARD_MODEL = "model", "data", "reward model"
 PREFERENCES = "preference data"  # which no stage makes
 _LOOP = ("step", "steps", "time")  # what the loop itself logs
-_FACTS = ("conversations", "examples", "held_out", "too_long", "prompts_differ", "judges")
+Facts = Callable[[Mapping[str, Any]], list[tuple[str, str]]]
 
 
-def _read(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(key.replace("_", " "), str(result[key])) for key in _FACTS if key in result]
+def facts_of(*names: str) -> Facts:
+    """What the report says of a result: these of its values, as they are."""
+    return lambda result: [(name.replace("_", " "), str(result[name])) for name in names if name in result]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class StageKind:
     """A kind of stage. `takes`: the settings (dotted) that may name an earlier stage, and what of it.
 
     `measured`: the tasks on whose test problems a stage of these settings measures what it makes. `more_metrics`: the
-    names of the metrics that it logs because of its settings. `facts`: what the report says of a result.
+    names of the metrics that it logs because of its settings. `facts`: what the report says of a result. `practises`:
+    its model learns from the rewards of its `task`, so that this is what one can ask it. `group_note`: what a reader
+    should know of the groups of completions that it logs. `steps`: how many, if that follows from the settings (plain
+    data).
     """
 
     settings: type[Settings]
@@ -40,7 +44,10 @@ class StageKind:
     samples: bool = False
     measured: Callable[[Any], list[str]] = lambda settings: []
     more_metrics: Callable[[Any], list[str]] = lambda settings: []
-    facts: Callable[[Mapping[str, Any]], list[tuple[str, str]]] = _read
+    facts: Facts = facts_of()
+    practises: bool = False
+    group_note: str = ""
+    steps: Callable[[Mapping[str, Any]], int | None] = lambda settings: settings.get("steps")
 
     @property
     def name(self) -> str:

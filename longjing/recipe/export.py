@@ -14,8 +14,8 @@ from longjing.gguf import SUFFIX
 from longjing.learning.stage import MODEL
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import save_model
-from longjing.model.store.directory import CONFIG
 from longjing.model.store.gguf import WRITABLE, write_model
+from longjing.model.store.model_directory import CONFIG
 from longjing.recipe.card import write_card
 from longjing.recipe.stages import makes
 from longjing.runs import RunDirectory

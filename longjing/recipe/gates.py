@@ -8,7 +8,7 @@ figure of the stage's result.json, or else of its metrics.jsonl, of which the la
 model that the stage began with, or over its first ten steps, and so of a figure that the steps have.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Annotated, Any, Self
@@ -16,9 +16,12 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from longjing.errors import UserError
+from longjing.evaluation.result import SHARES
 from longjing.learning.advice import WINDOW
+from longjing.learning.kinds import KINDS
 from longjing.runs import RunDirectory, StageDirectory, migration
 from longjing.runs.jsonl import Row
+from longjing.runs.metric import Metric
 
 
 class Gate(BaseModel):
@@ -65,7 +68,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GateResult:
     """How a gate was passed or not, in words and figures."""
 
     passed: bool
@@ -81,7 +84,7 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
     """
     name, outcomes, failed = stage["name"], [], []
     for gate in listed(gates):
-        outcome = examine(gate, read(gate, run.stage(name), stage.get("model")))
+        outcome = examine(gate, read(gate, run.stage(name), stage.get("model")), KINDS[stage["kind"]].metrics)
         outcomes.append(asdict(outcome) | {"gate": gate.model_dump(exclude_none=True)})
         if not outcome.passed:
             failed.append(outcome.text)
@@ -97,21 +100,24 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
     return text
 
 
-def examine(gate: Gate, reading: Reading) -> Outcome:
-    """Hold a reading against the bounds. A rise that can't be told isn't one."""
+def examine(gate: Gate, reading: Reading, metrics: Sequence[Metric] = ()) -> GateResult:
+    """Hold a reading against the bounds. A rise that can't be told isn't one. `metrics`: how the stage's numbers are
+    written."""
     value, before, bounds = reading.value, reading.before, []
+    written = [metric.name for metric in metrics if "%" in metric.form] if gate.task is None else [*SHARES, "language"]
+    shown = ("{:.1%}" if gate.metric in written else "{:.4g}").format
     if (least := gate.at_least) is not None:
-        bounds.append((value is not None and value >= least, f"at least {_shown(gate, least)}"))
+        bounds.append((value is not None and value >= least, f"at least {shown(least)}"))
     if (most := gate.at_most) is not None:
-        bounds.append((value is not None and value <= most, f"at most {_shown(gate, most)}"))
+        bounds.append((value is not None and value <= most, f"at most {shown(most)}"))
     if (rise := gate.rise_at_least) is not None:
         met = value is not None and before is not None and value - before >= rise
         way = "up by at least" if rise >= 0 else "down by at most"
-        bounds.append((met, f"{way} {_shown(gate, abs(rise))}"))
+        bounds.append((met, f"{way} {shown(abs(rise))}"))
     what = gate.metric if gate.task is None else f"{gate.metric} on {gate.task}"
     wanted = " and ".join(text for _, text in bounds)
-    return Outcome(
-        all(met for met, _ in bounds), f"{what} is {_described(gate, reading)}; it must be {wanted}", reading
+    return GateResult(
+        all(met for met, _ in bounds), f"{what} is {_described(gate, reading, shown)}; it must be {wanted}", reading
     )
 
 
@@ -161,18 +167,12 @@ def numbers(row: Row) -> dict[str, float]:
     return {key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
-def _described(gate: Gate, reading: Reading) -> str:
+def _described(gate: Gate, reading: Reading, shown: Callable[[float], str]) -> str:
     if reading.value is None:
         return "not known, since nothing was solved"
-    text = _shown(gate, reading.value)
+    text = shown(reading.value)
     if reading.low is not None and reading.high is not None:
-        text += f" (95%: {_shown(gate, reading.low)} to {_shown(gate, reading.high)})"
+        text += f" (95%: {shown(reading.low)} to {shown(reading.high)})"
     if gate.rise_at_least is not None:
-        text += f", from {_shown(gate, reading.before)}" if reading.before is not None else ", from nobody knows what"
+        text += f", from {shown(reading.before)}" if reading.before is not None else ", from nobody knows what"
     return text
-
-
-def _shown(gate: Gate, value: float) -> str:
-    """Shares in percent."""
-    shares = ("pass_at_1", "maj_at_k", "accuracy", "language", "well_formed", "truncated", "kept_share")
-    return f"{value:.1%}" if gate.metric in shares else f"{value:.4g}"

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from longjing.learning.advice import EXACT, diagnose
-from longjing.learning.kinds import KINDS
+from longjing.learning.stage import StageKind
 from longjing.planning.bill import duration
 from longjing.runs import Watcher
 from longjing.runs.figures import figures, seconds_left, steps_done, unjudged
@@ -29,13 +29,21 @@ _SILENCE = 50  # steps before the same advice is given again
 class StageProgress(Watcher):
     """Looks on while one stage works. `rows`: its metrics so far, if it is resumed.
 
-    `steps` None: how many there are is known when the stage has read its data, and stands in its metrics.
+    `kind` None: a measurement, which is no stage. `steps` None: how many there are is known when the stage has read its
+    data, and stands in its metrics.
     """
 
     def __init__(
-        self, console: Console, name: str, kind: str, steps: int | None, rows: list[Row], tolerance: float = EXACT
+        self,
+        console: Console,
+        name: str,
+        kind: StageKind | None,
+        steps: int | None,
+        rows: list[Row],
+        tolerance: float = EXACT,
     ) -> None:
-        self._console, self._name, self._kind, self._given = console, name, kind, steps
+        self._console, self._name, self._given = console, name, steps
+        self._advice, self._figures = (kind.advice, kind.metrics) if kind else ((), ())
         self._tolerance, self._rows = tolerance, rows
         self._busy = self._far = ""
         self._advised: dict[str, int] = {}
@@ -59,7 +67,7 @@ class StageProgress(Watcher):
         if self._live is None and (monotonic() - self._printed >= _PLAIN_EVERY or self._done == self._steps):
             self._printed = monotonic()
             self._say(f"{self._name} {self._counted}  {self._headline}{self._left()}")
-        for advice in diagnose(KINDS[self._kind].advice, self._rows, self._tolerance):
+        for advice in diagnose(self._advice, self._rows, self._tolerance):
             if row["step"] - self._advised.get(advice.topic, -_SILENCE) >= _SILENCE:
                 self._advised[advice.topic] = row["step"]
                 self._say(f"note: {advice.text}", "yellow")
@@ -103,8 +111,7 @@ class StageProgress(Watcher):
 
     @property
     def _headline(self) -> str:
-        metrics = KINDS[self._kind].metrics if self._rows else ()
-        return "  ".join(f"{label} {value}" for label, value in figures(metrics, self._rows))
+        return "  ".join(f"{label} {value}" for label, value in figures(self._figures, self._rows))
 
     def _say(self, text: str, style: str = "") -> None:
         self._spoke = monotonic()

@@ -16,6 +16,7 @@ from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.advice import tolerance
+from longjing.learning.kinds import KINDS
 from longjing.learning.loop import run_stage
 from longjing.learning.stage import DATA, MODEL, PREFERENCES
 from longjing.model.batch_invariance_probe import products_are_batch_invariant
@@ -54,6 +55,7 @@ def run_recipe(recipe: Recipe, out: Path, console: Console) -> None:
     runner.refuse_what_is_missing()
     with run.writing(recipe.to_dict(), reread=_reread):
         run.write_json("machine.json", offers)
+        run.write_json("makes.json", {stage.name: makes(stage.kind) for stage in recipe.stages})
         try:
             runner.forget_what_was_deleted()
             for stage in recipe.stages:
@@ -146,7 +148,7 @@ class _Runner:
         recipe, rows = self._recipe, self._run.stage(stage.name).metrics.rows()
         allowed = tolerance(recipe.device, recipe.dtype)
         steps = getattr(stage, "steps", None)
-        progress = StageProgress(self._console, stage.name, stage.kind, steps, rows, allowed)
+        progress = StageProgress(self._console, stage.name, stage.declared, steps, rows, allowed)
         with progress.shown():
             directory = self._run.stage(stage.name, progress)
             run_stage(stage.declared.trainer, self._with_paths(stage), directory, self._runtime)
@@ -167,7 +169,7 @@ class _Runner:
     def _measure(self, name: str, model: Path, number: int) -> None:
         if self._recipe.measure is None:
             return
-        progress = StageProgress(self._console, f"measuring {name}", "sample", None, [])
+        progress = StageProgress(self._console, f"measuring {name}", None, None, [])
         with progress.shown():
             measure(
                 self._recipe.measure, self._run, name, model, self._runtime, step=number, say=self._say,
@@ -221,16 +223,16 @@ def _measurement(row: Row) -> Phase:
 
 
 def task_of(name_or_path: str) -> Task | None:
-    """What a model has learned to do: of a run the task of its last reinforcement stage, of a shipped model all that
-    the models of the package have learned; None for what is neither. None, too, for a task whose code isn't the
+    """What a model has learned to do: of a run the task of the last stage that practises one, of a shipped model all
+    that the models of the package have learned; None for what is neither. None, too, for a task whose code isn't the
     package's, or whose file is gone: a run may come from anywhere, and to look at it is not to run what it names."""
     path = Path(name_or_path)
     if resolve(name_or_path).parent == SHIPPED:
         return Mixture([(tasks.get(name, difficulty=2), 1.0) for name in EVERYDAY])
     if not (path / "recipe.yaml").exists():
         return None
-    stages = RunDirectory(path).recipe()["stages"]
-    settings = [stage["task"] for stage in stages if stage["kind"] == "reinforce"]
+    practising = [name for name, kind in KINDS.items() if kind.practises]
+    settings = [stage["task"] for stage in RunDirectory(path).recipe()["stages"] if stage["kind"] in practising]
     if not settings or tasks.runs_code(settings[-1]):
         return None
     try:

@@ -1,6 +1,5 @@
 """How far a stage has come, and the figures that matter while it works, from its metrics."""
 
-import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -23,11 +22,9 @@ def steps_done(rows: Sequence[Row]) -> int:
     return int(rows[-1]["step"]) + 1 if rows else 0
 
 
-def steps_planned(settings: Mapping[str, Any], rows: Sequence[Row]) -> int | None:
-    """How many there are; None where that is known only when the stage has read its data."""
-    if settings["kind"] == "sample":
-        return math.ceil(settings["problems"] / settings["problems_per_step"])
-    return settings.get("steps", rows[-1].get("steps") if rows else None)
+def steps_planned(planned: int | None, rows: Sequence[Row]) -> int | None:
+    """How many there are: as the settings say, or else the log; None if neither does yet."""
+    return planned if planned is not None or not rows else rows[-1].get("steps")
 
 
 def seconds_left(rows: Sequence[Row], steps: int | None) -> float | None:

@@ -1,5 +1,6 @@
 """Which model a user means: a path, a run or one of its stages, a shipped model's name, or one that is fetched."""
 
+import json
 from pathlib import Path
 
 import yaml
@@ -12,7 +13,9 @@ SHIPPED = Path(__file__).parents[1] / "models"
 
 _CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
-_REWARD_MODEL = "reward-model"  # the kind of a recipe's stage
+_MAKES = "makes.json"
+# What the kinds of stages make of which a run of an earlier version doesn't say it; the others made models.
+_MADE = {"reward-model": "reward model", "sample": "data"}
 
 
 def shipped() -> list[str]:
@@ -60,11 +63,21 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
     )
 
 
+def lasting_name(name_or_path: str | Path) -> str:
+    """What stands for the model in a file: its name if it is shipped or fetched, else its absolute path."""
+    path = resolve(name_or_path)
+    if path.parent == SHIPPED:
+        return path.name
+    return str(path.resolve() if Path(name_or_path).exists() else name_or_path)
+
+
 def _of_run(run: Path, reward: bool) -> Path:
     """The model of a run; see `resolve`."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    stages = recipe["stages"]
-    reward_models = [stage["name"] for stage in stages if stage["kind"] == _REWARD_MODEL]
+    makes = {stage["name"]: _MADE.get(stage["kind"], "model") for stage in recipe["stages"]}
+    if (run / _MAKES).exists():
+        makes |= json.loads((run / _MAKES).read_text(encoding="utf-8"))
+    reward_models = [name for name, what in makes.items() if what == "reward model"]
     if reward:
         wanted, candidates = "reward model", reward_models
         if len(candidates) > 1:
@@ -72,7 +85,7 @@ def _of_run(run: Path, reward: bool) -> Path:
             raise UserError(f"{run}: this run makes several reward models; say {choices}")
     else:
         wanted = "model that talks"
-        candidates = [stage["name"] for stage in reversed(stages) if stage["kind"] not in (_REWARD_MODEL, "sample")]
+        candidates = [name for name in reversed(makes) if makes[name] == "model"]
         candidates.sort(key=lambda name: name != recipe.get("final"))  # the final stage first, if one is named
     if not candidates:
         others = ", ".join(f"{name} is a reward model: {run / name}" for name in reward_models)

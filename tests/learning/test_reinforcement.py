@@ -18,10 +18,11 @@ from longjing.generation.request import Generation, Request, Sampling
 from longjing.learning import loop, policy, reinforcement
 from longjing.learning.dynamic_sampling import teaches
 from longjing.learning.loop import run_stage
-from longjing.learning.objectives import PRESETS
 from longjing.learning.policy import PhaseTimer
+from longjing.learning.presets import PRESETS
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, pad
+from longjing.learning.state import weights
 from longjing.problems import registry
 from longjing.runs import RunDirectory
 from longjing.text.reasoning import parse
@@ -95,8 +96,8 @@ def test_the_gradient_is_that_of_the_formula(make: Make, family: str, algorithm:
             weight = 1 / (len(kept) * 24)
         total = total - weight * gain * logprob(twin, record, prompt, temperature).sum()
     total.backward()
-    (found,) = recorder.gradients
-    assert_same(found, {name: p.grad for name, p in twin.named_parameters() if p.grad is not None})
+    (gradient,) = recorder.gradients
+    assert_same(gradient, {name: p.grad for name, p in twin.named_parameters() if p.grad is not None})
 
 
 @pytest.mark.parametrize("algorithm", PRESETS)
@@ -283,12 +284,12 @@ def test_the_unjudged_are_counted_and_left_out(make: Make) -> None:
 
 def test_the_reference_is_replaced_every_n_steps(make: Make) -> None:
     learner = make(reference_every=2, learning_rate=1e-2, algorithm="grpo")
-    assert learner.reference is not None and learner.reference is not learner.model
+    assert learner.reference is not None
 
     def distance() -> float:
         assert learner.reference is not None
-        pairs = zip(learner.model.parameters(), learner.reference.parameters(), strict=True)
-        return max((one - other).abs().max().item() for one, other in pairs)
+        own = weights(learner.model)
+        return max((own[name] - other).abs().max().item() for name, other in learner.reference.weights.items())
 
     kls, distances = [], []
     for step in range(4):
@@ -297,7 +298,21 @@ def test_the_reference_is_replaced_every_n_steps(make: Make) -> None:
     assert distances[0] > 0 and distances[1] == 0 and distances[2] > 0 and distances[3] == 0
     assert kls[0] == pytest.approx(0, abs=1e-8) and kls[2] == pytest.approx(0, abs=1e-8)
     assert kls[1] > 1e-4 and kls[3] > 1e-4
-    assert all(not parameter.grad for parameter in learner.reference.parameters())
+
+
+def test_the_reference_policy_borrows_the_network_for_a_while(make: Make) -> None:
+    """It is what the policy was, and afterwards the policy is itself again, in the memory that it had."""
+    learner = make(algorithm="grpo", learning_rate=1e-2)
+    tokens = torch.arange(12)[None]
+    before = learner.model(tokens)
+    learner.step(0)
+    assert learner.reference is not None
+    now, places = learner.model(tokens), [tensor.data_ptr() for tensor in weights(learner.model).values()]
+    with pytest.raises(KeyError), learner.reference.active() as reference:
+        assert torch.equal(reference(tokens), before) and not reference(tokens).requires_grad
+        raise KeyError
+    assert torch.equal(learner.model(tokens), now) and not torch.equal(now, before)
+    assert [tensor.data_ptr() for tensor in weights(learner.model).values()] == places
 
 
 def test_the_divergence_pulls_back_to_the_reference(make: Make) -> None:
@@ -471,7 +486,7 @@ def test_divergence_stops_the_run_with_the_last_state_whole(
     weigh = policy.token_weights
     calls = iter(range(100))
     monkeypatch.setattr(
-        policy, "token_weights", lambda *given: weigh(*given) * (float("nan") if next(calls) == 2 else 1)
+        policy, "token_weights", lambda *arguments: weigh(*arguments) * (float("nan") if next(calls) == 2 else 1)
     )
     with pytest.raises(UserError, match="diverged"):
         run(tmp_path, settings_of(base))

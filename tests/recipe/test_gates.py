@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from run_cases import evaluation_row, reinforcement_row
 
 from longjing.errors import UserError
+from longjing.learning.kinds import KINDS
 from longjing.recipe.gates import Gate, GateClosed, Reading, examine, pass_gate, read
 from longjing.runs import RunDirectory, StageDirectory
 
@@ -44,14 +45,14 @@ def test_a_gate_opens_where_every_bound_holds(
 
 
 def test_it_says_what_it_saw_and_what_it_asks() -> None:
-    asked = gate("pass_at_1", task="countdown", at_least=0.5, rise_at_least=0.1)
-    assert examine(asked, Reading(0.41, 0.27, 0.38, 0.44)).text == (
+    wanted = gate("pass_at_1", task="countdown", at_least=0.5, rise_at_least=0.1)
+    assert examine(wanted, Reading(0.41, 0.27, 0.38, 0.44)).text == (
         "pass_at_1 on countdown is 41.0% (95%: 38.0% to 44.0%), from 27.0%; "
         "it must be at least 50.0% and up by at least 10.0%"
     )
-    assert "nobody knows what" in examine(asked, Reading(0.41)).text
-    assert "nothing was solved" in examine(asked, Reading(None)).text
-    assert "down by at most 3.0%" in examine(gate(rise_at_least=-0.03), Reading(0.4)).text
+    assert "nobody knows what" in examine(wanted, Reading(0.41)).text
+    assert "nothing was solved" in examine(wanted, Reading(None)).text
+    assert "down by at most 3.0%" in examine(gate(rise_at_least=-0.03), Reading(0.4), KINDS["reinforce"].metrics).text
     assert examine(gate("kept", at_least=800), Reading(1234)).text == "kept is 1234; it must be at least 800"
 
 
@@ -88,8 +89,8 @@ def test_a_task_is_looked_up_in_the_table_before_the_stage(stage: StageDirectory
     stage.evaluations.append(evaluation_row(9, "test", 0.5))
     on_task = gate("pass_at_1", task="countdown")
     assert read(on_task, stage, "base") == Reading(0.5, 0.2, 0.4, 0.6)
-    for place, (name, accuracy) in enumerate((("base", 0.3), ("zero", 0.7), ("later", 0.8))):
-        row = {**evaluation_row(place, "test", accuracy), "checkpoint": name, "label": "countdown"}
+    for index, (name, accuracy) in enumerate((("base", 0.3), ("zero", 0.7), ("later", 0.8))):
+        row = {**evaluation_row(index, "test", accuracy), "checkpoint": name, "label": "countdown"}
         stage.run.checkpoints.append(row)
     reading = read(on_task, stage, "base")
     assert (reading.value, reading.before) == (0.7, 0.3) and reading.low == pytest.approx(0.6)
@@ -97,7 +98,7 @@ def test_a_task_is_looked_up_in_the_table_before_the_stage(stage: StageDirectory
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("wanted", "expected"),
     [
         (gate("klo"), "asks for `klo`, which it doesn't have; measured were .*kl, learning_rate, "),
         (gate("kl", task="countdown"), "asks for `kl` on countdown, .* high, .* pass_at_1"),
@@ -106,17 +107,17 @@ def test_a_task_is_looked_up_in_the_table_before_the_stage(stage: StageDirectory
     ],
 )
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(
-    stage: StageDirectory, asked: Gate, expected: str
+    stage: StageDirectory, wanted: Gate, expected: str
 ) -> None:
     stage.metrics.append(reinforcement_row(0))
     stage.evaluations.append(evaluation_row(0, "test", 0.5))
     with pytest.raises(UserError, match=f"the gate of zero {expected}"):
-        read(asked, stage, None)
+        read(wanted, stage, None)
 
 
 def test_an_outcome_is_written_down_and_a_closed_gate_raises(stage: StageDirectory) -> None:
     stage.finish({"kept": 7})
-    settings = {"name": "zero", "model": "base"}
+    settings = {"kind": "sample", "name": "zero", "model": "base"}
     assert pass_gate(stage.run, settings, gate("kept", at_least=5)) == "kept is 7; it must be at least 5"
     with pytest.raises(GateClosed, match="zero did not pass its gate: kept is 7; it must be at least 8"):
         pass_gate(stage.run, settings, gate("kept", at_least=8))
@@ -127,7 +128,8 @@ def test_an_outcome_is_written_down_and_a_closed_gate_raises(stage: StageDirecto
 
 def test_of_several_gates_all_must_hold_and_those_that_do_not_are_named(stage: StageDirectory) -> None:
     stage.finish({"kept": 7, "sampled": 9})
-    settings, kept, few = ({"name": "zero", "model": "base"}, gate("kept", at_least=5), gate("sampled", at_most=8))
+    settings = {"kind": "sample", "name": "zero", "model": "base"}
+    kept, few = gate("kept", at_least=5), gate("sampled", at_most=8)
     assert pass_gate(stage.run, settings, [kept, kept]).count("kept is 7; it must be at least 5") == 2
     for gates in ([kept, few], [few, kept]):
         with pytest.raises(GateClosed, match="zero did not pass its gate: sampled is 9; .* at most 8") as closed:

@@ -14,12 +14,13 @@ from longjing.errors import UserError
 from longjing.learning.kinds import KINDS
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.settings import Settings
-from longjing.learning.stage import DATA, StageKind
+from longjing.learning.stage import DATA, REWARD_MODEL, StageKind
 from longjing.recipe.gates import GateClosed
 from longjing.recipe.loading import load
-from longjing.recipe.running import run_recipe
+from longjing.recipe.running import run_recipe, task_of
 from longjing.runs import RunDirectory, Watcher
 from longjing.runs.metric import ChartSpec, Metric, Series
+from longjing.runs.resolve import resolve
 
 # The file of a new kind
 
@@ -46,7 +47,8 @@ class Counting(Trainer):
         if step == self.breaks:
             raise KeyboardInterrupt
         self._count += self.settings.stride
-        metrics = {"counted": self.settings.stride, "height": self._count, "tokens": 1, "flops": 1.0}
+        even = 1 - self._count % 2
+        metrics = {"counted": self.settings.stride, "height": self._count, "even": even, "tokens": 1, "flops": 1.0}
         return Step(metrics, data=[{"text": f"{self._count}!"}])
 
     def restore(self, tensors: Any, totals: Any) -> None:
@@ -58,9 +60,28 @@ def too_low(rows: Any) -> str | None:
 
 
 STAGE = StageKind(
-    CountingSettings, Counting, (Metric("counted"), Metric("height", "height", "{:.0f}")),
+    CountingSettings, Counting,
+    (Metric("counted"), Metric("height", "height", "{:.0f}"), Metric("even", form="{:.0%}")),
     [ChartSpec("How high", [Series("height")], first=True)], [too_low], makes=DATA, takes={},
 )  # fmt: skip
+
+
+class JudgingSettings(CountingSettings):
+    """The settings of a stage that judges what it counts."""
+
+    kind: Literal["judge"] = "judge"  # type: ignore[assignment]
+
+
+class Judging(Counting):
+    """Counts, and becomes a judge of counting."""
+
+    exports = True
+
+    def export(self, directory: Path) -> None:
+        (directory / "config.json").write_text("{}")
+
+
+JUDGE = StageKind(JudgingSettings, Judging, STAGE.metrics, (), makes=REWARD_MODEL, takes={})
 
 # The end of that file
 
@@ -72,11 +93,13 @@ seed: 5
 stages:
   - {kind: count, steps: 8, stride: 2, gate: {metric: counted, at_least: 16}}
 """
+JUDGES = "  - {kind: judge, steps: 2}\n"
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setitem(KINDS, "count", STAGE)
+    monkeypatch.setitem(KINDS, "judge", JUDGE)
     (tmp_path / "count.yaml").write_text(RECIPE)
     yield tmp_path / "count.yaml"
 
@@ -88,8 +111,8 @@ def start(recipe: Path, out: Path, *changes: str) -> str:
 
 
 def test_it_runs_and_shows_how_it_comes_along(recipe: Path, tmp_path: Path) -> None:
-    told, run = start(recipe, tmp_path / "run"), RunDirectory(tmp_path / "run")
-    assert "count 8/8  height 17" in told and "count passed its gate: counted is 16" in told
+    output, run = start(recipe, tmp_path / "run"), RunDirectory(tmp_path / "run")
+    assert "count 8/8  height 17" in output and "count passed its gate: counted is 16" in output
     stage = run.stage("count")
     assert [row["text"] for row in stage.data.rows()] == [f"{count}!" for count in range(7, 22, 2)]
     assert stage.result is not None and stage.result["counted"] == 16
@@ -117,3 +140,25 @@ def test_it_is_advised_held_to_its_gate_and_refused_by_its_settings(recipe: Path
         start(recipe.with_name("count.yaml"), tmp_path / "other", "count.strid=1")
     with pytest.raises(UserError, match="asks for `hight` without a task, .*did you mean `height`"):
         load(recipe, ["count.gate.metric=hight"])
+
+
+def test_its_numbers_stand_in_a_gate_as_it_writes_them(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(GateClosed, match="even is 0.0%; it must be at least 50.0%"):
+        start(recipe, tmp_path / "run", 'gate={"metric": "even", "at_least": 0.5}')
+
+
+def test_what_it_makes_is_found_by_what_it_declares(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Counting, "breaks", 5)
+        start(recipe, run)
+    with pytest.raises(UserError, match="this run makes no model that talks$"):
+        resolve(run)
+    recipe.write_text(RECIPE + JUDGES)
+    start(recipe, run)
+    assert resolve(run, reward=True) == resolve(run / "judge") == run / "judge" / "model"
+    with pytest.raises(UserError, match=f"makes no model that talks .judge is a reward model: {run}/judge"):
+        resolve(run)
+    assert task_of(str(run / "judge")) is None

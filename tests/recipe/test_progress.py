@@ -33,7 +33,7 @@ def test_without_a_terminal_lines_come_now_and_then(monkeypatch: pytest.MonkeyPa
     now = 0.0
     monkeypatch.setattr(progress, "monotonic", lambda: now)
     screen = console()
-    look = StageProgress(screen, "zero", "reinforce", 60, [])
+    look = StageProgress(screen, "zero", KINDS["reinforce"], 60, [])
     with look.shown():
         for step in range(60):
             look.metrics(reinforcement_row(step))
@@ -49,7 +49,7 @@ def test_a_long_step_shows_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> No
     now = 0.0
     monkeypatch.setattr(progress, "monotonic", lambda: now)
     screen = console()
-    look = StageProgress(screen, "zero", "reinforce", 60, [])
+    look = StageProgress(screen, "zero", KINDS["reinforce"], 60, [])
     for second in range(100):
         now = float(second)
         look.sampled(second, 256, 90 * second)
@@ -65,12 +65,12 @@ def test_a_long_step_shows_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> No
     look.sampled(1, 256, 90)
     assert len(shown(screen).splitlines()) == 5
     screen = console()
-    measuring = StageProgress(screen, "measuring base", "measurement", None, [])
+    measuring = StageProgress(screen, "measuring base", None, None, [])
     now = 170.0
     measuring.sampled(3, 16, 90)
     assert shown(screen) == "measuring base  3 of 16 completions sampled, 90 tokens\n"
     bar = console(terminal=True)
-    look = StageProgress(bar, "zero", "reinforce", 60, [])
+    look = StageProgress(bar, "zero", KINDS["reinforce"], 60, [])
     with look.shown():
         look.sampled(7, 256, 1234)
     assert "7 of 256 completions sampled, 1,234 tokens" in shown(bar)
@@ -78,13 +78,13 @@ def test_a_long_step_shows_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_stage_may_learn_from_its_data_how_long_it_is() -> None:
     screen = console()
-    look = StageProgress(screen, "tune", "finetune", None, [])
+    look = StageProgress(screen, "tune", KINDS["finetune"], None, [])
     look.status("reading the conversations")
     look.metrics(finetuning_row(0, steps=2))
     look.metrics(finetuning_row(1, steps=2))
     assert "tune 1/2  loss" in shown(screen) and "tune 2/2  loss" in shown(screen)
     bar = console(terminal=True)
-    look = StageProgress(bar, "small", "distill", None, [])
+    look = StageProgress(bar, "small", KINDS["distill"], None, [])
     with look.shown():
         look.metrics(distillation_row(0))
     assert "small" in shown(bar) and "from the teacher 1.000" in shown(bar)
@@ -103,7 +103,7 @@ def test_every_kind_of_stage_has_its_figures(kind: str) -> None:
 
 def test_on_a_terminal_there_is_a_bar() -> None:
     screen = console(terminal=True)
-    look = StageProgress(screen, "read", "pretrain", 30, [])
+    look = StageProgress(screen, "read", KINDS["pretrain"], 30, [])
     with look.shown():
         look.status("training the tokenizer")
         look.metrics(pretraining_row(0))
@@ -113,7 +113,7 @@ def test_on_a_terminal_there_is_a_bar() -> None:
 
 def test_measurements_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = console()
-    look = StageProgress(screen, "zero", "reinforce", 60, [])
+    look = StageProgress(screen, "zero", KINDS["reinforce"], 60, [])
     look.status("measuring")
     look.evaluation(evaluation_row(-1, "test", 0.25))
     look.evaluation(evaluation_row(9, "validation", None))
@@ -126,7 +126,7 @@ def test_measurements_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_advice_is_given_once_in_a_while() -> None:
     screen = console()
-    look = StageProgress(screen, "zero", "reinforce", 200, [])
+    look = StageProgress(screen, "zero", KINDS["reinforce"], 200, [])
     for step in range(120):
         look.metrics(reinforcement_row(step, truncated=0.5))
     assert shown(screen).count("note: 50% of completions were cut off") == 3
@@ -135,7 +135,7 @@ def test_advice_is_given_once_in_a_while() -> None:
 def test_a_resumed_stage_replaces_what_it_repeats() -> None:
     screen = console()
     old = [reinforcement_row(step, reward=0.0) for step in range(10)]
-    look = StageProgress(screen, "zero", "reinforce", 200, old)
+    look = StageProgress(screen, "zero", KINDS["reinforce"], 200, old)
     for step in range(5, 9):
         look.metrics(reinforcement_row(step, reward=7.0))
     assert shown(screen).startswith("zero 6/200  reward 1.40")

@@ -47,6 +47,7 @@ class Section:
     finished: bool
     gate: Mapping[str, Any] | None
     facts: list[tuple[str, str]]
+    group_note: str
     charts: list[Chart]
     advice: list[Advice]
     evaluations: list[Row]
@@ -58,7 +59,7 @@ class Section:
 
     @classmethod
     def of(cls, stage: StageDirectory, settings: Mapping[str, Any], allowed: float) -> "Section":
-        """`allowed`: the difference between engine and trainer that is rounding."""
+        """What the report shows of a stage. `allowed`: the difference between engine and trainer that is rounding."""
         rows, kind = stage.metrics.rows(), KINDS[settings["kind"]]
         # A stage that was killed between a measurement and its end measures again: the last one counts.
         evaluations = list({_measured(row): row for row in stage.evaluations.rows()}.values())
@@ -68,10 +69,11 @@ class Section:
             name=stage.name,
             kind=kind.name,
             done=steps_done(rows),
-            steps=steps_planned(settings, rows),
+            steps=steps_planned(kind.steps(settings), rows),
             finished=stage.result is not None,
             gate=stage.run.read_json(f"{stage.name}/gate.json"),
             facts=kind.facts(stage.result or {}),
+            group_note=kind.group_note,
             charts=curves(kind.charts, rows, evaluations, allowed),
             advice=diagnose(kind.advice, rows, allowed),
             evaluations=evaluations,
