@@ -34,7 +34,7 @@ from longjing.runs.resolve import shipped
 class Tokens:
     """A tokenizer of one token per character, in R1's layout."""
 
-    template, origin = "enable_thinking <think>", "fake"
+    template, origin, falls_back_to_bytes = "enable_thinking <think>", "fake", False
 
     def __init__(self) -> None:
         self.rendered = 0

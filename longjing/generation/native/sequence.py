@@ -61,6 +61,7 @@ class Sequence:
         if self.tokenizer and stops:  # a special token that ends the text isn't part of it
             self.end_tokens = self.end_tokens | special_among(self.tokenizer, stops)
         self.processors = processors_of(self.request, self.end_tokens)
+        # All but the last token, which the first step of decoding reads like any other.
         self.stored = len(self.prompt) - 1
         if self.tokenizer and (self.streams or self.request.sampling.stop):
             self.stream = TextStream(self.tokenizer, self.request.sampling.stop)
@@ -68,6 +69,7 @@ class Sequence:
     def start(self, order: int) -> None:
         """Give the sequence a row, which is about to be read: also by the prediction module."""
         self.started, self.cached = order, 0
+        # A prompt is read by both networks, so the prediction module knows as much as the decoder.
         self.drafted, self.gap = self.stored, (0, 0)
 
     def extend(
