@@ -71,8 +71,8 @@ class LoRA(Storage):
         return [_Adapted(base, a, b, self.scale) for base, a, b in zip(bases, self.a, self.b, strict=True)]
 
     def dense(self) -> Tensor:
-        """See `Storage`. Without gradients it is computed once for each state of the factors: decoding with absorbed
-        latent attention asks for it at every step."""
+        """The weight with its adapter added (see `Storage`). Without gradients it is computed once for each state of
+        the factors: decoding with absorbed latent attention asks for it at every step."""
         if torch.is_grad_enabled():
             return self._sum()
         version = (self.a._version, self.b._version)
