@@ -38,7 +38,7 @@ from rl_sides import SIDES, EarlyLetters, Setting, Step, serve
 from longjing.evaluation import evaluate
 from longjing.generation.native.engine import Engine
 from longjing.learning.reinforcement import ReinforcementSettings
-from longjing.learning.settings import TaskSettings
+from longjing.learning.settings import TaskReference
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device
@@ -52,7 +52,7 @@ from longjing.text.tokenizer import Tokenizer
 
 def setting_a(directory: str, options: Namespace) -> Setting:
     """Write the random checkpoint. Without an end token in its config nobody stops early."""
-    stories = TaskSettings(name="word-problems").make().problems("train", 0)
+    stories = TaskReference(name="word-problems").make().problems("train", 0)
     texts = [problem.prompt for problem in islice(stories, 2000)]
     tokenizer = Tokenizer.train(texts, 1024)
     config = ModelConfig(
@@ -63,7 +63,7 @@ def setting_a(directory: str, options: Namespace) -> Setting:
     save_model(Decoder(config).initialise(options.seed), directory)
     tokenizer.save(directory)
     stage = ReinforcementSettings(
-        model=directory, task=TaskSettings(name="countdown"), steps=options.steps or 20, prompts_per_step=8,
+        model=directory, task=TaskReference(name="countdown"), steps=options.steps or 20, prompts_per_step=8,
         group_size=8, max_tokens=64, kl=0.0, aggregation="tokens", advantage_scale="none",
         rewards={"accuracy": 1.0}, learning_rate=1e-3,
     )  # fmt: skip

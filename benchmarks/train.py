@@ -14,9 +14,9 @@ import torch
 from common import build_model, device_and_dtype, fastest, measure_machine, parser, peak_bytes, report, summarise
 from machine import synchronise
 
-from longjing.learning.mtp_loss import losses
 from longjing.learning.optimizers import muon
 from longjing.learning.packing import Packed, pack
+from longjing.learning.text_losses import losses
 from longjing.model.device import keep_freed_memory
 from longjing.planning import flops
 

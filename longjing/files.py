@@ -100,7 +100,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """The same for text that comes bit by bit; each says itself where its lines end."""
+    """Write a file whole or not at all, from text that comes bit by bit; each says itself where its lines end."""
     # A model's text may hold half of a surrogate pair, which UTF-8 has no bytes for.
     with (
         disk_errors(path),

@@ -248,7 +248,7 @@ def with_retries(
 
 
 @dataclass(frozen=True)
-class Delta:
+class ReplyDelta:
     """A piece of a reply that grows; the last one has a `finish_reason`."""
 
     reasoning: str = ""
@@ -256,7 +256,7 @@ class Delta:
     finish_reason: str | None = None
 
 
-async def stream(endpoint: Endpoint, fields: Mapping[str, Any], silence: float = 120.0) -> AsyncIterator[Delta]:
+async def stream(endpoint: Endpoint, fields: Mapping[str, Any], silence: float = 120.0) -> AsyncIterator[ReplyDelta]:
     """One chat completion as it grows. Raises EndpointError. Needs httpx."""
     import httpx
 
@@ -280,13 +280,13 @@ async def stream(endpoint: Endpoint, fields: Mapping[str, Any], silence: float =
                 parts = thinking.feed(_text(delta, "content"))
                 thought = _text(delta, "reasoning_content") or _text(delta, "reasoning")
                 if thought or parts.reasoning or parts.answer:
-                    yield Delta(thought + parts.reasoning, parts.answer)
+                    yield ReplyDelta(thought + parts.reasoning, parts.answer)
     except EndpointError:
         raise
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
         raise EndpointError(f"{endpoint.base_url}: no answer: {error or type(error).__name__}") from error
     rest = thinking.finish()
-    yield Delta(rest.reasoning, rest.answer, finish_reason or "stop")
+    yield ReplyDelta(rest.reasoning, rest.answer, finish_reason or "stop")
 
 
 async def _beginning(response: "httpx.Response") -> str:

@@ -61,12 +61,12 @@ def reason(detail: Mapping[str, Any]) -> str:
 
 
 def nearest(word: str, names: Sequence[str]) -> str:
-    """` (did you mean 'X'?)`, or nothing if no name is near."""
+    """The question ` (did you mean 'X'?)`, or nothing if no name is near."""
     return "".join(f" (did you mean {name!r}?)" for name in get_close_matches(word, names, n=1))
 
 
 def did_you_mean(word: str, names: Sequence[str]) -> str:
-    """``; did you mean `X`?``, as a recipe's errors put it, or nothing if no name is near."""
+    """The question ``; did you mean `X`?``, as a recipe's errors put it, or nothing if no name is near."""
     return "".join(f"; did you mean `{name}`?" for name in get_close_matches(word, names, n=1))
 
 

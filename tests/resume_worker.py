@@ -28,10 +28,10 @@ from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
 
 
-def arm(place: str, turn: int, mode: str) -> None:
+def arm(point: str, turn: int, mode: str) -> None:
     """Strike at the call number `turn` of the function at `place` ("module:object.function"): `before` it,
     `after` it, in the middle of what it writes (`cut`), or as if the disk were `full` from then on."""
-    module, path = place.split(":")
+    module, path = point.split(":")
     *parents, name = path.split(".")
     owner: Any = importlib.import_module(module)
     for parent in parents:

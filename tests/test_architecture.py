@@ -32,15 +32,15 @@ def room(parts: tuple[str, ...]) -> str:
 
 def imports(path: Path) -> set[str]:
     """The rooms of this package that a file imports, wherever in the file it does."""
-    found = set()
+    rooms = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("longjing.")}
-    return found
+        rooms |= {name.split(".")[1] for name in names if name.startswith("longjing.")}
+    return rooms
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -78,8 +78,32 @@ def test_a_file_holds_one_idea(path: Path) -> None:
             assert length <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {length} lines"
 
 
-def test_concepts_are_where_the_documents_say() -> None:
-    index = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    files = re.findall(r"`([a-z0-9_]+/[a-z0-9_/]*(?:\.py)?)`", index)
-    assert len(files) > 40
-    assert [file for file in files if not (PACKAGE / file).exists() and not (ROOT / file).exists()] == []
+def test_the_drawing_has_the_floors() -> None:
+    """From the top down, each between two lines; only of the lowest floor some stand in the text."""
+    drawing = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("\n\n")[2]
+    floors: list[set[str]] = [set()]
+    for line in drawing.splitlines():
+        if set(line.strip()) == {"-"}:
+            floors.append(set())
+        floors[-1] |= {name.rstrip("/").removesuffix(".py") for name in re.findall(r"\w+(?:/|\.py)", line[:32])}
+    assert len(floors) == FLOORS["cli"] + 1
+    for number, floor in enumerate(reversed(floors)):
+        expected = {name for name, own in FLOORS.items() if own == number and not name.startswith("__")}
+        assert floor == expected if number else floor <= expected
+
+
+DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name != "decisions.md"], ids=lambda path: path.name
+)
+def test_documents_speak_of_files_that_are_there(document: Path) -> None:
+    """The log of decisions alone may name what was there once."""
+    roots = [*FLOORS, *(path.name for path in ROOT.iterdir() if path.is_dir())]
+    files = re.findall(
+        r"`((?:longjing/)?(\w+)/[a-z0-9_/]*(?:\.(?:py|yaml|json|md|jinja|css|js|txt))?)`", document.read_text("utf-8")
+    )
+    assert document.name != "architecture.md" or len(files) > 40
+    named = {file for file, root in files if root in roots}
+    assert {file for file in named if not (PACKAGE / file).exists() and not (ROOT / file).exists()} == set()

@@ -35,9 +35,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(name: str, changes: list[str], quick: bool, directory: Path) -> RunDirectory:
-    found = RunDirectory(directory / "run")
-    run_recipe(load(name, ["device=cpu", "threads=1", *changes], quick=quick), found.path, Console(file=io.StringIO()))
-    return found
+    written = RunDirectory(directory / "run")
+    run_recipe(
+        load(name, ["device=cpu", "threads=1", *changes], quick=quick), written.path, Console(file=io.StringIO())
+    )
+    return written
 
 
 def test_a_task_of_ones_own_in_python(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def content(run: Path) -> dict[str, Any]:
 
     Of the states the newest counts: a kill before the last of them is cleared away leaves one more behind.
     """
-    found: dict[str, Any] = {}
+    files: dict[str, Any] = {}
     newest = {path.parent: path for path in sorted(run.glob("*/state/*"))}
     for file in sorted(path for path in run.rglob("*") if path.is_file()):
         if newest.get(file.parent, file) != file:
@@ -102,22 +102,22 @@ def content(run: Path) -> dict[str, Any]:
         if name.endswith(("metrics.jsonl", "evaluations.jsonl", "result.json")):
             rows = [json.loads(line) for line in file.read_text().splitlines()]
             timings = ("time", "seconds", "tokens_per_second")
-            found[name] = [{k: v for k, v in row.items() if not k.startswith(timings)} for row in rows]
+            files[name] = [{k: v for k, v in row.items() if not k.startswith(timings)} for row in rows]
         elif "/state/" in name:
             tensors = load_file(file).items()
-            found[name] = {key: (tensor.dtype, tensor.numpy().tobytes()) for key, tensor in tensors}
+            files[name] = {key: (tensor.dtype, tensor.numpy().tobytes()) for key, tensor in tensors}
         elif name in ("report.html", "bill.json", ".lock"):
-            found[name] = True
+            files[name] = True
         else:
-            found[name] = file.read_bytes()
-    return found
+            files[name] = file.read_bytes()
+    return files
 
 
 def assert_same(run: Path, whole: dict[str, Any]) -> None:
-    found = content(run)
-    assert found.keys() == whole.keys()
+    files = content(run)
+    assert files.keys() == whole.keys()
     for name, wanted in whole.items():
-        assert found[name] == wanted, name
+        assert files[name] == wanted, name
 
 
 def test_an_uninterrupted_run_is_worth_comparing(whole: tuple[dict[str, Any], float]) -> None:
@@ -153,7 +153,7 @@ def test_killed_at_random_moments(
 
 
 REPLACE, UNLINK, RENAME, FSYNC, RMTREE = "os:replace", "os:unlink", "os:rename", "os:fsync", "shutil:rmtree"
-SAVE, MODEL = "longjing.runs.checkpoint:save_file", "longjing.model.store.safetensors:save_file"
+SAVE, MODEL = "longjing.runs.atomic_checkpoint:save_file", "longjing.model.store.safetensors:save_file"
 APPEND, FINISH = "longjing.runs.jsonl:JsonLines.append", "longjing.runs.directory:StageDirectory.finish"
 UPDATE, DECODE = ("longjing.learning.optimizers:Optimizers.step", "longjing.generation.native.engine:Engine.step")
 REFERENCE = "longjing.learning.reference_policy:copy_weights"

@@ -24,14 +24,14 @@ values = st.recursive(
 events = values | values.map(lambda delta: {"choices": [{"delta": {"content": "4"}}, delta]})
 
 
-def asked(handler) -> str:
+def answer_of(handler) -> str:
     """All that is said by a server that answers as `handler` does."""
 
     async def work() -> str:
-        said = ""
+        text = ""
         async for piece in stream(Endpoint("http://elsewhere/v1", "m", "k"), {"messages": []}):
-            said += piece.answer
-        return said
+            text += piece.answer
+        return text
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx, "AsyncClient", partial(httpx.AsyncClient, transport=httpx.MockTransport(handler)))
@@ -50,10 +50,10 @@ def test_what_is_said_comes_however_it_is_cut():
     body = lines(delta("<think>so</think>"), delta("4 龙"), delta("2"), "[DONE]").replace(b"\n", b"\r\n")
 
     async def cut():
-        for place in range(0, len(body), 5):
-            yield body[place : place + 5]
+        for start in range(0, len(body), 5):
+            yield body[start : start + 5]
 
-    assert asked(lambda request: httpx.Response(200, content=cut())).strip() == "4 龙2"
+    assert answer_of(lambda request: httpx.Response(200, content=cut())).strip() == "4 龙2"
 
 
 @given(st.lists(events | st.just("{"), max_size=4))
@@ -61,7 +61,7 @@ def test_what_is_said_comes_however_it_is_cut():
 def test_odd_events(sent):
     texts = [event if event == "{" else json.dumps(event) for event in sent]
     try:
-        asked(lambda request: httpx.Response(200, content=lines(*texts)))
+        answer_of(lambda request: httpx.Response(200, content=lines(*texts)))
     except UserError as problem:
         assert "http://elsewhere/v1" in str(problem)
 
@@ -74,14 +74,14 @@ def test_an_answer_without_end_is_broken_off(start):
             yield b"x" * 100_000
 
     with pytest.raises(UserError, match="no answer to a question"):
-        asked(lambda request: httpx.Response(200, content=endless()))
+        answer_of(lambda request: httpx.Response(200, content=endless()))
     with pytest.raises(UserError, match="answered 500: .*xxx"):
-        asked(lambda request: httpx.Response(500, content=endless()))
+        answer_of(lambda request: httpx.Response(500, content=endless()))
 
 
 def test_nested_without_end():
     with pytest.raises(UserError, match="no answer"):
-        asked(lambda request: httpx.Response(200, content=lines("[" * 100_000)))
+        answer_of(lambda request: httpx.Response(200, content=lines("[" * 100_000)))
 
 
 @pytest.mark.parametrize(

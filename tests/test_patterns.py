@@ -70,7 +70,7 @@ def patterns(path: Path, module: Any) -> tuple[list[Found], int]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     }
-    found, made = [], 0
+    listed, made = [], 0
     for node in ast.walk(tree):
         if not (
             isinstance(node, ast.Call)
@@ -84,17 +84,17 @@ def patterns(path: Path, module: Any) -> tuple[list[Found], int]:
         if node.func.attr == "compile":
             flags += node.args[1:]
         try:
-            pattern, *given = (
+            pattern, *rest = (
                 eval(compile(ast.Expression(part), str(path), "eval"), vars(module)) for part in (node.args[0], *flags)
             )
-            compiled = re.compile(pattern, *given)
+            compiled = re.compile(pattern, *rest)
         except (NameError, TypeError):
             made += 1
             continue
         methods = tuple(sorted(used.get(names.get(id(node), ""), ()))) or ("fullmatch", "finditer")
         length = BOUNDED.get(module.__name__, BOUNDED.get(module.__name__.rpartition(".")[0], LENGTH))
-        found.append(Found(f"{path.name}, line {node.lineno}", compiled, methods, length))
-    return found, made
+        listed.append(Found(f"{path.name}, line {node.lineno}", compiled, methods, length))
+    return listed, made
 
 
 def examples(parsed: Any) -> Iterator[str]:
@@ -173,11 +173,11 @@ GENERAL = (
 
 def texts(pattern: "re.Pattern[Any]", length: int) -> Iterator[Any]:
     parsed = list(parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG))
-    found = list(dict.fromkeys(pumps(parsed)))
-    repeated = dict.fromkeys(repeat for _, repeat in found)
-    joined = [(before, one + other) for (before, one), other in product(found[:6], repeated)]
-    joined += [(before, pump) for (before, _), pump in product(found, "\n x")]
-    for before, pump in dict.fromkeys([*found, *joined, *(("", pump) for pump in GENERAL)]):
+    pumped = list(dict.fromkeys(pumps(parsed)))
+    repeated = dict.fromkeys(repeat for _, repeat in pumped)
+    joined = [(before, one + other) for (before, one), other in product(pumped[:6], repeated)]
+    joined += [(before, pump) for (before, _), pump in product(pumped, "\n x")]
+    for before, pump in dict.fromkeys([*pumped, *joined, *(("", pump) for pump in GENERAL)]):
         if not pump:
             continue
         for end in ("", "\x00"):
@@ -189,7 +189,7 @@ class _Slow(Exception):
     pass
 
 
-def slow(found: Found) -> Any:
+def slow(pattern: Found) -> Any:
     """The beginning of a text that takes the pattern too long, None if none of those tried does."""
 
     def ring(*_: Any) -> None:
@@ -197,10 +197,10 @@ def slow(found: Found) -> Any:
 
     previous = signal.signal(signal.SIGPROF, ring)
     try:
-        for text in texts(found.pattern, found.length):
-            for method in found.methods:
+        for text in texts(pattern.pattern, pattern.length):
+            for method in pattern.methods:
                 # Once more, if it was slow: the machine may have been, though time is this process's own.
-                if not any(_in_time(found.pattern, method, text) for _ in range(2)):
+                if not any(_in_time(pattern.pattern, method, text) for _ in range(2)):
                     return method, text[:60]
     finally:
         signal.signal(signal.SIGPROF, previous)
@@ -231,9 +231,9 @@ def _modules() -> list[tuple[Path, str]]:
 
 @pytest.mark.parametrize(("path", "name"), _modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_no_pattern_of_the_package_takes_longer_than_its_text(path: Path, name: str) -> None:
-    found, made = patterns(path, importlib.import_module(name))
+    compiled, made = patterns(path, importlib.import_module(name))
     assert made == MADE.get(name, 0), f"{name} makes a pattern that isn't known here: bound it, and list it"
-    late = {each.where: (each.pattern.pattern, text) for each in found if (text := slow(each)) is not None}
+    late = {each.where: (each.pattern.pattern, text) for each in compiled if (text := slow(each)) is not None}
     assert not late
 
 
@@ -260,9 +260,9 @@ GOOD = re.compile(r"a+b|\d{3}")
 def test_the_test_finds_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "planted.py").write_text(BAD, "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found, made = patterns(tmp_path / "planted.py", importlib.import_module("planted"))
+    compiled, made = patterns(tmp_path / "planted.py", importlib.import_module("planted"))
     assert made == 1, "what only the running program knows is counted"
-    verdicts = {each.pattern.pattern: slow(each) is not None for each in found}
+    verdicts = {each.pattern.pattern: slow(each) is not None for each in compiled}
     assert verdicts == {
         r"(?:[A-Za-z]+\s?)+\d": True,
         r"```(?:json)?\s*\n(.*)\n\s*```": True,

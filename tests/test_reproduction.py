@@ -29,8 +29,8 @@ def test_every_recipe_can_be_run(name: str) -> None:
 
 
 def test_claims_are_told_apart() -> None:
-    said = [(claim.recipe, claim.says) for claim in CLAIMS]
-    assert len(set(said)) == len(said)
+    claims = [(claim.recipe, claim.says) for claim in CLAIMS]
+    assert len(set(claims)) == len(claims)
 
 
 @given(st.lists(st.tuples(values, values), min_size=2, max_size=10))

@@ -31,9 +31,9 @@ def say(name: str, question: str, earlier: Sequence[Message] = ()) -> str:
     tokenizer = engine(name).tokenizer
     assert tokenizer is not None
     prompt = tokenizer.encode_chat([*earlier, {"role": "user", "content": question}])
-    (said,) = engine(name).generate([Request(prompt, Sampling(temperature=0, max_tokens=512))])
-    parsed = parse(said.text)
-    assert parsed.closed and said.finish_reason == "stop"
+    (generation,) = engine(name).generate([Request(prompt, Sampling(temperature=0, max_tokens=512))])
+    parsed = parse(generation.text)
+    assert parsed.closed and generation.finish_reason == "stop"
     return parsed.answer
 
 
@@ -64,8 +64,8 @@ def test_a_card_says_what_it_is_and_what_it_can_not_do(name: str) -> None:
     card = SHIPPED / name / "README.md"
     text = card.read_text("utf-8")
     assert f"# longjing-{name}\n" in text and about(card).endswith(".")
-    for said in ("FLOP", "95% interval", "pass@1", "can't do", f'longjing.load("{name}")', "license: mit"):
-        assert said in text
+    for phrase in ("FLOP", "95% interval", "pass@1", "can't do", f'longjing.load("{name}")', "license: mit"):
+        assert phrase in text
 
 
 @pytest.mark.parametrize(
@@ -102,25 +102,25 @@ def test_r1_answers_as_it_should(question: str, words: list[str]) -> None:
 
 
 def test_r1_searches_for_what_is_asked_in_few_words() -> None:
-    found = parse_expression(boxed(say("r1", "make 24 from 3, 8, 1")) or "")
-    assert (found.value, sorted(found.literals)) == (24, [1, 3, 8])
+    expression = parse_expression(boxed(say("r1", "make 24 from 3, 8, 1")) or "")
+    assert (expression.value, sorted(expression.literals)) == (24, [1, 3, 8])
 
 
 def test_r1_keeps_its_head_in_a_conversation() -> None:
-    said: list[Message] = []
+    messages: list[Message] = []
     for question, word in [
         ("hello", "Hello"), ("Who are you?", "Longjing"), ("What is 17 + 25?", "{42}"), ("and 30 - 12?", "{18}"),
         ("Solve 2x + 3 = 11", "x=4"), ("thanks!", "welcome"),
     ]:  # fmt: skip
-        answer = say("r1", question, said)
+        answer = say("r1", question, messages)
         assert word in answer, (question, answer)
-        said += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def test_r1_solves_what_the_page_offers_to_ask() -> None:
     answers = [r"5\*3|3\*5", "1023", "x=5", r"\{18\}", r"6\*2|2\*6", "Longjing"]
     for question, answer in zip(EXAMPLES, answers, strict=True):
-        assert re.search(answer, said := say("r1", question)), (question, said)
+        assert re.search(answer, answer_text := say("r1", question)), (question, answer_text)
 
 
 @pytest.mark.parametrize(("name", "least"), [("r1-zero", 0.2), ("r1", 0.2)])

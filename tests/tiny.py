@@ -40,17 +40,17 @@ def tokenizer() -> Tokenizer:
 def network(family: str, seed: int = 0, **settings: Any) -> Decoder:
     """A random network for `tokenizer`, in evaluation mode."""
     ids = tokenizer()
-    given = {"vocab_size": ids.vocab_size, "bos_token_id": ids.bos_id, "eos_token_id": ids.eos_id}
-    return Decoder(ModelConfig.from_dict(FAMILIES[family] | given | settings)).initialise(seed).eval()
+    values = {"vocab_size": ids.vocab_size, "bos_token_id": ids.bos_id, "eos_token_id": ids.eos_id}
+    return Decoder(ModelConfig.from_dict(FAMILIES[family] | values | settings)).initialise(seed).eval()
 
 
 def dialogue(generation: Generation, ids: Tokenizer | None = None) -> MultiTurnRollout:
     """A conversation of one turn."""
     ids = ids or tokenizer()
     opened = ReasoningStream.after(ids.render([{"role": "user", "content": "?"}])).in_reasoning
-    said = MultiTurnRollout(ids, generation.prompt, opened, Sampling())
-    said.add(generation)
-    return said
+    rollout = MultiTurnRollout(ids, generation.prompt, opened, Sampling())
+    rollout.add(generation)
+    return rollout
 
 
 def save_base(directory: Path, family: str) -> None:
@@ -100,5 +100,5 @@ class Talks(Letters):
         return turns
 
     def reply(self, problem: Problem, completion: Completion) -> str | None:
-        said = completion.reasoning + completion.answer
-        return None if said.endswith("e") else f"{len(completion.earlier)}: {said[:9]}等"
+        text = completion.reasoning + completion.answer
+        return None if text.endswith("e") else f"{len(completion.earlier)}: {text[:9]}等"

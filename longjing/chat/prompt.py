@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longjing.chat.errors import context_exceeded, invalid
+from longjing.chat.invalid_request import context_exceeded, invalid
 from longjing.chat.tool_calls import knows_tools
 from longjing.errors import UserError
 from longjing.text import ReasoningStream, Tokenizer

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longjing.chat.thinking_budget import room_to_think
+from longjing.chat.thinking_budget import ThinkingBudget
 from longjing.errors import UserError
 from longjing.generation.request import LogitsProcessor
 from longjing.text import Detokenizer, Tokenizer
@@ -50,9 +50,7 @@ class ReasoningController:
         self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
         self._repetition = RepetitionDetector()
         self._ends, self._max_tokens = frozenset(end_tokens), max_tokens
-        self._closing = tokenizer.encode(_CLOSING)
-        room = room_to_think(max_tokens, len(self._closing))
-        self._budget = room if budget is None else min(budget, room)
+        self._budget = ThinkingBudget.of(budget, max_tokens, tokenizer.encode(_CLOSING))
         self._grammar, self._everywhere = grammar, everywhere
         self._grammar_start: int | None = None  # tokens that came before those which the grammar knows
         self._forced: list[int] = []  # tokens that come next, whatever the model would write
@@ -68,12 +66,11 @@ class ReasoningController:
         self._ways_to_end = [*sorted(self._ends), *(token for token in closers if token is not None)]
         self.reasoning = self.answer = self.failure = ""
         self.reasoned: list[bool] = []
-        self.reasoning_tokens = 0
         self._taken = (0, 0)
         self.exhausted = self.reasoning_repeats = self.answer_repeats = False
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
-        """See `LogitsProcessor`."""
+        """The bias for the next token (see `LogitsProcessor`)."""
         self.read(tokens)
         if self._everywhere and self._grammar is not None:
             return self._grammar_bias(self._grammar, tokens, vocabulary)
@@ -98,9 +95,9 @@ class ReasoningController:
         if self.exhausted or self.reasoning_repeats:
             return
         self.reasoning_repeats = self._repetition.repeats
-        self.exhausted = not self.reasoning_repeats and self.reasoning_tokens >= self._budget
+        self.exhausted = not self.reasoning_repeats and self._budget.exhausted
         if self.reasoning_repeats or self.exhausted:
-            self._forced, self._separator = list(self._closing), []
+            self._forced, self._separator = list(self._budget.closing), []
             self._repetition = RepetitionDetector()
 
     def _grammar_bias(self, grammar: LogitsProcessor, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
@@ -128,7 +125,7 @@ class ReasoningController:
         for token in tokens:
             was_reasoning = self._stream.in_reasoning
             self.reasoned.append(was_reasoning)
-            self.reasoning_tokens += was_reasoning
+            self._budget.spent += was_reasoning
             if token not in self._ends and not self.stopped:
                 self._repetition.add(token)
                 self._add(self._detokenizer.add(token))
@@ -171,6 +168,11 @@ class ReasoningController:
         return self._stops.stopped
 
     @property
+    def reasoning_tokens(self) -> int:
+        """How many tokens of the completion belong to the reasoning."""
+        return self._budget.spent
+
+    @property
     def in_reasoning(self) -> bool:
         """Whether the reasoning is open."""
         return self._stream.in_reasoning
@@ -178,7 +180,7 @@ class ReasoningController:
     def notices(self, finish_reason: str) -> list[str]:
         """What a reader should know of how the reply came to its end, in sentences; usually nothing."""
         events = {
-            f"The reasoning was closed after its budget of {self._budget} tokens.": self.exhausted,
+            f"The reasoning was closed after its budget of {self._budget.tokens} tokens.": self.exhausted,
             "The reasoning went in circles and was closed.": self.reasoning_repeats,
             "The answer went in circles and was ended.": self.answer_repeats,
             f"The answer was ended, for its grammar failed: {self.failure}": self.failure,

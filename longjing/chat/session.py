@@ -1,8 +1,11 @@
 """A chat session: what was said so far, and the model that answers next."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+from longjing.chat.prompt import Prompt, PromptBuilder
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.chat.thinking_budget import room_to_think
 from longjing.errors import UserError
@@ -22,6 +25,11 @@ class ChatModel:
     limit: int
     task: Task | None = None
 
+    @cached_property
+    def prompts(self) -> PromptBuilder:
+        """What makes the model's prompts, of any length: a session refuses those that are too long by itself."""
+        return PromptBuilder(self.tokenizer, limit=sys.maxsize)
+
 
 class ChatSession:
     """A model and what was said to it so far. `thinking`: whether it thinks before it answers, for at most `budget`
@@ -39,7 +47,7 @@ class ChatSession:
 
     @property
     def budget(self) -> int:
-        """Never so long that no answer fits into `max_tokens`."""
+        """The tokens that the reasoning may take: never so many that no answer fits into `max_tokens`."""
         return self._budget
 
     @budget.setter
@@ -57,11 +65,11 @@ class ChatSession:
         self._turns += 1
         seed = sample_seed(self._seed, self._turns, "chat", 0)
         sampling = Sampling(temperature=self.temperature, max_tokens=self._max_tokens, seed=seed)
-        controller = ReasoningController(tokenizer, prompt, self._max_tokens, engine.end_tokens, budget=self.budget)
+        controller = ReasoningController(
+            tokenizer, prompt.tokens, self._max_tokens, engine.end_tokens, budget=self.budget
+        )
         prefilled, text, reason = controller.in_reasoning, "", None
-        # What follows the question, the reasoning first, is no part of a later prompt.
-        keep = len(tokenizer.encode_chat(messages, add_generation_prompt=False))
-        for chunk in engine.stream(Request(prompt, sampling, controller, keep)):
+        for chunk in engine.stream(Request(prompt.tokens, sampling, controller, prompt.keep)):
             text, reason = text + chunk.text, chunk.finish_reason
             controller.extend(chunk.token_ids)
             yield controller.take()
@@ -73,16 +81,16 @@ class ChatSession:
         self.reply = Completion.parse(text, prefilled, truncated=reason != "stop")
         self.messages = [*messages, {"role": "assistant", "content": self.reply.answer}]
 
-    def _fit(self, question: str) -> tuple[list[dict[str, str]], list[int]]:
-        """The newest messages that fit, with the question as their last, and their tokens."""
+    def _fit(self, question: str) -> tuple[list[dict[str, str]], Prompt]:
+        """The newest messages that fit, with the question as their last, and their prompt."""
         messages = [*self.messages, {"role": "user", "content": question}]
         while True:
-            prompt = self.model.tokenizer.encode_chat(messages, thinking=self.thinking)
-            if len(prompt) + self._max_tokens <= self.model.limit:
+            prompt = self.model.prompts.build(messages, thinking=self.thinking)
+            if len(prompt.tokens) + self._max_tokens <= self.model.limit:
                 return messages, prompt
             if len(messages) == 1:
                 raise UserError(
-                    f"that is {len(prompt)} tokens, and with {self._max_tokens} for the reply more than the "
+                    f"that is {len(prompt.tokens)} tokens, and with {self._max_tokens} for the reply more than the "
                     f"{self.model.limit} that the model was made for; shorten it, or lower --max-tokens"
                 )
             del messages[:2]

@@ -127,5 +127,5 @@ def _call_id() -> str:
 
 
 def no_constant(constant: str) -> NoReturn:
-    """For `json.loads`, which would take NaN and Infinity. Raises ValueError."""
+    """Refuse a number that isn't one, for `json.loads`, which would take NaN and Infinity. Raises ValueError."""
     raise ValueError(f"{constant} is no JSON")

@@ -34,7 +34,8 @@ def read_lines(console: Console) -> Iterator[str]:
 
 
 def history_file() -> Path | None:
-    """Where the XDG base directory specification wants such a file; None for a user who has no home."""
+    """The file of the history, where the XDG base directory specification wants such a file; None for a user who has no
+    home."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():
         try:

@@ -7,7 +7,7 @@ import torch
 
 @dataclass(frozen=True)
 class Runtime:
-    """The same for everything that a process does in a run. `rank` of `world` processes.
+    """What is the same for everything that a process does in a run. `rank` of `world` processes.
 
     With `dtype` bfloat16 a forward pass computes in autocast; weights and optimiser states are float32 either way.
     """

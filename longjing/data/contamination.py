@@ -53,7 +53,8 @@ class Evaluations:
     """The problems of evaluations, to be compared with. `counts` says how many of each there are."""
 
     def __init__(self, size: int = SIZE) -> None:
-        """Raises UserError for a size that would match everything."""
+        """No evaluations yet; `size` words in a row are a match. Raises UserError for a size that would match
+        everything."""
         if size < 2:
             raise UserError(f"{size} words in a row are shared by everything: take 2 at least, better {SIZE}")
         self.size = size

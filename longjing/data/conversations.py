@@ -31,7 +31,7 @@ from longjing.validation import explain_data
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _TAGS = ("<think>", "</think>")
-Part = tuple[list[int], bool]  # tokens, and whether they are learned
+TokenSpan = tuple[list[int], bool]  # tokens, and whether they are learned
 # Keys that aren't read, and without which another text would be learned than the file has.
 _CALLS = "isn't learned: write the call into the content, as the model should, or leave the conversation out"
 _IN_MESSAGE = {
@@ -50,7 +50,7 @@ def _refuse(data: Mapping[str, Any], refused: Mapping[str, str]) -> None:
             raise ValueError(f"`{key}` {reason}")
 
 
-class Message(BaseModel):
+class ConversationMessage(BaseModel):
     """One turn. Of an assistant's, `content` is the answer alone, whatever way the line was written; with `weight` 0
     it is only read."""
 
@@ -103,7 +103,7 @@ class Conversation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    messages: list[Message] = Field(min_length=2)
+    messages: list[ConversationMessage] = Field(min_length=2)
     thinking: bool = True
     keep_reasoning: bool = False
 
@@ -142,7 +142,7 @@ class Conversation(BaseModel):
 
     @property
     def first(self) -> int:
-        """Where the assistant speaks first."""
+        """The index of the assistant's first message."""
         return next(index for index, message in enumerate(self.messages) if message.role == "assistant")
 
 
@@ -185,7 +185,7 @@ def control_pattern(control: Collection[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(control, reverse=True))) or "(?!)")
 
 
-def refuse_control(message: Message, control: re.Pattern[str], where: str) -> None:
+def refuse_control(message: ConversationMessage, control: re.Pattern[str], where: str) -> None:
     """A token of the template's in the text would end a turn, or begin one, where none does: raises ValueError."""
     if (match := control.search(f"{message.content} {message.reasoning}")) is not None:
         raise ValueError(
@@ -217,7 +217,7 @@ def encode_conversation(tokenizer: Tokenizer, conversation: Conversation) -> lis
     messages = [message.model_dump(exclude_none=True, exclude={"weight"}) for message in conversation.messages]
     if conversation.keep_reasoning:
         return [_one_text(tokenizer, conversation, messages)]
-    runs: list[list[Part]] = []
+    runs: list[list[TokenSpan]] = []
     text, end = None, _end_token(tokenizer, messages)
     for index, message in enumerate(conversation.messages):
         if not message.learned:
@@ -238,7 +238,7 @@ def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[d
     """A conversation with `keep_reasoning`, put together as `generation.multi_turn` does."""
     first, end = conversation.first, _end_token(tokenizer, messages)
     text = tokenizer.render(messages[:first])
-    parts: list[Part] = [(tokenizer.encode(text), False)]
+    parts: list[TokenSpan] = [(tokenizer.encode(text), False)]
     last = max(index for index, message in enumerate(conversation.messages) if message.learned)
     for index in range(first, last + 1, 2):
         if index > first:
@@ -249,13 +249,13 @@ def _one_text(tokenizer: Tokenizer, conversation: Conversation, messages: list[d
     return _example(parts)
 
 
-def _example(parts: Sequence[Part]) -> Example:
+def _example(parts: Sequence[TokenSpan]) -> Example:
     tokens = [token for part, _ in parts for token in part]
     loss_mask = [learned for part, learned in parts for _ in part]
     return Example(torch.tensor(tokens, dtype=torch.int32), torch.tensor(loss_mask))
 
 
-def _completion(prompt: str, message: Message) -> str:
+def _completion(prompt: str, message: ConversationMessage) -> str:
     """What the model writes behind the prompt, up to its end token."""
     reasoning, answer = message.reasoning, message.content
     line = "\n" if reasoning else ""

@@ -27,7 +27,8 @@ _AT_ONCE = 64  # problems between two lines written: what a kill may cost
 
 @dataclass(frozen=True)
 class PassRate:
-    """Of the `samples` of one problem: how many are correct, how many got a verdict, how many were cut off."""
+    """The verdicts on the `samples` of one problem: how many are correct, how many got a verdict, how many were cut
+    off."""
 
     correct: int
     judged: int
@@ -36,8 +37,8 @@ class PassRate:
 
     @property
     def share(self) -> float | None:
-        """Of all samples: what nobody could judge isn't right. None if none was judged: that says nothing of the
-        model."""
+        """The share of all samples that is correct: what nobody could judge isn't right. None if none was judged: that
+        says nothing of the model."""
         return self.correct / self.samples if self.judged else None
 
 

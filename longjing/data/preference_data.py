@@ -18,8 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from longjing.data.conversations import Message as Said
-from longjing.data.conversations import control_pattern, refuse_control
+from longjing.data.conversations import ConversationMessage, control_pattern, refuse_control
 from longjing.errors import UserError
 from longjing.problems.preference import Preference, Text
 from longjing.tasks.row_files import Row, located_rows
@@ -80,7 +79,7 @@ def read_preferences(path: str | Path, control: Collection[str] = ()) -> tuple[l
     return examples, differing
 
 
-_Side = str | list[Said]
+_Side = str | list[ConversationMessage]
 
 
 class _Pair(BaseModel):
@@ -92,7 +91,7 @@ class _Pair(BaseModel):
 class _Labelled(BaseModel):
     prompt: _Side | None = None
     completion: _Side | None = None
-    messages: list[Said] | None = None
+    messages: list[ConversationMessage] | None = None
     label: bool
 
 
@@ -134,16 +133,16 @@ def _conversation(prompt: _Side | None, side: _Side, name: str, control: re.Patt
     return prompt_messages, Text(last.reasoning, last.content)
 
 
-def _messages(side: _Side, role: Literal["user", "assistant"]) -> list[Said]:
+def _messages(side: _Side, role: Literal["user", "assistant"]) -> list[ConversationMessage]:
     """Messages as they are; a text as one of this role, or as the turns that it marks."""
     if not isinstance(side, str):
         return side
     before, *turns = _TURN.split(side)
     if not turns or before.strip():
-        return [Said(role=role, content=side)]
+        return [ConversationMessage(role=role, content=side)]
     if role == "user" and not turns[-1].strip():  # a prompt that names who speaks next
         turns = turns[:-2]
     return [
-        Said.model_validate({"role": _ROLES[name], "content": text.strip()})
+        ConversationMessage.model_validate({"role": _ROLES[name], "content": text.strip()})
         for name, text in zip(turns[::2], turns[1::2], strict=True)
     ]

@@ -158,7 +158,8 @@ class Reading:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def rows(self) -> Iterator[Row]:
-        """Raises UserError for a file that can't be read, or is of another form."""
+        """The problems as rows, each prompt once. Raises UserError for a file that can't be read, or is of another
+        form."""
         answers: dict[str, str] = {}  # by the prompts that were met
         for file in self.files:
             for location, row in stream_rows(file, self.public.columns):

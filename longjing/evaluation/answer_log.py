@@ -41,7 +41,7 @@ class Ask:
         return json.dumps([self.sample, self.request], sort_keys=True)
 
 
-class Reply(BaseModel):
+class LoggedReply(BaseModel):
     """What came back for one request. `text` holds the reasoning in its tags; counts are in tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ class Reply(BaseModel):
     reasoning_tokens: int
 
     @classmethod
-    def of(cls, completion: ChatCompletion) -> "Reply":
+    def of(cls, completion: ChatCompletion) -> "LoggedReply":
         """A chat completion as a reply. Where the server doesn't say how many tokens the reasoning took, its share of
         the characters does. Raises EndpointError for one without its usage."""
         if (usage := completion.usage) is None:
@@ -95,11 +95,11 @@ class AnswerLog:
 
     def __init__(self, path: Path, base_url: str) -> None:
         self._lines, self._base_url = JsonLines(path), base_url
-        self.replies: dict[str, Reply] = {}
+        self.replies: dict[str, LoggedReply] = {}
         self.seconds: dict[str, float] = {}
         for number, row in enumerate(read_jsonl(path), 1):
             try:
-                reply = Reply.model_validate(row["reply"])
+                reply = LoggedReply.model_validate(row["reply"])
                 key, seconds = Ask(row["sample"], row["request"]).key, float(row["seconds"])
                 if row["base_url"] == base_url:
                     self.replies[key], self.seconds[key] = reply, seconds
@@ -135,7 +135,7 @@ class AnswerLog:
                 file.truncate(file.tell() - len(last))
             yield log
 
-    def add(self, ask: Ask, reply: Reply, seconds: float) -> None:
+    def add(self, ask: Ask, reply: LoggedReply, seconds: float) -> None:
         row = {"base_url": self._base_url, **asdict(ask), "reply": reply.model_dump(), "seconds": seconds}
         self._lines.append(row)
         self.replies[ask.key], self.seconds[ask.key] = reply, seconds

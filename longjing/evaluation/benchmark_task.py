@@ -52,13 +52,14 @@ class BenchmarkTask(ABC):
         """Whether the answer is right. Raises VerifierError if nobody knows."""
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """The same for every seed, in the order of the file. Raises UserError for another split than test."""
+        """The problems, the same for every seed, in the order of the file. Raises UserError for another split than
+        test."""
         if split != "test":
             raise UserError(f"{self.name} has test problems only, for measuring: no {split} problems")
         return iter(self._problems)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`. The format is R1's: reasoning, then a final answer."""
+        """The verdict on a completion (see `Task`). The format is R1's: reasoning, then a final answer."""
         answer = None if completion.truncated else self.final(completion.answer)
         format = float(completion.well_formed and answer is not None)
         if answer is None:

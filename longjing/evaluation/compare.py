@@ -34,7 +34,8 @@ class ProblemSet:
 
 
 def require_same(before: ProblemSet, after: ProblemSet) -> None:
-    """Raises UserError unless both have the same problems, and hold the same answers right."""
+    """Refuse what can't be compared. Raises UserError unless both have the same problems, and hold the same answers
+    right."""
     both = f"{before.description}; {after.description}"
     if before.ids != after.ids:
         raise UserError(
@@ -52,14 +53,15 @@ def require_same(before: ProblemSet, after: ProblemSet) -> None:
 
 
 def compare(before: Evaluation, after: Evaluation) -> Interval:
-    """By how much `after` solves more of the same problems, with a paired 95% interval. Raises UserError if the two
-    didn't answer the same problems."""
+    """The difference by which `after` solves more of the same problems, with a paired 95% interval. Raises UserError if
+    the two didn't answer the same problems."""
     require_same(ProblemSet.of_evaluation(before), ProblemSet.of_evaluation(after))
     return paired_difference(before.scores.mean(axis=1), after.scores.mean(axis=1))
 
 
 def compare_majorities(before: Evaluation, after: Evaluation) -> Interval | None:
-    """The same for maj@k; None where that says nothing: with other numbers of samples (k), or one of them."""
+    """The difference in maj@k, likewise; None where that says nothing: with other numbers of samples (k), or one of
+    them."""
     if not before.samples == after.samples > 1:
         return None
     return paired_difference(before.majorities, after.majorities)
@@ -76,7 +78,8 @@ class Comparison:
 
     @classmethod
     def of(cls, evaluations: Mapping[str, Evaluation]) -> "Comparison":
-        """Raises UserError unless there are two at least, all of the same problems."""
+        """The comparison of these evaluations. Raises UserError unless there are two at least, all of the same
+        problems."""
         if len(evaluations) < 2:
             raise UserError("a comparison needs two different evaluations at least")
         (_, before), *others = evaluations.items()

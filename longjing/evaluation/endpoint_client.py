@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import CUT_OFF, ENDED, AnswerLog, Ask, Reply
+from longjing.evaluation.answer_log import CUT_OFF, ENDED, AnswerLog, Ask, LoggedReply
 from longjing.evaluation.model_client import Answer, Answers, Progress, Question
 from longjing.generation.request import Sampling
 from longjing.openai_client import Endpoint, EndpointError, complete, with_retries
@@ -89,8 +89,8 @@ class EndpointClient:
             raise UserError(f"the time-out is {timeout} seconds; it must be above 0, and at most {_LONGEST:,}")
 
     def answer(self, questions: Sequence[Question], on_progress: Progress | None = None) -> Answers:
-        """See `ModelClient`. Asks only what the file of answers doesn't hold yet. Conversations go turn by turn: when
-        all have had one, those that were answered go on."""
+        """The endpoint's answers (see `ModelClient`). Asks only what the file of answers doesn't hold yet.
+        Conversations go turn by turn: when all have had one, those that were answered go on."""
         groups = [[_Dialogue(question, each) for each in question.samplings] for question in questions]
         open_dialogues = [dialogue for group in groups for dialogue in group]
         total, tokens, before = len(open_dialogues), 0, 0.0
@@ -153,11 +153,11 @@ class EndpointClient:
         }
         return Ask(sampling.seed, {name: value for name, value in fields.items() if value is not None})
 
-    def _replies(self, asks: Sequence[Ask]) -> Iterator[tuple[Ask, Reply]]:
+    def _replies(self, asks: Sequence[Ask]) -> Iterator[tuple[Ask, LoggedReply]]:
         """Replies as they come. After a failure those under way still come, then it is raised. The threads are
         daemons, so that Ctrl-C doesn't wait for them."""
         waiting: SimpleQueue[Ask] = SimpleQueue()
-        finished: SimpleQueue[tuple[Ask, Reply] | BaseException | None] = SimpleQueue()
+        finished: SimpleQueue[tuple[Ask, LoggedReply] | BaseException | None] = SimpleQueue()
         stop = threading.Event()
         for ask in asks:
             waiting.put(ask)
@@ -193,11 +193,11 @@ class EndpointClient:
         if failure is not None:
             raise failure
 
-    def _reply(self, ask: Ask, stop: threading.Event) -> Reply:
+    def _reply(self, ask: Ask, stop: threading.Event) -> LoggedReply:
         """One reply, after as many attempts as are allowed."""
 
-        def attempt() -> Reply:
-            return Reply.of(complete(self._endpoint, ask.request, self.timeout))
+        def attempt() -> LoggedReply:
+            return LoggedReply.of(complete(self._endpoint, ask.request, self.timeout))
 
         try:
             return with_retries(attempt, self.retries + 1, self.pause, self.timeout, stop=stop)
@@ -227,11 +227,11 @@ class _Dialogue:
 
     def __init__(self, question: Question, sampling: Sampling) -> None:
         self.messages, self.sampling = list(question.messages), sampling
-        self.replies: list[Reply] = []
+        self.replies: list[LoggedReply] = []
         self._turns: list[ModelTurn] = []
         self._reply = question.reply
 
-    def goes_on(self, reply: Reply) -> bool:
+    def goes_on(self, reply: LoggedReply) -> bool:
         """Take in the model's reply; True if something was said to it, and the model is to be asked again."""
         self.replies.append(reply)
         self._turns.append(reply.turn)

@@ -43,7 +43,7 @@ class EvalConfig:
         self.sampling("", 0)
 
     def changed(self, **changes: Any) -> "EvalConfig":
-        """The same with those of the changes that aren't None."""
+        """This config with those of the changes that aren't None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def sampling(self, problem: str, sample: int) -> Sampling:

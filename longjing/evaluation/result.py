@@ -137,7 +137,7 @@ class Evaluation:
 
     @property
     def pass_at_k(self) -> dict[int, float]:
-        """For the same k."""
+        """The mean pass@k by k."""
         return {k: interval.mean for k, interval in self.pass_at_k_intervals.items()}
 
     @cached_property

@@ -83,8 +83,8 @@ def generate_multi_turn(
     reply_to: ReplyTo | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[list[MultiTurnRollout]]:
-    """For each of the openings a conversation with each of its samplings, all at once: who is answered goes on while
-    others still speak.
+    """The conversations, of each opening one with each of its samplings. All go on at once: who is answered goes on
+    while others still speak.
 
     Without `reply_to` each has one turn. A turn that was cut off isn't answered. `on_step` as in `Generator`.
     """

@@ -136,7 +136,7 @@ class Generation:
 
     @property
     def sampled(self) -> list[bool]:
-        """Of each token, whether it was sampled."""
+        """A mask of the tokens: whether each was sampled."""
         mask = [True] * len(self.tokens)
         for start, end in self.unsampled:
             mask[start:end] = [False] * (end - start)

@@ -49,7 +49,7 @@ def diagnose(rules: Iterable[Rule], rows: Rows, tolerance: float = EXACT) -> lis
 
 
 def tolerance(device: str, dtype: str) -> float:
-    """By how much the log-probabilities of engine and trainer may differ, in nats."""
+    """The bound by which the log-probabilities of engine and trainer may differ, in nats."""
     # In bfloat16 eight bits leave little to compare: the worst of ten million tokens was off by 1.7.
     return _ROUNDING.get((device.partition(":")[0], dtype), 3.0)
 

@@ -34,8 +34,9 @@ from longjing.learning import policy_metrics as shared
 from longjing.learning.advice import gradient_spikes, not_finite, truncated
 from longjing.learning.kl import reverse_kl
 from longjing.learning.loop import SILENT, Step
-from longjing.learning.objectives import PolicyLoss, Preset
+from longjing.learning.objectives import PolicyLoss
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, scatter
+from longjing.learning.presets import Preset
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
 from longjing.learning.surrogates import Objective

@@ -22,7 +22,7 @@ from longjing.files import digest
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import collate
 from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
+from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
 from longjing.learning.stage import DATA, MODEL, StageKind, facts_of
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model
@@ -39,7 +39,7 @@ Plan = list[list[list[int]]]  # the examples of each row of each step, by their 
 class MeasurementSettings(EvaluationSettings):
     """Tasks on whose test split the model is measured before the first step and after the last."""
 
-    tasks: list[TaskSettings] = []
+    tasks: list[TaskReference] = []
     temperature: float = Field(1.0, gt=0)
     max_tokens: int = Field(512, ge=1, description="longest completion")
 
@@ -59,7 +59,7 @@ class FinetuningSettings(ReadingSettings, OptimizerSettings, EngineSettings):
 
 
 def plan(lengths: Sequence[int], settings: FinetuningSettings, seed: int) -> Plan:
-    """Which examples are learned together, from their lengths, the settings and the seed alone.
+    """The minibatches: which examples are learned together, from their lengths, the settings and the seed alone.
 
     Every epoch has all examples once, in an order of its own. Each goes into the first of the latest rows
     with room for it, or begins another; rows are dealt out to as few steps as hold them, as evenly as can be.
@@ -153,7 +153,7 @@ class Finetuning(ModelTrainer):
         )
 
     def evaluate(self, step: int) -> Iterator[Row]:
-        """On each task's test problems, before the first step and after the last."""
+        """Rows of measurements on each task's test problems, before the first step and after the last."""
         if step not in (-1, self.steps - 1):
             return
         settings = self.settings

@@ -1,8 +1,6 @@
-"""The losses of reading texts: the next token, the tokens beyond it (multi-token prediction), the experts' balance."""
+"""The loss of multi-token prediction: each module guesses one token further than the one before (DeepSeek-V3, section
+2.2)."""
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -10,35 +8,22 @@ from longjing.learning.packing import Packed
 from longjing.model.decoder import Decoder
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Means over the tokens they count, scalars: next token, further tokens, balance."""
-
-    next_token: Tensor
-    further: Tensor
-    balance: Tensor
-
-
-def losses(model: Decoder, packed: Packed) -> Losses:
-    """The losses of one batch of packed rows (DeepSeek-V3, equations 17 to 25)."""
-    context = model.context(packed.positions, segments=packed.segments)
-    context.balance = []
-    hidden = model.hidden(packed.tokens, context)
-    targets, counts = ahead(packed, 1)
-    first = _cross_entropy(model, hidden[:, :-1], targets, counts)
-    further = [torch.zeros_like(first)]
+def mtp_losses(model: Decoder, packed: Packed, hidden: Tensor) -> list[Tensor]:
+    """The loss of each module, a mean over the tokens it counts; `hidden` `[rows, length, hidden]`: the decoder's last
+    states (equations 21 to 24)."""
+    losses = []
     for depth in range(len(model.mtp)):
         # Position i joins its hidden state with token i + 1 + depth, and predicts the one after that.
         width = packed.tokens.shape[1] - 1 - depth
         inner = model.context(packed.positions[:, :width], segments=packed.segments[:, :width])
         hidden = model.next_hidden(depth, packed.tokens[:, 1 + depth :], hidden[:, :width], inner)
         targets, counts = ahead(packed, 2 + depth)
-        further.append(_cross_entropy(model, hidden[:, :-1], targets, counts))
-    balance = torch.stack(context.balance).sum() if context.balance else torch.zeros_like(first)
-    return Losses(first, torch.stack(further).sum() / max(1, len(model.mtp)), balance)
+        losses.append(cross_entropy(model, hidden[:, :-1], targets, counts))
+    return losses
 
 
-def _cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+def cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """The mean cross-entropy of the targets that count, in nats; float32, whatever the model computes in."""
     return F.cross_entropy(model.head(hidden[counts]).float(), targets[counts])
 
 

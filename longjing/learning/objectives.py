@@ -8,7 +8,7 @@ The gain is what tells the kinds apart (`surrogates.py`). The weights hold the n
 once for all completions of an optimiser step (`token_weights`), so the losses of its microbatches, in any
 split, add up to the loss of the whole: one denominator by construction. Statistics are sums, so they do too.
 
-Dr. GRPO and DAPO differ from GRPO in settings only: `PRESETS` names them.
+Dr. GRPO and DAPO differ from GRPO in settings only (`presets.py`).
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,11 @@ import torch
 from torch import Tensor
 
 from longjing.errors import UserError
-from longjing.learning.advantages import Scale
 from longjing.learning.kl import k3
 from longjing.learning.policy_batch import PolicyBatch, cleared
 from longjing.learning.surrogates import SURROGATES, Objective
 
 Aggregation = Literal["tokens", "sequences", "constant"]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What a published variant sets: its objective, how tokens are weighted, how advantages are scaled."""
-
-    objective: Objective
-    aggregation: Aggregation
-    advantage_scale: Scale
 
 
 @dataclass(frozen=True)
@@ -128,17 +118,3 @@ def token_weights(mask: Tensor, aggregation: Aggregation, max_tokens: int | None
     else:
         raise UserError(f"aggregation {aggregation!r} is unknown; choose tokens, sequences or constant")
     return mask.float() / denominator.clamp(min=1)
-
-
-PRESETS: dict[str, Preset] = {
-    # As published; R1-Zero's kl. The paper gives a clip for R1's first RL stage only (10); 0.2 is PPO's.
-    "grpo": Preset(Objective("grpo", 0.2, 0.2, kl=0.001), "sequences", "group_std"),
-    # arXiv 2503.20783: neither of GRPO's two biased divisions, and no KL.
-    "dr_grpo": Preset(Objective("grpo", 0.2, 0.2), "constant", "none"),
-    # arXiv 2503.14476: clip-higher, all tokens weigh the same, no KL; drop the groups without `has_reward_variance`.
-    "dapo": Preset(Objective("grpo", 0.2, 0.28), "tokens", "group_std"),
-    # arXiv 2506.13585: the low side open. It doesn't state its high side; 4 is ScaleRL's (arXiv 2510.13786).
-    "cispo": Preset(Objective("cispo", 1.0, 4.0), "tokens", "group_std"),
-    # arXiv 2507.18071, section 5.1: the ratio of a whole completion moves far less than those of its tokens.
-    "gspo": Preset(Objective("gspo", 3e-4, 4e-4), "sequences", "group_std"),
-}

@@ -11,7 +11,7 @@ from longjing.data.conversations import Example
 _MISSES = 8
 
 
-Document = Example | Sequence[int]
+TokenizedDocument = Example | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,20 @@ class Packed:
     loss_mask: Tensor
 
     def to(self, device: torch.device) -> "Packed":
-        """The same on another device."""
+        """The same rows on another device."""
         return Packed(*(part.to(device) for part in (self.tokens, self.positions, self.segments, self.loss_mask)))
 
 
-def pack(documents: Iterable[Document], rows: int, length: int, pad: int) -> Packed:
+def pack(documents: Iterable[TokenizedDocument], rows: int, length: int, pad: int) -> Packed:
     """Fill `rows` rows of `length` tokens, each document whole in the first row with room for it.
 
     A document that fits nowhere is dropped; after `_MISSES` of them the rows count as full.
     """
-    chosen: list[list[Document]] = [[] for _ in range(rows)]
+    chosen: list[list[TokenizedDocument]] = [[] for _ in range(rows)]
     used, misses = [0] * rows, 0
     for document in documents:
         size = len(document)
+        # First fit: little is left empty, and the order of documents stays nearly that in which they were drawn.
         row = next((row for row in range(rows) if used[row] + size <= length), None)
         if row is None:
             misses += 1
@@ -51,7 +52,7 @@ def pack(documents: Iterable[Document], rows: int, length: int, pad: int) -> Pac
     return collate(chosen, length, pad)
 
 
-def collate(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed:
+def collate(rows: Sequence[Sequence[TokenizedDocument]], length: int, pad: int) -> Packed:
     """Each row's documents side by side, padded to `length` tokens. Of plain tokens all are learned but the
     first, which nothing comes before."""
     tokens = torch.full((len(rows), length), pad)
@@ -68,4 +69,5 @@ def collate(rows: Sequence[Sequence[Document]], length: int, pad: int) -> Packed
             positions[row, span] = torch.arange(len(document))
             segments[row, span] = number
             start = span.stop
+    # Whatever a document's mask says, its first token has no context to be predicted from.
     return Packed(tokens, positions, segments, loss_mask & (positions > 0))

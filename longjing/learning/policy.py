@@ -23,9 +23,10 @@ from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
 from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
-from longjing.learning.objectives import PolicyLoss, PolicyStatistics, Preset, policy_loss, token_weights
+from longjing.learning.objectives import PolicyLoss, PolicyStatistics, policy_loss, token_weights
 from longjing.learning.optimizers import clip_gradients
 from longjing.learning.policy_batch import PolicyBatch
+from longjing.learning.presets import Preset
 from longjing.learning.rollouts import (
     Group,
     Padded,
@@ -36,7 +37,7 @@ from longjing.learning.rollouts import (
     sample_groups,
     sampling_flops,
 )
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskSettings
+from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
 from longjing.model.decoder import Decoder
 from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
@@ -57,7 +58,7 @@ class PolicySettings(OptimizerSettings, EngineSettings):
     """What every stage that samples and learns has."""
 
     model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
-    task: TaskSettings
+    task: TaskReference
     steps: int = Field(ge=1)
     prompts_per_step: int = Field(32, ge=1)
     group_size: int = Field(16, ge=1)

@@ -17,11 +17,11 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.advice import WINDOW, gradient_spikes, loss_rises, not_finite, threshold
 from longjing.learning.loop import SILENT, ModelTrainer, Step
-from longjing.learning.mtp_loss import losses
 from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, pack
 from longjing.learning.settings import UpdateSettings
 from longjing.learning.stage import MODEL, StageKind
+from longjing.learning.text_losses import losses
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.planning import flops

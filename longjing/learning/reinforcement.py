@@ -23,8 +23,9 @@ from longjing.learning.advantages import Scale, advantages
 from longjing.learning.advice import WINDOW, Rows, gradient_spikes, mean_of, not_finite, threshold, truncated, values_of
 from longjing.learning.dynamic_sampling import collect_groups, teaches
 from longjing.learning.loop import SILENT, Step
-from longjing.learning.objectives import PRESETS, Aggregation, Preset
+from longjing.learning.objectives import Aggregation
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, mean, record
+from longjing.learning.presets import PRESETS, Preset
 from longjing.learning.reference_policy import reference_of, refresh
 from longjing.learning.reward_modeling import reading_flops
 from longjing.learning.reward_models import PreferenceReward

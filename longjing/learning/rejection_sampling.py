@@ -23,8 +23,8 @@ from longjing.generation.random import sample_seed
 from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.rollouts import Group, judge_group, sample_groups, sampling_flops
-from longjing.learning.sampled_conversations import ConversationSettings, sampled_rows
-from longjing.learning.settings import EngineSettings, Settings, TaskSettings
+from longjing.learning.sampled_conversations import SampledConversationSettings, sampled_rows
+from longjing.learning.settings import EngineSettings, Settings, TaskReference
 from longjing.learning.stage import DATA, StageKind
 from longjing.model.store.checkpoint import load_model
 from longjing.planning.bill import quantity
@@ -50,7 +50,7 @@ _PATIENCE = 10_000  # draws in a row without a new problem, after which a task c
 
 # Told apart by their form, so that what is wrong inside of one is all that is complained of.
 OneOrMore = Annotated[
-    Annotated[TaskSettings, Tag("one")] | Annotated[list[TaskSettings], Tag("several")],
+    Annotated[TaskReference, Tag("one")] | Annotated[list[TaskReference], Tag("several")],
     Discriminator(lambda data: "several" if isinstance(data, list) else "one"),
 ]
 
@@ -68,7 +68,7 @@ class KeepSettings(Settings):
     deduplicate: bool = Field(True, description="keep the same reasoning once")
 
 
-class RejectionSamplingSettings(ConversationSettings, EngineSettings):
+class RejectionSamplingSettings(SampledConversationSettings, EngineSettings):
     """The settings of a sampling stage."""
 
     kind: Literal["sample"] = "sample"
@@ -83,7 +83,7 @@ class RejectionSamplingSettings(ConversationSettings, EngineSettings):
 
     @field_validator("task")
     @classmethod
-    def _some_task(cls, task: TaskSettings | list[TaskSettings]) -> TaskSettings | list[TaskSettings]:
+    def _some_task(cls, task: TaskReference | list[TaskReference]) -> TaskReference | list[TaskReference]:
         if not task:
             raise ValueError("there is no task to draw problems from")
         return task
@@ -100,7 +100,7 @@ class RejectionSamplingSettings(ConversationSettings, EngineSettings):
         return self
 
     @property
-    def _tasks(self) -> list[TaskSettings]:
+    def _tasks(self) -> list[TaskReference]:
         return self.task if isinstance(self.task, list) else [self.task]
 
     @property
@@ -146,7 +146,7 @@ def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]
 
 
 def filter_samples(group: Group, keep: KeepSettings, control: Collection[str] = ()) -> list[str | None]:
-    """For each sample of a problem the reason why it isn't kept, one of `REASONS`, or None if it is.
+    """The reason why each sample of a problem isn't kept, one of `REASONS`, or None if it is.
 
     `control`: tokens of the template's, which nobody can learn to say.
     """

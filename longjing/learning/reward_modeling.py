@@ -75,7 +75,7 @@ class RewardModelingSettings(UpdateSettings):
 
 
 @dataclass(frozen=True)
-class Example:
+class RewardExample:
     """A pair (the better text first) or a labelled text, as a reward model reads it."""
 
     prompt: str
@@ -98,8 +98,8 @@ class Data:
 
     name: str
     judges: Judges
-    train: list[Example]
-    held_out: list[Example]
+    train: list[RewardExample]
+    held_out: list[RewardExample]
     facts: dict[str, Any]
 
 
@@ -119,13 +119,13 @@ def load_data(settings: RewardModelingSettings, tokenizer: Tokenizer, seed: int)
     if pairs not in (0, len(preferences)):
         raise UserError(f"{name} mixes pairs with labelled texts; make two reward models, each of its own data")
     judges: Judges = settings.judges or ("answer" if pairs else "everything")
-    parts: dict[bool, list[Example]] = {False: [], True: []}
+    parts: dict[bool, list[RewardExample]] = {False: [], True: []}
     for preference in preferences:
         try:
             texts = [encode(tokenizer, preference.prompt, text, judges) for text in preference.texts]
         except UserError as error:  # the template's: it knows messages, and not whose
             raise UserError(f"{preference.origin or name}: {error}") from error
-        example = Example(preference.key, preference.kind, texts, preference.label)
+        example = RewardExample(preference.key, preference.kind, texts, preference.label)
         if example.longest <= settings.max_length:
             parts[held_out(preference, settings.held_out)].append(example)
     used = len(parts[False]) + len(parts[True])
@@ -157,7 +157,7 @@ def steps_per_epoch(settings: RewardModelingSettings, count: int) -> int:
     return math.ceil(count / settings.batch_size)
 
 
-def microbatches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
+def microbatches(examples: Sequence[RewardExample], budget: int) -> list[list[RewardExample]]:
     """The examples cut into parts of similar lengths, each of at most `budget` tokens with its padding."""
     sizes = [len(example.texts) * example.longest for example in examples]
     return [[examples[index] for index in batch] for batch in by_length(sizes, budget)]
@@ -179,7 +179,7 @@ def pointwise_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
 
 
-def losses_and_margins(model: RewardModel, examples: Sequence[Example], centre: float) -> tuple[Tensor, Tensor]:
+def losses_and_margins(model: RewardModel, examples: Sequence[RewardExample], centre: float) -> tuple[Tensor, Tensor]:
     """The loss of each example, and by how much the model is right: the lead of the better text, or the score
     on the side of the label. Both `[examples]`."""
     scores = model.score([text for example in examples for text in example.texts])
@@ -243,7 +243,7 @@ class RewardModeling(ModelTrainer):
         )
 
     def evaluate(self, step: int) -> Iterator[Row]:
-        """On the held-out prompts, after the last step."""
+        """A measurement on the held-out prompts, after the last step."""
         if step + 1 == self.steps:
             self.watcher.status("measuring the reward model on the held-out prompts")
             yield measure(self.model, self.data, self.settings, self.runtime)
@@ -304,7 +304,7 @@ def measure(model: RewardModel, data: Data, settings: RewardModelingSettings, ru
     }
 
 
-def _longer(examples: Sequence[Example], margins: Tensor) -> dict[str, float]:
+def _longer(examples: Sequence[RewardExample], margins: Tensor) -> dict[str, float]:
     """What length has to do with it, for pairs."""
     if examples[0].label is not None:
         return {}

@@ -18,7 +18,7 @@ from longjing.validation import did_you_mean_or_known
 _EARLIER = 3  # exchanges that a conversation had before, at most
 
 
-class ConversationSettings(Settings):
+class SampledConversationSettings(Settings):
     """How the data are written, and what is mixed in."""
 
     form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
@@ -40,7 +40,7 @@ class ConversationSettings(Settings):
 
 
 def sampled_rows(
-    settings: ConversationSettings,
+    settings: SampledConversationSettings,
     seed: int,
     groups: Sequence[Group],
     reasons: Sequence[Sequence[str | None]],
@@ -59,7 +59,7 @@ def sampled_rows(
     return result
 
 
-def _own(settings: ConversationSettings, seed: int, group: Group, number: int) -> Row:
+def _own(settings: SampledConversationSettings, seed: int, group: Group, number: int) -> Row:
     """A sample that is kept, as a conversation."""
     problem, completion = group.problem, group.completions[number]
     answer = completion.answer
@@ -76,7 +76,7 @@ def _own(settings: ConversationSettings, seed: int, group: Group, number: int) -
     }  # fmt: skip
 
 
-def _other(settings: ConversationSettings, seed: int, number: int) -> Row:
+def _other(settings: SampledConversationSettings, seed: int, number: int) -> Row:
     """What isn't the model's own, by its number."""
     random, others = Random(f"others {seed} {number}"), settings.others
     (kind,) = random.choices(list(others), list(others.values()))
@@ -91,7 +91,7 @@ def _other(settings: ConversationSettings, seed: int, number: int) -> Row:
     }  # fmt: skip
 
 
-def _prompt(settings: ConversationSettings, seed: int, prompt: str, origin: str, problem: Problem | None) -> str:
+def _prompt(settings: SampledConversationSettings, seed: int, prompt: str, origin: str, problem: Problem | None) -> str:
     """The prompt, or how somebody might have typed it."""
     random = Random(f"typed {seed} {origin}")
     return informal(prompt, random, problem) if random.random() < settings.informal else prompt

@@ -27,7 +27,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TaskSettings(BaseModel):
+class TaskReference(BaseModel):
     """A task by name; everything else is a setting of the task itself. A name alone may stand for it.
 
     Of a task in a file, a part of a mixture too, its SHA-256 is noted, so that nobody goes on with another.

@@ -36,8 +36,8 @@ class Objective:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """For each token, `[batch, length]`: the `gain` to be maximised, the `ratio` behind it, and whether that
-    was `clipped` (bool)."""
+    """What a surrogate says of each token, `[batch, length]`: the `gain` to be maximised, the `ratio` behind it, and
+    whether that was `clipped` (bool)."""
 
     gain: Tensor
     ratio: Tensor

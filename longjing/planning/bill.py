@@ -24,7 +24,7 @@ class Prices:
         return seconds / 3600 * self.watts / 1000
 
     def money(self, seconds: float) -> float:
-        """In `currency`, for the machine's hours and its energy."""
+        """What it costs in `currency`, for the machine's hours and its energy."""
         return seconds / 3600 * self.per_hour + self.kwh(seconds) * self.per_kwh
 
     def amount(self, money: float) -> str:
@@ -67,7 +67,7 @@ class Bill:
 
     @property
     def money(self) -> float:
-        """In `prices.currency`, for the machine's hours and its energy."""
+        """What it cost in `prices.currency`, for the machine's hours and its energy."""
         return self.prices.money(self.total.seconds)
 
     def to_dict(self) -> dict[str, Any]:

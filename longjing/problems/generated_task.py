@@ -92,7 +92,8 @@ class GeneratedTask(ABC, Generic[S, D]):
         """What is wrong with a boxed answer, None if nothing is. An ExpressionError is a mistake, too."""
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Raises NoProblems if these settings admit none in this split."""
+        """The problems of a split, without end (see `Task`). Raises NoProblems if these settings admit none in this
+        split."""
         # How answers are judged must not change which problems are drawn.
         drawing = {key: value for key, value in self.settings.items() if key not in self.judge_settings}
         random = Random(json.dumps([self.name, drawing, split, seed], sort_keys=True))
@@ -128,7 +129,8 @@ class GeneratedTask(ABC, Generic[S, D]):
             yield Problem(self.name, id, prompt, answer, data.model_dump(by_alias=True), language)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`. A truncated completion is wrong: what it would have said next, nobody knows."""
+        """The verdict on a completion (see `Task`). A truncated completion is wrong: what it would have said next,
+        nobody knows."""
         format = format_reward(completion)
         try:
             data = self._read(problem)
@@ -139,7 +141,8 @@ class GeneratedTask(ABC, Generic[S, D]):
         return Verdict("wrong" if mistake else "correct", rewards, mistake or "correct")
 
     def solve(self, problem: Problem) -> str:
-        """See `Task`. Raises ValueError if the problem's data is corrupt or has no solution."""
+        """The answer that is held right (see `Task`). Raises ValueError if the problem's data is corrupt or has no
+        solution."""
         answer = self.answer(self._read(problem))
         if answer is None:
             raise ValueError(f"{self.name} problem {problem.id} has no solution: {problem.data}")

@@ -22,7 +22,7 @@ from longjing.model.device import choose_dtype
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
-from longjing.recipe.report.comparison import Comparison
+from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.running import bill_of
 from longjing.recipe.stages import makes, references
 from longjing.runs import RunDirectory
@@ -88,7 +88,7 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     recipe, lineage = run.recipe(), run.read_json(FILE)
     settings = {each["name"]: each for each in recipe["stages"]}
     made = lineage["stages"][stage]
-    comparison = Comparison.of(run.checkpoints.rows())
+    comparison = CheckpointComparison.of(run.checkpoints.rows())
     chain = [name for name in settings if name in _ancestors(stage, settings)]
     environment = Environment(loader=PackageLoader("longjing.recipe", "."), undefined=StrictUndefined)
     outside = sorted({name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain})
@@ -126,7 +126,7 @@ def _work(run: RunDirectory, settings: Mapping[str, Any], chain: list[str]) -> I
         )  # fmt: skip
 
 
-def _results(comparison: Comparison, names: list[Any]) -> Iterator[tuple[str, ...]]:
+def _results(comparison: CheckpointComparison, names: list[Any]) -> Iterator[tuple[str, ...]]:
     """What was measured of those that were: what came from outside, what the stage began with, and what it made."""
     for label in comparison.labels:
         for name in dict.fromkeys(name for name in names if isinstance(name, str)):

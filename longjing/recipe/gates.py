@@ -68,7 +68,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GateResult:
     """How a gate was passed or not, in words and figures."""
 
     passed: bool
@@ -100,7 +100,7 @@ def pass_gate(run: RunDirectory, stage: Mapping[str, Any], gates: Gates) -> str:
     return text
 
 
-def examine(gate: Gate, reading: Reading, metrics: Sequence[Metric] = ()) -> Outcome:
+def examine(gate: Gate, reading: Reading, metrics: Sequence[Metric] = ()) -> GateResult:
     """Hold a reading against the bounds. A rise that can't be told isn't one. `metrics`: how the stage's numbers are
     written."""
     value, before, bounds = reading.value, reading.before, []
@@ -116,7 +116,7 @@ def examine(gate: Gate, reading: Reading, metrics: Sequence[Metric] = ()) -> Out
         bounds.append((met, f"{way} {shown(abs(rise))}"))
     what = gate.metric if gate.task is None else f"{gate.metric} on {gate.task}"
     wanted = " and ".join(text for _, text in bounds)
-    return Outcome(
+    return GateResult(
         all(met for met, _ in bounds), f"{what} is {_described(gate, reading, shown)}; it must be {wanted}", reading
     )
 

@@ -82,7 +82,7 @@ def prune(run: RunDirectory) -> None:
 
 
 def located(reference: Reference) -> Path:
-    """Where that lies which a reference to the world outside the run names; of a sampling stage's directory, its data.
+    """The path of what a reference to the world outside the run names; of a sampling stage's directory, its data.
     Raises UserError where a model is wanted and there is none."""
     if reference.wanted in (MODEL, REWARD_MODEL):
         return resolve(reference.name, reward=reference.wanted == REWARD_MODEL)
@@ -120,5 +120,5 @@ def _replaced_between(run: RunDirectory, stage: StageDirectory, name: str, was: 
 
 
 def product(stage: StageDirectory, what: str) -> Path:
-    """Where a stage's product lies: its data, or its model."""
+    """The path of a stage's product: its data, or its model."""
     return stage.data.path if what == DATA else stage.model_path

@@ -29,7 +29,7 @@ class Change:
     value: Any
 
     def apply(self, data: Any) -> None:
-        """Raises UserError if a path leads through what has no settings."""
+        """Put the changes into the plain settings. Raises UserError if a path leads through what has no settings."""
         for path in self.paths:
             node = data
             for depth, key in enumerate(path):
@@ -225,7 +225,7 @@ def _fields(data: Any, location: tuple[str | int, ...]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The settings that a type holds: `Gate` of `Gate | None`, `TaskSettings` of a list of them."""
+    """The settings that a type holds: `Gate` of `Gate | None`, `TaskReference` of a list of them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -65,7 +65,7 @@ class MeasureSettings(BaseModel):
     @field_validator("tasks")
     @classmethod
     def _tasks_exist(cls, data: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """With the digests of what is in files, as in `TaskSettings`."""
+        """With the digests of what is in files, as in `TaskReference`."""
         result = {}
         for label, settings in data.items():
             with_digest = tasks.with_digest({"name": label} | settings)

@@ -41,7 +41,7 @@ class RecipeDocument:
 
     @classmethod
     def read(cls, path: Path) -> "RecipeDocument":
-        """Raises UserError, with the line, for a file that can't be read or isn't YAML."""
+        """The document in a file. Raises UserError, with the line, for one that can't be read or isn't YAML."""
         try:
             loader = _Loader(path.read_text(encoding="utf-8"))
             root = loader.get_single_node()

@@ -12,7 +12,8 @@ _LINES = 5  # for which there are colours
 def curves(
     specs: Sequence[ChartSpec], rows: Sequence[Row], evaluations: Sequence[Row], allowed: float | None = None
 ) -> list[Chart]:
-    """`allowed`: the difference between engine and trainer that is rounding, in nats, where the reader knows it."""
+    """The charts that have a value. `allowed`: the difference between engine and trainer that is rounding, in nats,
+    where the reader knows it."""
     charts = []
     for spec in specs:
         limit = allowed if spec.rounding else None

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from longjing.errors import UserError
 from longjing.files import disk_errors, sync, to_json, write_text
-from longjing.runs import checkpoint, migration
+from longjing.runs import atomic_checkpoint, migration
 from longjing.runs.jsonl import JsonLines, Row
 
 _SLACK = 64 * 2**20  # bytes to leave free for logs and the report
@@ -166,7 +166,7 @@ class StageDirectory:
         """
         with disk_errors(self.path):
             self.path.mkdir(exist_ok=True)
-        state = checkpoint.load(self.path / "state")
+        state = atomic_checkpoint.load(self.path / "state")
         self.rewind(-math.inf if state is None else state[1]["step"])
         return state
 
@@ -181,7 +181,7 @@ class StageDirectory:
         try:
             for log in self._logs:
                 log.sync()
-            checkpoint.save(self.path / "state", step, tensors, facts)
+            atomic_checkpoint.save(self.path / "state", step, tensors, facts)
         except UserError as error:
             raise UserError(
                 f"{error}\nthe state saved before is whole: mend this, run the same command, and it resumes"
@@ -226,8 +226,8 @@ def _binding(recipe: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Where two recipes differ, as `dotted.path: old -> new`; stages go by their names. A file's digest that wasn't
-    noted then is no difference: whether the file is another, nobody knows."""
+    """The settings in which two recipes differ, as `dotted.path: old -> new`; stages go by their names. A file's digest
+    that wasn't noted then is no difference: whether the file is another, nobody knows."""
     if isinstance(old, list) and isinstance(new, list):
         names, others = _named(old), _named(new)
         if names.keys() == others.keys() and [*names] != [*others]:

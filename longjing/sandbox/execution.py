@@ -26,7 +26,7 @@ class SandboxLimits(Limits):
     """
 
     def within(self, seconds: float | None) -> "SandboxLimits":
-        """The same, with no more than these seconds of the wall clock."""
+        """These limits, with no more than these seconds of the wall clock."""
         return self if seconds is None else replace(self, wall_seconds=min(self.wall_seconds, seconds))
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class ExecutionResult:
 
     @property
     def ok(self) -> bool:
-        """It ended by itself, and well."""
+        """Whether the program ended by itself, and well."""
         return self.code == 0
 
     def __str__(self) -> str:

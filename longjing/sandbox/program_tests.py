@@ -89,8 +89,9 @@ def run_tests(runner: SandboxRunner, program: str, tests: Tests, workers: int = 
 def judge_program(
     runner: SandboxRunner, program: str, tests: Tests, tolerance: float = 0.0, seconds: float | None = None
 ) -> list[TestResult]:
-    """As `run_tests`, but all calls in one process, one after the other, up to the first that fails: quicker by as many
-    times as there are calls. What a program remembers of the earlier ones is its own affair.
+    """A verdict on the tests, as of `run_tests`, but with all calls in one process, one after the other, up to the
+    first that fails: quicker by as many times as there are calls. What a program remembers of the earlier ones is its
+    own affair.
 
     `tolerance`: what a float may differ from the expected one, absolutely or as a share of it. `seconds`: of all runs
     together; what comes after them is wrong.
@@ -143,6 +144,7 @@ def _call(
     except SandboxError as error:
         return [TestResult("unjudged", str(error), None)] * len(tests)
     lines = execution.stdout.rstrip().split(b"\n")
+    # The program has written lines of its own among the results: none can be believed.
     if len(lines) > len(tests):
         reason = f"it gave {_shown(execution.stdout)} for {len(tests)} calls"
         return [TestResult("wrong", reason, execution)] * len(tests)

@@ -21,7 +21,7 @@ class UnsafeSubprocess:
     def run(
         self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
-        """See `Sandbox.run`."""
+        """What came of a program that nothing confines (see `Sandbox.run`)."""
         with TemporaryDirectory() as folder:
             write_files(folder, program, files)
             if isinstance(program, str):

@@ -51,8 +51,8 @@ class WasmSandbox:
     def run(
         self, program: Program, stdin: bytes = b"", files: Files | None = None, seconds: float | None = None
     ) -> ExecutionResult:
-        """See `Sandbox.run`. Raises UserError for a command: there are none in it. `peak_bytes` is the memory of the
-        WebAssembly machine, 0 if it was stopped."""
+        """What came of a program (see `Sandbox.run`). Raises UserError for a command: there are none in it.
+        `peak_bytes` is the memory of the WebAssembly machine, 0 if it was stopped."""
         if isinstance(program, list):
             raise UserError("the wasm sandbox runs Python programs only, no commands")
         with TemporaryDirectory() as folder, TemporaryFile() as stdin_file:
@@ -115,7 +115,7 @@ class _ProcessOutput:
             raise SandboxError(f"the WebAssembly machine took over {_START:g} s to start")
 
     def result(self, signal_number: int, cpu_seconds: float, output_bytes: int) -> ExecutionResult:
-        """Raises SandboxError if the machine failed."""
+        """What came of the program. Raises SandboxError if the machine failed."""
         ended: dict[str, Any] = {"code": None, "signal": None, "peak_bytes": 0}
         status: Status = self.stopped or "finished"
         if not self.stopped and self.report[1:]:

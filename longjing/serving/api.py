@@ -16,7 +16,14 @@ import longjing
 from longjing.errors import UserError
 from longjing.serving.chat_completions import ChatReply
 from longjing.serving.completions import CompletionReply
-from longjing.serving.errors import QueueFull, ServiceClosed, add_error_handlers, error_body, error_response, too_slow
+from longjing.serving.error_responses import (
+    QueueFull,
+    ServiceClosed,
+    add_error_handlers,
+    error_body,
+    error_response,
+    too_slow,
+)
 from longjing.serving.event_stream import EventStream, unless_disconnected
 from longjing.serving.metrics import Metrics
 from longjing.serving.middleware import ApiCorsMiddleware, AuthMiddleware, RequestCounter

@@ -30,7 +30,8 @@ def usage(stream: ResponseStream, n: int | None = None) -> dict[str, Any]:
 
 
 def tool_call_parser(request: ChatRequest | ResponsesRequest, model: ServedModel) -> ToolCallParser:
-    """For one answer to the request, which may have no tools. Its notices say, too, if the model isn't told of them."""
+    """A parser for one answer to the request, which may have no tools. Its notices say, too, if the model isn't told of
+    them."""
     enabled, notice = bool(request.tools) and request.tool_choice != "none", ""
     if enabled and not knows_tools(model.tokenizer.template):
         notice = "The model was not told of the tools: its chat template knows none."
@@ -39,7 +40,7 @@ def tool_call_parser(request: ChatRequest | ResponsesRequest, model: ServedModel
 
 
 def finite(logprob: float) -> float:
-    """As OpenAI writes it: JSON knows no infinity."""
+    """A log-probability as OpenAI writes it: JSON knows no infinity."""
     return max(logprob, -9999.0)
 
 

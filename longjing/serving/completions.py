@@ -74,7 +74,7 @@ class TextOffsets:
         self._tokenizer, self._begun = tokenizer, False
 
     def add(self, token: int) -> int:
-        """Where the next token begins."""
+        """The offset at which the next token begins."""
         begins = self._length
         if self._begun or _written(self._tokenizer, [token]):
             self._length += len(self._detokenizer.add(token))

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from longjing.serving.errors import ClientDisconnected
+from longjing.serving.error_responses import ClientDisconnected
 
 _KEEP_ALIVE = 15.0  # seconds after which a silent stream sends a comment, so that nobody on the way closes it
 

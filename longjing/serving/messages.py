@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from longjing.chat.errors import invalid
+from longjing.chat.invalid_request import invalid
 from longjing.chat.tool_calls import no_constant
 from longjing.text import parse
 
@@ -80,7 +80,7 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 
 
-class Part(StrictModel):
+class ContentPart(StrictModel):
     """A piece of a message's content: text, or the assistant's refusal, which is text too."""
 
     ignored = frozenset({"annotations", "cache_control", "id", "logprobs", "provider_specific_fields"})
@@ -138,7 +138,7 @@ class ChatMessage(StrictModel):
     })  # fmt: skip
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[Part], Field(min_length=1)] | None = None
+    content: Text | Annotated[list[ContentPart], Field(min_length=1)] | None = None
     refusal: Text | None = None
     name: str | None = None
     tool_calls: list[ToolCallParam] | None = None
@@ -154,7 +154,7 @@ class ChatMessage(StrictModel):
 
     @property
     def reasoning_text(self) -> str | None:
-        """Its reasoning, if it comes with any."""
+        """The reasoning of the message, if it comes with any."""
         return self.reasoning if self.reasoning_content is None else self.reasoning_content
 
     @model_validator(mode="after")
@@ -171,7 +171,7 @@ class ChatMessage(StrictModel):
 
 
 def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """As chat templates take them: no reasoning, content as text, `developer` called `system`.
+    """The messages as chat templates take them: no reasoning, content as text, `developer` called `system`.
 
     Raises InvalidRequest for calls that are nested too deeply to be written.
     """

@@ -15,7 +15,7 @@ _PER_TOKEN = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 
 class Metrics(Collector):
-    """Of the models of a service, which tells of each job that has ended."""
+    """The measurements of the models of a service, which tells of each job that has ended."""
 
     def __init__(self, service: Service) -> None:
         self._registry, self._service = CollectorRegistry(), service

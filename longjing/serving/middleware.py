@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longjing.errors import UserError
-from longjing.serving.errors import ClientDisconnected, error_response
+from longjing.serving.error_responses import ClientDisconnected, error_response
 from longjing.serving.event_stream import result_unless
 from longjing.serving.request_body import BodyReader, BodyRefused, replay
 
@@ -25,7 +25,7 @@ def is_api(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-class Gate(Protocol):
+class BrowserLogin(Protocol):
     """How people show the key whose browser sends no `Authorization`."""
 
     def knows(self, scope: Scope) -> bool:
@@ -73,7 +73,7 @@ class AuthMiddleware:
             return await self._app(scope, receive, send)
         if problem := self._foreign(scope):
             return await error_response(403, problem)(scope, receive, send)
-        gate: Gate | None = scope["app"].state.gate
+        gate: BrowserLogin | None = scope["app"].state.gate
         scope["has_key"] = has_key = self._has_key(scope, gate)
         served_by_gate = gate is not None and gate.serves(scope)
         if not (has_key or served_by_gate or scope["path"] == _OPEN):
@@ -114,7 +114,7 @@ class AuthMiddleware:
         """Whether a proxy shows this server by a name that the user gave. Others on loopback are none of ours."""
         return name in (self._hosts or ()) and not (name in LOOPBACK or name.startswith("127."))
 
-    def _has_key(self, scope: Scope, gate: Gate | None) -> bool:
+    def _has_key(self, scope: Scope, gate: BrowserLogin | None) -> bool:
         if self._key is None:
             return True
         scheme, _, key = header(scope, b"authorization").partition(b" ")

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from longjing.chat.errors import InvalidRequest, invalid
 from longjing.chat.grammar import Grammar, GrammarCompiler
+from longjing.chat.invalid_request import InvalidRequest, invalid
 from longjing.errors import UserError
 from longjing.serving.schemas import ChatRequest, Function, NamedTool, PlainFormat, SchemaFormat
 from longjing.text import Tokenizer

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.types import Message, Receive
 
-from longjing.serving.errors import ClientDisconnected, error_response
+from longjing.serving.error_responses import ClientDisconnected, error_response
 
 _SMALL = 1 << 16  # bytes of a body that is let in however many others are on their way
 _LARGE_AT_ONCE = 8  # bodies of the largest size, on their way at once

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 
-from longjing.chat.errors import InvalidRequest, invalid
+from longjing.chat.invalid_request import InvalidRequest, invalid
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.generation.native import Event, Request
 from longjing.generation.native.scoring import Scores

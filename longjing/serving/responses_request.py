@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 from pydantic_core import to_json
 
-from longjing.chat.errors import InvalidRequest, invalid
+from longjing.chat.invalid_request import InvalidRequest, invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving import messages as chat
 from longjing.serving import schemas
-from longjing.serving.messages import ChatMessage, JsonObject, Part, StrictModel, Text, text_of
+from longjing.serving.messages import ChatMessage, ContentPart, JsonObject, StrictModel, Text, text_of
 from longjing.serving.schemas import ChatRequest, PlainFormat, SamplingFields
 
 
@@ -57,7 +57,7 @@ class Item(StrictModel):
     })  # fmt: skip
 
 
-class ItemPart(Part):
+class ItemPart(ContentPart):
     """A piece of a message's content."""
 
     type: Literal["input_text", "output_text", "text", "refusal"]  # type: ignore[assignment]
@@ -198,7 +198,7 @@ class ResponsesRequest(SamplingFields):
         return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
 
     def as_chat(self, store: ItemStore) -> ChatRequest:
-        """The same as a chat: its fields were validated here, and only what they say together is left to be. Raises
+        """The request as a chat: its fields were validated here, and only what they say together is left to be. Raises
         InvalidRequest if it holds no message, for tools that don't fit together, and for a reference to what is not in
         the store."""
         messages = self._messages(store)

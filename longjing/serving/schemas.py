@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from longjing.chat.errors import invalid
+from longjing.chat.invalid_request import invalid
 from longjing.chat.thinking_budget import Effort
 from longjing.serving.messages import ChatMessage, JsonObject, StrictModel, Text
 
@@ -168,7 +168,7 @@ class ChatRequest(CompletionFields):
     add_generation_prompt: bool | None = None
 
     def agree(self) -> Self:
-        """Itself, if its fields don't contradict each other. Raises InvalidRequest."""
+        """The request itself, if its fields don't contradict each other. Raises InvalidRequest."""
         self._agree_on_continuing()
         if self.top_logprobs and not self.logprobs:
             raise invalid("top_logprobs", "only with logprobs = true")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from longjing.chat.errors import InvalidRequest, context_exceeded, invalid
+from longjing.chat.invalid_request import InvalidRequest, context_exceeded, invalid
 from longjing.chat.prompt import BegunReply, Prompt, PromptBuilder
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.chat.thinking_budget import budget_of_effort, room_to_think

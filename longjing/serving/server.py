@@ -79,7 +79,8 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does, but the signal isn't raised again afterwards: this was no accident."""
+        """Catch what ends a server, as uvicorn does, but the signal isn't raised again afterwards: this was no
+        accident."""
         if threading.current_thread() is not threading.main_thread():  # which gets no signals
             yield
             return

@@ -9,7 +9,7 @@ import longjing
 from longjing.generation.factory import make_generator
 from longjing.planning.bill import Prices
 from longjing.runs.resolve import shipped
-from longjing.serving.errors import ModelNotFound
+from longjing.serving.error_responses import ModelNotFound
 from longjing.serving.response_stream import Job
 from longjing.serving.served_model import ServedModel
 from longjing.serving.worker import EngineWorker
@@ -82,7 +82,7 @@ class Service:
         return (*self.models.values(), *self._private)
 
     def find(self, name: str | None) -> ServedModel:
-        """By name, with or without `longjing-`; the default one for None. Raises ModelNotFound."""
+        """The model of a name, with or without `longjing-`; the default one for None. Raises ModelNotFound."""
         if name is None:
             return next(iter(self.models.values()))
         model = self.models.get(name) or self.models.get(f"longjing-{name}")

@@ -13,7 +13,7 @@ from time import perf_counter
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Event
 from longjing.generation.native.scoring import score
-from longjing.serving.errors import QueueFull, ServiceClosed
+from longjing.serving.error_responses import QueueFull, ServiceClosed
 from longjing.serving.response_stream import Job, ResponseDelta, ResponseStream
 
 _log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ _MEGABYTES = 16_384
 
 
 class EnvironmentSettings(ListedSettings):
-    """Ours; all others are the environment's arguments."""
+    """Our own settings of an environment; all others are the environment's arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -55,7 +55,7 @@ class Environment(ListedTask):
 
     def rows(self) -> Iterable[Mapping[str, Any]]:
         try:
-            listed = Pool("environments", 1, _OPENING, _MEGABYTES).ask("list", *self._environment)
+            listed = Pool("environment_rewards", 1, _OPENING, _MEGABYTES).ask("list", *self._environment)
         except VerifierError as error:
             raise UserError(f"{self.name} can't be opened: {error}") from None
         return [row | {"row": number, "question": text_digest(row["prompt"])} for number, row in enumerate(listed)]
@@ -79,7 +79,7 @@ class _Reward(Verifier[Any]):
         if len(completion.answer) > LONGEST:
             return Judgement("wrong", 0.0, f"the answer has over {LONGEST} characters")
         reasoning = completion.reasoning if options.reasoning else ""
-        pool = shared("environments", options.seconds, _MEGABYTES)
+        pool = shared("environment_rewards", options.seconds, _MEGABYTES)
         request = ("score", *self._environment, problem.data["row"], problem.data["question"])
         try:
             reward = pool.ask(*request, reasoning, completion.answer)

@@ -77,7 +77,7 @@ class ListedTask(ABC):
         return options
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Raises NoProblems if no row belongs to the split."""
+        """The rows of a split as problems (see `Task`). Raises NoProblems if no row belongs to the split."""
         problems = [problem for problem, home in self._problems if home == split]
         if not problems:
             raise NoProblems(

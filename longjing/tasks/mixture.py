@@ -10,7 +10,7 @@ from longjing.problems import Completion, Problem, Split, Task, Verdict, max_tur
 from longjing.text.template import Message
 
 
-class Part(BaseModel):
+class MixturePart(BaseModel):
     """A task by name, and how often it is met; everything else is a setting of the task itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -24,7 +24,7 @@ class MixtureSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    parts: list[Part] = Field(min_length=1)
+    parts: list[MixturePart] = Field(min_length=1)
 
 
 class Mixture:
@@ -51,8 +51,8 @@ class Mixture:
         return frozenset().union(*(getattr(task, "judge_settings", ()) for task, _ in self.parts))
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Each part yields the problems that it yields alone; held out, a part that has no more
-        leaves the others to go on, and a problem that two parts share comes once."""
+        """The problems of all parts (see `Task`). Each part yields the problems that it yields alone; held out, a part
+        that has no more leaves the others to go on, and a problem that two parts share comes once."""
         random = Random(f"{self.name} {split} {seed}")
         sources = {index: task.problems(split, seed) for index, (task, _) in enumerate(self.parts)}
         seen: set[str] = set()

@@ -62,7 +62,7 @@ REFUSED = _SCORERS.refused
 
 
 class ReasoningGymSettings(BaseModel):
-    """Ours; all others are the data set's own configuration."""
+    """Our own settings of a data set; all others are the data set's own configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -101,7 +101,8 @@ class ReasoningGymTask:
         return self.options.model_dump(mode="json")
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. The hash of the question decides about the split. Raises NoProblems if this one has none."""
+        """The problems of a split (see `Task`). The hash of the question decides about the split. Raises NoProblems if
+        this one has none."""
         seen: set[str] = set()
         patience = _PATIENCE
         for problem, home in self._entries(f"{split} {seed}"):

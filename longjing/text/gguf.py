@@ -186,16 +186,16 @@ def _tokens(backend: Backend, size: int) -> tuple[list[str], list[int]]:
 def _scores(names: Sequence[str], merges: Sequence[Sequence[str]]) -> list[float]:
     """Sentencepiece's scores, the higher the sooner a token is put together; the merges only say the order."""
     order: dict[str, int] = {}
-    for place, (left, right) in enumerate(merges, 1):
-        order.setdefault(left + right, place)
+    for rank, (left, right) in enumerate(merges, 1):
+        order.setdefault(left + right, rank)
     return [-float(order.get(name, 0)) for name in names]
 
 
 def _note_on_merges(merges: Sequence[Sequence[str]], normal: set[str]) -> str | None:
     """Llama.cpp puts together any two tokens whose text is a third one."""
-    known = {tuple(merge) for merge in merges}
+    listed = {tuple(merge) for merge in merges}
     cuts = ((token[:cut], token[cut:]) for token in normal for cut in range(1, len(token)))
-    if all(cut in known for cut in cuts if cut[0] in normal and cut[1] in normal):
+    if all(cut in listed for cut in cuts if cut[0] in normal and cut[1] in normal):
         return None
     return "llama.cpp puts tokens together by other rules than this vocabulary's, so it may cut some words otherwise"
 
@@ -221,8 +221,8 @@ def _rule(state: Mapping[str, Any]) -> str | None:
             case _:
                 return None
     same = [
-        rule for rule, known in _CUTS.items()
-        if tuple(known or ()) == tuple(cuts) and gpt2 == (known is None or rule in _THEN_GPT2)
+        rule for rule, expected in _CUTS.items()
+        if tuple(expected or ()) == tuple(cuts) and gpt2 == (expected is None or rule in _THEN_GPT2)
     ]  # fmt: skip
     composed = (state["normalizer"] or {}).get("type") == "NFC"
     return min(same, key=lambda rule: (rule == "default", (rule in _COMPOSED) != composed), default=None)

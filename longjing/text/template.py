@@ -39,7 +39,8 @@ class ChatTemplate:
         thinking: bool,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
-        """Raises UserError for messages that the template refuses, and for a setting that it can't honour."""
+        """The prompt. Raises UserError for messages that the template refuses, and for a setting that it can't
+        honour."""
         if not messages:
             raise UserError("a chat needs at least one message")
         if not thinking and "think>" in self.source and "enable_thinking" not in self.source:

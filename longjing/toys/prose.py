@@ -14,7 +14,7 @@ class Prose(Strict):
 
 
 class Bilingual(Prose, Generic[T]):
-    """The same in both languages of the toys."""
+    """One thing in both languages of the toys."""
 
     en: T
     zh: T

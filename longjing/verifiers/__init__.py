@@ -13,12 +13,12 @@ from longjing.errors import UserError
 from longjing.problems import Completion, Problem, Verdict, format_reward
 from longjing.validation import explain_settings, nearest
 from longjing.verifiers.base import Judgement, RubricSpec, Verifier
-from longjing.verifiers.code_execution import Code
+from longjing.verifiers.code_execution import CodeExecution
 from longjing.verifiers.format_checks import Format, Language, Length
 from longjing.verifiers.json_answer import Json
 from longjing.verifiers.judge import Judge
 from longjing.verifiers.mathematics import Math
-from longjing.verifiers.numbers import Expression, Number
+from longjing.verifiers.numbers import ExpressionValue, Number
 from longjing.verifiers.string_match import Exact, MultipleChoice, Regex
 
 __all__ = ["RubricSpec", "Judgement", "Rubric", "Verifier", "get", "names"]
@@ -26,7 +26,8 @@ __all__ = ["RubricSpec", "Judgement", "Rubric", "Verifier", "get", "names"]
 _VERIFIERS: dict[str, type[Verifier[Any]]] = {
     verifier.name: verifier
     for verifier in (
-        Exact, Number, Expression, Math, MultipleChoice, Json, Regex, Code, Format, Language, Length, Judge,
+        Exact, Number, ExpressionValue, Math, MultipleChoice, Json, Regex, CodeExecution, Format, Language, Length,
+        Judge,
     )
 }  # fmt: skip
 

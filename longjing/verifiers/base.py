@@ -47,16 +47,16 @@ class Verifier(ABC, Generic[S]):
     concurrency: int = 1
 
     def __init__(self, settings: S) -> None:
-        """Raises UserError if something is missing that the settings need."""
+        """A verifier with these settings. Raises UserError if something is missing that the settings need."""
         self.options = settings
 
     @abstractmethod
     def judge(self, problem: Problem, completion: Completion) -> Judgement:
-        """In bounded time; never raises, whatever the completion says."""
+        """The judgement of a completion, in bounded time; never raises, whatever the completion says."""
 
 
 class AnswerSettings(VerifierSettings):
-    """Where the final answer is."""
+    """The settings that say where the final answer is."""
 
     final: Literal["box", "text"] = Field(
         "box", description="what the one box holds, or all that follows the reasoning"

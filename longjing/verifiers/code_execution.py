@@ -64,7 +64,7 @@ def programs(seconds: float, megabytes: int, run_seconds: float) -> Programs:
     return Programs(open_sandbox(limits), seconds)
 
 
-class CodeSettings(AnswerSettings):
+class CodeExecutionSettings(AnswerSettings):
     final: Literal["box", "text"] = Field(
         "text", description="where the program is: in the one box, or in all after the reasoning"
     )
@@ -77,17 +77,17 @@ class CodeSettings(AnswerSettings):
     )
 
 
-class Code(AnswerVerifier[CodeSettings]):
+class CodeExecution(AnswerVerifier[CodeExecutionSettings]):
     """A Python program: all of the answer, or the one code fence in it, and it passes all tests.
 
     Tests by standard input have a run each; all tests by function share one, and end with the first that fails.
     """
 
     name = "code"
-    settings_type = CodeSettings
+    settings_type = CodeExecutionSettings
     needs_answer = False
 
-    def __init__(self, settings: CodeSettings) -> None:
+    def __init__(self, settings: CodeExecutionSettings) -> None:
         super().__init__(settings)
         self._programs = programs(settings.seconds, settings.megabytes, settings.run_seconds)
 

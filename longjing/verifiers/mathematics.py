@@ -42,7 +42,7 @@ class Algebra:
         return self.judge(gold, answer).outcome == "correct"
 
     def judge(self, gold: str, answer: str) -> Judgement:
-        """The same with its reason. Raises VerifierError if the gold can't be judged."""
+        """The judgement with its reason. Raises VerifierError if the gold can't be judged."""
         if not answer.strip() or len(answer) > _LONGEST:
             return Judgement.of(False, f"the answer has over {_LONGEST} characters" if answer.strip() else "no answer")
         if len(gold) > _LONGEST:

@@ -65,7 +65,7 @@ class Number(AnswerVerifier[NumberSettings]):
         return Judgement.of(difference <= allowed, "another number")
 
 
-class Expression(AnswerVerifier[AnswerSettings]):
+class ExpressionValue(AnswerVerifier[AnswerSettings]):
     """An arithmetic expression with the right value: `(3+4)*2`. The problem's own expression would do; where that is
     no answer, `number` is the verifier."""
 

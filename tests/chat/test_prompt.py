@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import tiny
 
-from longjing.chat.errors import InvalidRequest
+from longjing.chat.invalid_request import InvalidRequest
 from longjing.chat.prompt import BegunReply, PromptBuilder
 from longjing.errors import UserError
 from longjing.serving.messages import ChatMessage
@@ -36,8 +36,8 @@ class Templated:
         self.rendered += 1
         return self._made.render(*args)
 
-    def encode_with_boundary(self, text: str, place: int, most: int | None) -> tuple[list[int], int]:
-        return list(map(ord, text)), place
+    def encode_with_boundary(self, text: str, boundary: int, most: int | None) -> tuple[list[int], int]:
+        return list(map(ord, text)), boundary
 
 
 def builder(template: str) -> PromptBuilder:

@@ -39,10 +39,10 @@ class OnlyToken:
     """A guide that allows one token and notes what it was told."""
 
     def __init__(self, token: int) -> None:
-        self.token, self.told = token, []
+        self.token, self.calls = token, []
 
     def bias(self, tokens, vocabulary):
-        self.told.append(list(tokens))
+        self.calls.append(list(tokens))
         bias = torch.full((vocabulary,), float("-inf"))
         bias[self.token] = 0
         return bias
@@ -54,17 +54,17 @@ def test_the_reasoning_ends_in_time_and_an_answer_follows(budget, max_tokens, se
     # A network with random weights hardly ever says </think>, or the end, by itself.
     engine = Engine(MODEL, TOKENIZER, speculate=speculate)
     guide = turn(max_tokens, budget=budget)
-    (said,) = engine.generate([Request(PROMPT, Sampling(max_tokens=max_tokens, seed=seed), guide)])
-    guide.read(said.tokens)
+    (generation,) = engine.generate([Request(PROMPT, Sampling(max_tokens=max_tokens, seed=seed), guide)])
+    guide.read(generation.tokens)
     guide.finish()
-    parsed = parse(said.text)
+    parsed = parse(generation.text)
     assert parsed.closed and parsed.answer
     if guide.exhausted:
         spent = min(budget, room_to_think(max_tokens, len(CLOSING)))
-        assert said.tokens[spent : spent + len(CLOSING)] == CLOSING
-        assert any("budget" in notice for notice in guide.notices(said.finish_reason))
+        assert generation.tokens[spent : spent + len(CLOSING)] == CLOSING
+        assert any("budget" in notice for notice in guide.notices(generation.finish_reason))
     assert (guide.reasoning.rstrip(), guide.answer.rstrip()) == (parsed.reasoning, parsed.answer)
-    assert guide.reasoning_tokens == said.tokens.index(TOKENIZER.end_think_id) + 1
+    assert guide.reasoning_tokens == generation.tokens.index(TOKENIZER.end_think_id) + 1
 
 
 @given(st.text("ab 12\n<", max_size=30), st.text("ab 12\n<", max_size=30), st.booleans())
@@ -72,8 +72,8 @@ def test_the_parts_are_those_of_the_whole_text(reasoning, answer, closed):
     text = f"{reasoning}</think>{answer}" if closed else reasoning
     tokens = TOKENIZER.encode(text)
     guide = turn()
-    for place in range(len(tokens)):
-        guide.read(tokens[: place + 1])
+    for index in range(len(tokens)):
+        guide.read(tokens[: index + 1])
     guide.read([*tokens, END])
     guide.finish()
     parsed = parse(text)
@@ -83,43 +83,43 @@ def test_the_parts_are_those_of_the_whole_text(reasoning, answer, closed):
 
 def test_the_text_cannot_end_before_an_answer_is_written():
     guide = turn()
-    said = TOKENIZER.encode("It is 7.\n</think>\n\n7")
-    for place in range(len(said)):
-        bias = guide.bias(said[:place], SIZE)
+    tokens = TOKENIZER.encode("It is 7.\n</think>\n\n7")
+    for index in range(len(tokens)):
+        bias = guide.bias(tokens[:index], SIZE)
         assert bias is not None and bias.isinf().sum() == 1 and bias[END] == float("-inf")
-    assert guide.bias(said, SIZE) is None and not guide.exhausted
+    assert guide.bias(tokens, SIZE) is None and not guide.exhausted
 
 
 def test_reasoning_in_circles_is_closed_and_an_answer_in_circles_ended():
-    guide, said = turn(), []
+    guide, tokens = turn(), []
     circle = TOKENIZER.encode("1+2=3 no\n")
     for token in circle * 40:
-        if (forced := only(guide.bias(said, SIZE))) is not None:
+        if (forced := only(guide.bias(tokens, SIZE))) is not None:
             break
-        said.append(token)
-    assert guide.reasoning_repeats and forced == CLOSING[0] and len(said) < 80
-    said.append(forced)
+        tokens.append(token)
+    assert guide.reasoning_repeats and forced == CLOSING[0] and len(tokens) < 80
+    tokens.append(forced)
     for token in CLOSING[1:]:
-        assert only(guide.bias(said, SIZE)) == token
-        said.append(token)
+        assert only(guide.bias(tokens, SIZE)) == token
+        tokens.append(token)
     for _ in range(40):
-        said += circle
-        if (forced := only(guide.bias(said, SIZE))) is not None:
+        tokens += circle
+        if (forced := only(guide.bias(tokens, SIZE))) is not None:
             break
     assert guide.answer_repeats and forced == END
     assert len(guide.notices("stop")) == 2
 
 
 def test_stops_know_the_answer_only_unless_told_otherwise():
-    said = TOKENIZER.encode("so STOP it is\n</think>\n\nI STOP here")
+    tokens = TOKENIZER.encode("so STOP it is\n</think>\n\nI STOP here")
     guide = turn(stops=("STOP",))
-    guide.read(said)
+    guide.read(tokens)
     assert guide.stopped and guide.answer == "I " and "STOP" in guide.reasoning
     guide = turn(stops=("STOP",), everywhere=True)
-    guide.read(said)
+    guide.read(tokens)
     assert guide.stopped and guide.reasoning == "so " and guide.answer == ""
     guide = turn(stops=("I",))
-    guide.read(said)
+    guide.read(tokens)
     guide.finish()
     assert guide.stopped and guide.answer == "" and "stop string" in " ".join(guide.notices("stop"))
 
@@ -147,21 +147,21 @@ def test_stops_everywhere_see_the_text_as_it_is_written_tags_too(text, stop, pre
 def test_stops_everywhere_leave_the_rules_on():
     circle = TOKENIZER.encode("1+2=3 no\n") * 40
     for more, flag in (({"budget": 5}, "exhausted"), ({}, "reasoning_repeats")):
-        guide, said = turn(stops=("STOP",), everywhere=True, **more), []
-        while (forced := only(guide.bias(said, SIZE))) is None and len(said) < len(circle):
-            said.append(circle[len(said)])
+        guide, tokens = turn(stops=("STOP",), everywhere=True, **more), []
+        while (forced := only(guide.bias(tokens, SIZE))) is None and len(tokens) < len(circle):
+            tokens.append(circle[len(tokens)])
         assert forced == CLOSING[0] and getattr(guide, flag)
-    assert guide.bias([*said, *CLOSING], SIZE)[END] == float("-inf")
+    assert guide.bias([*tokens, *CLOSING], SIZE)[END] == float("-inf")
 
 
 @given(st.lists(st.sampled_from(["a ", "\n", " ", "b", "</think>", "<", "等"])).map("".join), st.data())
 def test_the_pieces_are_the_whole_without_white_space_at_its_ends(text, data):
-    tokens, parts, place = TOKENIZER.encode(text), ["", ""], 0
+    tokens, parts, position = TOKENIZER.encode(text), ["", ""], 0
     guide = turn()
-    while place < len(tokens):
+    while position < len(tokens):
         step = data.draw(st.integers(1, 3))
-        guide.extend(tokens[place : place + step])
-        grown, place = guide.take(), place + step
+        guide.extend(tokens[position : position + step])
+        grown, position = guide.take(), position + step
         parts = [parts[0] + grown.reasoning, parts[1] + grown.answer]
     guide.finish()
     grown, whole = guide.take(), parse(text)
@@ -170,18 +170,18 @@ def test_the_pieces_are_the_whole_without_white_space_at_its_ends(text, data):
 
 def test_a_grammar_begins_where_the_answer_does():
     seven = TOKENIZER.encode("7")[0]
-    for prompt, said in ((PROMPT, TOKENIZER.encode("ab\n</think>")), (SWITCHED_OFF, [])):
+    for prompt, tokens in ((PROMPT, TOKENIZER.encode("ab\n</think>")), (SWITCHED_OFF, [])):
         grammar = OnlyToken(seven)
         guide = turn(prompt=prompt, grammar=grammar)
-        for place in range(len(said)):
-            guide.bias(said[:place], SIZE)
-        if said:  # what stands between the parts belongs to neither
-            assert not grammar.told and only(guide.bias(said, SIZE)) == CLOSING[-1]
-            said.append(CLOSING[-1])
-        assert only(guide.bias(said, SIZE)) == seven
-        assert grammar.told == [[]]
-        guide.bias([*said, seven], SIZE)
-        assert grammar.told[-1] == [seven]
+        for index in range(len(tokens)):
+            guide.bias(tokens[:index], SIZE)
+        if tokens:  # what stands between the parts belongs to neither
+            assert not grammar.calls and only(guide.bias(tokens, SIZE)) == CLOSING[-1]
+            tokens.append(CLOSING[-1])
+        assert only(guide.bias(tokens, SIZE)) == seven
+        assert grammar.calls == [[]]
+        guide.bias([*tokens, seven], SIZE)
+        assert grammar.calls[-1] == [seven]
     grammar = OnlyToken(seven)
     assert only(turn(grammar=grammar, everywhere=True).bias([], SIZE)) == seven
 
@@ -189,12 +189,12 @@ def test_a_grammar_begins_where_the_answer_does():
 class Allows:
     """A guide that allows some tokens, others from some place on."""
 
-    def __init__(self, first: str, later: str, place: int, end: bool = False) -> None:
-        self.allowed, self.place = [TOKENIZER.encode(first), TOKENIZER.encode(later) + [END] * end], place
+    def __init__(self, first: str, later: str, position: int, end: bool = False) -> None:
+        self.allowed, self.position = [TOKENIZER.encode(first), TOKENIZER.encode(later) + [END] * end], position
 
     def bias(self, tokens, vocabulary):
         bias = torch.full((vocabulary,), float("-inf"))
-        bias[self.allowed[len(tokens) >= self.place]] = 0
+        bias[self.allowed[len(tokens) >= self.position]] = 0
         return bias
 
 
@@ -223,7 +223,7 @@ def test_a_grammar_that_fails_ends_the_answer_and_is_told():
 def test_a_grammar_opens_the_reasoning_that_the_prompt_did_not():
     grammar = OnlyToken(5)
     guide = turn(prompt=TOKENIZER.encode("no template here"), grammar=grammar)
-    assert only(guide.bias([], SIZE)) == TOKENIZER.think_id and not grammar.told
+    assert only(guide.bias([], SIZE)) == TOKENIZER.think_id and not grammar.calls
 
 
 @pytest.mark.parametrize("budget", [0, None])

@@ -23,15 +23,15 @@ def goes_in_circles(tokens: list[int]) -> bool:
 def test_as_the_definition_says(before, block, times, after):
     tokens = before + (block * times)[:400] + after
     circles = RepetitionDetector()
-    for place, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         circles.add(token)
-        if place % 7 == 0 or place > len(tokens) - 10:
-            assert circles.repeats == goes_in_circles(tokens[: place + 1])
+        if index % 7 == 0 or index > len(tokens) - 10:
+            assert circles.repeats == goes_in_circles(tokens[: index + 1])
 
 
 def test_the_longest_block():
     for period, repeats in ((LONGEST, True), (LONGEST + 1, False)):
         circles = RepetitionDetector()
-        for place in range(5 * period):
-            circles.add(place % period)
+        for index in range(5 * period):
+            circles.add(index % period)
         assert circles.repeats == repeats

@@ -157,11 +157,11 @@ def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_run_passes_on_what_it_was_given(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    given: list[Any] = []
-    monkeypatch.setattr(running, "run_recipe", lambda *arguments: given.extend(arguments))
+    calls: list[Any] = []
+    monkeypatch.setattr(running, "run_recipe", lambda *arguments: calls.extend(arguments))
     options = ["--set", "steps=7", "--set", "threads=1", "--device", "cpu", "--out", tmp_path / "run"]
     assert call(monkeypatch, "run", "r1-zero", "--seed", 3, *options) == 0
-    recipe, out, _ = given
+    recipe, out, _ = calls
     assert (recipe.seed, recipe.stages[-1].steps, recipe.threads, recipe.device) == (3, 7, 1, "cpu")
     assert out == tmp_path / "run"
     text = capsys.readouterr().out
@@ -171,12 +171,12 @@ def test_run_passes_on_what_it_was_given(
 def test_the_quick_form_and_single_stages_are_asked_for_by_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given: list[Any] = []
-    monkeypatch.setattr(running, "run_recipe", lambda *arguments: given.append(arguments))
+    calls: list[Any] = []
+    monkeypatch.setattr(running, "run_recipe", lambda *arguments: calls.append(arguments))
     assert call(monkeypatch, "run", "r1", "--quick", "--device", "cpu") == 0
     options = ["--only", "rl-1", "--set", "rl-1.model=base", "--device", "cpu", "--quick"]
     assert call(monkeypatch, "run", "r1", *options) == 0
-    assert [(len(recipe.stages), str(out)) for recipe, out, _ in given] == [
+    assert [(len(recipe.stages), str(out)) for recipe, out, _ in calls] == [
         (12, "runs/r1-quick"),
         (1, "runs/r1-quick-rl-1"),
     ]
@@ -266,10 +266,10 @@ def test_chat_goes_on_with_any_model(
 def test_eval_prints_a_table_and_writes_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    given: dict[str, Any] = {}
+    received: dict[str, Any] = {}
 
     def measure(client: Any, task: Any, config: EvalConfig, **options: Any) -> Evaluation:
-        given.update(options, difficulty=task.settings["difficulty"], config=config)
+        received.update(options, difficulty=task.settings["difficulty"], config=config)
         options["on_progress"](1, 2)
         return Evaluation("countdown", {}, "test", {"seed": 1}, [RECORD], 3600.0, price=options["price"])
 
@@ -281,11 +281,11 @@ def test_eval_prints_a_table_and_writes_json(
     path = tmp_path / "result.json"
     options = ["--problems", 5, "--samples", 2, "--seed", 1, "--set", "difficulty=3", "--json", path]
     assert call(monkeypatch, "eval", "base", "--task", "countdown", *options) == 0
-    assert given["config"] == EvalConfig(5, 2, 1, 1.0, 1.0, 512)
-    assert given["provenance"] == {
+    assert received["config"] == EvalConfig(5, 2, 1, 1.0, 1.0, 512)
+    assert received["provenance"] == {
         "version": __version__, "device": "cpu", "dtype": "float32", "sha256": digest(SHIPPED / "base"),
     }  # fmt: skip
-    assert (given["model"], given["difficulty"]) == ("base", 3)
+    assert (received["model"], received["difficulty"]) == ("base", 3)
     text = capsys.readouterr().out
     assert "pass@1\t50.0%" in text and "cost per solved problem\t$0.0195 at $0.0195 per hour" in text
     assert json.loads(path.read_text())["pass_at_1"] == 0.5
@@ -354,8 +354,8 @@ def test_eval_keeps_to_the_context(
     assert call(monkeypatch, *command, "--json", path) == 0
     sampling = Evaluation.read(path).sampling
     assert sampling["context"] == 512 > sampling["max_tokens"]
-    (told,) = caplog.messages
-    assert f"{sampling['max_tokens']} to the answer, not 512" in told
+    (warning,) = caplog.messages
+    assert f"{sampling['max_tokens']} to the answer, not 512" in warning
     assert call(monkeypatch, *command, "--max-tokens", 512) == 2
     assert f"give --max-tokens {sampling['max_tokens']} at most" in capsys.readouterr().err
 
@@ -393,11 +393,11 @@ def test_work_that_fails_leaves_the_result_as_it_was(
     assert list(tmp_path.iterdir()) == [path] * (old is not None)
 
 
-@pytest.mark.parametrize("place", ["/proc/nowhere/x.json", "/proc"])
+@pytest.mark.parametrize("path", ["/proc/nowhere/x.json", "/proc"])
 def test_a_result_that_cannot_be_written_is_refused_before_the_work(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
     monkeypatch.setattr("longjing.cli.evaluation.load_engine", lambda *arguments: (None, None))
     monkeypatch.setattr("longjing.evaluation.measure", lambda *arguments, **options: pytest.fail("worked"))
-    assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", place) == 2
-    assert f"cannot write {place}" in capsys.readouterr().err
+    assert call(monkeypatch, "eval", "base", "--task", "countdown", "--json", path) == 2
+    assert f"cannot write {path}" in capsys.readouterr().err

@@ -32,13 +32,22 @@ from longjing.runs.resolve import shipped
 class Tokens:
     """A tokenizer of one token per character, in R1's layout."""
 
-    def encode_chat(
-        self, messages: list[dict[str, str]], add_generation_prompt: bool = True, thinking: bool = True
-    ) -> list[int]:
+    template, origin = "enable_thinking <think>", "fake"
+
+    def __init__(self) -> None:
+        self.rendered = 0
+
+    def render(
+        self, messages: list[dict[str, str]], add_generation_prompt: bool = True, thinking: bool = True, _: Any = None
+    ) -> str:
+        self.rendered += 1
         text = "".join(f"<｜{message['role']}｜>{message['content']}" for message in messages)
         if add_generation_prompt:
             text += "<｜Assistant｜><think>\n" + ("" if thinking else "\n</think>\n\n")
-        return self.encode(text)
+        return text
+
+    def encode_with_boundary(self, text: str, boundary: int, max_tokens: int) -> tuple[list[int], int]:
+        return self.encode(text), boundary
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
@@ -60,9 +69,9 @@ class Engine:
         self.requests.append(request)
         text = self.replies.pop(0)
         pieces = [text[start : start + 3] for start in range(0, len(text), 3)]
-        for place, piece in enumerate(pieces):
+        for index, piece in enumerate(pieces):
             self.said += 1
-            yield Chunk(piece, Tokens().encode(piece), self.reason if place + 1 == len(pieces) else None)  # type: ignore[arg-type]
+            yield Chunk(piece, Tokens().encode(piece), self.reason if index + 1 == len(pieces) else None)  # type: ignore[arg-type]
 
 
 def model(engine: Engine, name: str = "fake", limit: int = 10_000, task: Any = None) -> ChatModel:
@@ -91,6 +100,20 @@ def test_turns_are_remembered_without_their_reasoning() -> None:
     second = Tokens().decode(list(engine.requests[1].prompt))
     assert "2+2?" in second and "Four." in second and "Let me see" not in second
     assert engine.requests[0].sampling.seed != engine.requests[1].sampling.seed
+
+
+def test_the_template_is_rendered_once_for_each_question() -> None:
+    engine = Engine(*["x</think>y"] * 3)
+    talk = conversation(engine)
+    tokenizer: Any = talk.model.tokenizer
+    ask(talk, "a question")
+    before = tokenizer.rendered
+    ask(talk, "another")
+    talk.thinking = False
+    ask(talk, "one without thinking")
+    assert tokenizer.rendered == before + 2
+    last = engine.requests[-1]
+    assert Tokens().decode(list(last.prompt[: last.keep])).endswith("one without thinking")
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8))
@@ -145,8 +168,8 @@ def talk(monkeypatch: pytest.MonkeyPatch, engine: Engine, lines: str, task: Any 
 
 
 def test_replies_are_shown_as_text_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "[bold]Hm.[/bold] \x1b[31m" + "x" * 60 + "</think>[red]4[/red]"
-    shown = talk(monkeypatch, Engine(said), "2+2?\n\n")
+    text = "[bold]Hm.[/bold] \x1b[31m" + "x" * 60 + "</think>[red]4[/red]"
+    shown = talk(monkeypatch, Engine(text), "2+2?\n\n")
     assert shown == "[bold]Hm.[/bold] [31m" + "x" * 60 + "\n\n[red]4[/red]\n\n\n"
 
 
@@ -197,13 +220,13 @@ class Obedient(Engine):
 
     def stream(self, request: Request) -> Iterator[Chunk]:
         assert request.logits_processor is not None
-        said: list[int] = []
+        tokens: list[int] = []
         for _ in range(request.sampling.max_tokens):
-            bias = request.logits_processor.bias(said, 0x10000)
+            bias = request.logits_processor.bias(tokens, 0x10000)
             allowed = [] if bias is None else bias.isfinite().nonzero()[:, 0].tolist()
             token = allowed[0] if len(allowed) == 1 else ord("z")
-            said.append(token)
-            yield Chunk(chr(token), [token], "length" if len(said) == request.sampling.max_tokens else None)
+            tokens.append(token)
+            yield Chunk(chr(token), [token], "length" if len(tokens) == request.sampling.max_tokens else None)
 
 
 def test_the_budget_holds_and_an_answer_follows() -> None:
@@ -330,8 +353,8 @@ def test_the_history_stays_short(tmp_path: Path) -> None:
 
 def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place in (tmp_path, tmp_path / "file" / "history", Path("/proc/nowhere/history"), None):
-        history = History(place)
+    for path in (tmp_path, tmp_path / "file" / "history", Path("/proc/nowhere/history"), None):
+        history = History(path)
         history.add("q")
         assert history.lines == ["q"]
 
@@ -455,13 +478,13 @@ def test_boxes_are_found_however_the_text_is_cut(parts: list[str], cuts: list[in
     expected = "".join(
         f"[{piece}]" if boxed else piece for piece, boxed in _joined([*whole.feed(text), *whole.finish()])
     )
-    boxes, found, rest = BoxHighlighter(), list[tuple[str, bool]](), text
+    boxes, spans, rest = BoxHighlighter(), list[tuple[str, bool]](), text
     for cut in cuts:
-        found += boxes.feed(rest[:cut])
+        spans += boxes.feed(rest[:cut])
         rest = rest[cut:]
-    found += [*boxes.feed(rest), *boxes.finish()]
-    assert "".join(f"[{piece}]" if boxed else piece for piece, boxed in _joined(found)) == expected
-    assert "\\boxed{" not in "".join(piece for piece, boxed in found if not boxed)
+    spans += [*boxes.feed(rest), *boxes.finish()]
+    assert "".join(f"[{piece}]" if boxed else piece for piece, boxed in _joined(spans)) == expected
+    assert "\\boxed{" not in "".join(piece for piece, boxed in spans if not boxed)
 
 
 def _joined(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:

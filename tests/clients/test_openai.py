@@ -67,10 +67,10 @@ def test_usage_counts_what_was_written(client, r1_server):
         assert getattr(last.usage, name) == getattr(usage, name)
     assert usage.prompt_tokens == len(tokenizer.encode_chat(ASKED))
     logprobs = whole.choices[0].logprobs
-    thought, said = logprobs.model_extra["reasoning_content"], logprobs.content
+    thought, answer = logprobs.model_extra["reasoning_content"], logprobs.content
     assert usage.completion_tokens_details.reasoning_tokens == len(thought)
-    assert usage.completion_tokens == len(thought) + len(said) + 1  # and the end
-    text = b"".join(bytes(token["bytes"]) for token in thought) + b"".join(bytes(t.bytes) for t in said)
+    assert usage.completion_tokens == len(thought) + len(answer) + 1  # and the end
+    text = b"".join(bytes(token["bytes"]) for token in thought) + b"".join(bytes(t.bytes) for t in answer)
     parsed = parse(text.decode())
     assert (parsed.reasoning, parsed.answer) == (
         whole.choices[0].message.reasoning, whole.choices[0].message.content
@@ -100,10 +100,10 @@ def test_reasoning_in_the_history_is_never_fed_back(client, fields):
 
 
 def test_a_reply_sent_back_as_it_came(client):
-    asked: Any = [{"role": "user", "content": "Use 3, 5 and 7 to make 22. Use each number once."}]
-    first = client.chat.completions.create(model="r1", messages=asked, seed=1)
+    messages: Any = [{"role": "user", "content": "Use 3, 5 and 7 to make 22. Use each number once."}]
+    first = client.chat.completions.create(model="r1", messages=messages, seed=1)
     message = first.choices[0].message.model_dump()
-    again = client.chat.completions.create(model="r1", messages=[*asked, message, *ASKED], max_tokens=64)
+    again = client.chat.completions.create(model="r1", messages=[*messages, message, *ASKED], max_tokens=64)
     assert again.usage.prompt_tokens_details.cached_tokens > 0  # the first question was read before
 
 

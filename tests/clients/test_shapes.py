@@ -17,8 +17,8 @@ def post(server: Any, path: str, **fields: Any) -> dict[str, Any]:
 
 
 def chunks(server: Any, path: str, **fields: Any) -> list[dict[str, Any]]:
-    asked = {"model": "longjing-r1", "stream": True} | fields
-    reply = httpx.post(f"{server.url}/v1/{path}", json=asked, timeout=60)
+    body = {"model": "longjing-r1", "stream": True} | fields
+    reply = httpx.post(f"{server.url}/v1/{path}", json=body, timeout=60)
     assert reply.status_code == 200, reply.text
     return [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
 
@@ -28,9 +28,11 @@ def test_open_webui(r1_server):
     tool = {"name": "get_time", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
     tools = [{"type": "function", "function": tool}]
     history = [{"role": "system", "content": "Be brief."}, *ASKED, {"role": "assistant", "content": "91"}, *ASKED]
-    told = chunks(r1_server, "chat/completions", messages=history, tools=tools, stream_options={"include_usage": True})
-    notices = [notice for chunk in told for one in chunk["choices"] for notice in one.get("notices", ())]
-    assert told[-1]["usage"]["completion_tokens"] and any("not told of the tools" in one for one in notices)
+    stream = chunks(
+        r1_server, "chat/completions", messages=history, tools=tools, stream_options={"include_usage": True}
+    )
+    notices = [notice for chunk in stream for one in chunk["choices"] for notice in one.get("notices", ())]
+    assert stream[-1]["usage"]["completion_tokens"] and any("not told of the tools" in one for one in notices)
 
 
 def test_lm_eval_scores_choices(r1_server):
@@ -77,32 +79,32 @@ def test_echo_streamed_is_the_whole(r1_server):
 @pytest.mark.parametrize("path", ["chat/completions", "completions"])
 def test_guidellm(r1_server, path):
     """0.8: usage with every piece, and exactly as many tokens as it wants."""
-    asked = {"messages": ASKED} if path.startswith("chat") else {"prompt": "2+3="}
+    body = {"messages": ASKED} if path.startswith("chat") else {"prompt": "2+3="}
     options = {"include_usage": True, "continuous_usage_stats": True}
-    told = chunks(r1_server, path, **asked, max_tokens=90, stop=None, ignore_eos=True, stream_options=options)
-    counts = [chunk["usage"]["completion_tokens"] for chunk in told if chunk.get("usage")]
-    assert len(counts) > len(told) // 2 and all(before <= after for before, after in pairwise(counts))
-    assert counts[-1] == 90 and told[-1]["choices"] == []
-    plain = chunks(r1_server, path, **asked, max_tokens=9, stream_options={"include_usage": True})
+    stream = chunks(r1_server, path, **body, max_tokens=90, stop=None, ignore_eos=True, stream_options=options)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in stream if chunk.get("usage")]
+    assert len(counts) > len(stream) // 2 and all(before <= after for before, after in pairwise(counts))
+    assert counts[-1] == 90 and stream[-1]["choices"] == []
+    plain = chunks(r1_server, path, **body, max_tokens=9, stream_options={"include_usage": True})
     assert [bool(chunk["usage"]) for chunk in plain] == [False] * (len(plain) - 1) + [True]
 
 
 def test_references_to_earlier_items(r1_server):
     """The AI SDK sends no text of its own replies again, but says which they were."""
-    asked = [{"role": "user", "content": [{"type": "input_text", "text": "What is 34+57?"}]}]
-    first = post(r1_server, "responses", input=asked, store=True)
+    items = [{"role": "user", "content": [{"type": "input_text", "text": "What is 34+57?"}]}]
+    first = post(r1_server, "responses", input=items, store=True)
     references = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
-    again = post(r1_server, "responses", input=[*asked, *references, *asked])
+    again = post(r1_server, "responses", input=[*items, *references, *items])
     assert (
         again["usage"]["input_tokens"]
-        == (post(r1_server, "responses", input=[*asked, *first["output"], *asked])["usage"]["input_tokens"])
+        == (post(r1_server, "responses", input=[*items, *first["output"], *items])["usage"]["input_tokens"])
     )
-    events = chunks(r1_server, "responses", input=asked)
+    events = chunks(r1_server, "responses", input=items)
     references = [{"type": "item_reference", "id": item["id"]} for item in events[-1]["response"]["output"]]
-    assert post(r1_server, "responses", input=[*asked, *references, *asked])["output"]
-    unkept = post(r1_server, "responses", input=asked, store=False)["output"][-1]["id"]
+    assert post(r1_server, "responses", input=[*items, *references, *items])["output"]
+    unkept = post(r1_server, "responses", input=items, store=False)["output"][-1]["id"]
     for id in ("msg_0", unkept):
-        broken = {"input": [*asked, {"type": "item_reference", "id": id}, *asked]}
+        broken = {"input": [*items, {"type": "item_reference", "id": id}, *items]}
         reply = httpx.post(f"{r1_server.url}/v1/responses", json=broken)
         assert reply.status_code == 400 and reply.json()["error"]["param"] == "input"
         assert reply.json()["error"]["message"].startswith("input.1.id:")

@@ -24,17 +24,17 @@ def compared(*problems: str, size: int = 4) -> Evaluations:
     return evaluations
 
 
-@given(asked=TEXT, learned=TEXT, size=st.integers(2, 6))
-def test_a_match_is_a_shared_run_of_words_or_the_whole(asked: list[str], learned: list[str], size: int) -> None:
-    def runs(said: list[str]) -> set[tuple[str, ...]]:
-        return {tuple(said[start : start + size]) for start in range(len(said) - size + 1)}
+@given(evaluated=TEXT, learned=TEXT, size=st.integers(2, 6))
+def test_a_match_is_a_shared_run_of_words_or_the_whole(evaluated: list[str], learned: list[str], size: int) -> None:
+    def runs(words: list[str]) -> set[tuple[str, ...]]:
+        return {tuple(words[start : start + size]) for start in range(len(words) - size + 1)}
 
-    shared = bool(runs(asked) & runs(learned)) or (len(asked) < size and "".join(asked) == "".join(learned))
-    assert (compared(" ".join(asked), size=size).match(" ".join(learned)) is not None) == shared
+    shared = bool(runs(evaluated) & runs(learned)) or (len(evaluated) < size and "".join(evaluated) == "".join(learned))
+    assert (compared(" ".join(evaluated), size=size).match(" ".join(learned)) is not None) == shared
 
 
 @given(
-    asked=st.lists(WORDS, min_size=SIZE, max_size=25),
+    evaluated=st.lists(WORDS, min_size=SIZE, max_size=25),
     before=TEXT,
     after=TEXT,
     start=st.integers(0, 12),
@@ -42,11 +42,11 @@ def test_a_match_is_a_shared_run_of_words_or_the_whole(asked: list[str], learned
     instruction=st.sampled_from(["", *INSTRUCTIONS]),
 )
 def test_thirteen_words_are_found_wherever_and_however_they_stand(
-    asked: list[str], before: list[str], after: list[str], start: int, between: str, instruction: str
+    evaluated: list[str], before: list[str], after: list[str], start: int, between: str, instruction: str
 ) -> None:
-    start = min(start, len(asked) - SIZE)
-    learned = between.join([*before, *asked[start : start + SIZE], *after]).upper() + instruction
-    match = compared(" ".join(asked), size=SIZE).match(learned)
+    start = min(start, len(evaluated) - SIZE)
+    learned = between.join([*before, *evaluated[start : start + SIZE], *after]).upper() + instruction
+    match = compared(" ".join(evaluated), size=SIZE).match(learned)
     assert match is not None
     assert match.evaluation == "exam" and match.location == "row 1"
 
@@ -110,19 +110,19 @@ def test_the_command_drops_counts_and_shows(tmp_path: Path) -> None:
     exam, other = (rows(tmp_path / "exam.jsonl", "problem", LONG), rows(tmp_path / "o.jsonl", "question", "1 + 1?"))
     mine = rows(tmp_path / "mine.jsonl", "prompt", "What is 2 + 2?", f"Well. {LONG}", "1+1", "And 3 + 3?")
     out = tmp_path / "clean.jsonl"
-    code, said = decontaminate(mine, "--out", out, "--against", f"math-500={exam}", "--against", other)
-    assert code == 0, said
-    assert "line 2: Well." in said and "shares with math-500, line 1: a train leaves" in said
-    assert "dropped for math-500, of 1 problems\t1" in said and f"dropped for {other}, of 1 problems\t1" in said
+    code, output = decontaminate(mine, "--out", out, "--against", f"math-500={exam}", "--against", other)
+    assert code == 0, output
+    assert "line 2: Well." in output and "shares with math-500, line 1: a train leaves" in output
+    assert "dropped for math-500, of 1 problems\t1" in output and f"dropped for {other}, of 1 problems\t1" in output
     assert out.read_text("utf-8") == rows(tmp_path / "e", "prompt", "What is 2 + 2?", "And 3 + 3?").read_text("utf-8")
 
 
 def test_what_strangers_wrote_reaches_neither_terminal_nor_traceback(tmp_path: Path) -> None:
     exam, out = rows(tmp_path / "exam.jsonl", "problem", LONG), tmp_path / "clean.jsonl"
     mine = rows(tmp_path / "mine.jsonl", "prompt", f"\x1b[2J\ud800 {LONG}", "\ud83d 2 + 2?")
-    code, said = decontaminate(mine, "--out", out, "--against", exam)
-    assert code == 0, said
-    assert "\ufffd[2J\ufffd A train" in said and "\x1b" not in said
+    code, output = decontaminate(mine, "--out", out, "--against", exam)
+    assert code == 0, output
+    assert "\ufffd[2J\ufffd A train" in output and "\x1b" not in output
     assert json.loads(out.read_text("utf-8")) == {"prompt": "\ud83d 2 + 2?"}
 
 
@@ -148,9 +148,9 @@ def test_nothing_passes_that_was_not_compared(tmp_path: Path, monkeypatch: pytes
         (["--against", mine], "none is left"),
     ]
     for arguments, expected in cases:
-        code, said = decontaminate(mine, "--out", out, *arguments)
-        assert (code, expected in said) == (2, True), (arguments, said)
+        code, output = decontaminate(mine, "--out", out, *arguments)
+        assert (code, expected in output) == (2, True), (arguments, output)
         assert not out.exists()
-    code, said = decontaminate(exam, "--out", out, *good)
-    assert (code, "no column 'prompt'" in said) == (2, True), said
+    code, output = decontaminate(exam, "--out", out, *good)
+    assert (code, "no column 'prompt'" in output) == (2, True), output
     assert decontaminate(mine, "--out", mine, *good)[0] == 2

@@ -217,18 +217,18 @@ def test_every_turn_is_learned_once_behind_the_prompt_that_asks_for_it(
             {"role": "user", "content": question},
             {"role": "assistant", "content": answer, "reasoning_content": reasoning},
         ]
-    found = []
+    learned = []
     for example in encode_conversation(tokenizer, Conversation.model_validate({"messages": messages})):
         tokens, loss_mask = example.tokens.tolist(), example.loss_mask.tolist()
         assert not loss_mask[0] and loss_mask[-1]
-        starts = [place for place in range(1, len(tokens)) if loss_mask[place] and not loss_mask[place - 1]]
+        starts = [index for index in range(1, len(tokens)) if loss_mask[index] and not loss_mask[index - 1]]
         for start in starts:
-            end = next((place for place in range(start, len(tokens)) if not loss_mask[place]), len(tokens))
-            found.append((tokenizer.decode(tokens[:start]), tokenizer.decode(tokens[start : end - 1])))
-    assert [prompt for prompt, _ in found] == [
+            end = next((index for index in range(start, len(tokens)) if not loss_mask[index]), len(tokens))
+            learned.append((tokenizer.decode(tokens[:start]), tokenizer.decode(tokens[start : end - 1])))
+    assert [prompt for prompt, _ in learned] == [
         tokenizer.render(messages[: 2 * number + 1]) for number in range(len(turns))
     ]
-    for (_, completion), (_, reasoning, answer) in zip(found, turns, strict=True):
+    for (_, completion), (_, reasoning, answer) in zip(learned, turns, strict=True):
         assert completion.endswith(answer) and reasoning in completion
         assert ("</think>" in completion) == (bool(reasoning) or name in ("ours", "r1-distill"))
 
@@ -240,9 +240,9 @@ def test_the_form_is_that_in_which_the_base_was_pretrained() -> None:
         (True, True), (False, True), (False, False),
     }  # fmt: skip
     for document in documents:
-        said = {"role": "assistant", "reasoning_content": document.reasoning, "content": document.answer}
-        asked = {"role": "user", "content": document.prompt}
-        one = Conversation.model_validate({"messages": [asked, said], "thinking": document.thinking})
+        reply = {"role": "assistant", "reasoning_content": document.reasoning, "content": document.answer}
+        question = {"role": "user", "content": document.prompt}
+        one = Conversation.model_validate({"messages": [question, reply], "thinking": document.thinking})
         (example,) = encode_conversation(tiny.tokenizer(), one)
         assert example.tokens.tolist() == corpus.encode(document, tiny.tokenizer())
 
@@ -335,13 +335,17 @@ def test_what_the_tokenizer_takes_for_control_is_refused(name: str, tmp_path: Pa
     path = tmp_path / "data.jsonl"
     for token in control:
         text = f"a{token}b"
-        said = [SAID | {"content": text}, SAID | {"reasoning_content": text}]
-        for place, messages in ((0, (ASKED | {"content": text}, SAID)), (1, (ASKED, said[0])), (1, (ASKED, said[1]))):
+        replies = [SAID | {"content": text}, SAID | {"reasoning_content": text}]
+        for index, messages in (
+            (0, (ASKED | {"content": text}, SAID)),
+            (1, (ASKED, replies[0])),
+            (1, (ASKED, replies[1])),
+        ):
             path.write_text(f"{line(ASKED, SAID)}\n{line(*messages)}\n", encoding="utf-8")
             assert len(read_conversations(path)) == 2
             with pytest.raises(UserError) as caught:
                 read_conversations(path, control)
-            assert f"{path}, line 2: messages.{place} has {token} in its text" in str(caught.value)
+            assert f"{path}, line 2: messages.{index} has {token} in its text" in str(caught.value)
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:

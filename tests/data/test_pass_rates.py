@@ -26,7 +26,7 @@ class Knows:
     """Solves the n-th problem in n of its samples; counts what it was asked."""
 
     def __init__(self, patience: int = 100) -> None:
-        self.asked, self.patience = 0, patience
+        self.questions, self.patience = 0, patience
 
     def answer(self, questions: Sequence[Question], on_progress: Any = None) -> Answers:
         groups = []
@@ -34,7 +34,7 @@ class Knows:
             self.patience -= 1
             if self.patience < 0:
                 raise KeyboardInterrupt
-            self.asked += 1
+            self.questions += 1
             number = int(question.messages[0]["content"].split()[-1])
             group = []
             for sample in range(len(question.samplings)):
@@ -66,7 +66,7 @@ def test_rates_are_what_was_judged_correct_and_go_on_after_a_kill(tmp_path: Path
     measured = measure_pass_rates(
         again, task, config, {"name": "it"}, kept, at_once=2, on_progress=lambda done, _: heard.append(done)
     )
-    assert again.asked == 3  # the first two were kept
+    assert again.questions == 3  # the first two were kept
     # What is cut off isn't correct, whatever it says.
     assert [rate for _, rate in measured] == [PassRate(min(number, 3), 4, 1, 4) for number in range(5)]
     assert [row["of"] for row, _ in measured] == [0, 1, 2, 3, 4]
@@ -81,7 +81,7 @@ def test_a_problem_with_another_answer_is_measured_anew(tmp_path: Path) -> None:
     changed, again = tasks.get(task.name, verifier="exact"), Knows()
     assert isinstance(changed, ListedTask)
     measured = measure_pass_rates(again, changed, config, {}, kept)
-    assert again.asked == 1
+    assert again.questions == 1
     assert measured[3][1].correct == 0
 
 
@@ -107,11 +107,11 @@ def test_rates_of_something_else_are_refused(tmp_path: Path) -> None:
     st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda ends: RateBand(min(ends), max(ends))),
 )
 def test_the_sieve_keeps_the_band_in_order_and_loses_count_of_none(rates: list[float | None], band: RateBand) -> None:
-    found = filter_by_rate([({"n": number}, rate) for number, rate in enumerate(rates)], band)
+    result = filter_by_rate([({"n": number}, rate) for number, rate in enumerate(rates)], band)
     wanted = [(n, rate) for n, rate in enumerate(rates) if rate is not None and band.least <= rate <= band.most]
-    assert [(row["n"], row["pass_rate"]) for row in found.kept] == wanted
-    assert len(found.kept) + found.harder + found.easier + found.unknown == len(rates)
-    assert found.unknown == rates.count(None)
+    assert [(row["n"], row["pass_rate"]) for row in result.kept] == wanted
+    assert len(result.kept) + result.harder + result.easier + result.unknown == len(rates)
+    assert result.unknown == rates.count(None)
 
 
 def test_the_digest_tells_weights_apart() -> None:
@@ -136,13 +136,13 @@ def test_the_command_with_a_model(tmp_path: Path) -> None:
     file = write(tmp_path / "p.jsonl", [{"prompt": f"Say {n}", "answer": f"{n}"} for n in range(3)])
     out = tmp_path / "kept.jsonl"
     common = [file, "--model", tmp_path / "model", "--samples", 2, "--max-tokens", 8, "--device", "cpu", "--out", out]
-    code, said = run(*common, "--set", "verifier=exact")
-    assert (code, "no problem has a rate" in said) == (2, True), said
+    code, output = run(*common, "--set", "verifier=exact")
+    assert (code, "no problem has a rate" in output) == (2, True), output
     assert not out.exists()
     # The rates were kept, and serve for another band.
-    code, said = run(*common, "--set", "verifier=exact", "--at-least", 0, "--at-most", 0)
-    assert code == 0, said
-    assert "right answers\t0.0%" in said and "kept\t3" in said
+    code, output = run(*common, "--set", "verifier=exact", "--at-least", 0, "--at-most", 0)
+    assert code == 0, output
+    assert "right answers\t0.0%" in output and "kept\t3" in output
     assert [json.loads(line) for line in out.read_text("utf-8").splitlines()] == [
         {"prompt": f"Say {n}", "answer": f"{n}", "pass_rate": 0.0} for n in range(3)
     ]
@@ -155,10 +155,10 @@ def test_the_command_with_an_endpoint(tmp_path: Path) -> None:
     out = tmp_path / "kept.jsonl"
     with FakeEndpoint(lambda request, attempt: completion("<think>hm</think>\\boxed{2}")) as fake:
         common = [file, "--model", "m", "--base-url", fake.base_url, "--set", "verifier=exact", "--samples", 2]
-        code, said = run(*common, "--at-most", 1, "--out", out)
+        code, output = run(*common, "--at-most", 1, "--out", out)
         assert run(*common, "--at-most", 0.5, "--at-least", 0, "--out", out)[0] == 0
-    assert code == 0, said
-    assert "right answers\t50.0%" in said and "kept\t1" in said
+    assert code == 0, output
+    assert "right answers\t50.0%" in output and "kept\t1" in output
     assert len(fake.requests) == 4
     assert [json.loads(line)["prompt"] for line in out.read_text("utf-8").splitlines()] == ["1 + 2?"]
 
@@ -166,9 +166,11 @@ def test_the_command_with_an_endpoint(tmp_path: Path) -> None:
 def test_the_command_with_recorded_rates(tmp_path: Path) -> None:
     rows = [{"prompt": str(n), "rate": rate} for n, rate in enumerate([0, 0.25, 0.5, 1.0, None])]
     out, file = tmp_path / "kept.jsonl", write(tmp_path / "p.jsonl", rows)
-    code, said = run(file, "--by", "rate", "--at-most", 0.5, "--out", out)
-    assert code == 0, said
-    assert "below 0.1\t1" in said and "above 0.5\t1" in said and "without a rate\t1" in said and "kept\t2" in said
+    code, output = run(file, "--by", "rate", "--at-most", 0.5, "--out", out)
+    assert code == 0, output
+    assert (
+        "below 0.1\t1" in output and "above 0.5\t1" in output and "without a rate\t1" in output and "kept\t2" in output
+    )
     assert [json.loads(line)["pass_rate"] for line in out.read_text("utf-8").splitlines()] == [0.25, 0.5]
 
 
@@ -188,6 +190,6 @@ def test_the_command_refuses_in_plain_words(tmp_path: Path) -> None:
         ([tmp_path / "absent.jsonl", "--model", "base", "--set", "verifier=exact"], "cannot read"),
     ]
     for arguments, expected in cases:
-        code, said = run(*arguments, "--out", out)
-        assert (code, expected in said) == (2, True), (arguments, said)
+        code, output = run(*arguments, "--out", out)
+        assert (code, expected in output) == (2, True), (arguments, output)
         assert not out.exists()

@@ -146,8 +146,8 @@ def test_what_the_tokenizer_takes_for_control_is_refused(token: str, tmp_path: P
         assert len(read(tmp_path, row)) == 1
         with pytest.raises(UserError) as caught:
             read_all(tmp_path, PAIRS["texts"], row, control=control)
-        place = f"data.jsonl, line 2: the conversation of `{name}` has {token} in its text"
-        assert place in str(caught.value)
+        expected = f"data.jsonl, line 2: the conversation of `{name}` has {token} in its text"
+        assert expected in str(caught.value)
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ def test_a_template_that_leaves_the_reasoning_to_the_model(tmp_path: Path) -> No
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     ids, text = Tokenizer.from_directory(tmp_path), Text("2+3=5", "5")
-    asked = "<|im_start|>user\n2+3?<|im_end|>\n<|im_start|>assistant\n"
+    prompt = "<|im_start|>user\n2+3?<|im_end|>\n<|im_start|>assistant\n"
     everything = ids.decode(encode(ids, ASKED, text, "everything"))
-    assert everything == f"{asked}<think>\n2+3=5\n</think>\n\n5<｜end▁of▁sentence｜>"
-    assert ids.decode(encode(ids, ASKED, text, "answer")) == f"{asked}5<|im_end|>\n"
+    assert everything == f"{prompt}<think>\n2+3=5\n</think>\n\n5<｜end▁of▁sentence｜>"
+    assert ids.decode(encode(ids, ASKED, text, "answer")) == f"{prompt}5<|im_end|>\n"
 
 
 @given(st.text("ab <", max_size=8), st.text("ab <", min_size=1, max_size=8), st.text("ab <", max_size=8))
@@ -200,8 +200,8 @@ def test_the_answer_alone_is_judged_whatever_the_reasoning(answer: str, one: str
 def test_prompts_are_held_out_whole_and_by_themselves(prompts: list[str], low: float, high: float) -> None:
     low, high = sorted((low, high))
     for prompt in prompts:
-        asked = [{"role": "user", "content": prompt}]
-        examples = [Preference(asked, (GOOD, BAD)), Preference(asked, (BAD,), True, "any")]
+        messages = [{"role": "user", "content": prompt}]
+        examples = [Preference(messages, (GOOD, BAD)), Preference(messages, (BAD,), True, "any")]
         assert len({held_out(example, low) for example in examples}) == 1
         assert held_out(examples[0], low) <= held_out(examples[0], high)
 

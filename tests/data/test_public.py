@@ -86,10 +86,10 @@ def test_a_set_becomes_a_task_that_its_verifier_judges(name: str, tmp_path: Path
         return  # it needs the sandbox; see below
     task = tasks.get(str(out), verifier=PUBLIC[name].verifier)
     assert isinstance(task, ListedTask)
-    ((place, row),) = task.located_rows()
-    problem = task.problem(place, row)
-    said = f"hm</think>\\boxed{{{PROBLEMS[name]['answer']}}}"
-    assert task.judge(problem, Completion.parse(said)).outcome == "correct"
+    ((location, row),) = task.located_rows()
+    problem = task.problem(location, row)
+    text = f"hm</think>\\boxed{{{PROBLEMS[name]['answer']}}}"
+    assert task.judge(problem, Completion.parse(text)).outcome == "correct"
     assert task.judge(problem, Completion.parse("hm</think>\\boxed{77}")).outcome == "wrong"
 
 
@@ -99,16 +99,16 @@ def test_programs_are_judged_by_the_tests_of_the_set(tmp_path: Path) -> None:
     except UserError as error:
         pytest.skip(str(error))
     assert isinstance(task, ListedTask)
-    ((place, row),) = task.located_rows()
+    ((location, row),) = task.located_rows()
     program = "print(sum(map(int, input().split())))"
-    for said, outcome in ((program, "correct"), (program.replace("sum", "max"), "wrong")):
-        verdict = task.judge(task.problem(place, row), Completion.parse(f"hm</think>```python\n{said}\n```"))
+    for text, outcome in ((program, "correct"), (program.replace("sum", "max"), "wrong")):
+        verdict = task.judge(task.problem(location, row), Completion.parse(f"hm</think>```python\n{text}\n```"))
         assert verdict.outcome == outcome, verdict
 
 
 def test_prompts_ask_as_the_evaluations_do() -> None:
-    asked, _ = Mathematics("aime", [], {}, "").read({"problem": "How far?", "answer": "1"})
-    assert asked == "How far?" + BOXED
+    prompt, _ = Mathematics("aime", [], {}, "").read({"problem": "How far?", "answer": "1"})
+    assert prompt == "How far?" + BOXED
     assert {BOXED, PROGRAM, FUNCTION} == set(INSTRUCTIONS)
 
 
@@ -184,9 +184,9 @@ def get(*arguments: object) -> tuple[int, str]:
 def test_get_writes_rows_and_says_what_was_left_out(tmp_path: Path) -> None:
     write(tmp_path / FILES["gsm8k"], [ROWS["gsm8k"], ROWS["gsm8k"] | {"answer": "?"}])
     out = tmp_path / "gsm8k.jsonl"
-    code, said = get("gsm8k", "--from", tmp_path, "--out", out)
-    assert code == 0, said
-    assert "left out: no #### before the answer\t1" in said and "problems\t1" in said
+    code, output = get("gsm8k", "--from", tmp_path, "--out", out)
+    assert code == 0, output
+    assert "left out: no #### before the answer\t1" in output and "problems\t1" in output
     assert [json.loads(line) for line in out.read_text("utf-8").splitlines()] == [PROBLEMS["gsm8k"]]
 
 
@@ -209,22 +209,22 @@ def test_get_refuses_in_plain_words(tmp_path: Path) -> None:
         (["deepscaler", "--from", good, "--tests", 0], "1 to 200 tests"),
     ]
     for arguments, expected in cases:
-        code, said = get(*arguments, "--out", out)
-        assert (code, expected in said) == (2, True), (arguments, said)
+        code, output = get(*arguments, "--out", out)
+        assert (code, expected in output) == (2, True), (arguments, output)
         assert not out.exists()
     for bad, expected in ((good, "would replace what is read"), (tmp_path / "a.csv", "something.jsonl")):
-        code, said = get("deepscaler", "--from", good, "--out", bad)
-        assert (code, expected in said) == (2, True), said
+        code, output = get("deepscaler", "--from", good, "--out", bad)
+        assert (code, expected in output) == (2, True), output
     assert get("deepscaler", "--from", good, "--out", tmp_path / "no/such.jsonl")[1].startswith("cannot write")
 
 
 def test_the_hub_is_asked_for_the_files_of_the_split_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
     def download(repository: str, **how: Any) -> str:
-        asked.append({"repository": repository, **how})
+        calls.append({"repository": repository, **how})
         return str(tmp_path / "0123abc")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
@@ -232,7 +232,7 @@ def test_the_hub_is_asked_for_the_files_of_the_split_only(tmp_path: Path, monkey
     write(tmp_path / "0123abc" / FILES["math"], [ROWS["math"]])
     reading = open_set("gsm8k")
     assert reading.origin == "openai/gsm8k@0123abc/main/train-*.parquet"
-    assert asked[0] == {
+    assert calls[0] == {
         "repository": "openai/gsm8k", "repo_type": "dataset", "revision": PUBLIC["gsm8k"].revision,
         "allow_patterns": "main/train-*.parquet",
     }  # fmt: skip

@@ -52,10 +52,10 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def outcome(task: BenchmarkTask, said: str, truncated: bool = False) -> str:
+def outcome(task: BenchmarkTask, text: str, truncated: bool = False) -> str:
     """How the first problem's answer part is judged."""
     (problem, *_) = task.problems("test", 0)
-    return task.judge(problem, Completion.parse(f"hm</think>{said}", truncated=truncated)).outcome
+    return task.judge(problem, Completion.parse(f"hm</think>{text}", truncated=truncated)).outcome
 
 
 @pytest.mark.parametrize("name", MATHEMATICS)
@@ -221,16 +221,16 @@ def test_a_task_is_found_beside_the_benchmarks() -> None:
 
 def test_the_hub_is_asked_for_the_very_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    given: list[Any] = []
+    calls: list[Any] = []
 
     def fetch(repository: str, file: str, **options: Any) -> str:
-        given.extend([repository, file, options])
+        calls.extend([repository, file, options])
         return str(write(tmp_path / "gpqa_diamond.csv", [CHOICES]))
 
     monkeypatch.setattr(hub, "hf_hub_download", fetch)
     task = load("gpqa-diamond")
     revision = BENCHMARKS["gpqa-diamond"].revision
-    assert given == ["Idavidrein/gpqa", "gpqa_diamond.csv", {"repo_type": "dataset", "revision": revision}]
+    assert calls == ["Idavidrein/gpqa", "gpqa_diamond.csv", {"repo_type": "dataset", "revision": revision}]
     assert task.settings["source"] == f"Idavidrein/gpqa@{revision}/gpqa_diamond.csv"
 
 

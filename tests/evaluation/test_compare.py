@@ -49,7 +49,7 @@ def test_a_comparison_has_a_row_for_each_and_a_difference_from_the_first():
         "odd": "$20 at $1e+06 per million tokens written", "every": "-", "none": "-",
     }  # fmt: skip
     assert "temperature 1.0" in table["sampling"]["none"]
-    assert {name: found.mean for name, found in comparison.differences.items()} == {"every": 0.5, "none": -0.5}
+    assert {name: interval.mean for name, interval in comparison.differences.items()} == {"every": 0.5, "none": -0.5}
     rows = dict(comparison.difference_rows())
     assert [*rows] == ["every - odd", "none - odd", "every - odd, maj@2", "none - odd, maj@2"]
     assert all(value.startswith("+50.0 points") for label, value in rows.items() if "every" in label)

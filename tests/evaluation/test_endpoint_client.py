@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.evaluation import EndpointClient, EvalConfig, Evaluation, Price, measure
-from longjing.evaluation.answer_log import AnswerLog, Reply
+from longjing.evaluation.answer_log import AnswerLog, LoggedReply
 from longjing.openai_client import read_completion, seconds_until
 from longjing.problems import Completion, Problem
 
@@ -26,12 +26,12 @@ CONFIG = EvalConfig(problems=4, samples=3, seed=1, temperature=0.6, top_p=0.95, 
 Respond = Callable[[dict[str, Any], int], Response]
 
 
-def asked(request: dict[str, Any]) -> int:
+def question_number(request: dict[str, Any]) -> int:
     return number_in(request["messages"][-1]["content"])
 
 
 def right(request: dict[str, Any], attempt: int = 1) -> Response:
-    n = asked(request)
+    n = question_number(request)
     return completion(f"\\boxed{{{2 * n}}}", reasoning_content=f"{n}+{n}", reasoning_tokens=4)
 
 
@@ -115,7 +115,7 @@ def test_a_lasting_trouble_keeps_what_was_answered(tmp_path: Path) -> None:
     broken = True
 
     def respond(request: dict[str, Any], attempt: int) -> Response:
-        return Response(503, {"error": "overloaded"}) if broken and asked(request) == 2 else right(request)
+        return Response(503, {"error": "overloaded"}) if broken and question_number(request) == 2 else right(request)
 
     path = tmp_path / "a.jsonl"
     with FakeEndpoint(respond) as fake:
@@ -276,7 +276,7 @@ def test_only_what_was_cut_off_counts_as_cut_off(
     """Servers have many words for an end. One that nobody knows is an end too, and is told of once."""
 
     def respond(request: dict[str, Any], attempt: int) -> Response:
-        return completion(good(asked(request)), reason)
+        return completion(good(question_number(request)), reason)
 
     cut = reason in ("length", "MAX_TOKENS", "content_filter")
     with FakeEndpoint(respond) as fake:
@@ -284,9 +284,9 @@ def test_only_what_was_cut_off_counts_as_cut_off(
         for _ in range(2):
             evaluation = measure(endpoint, Doubles(), CONFIG)
             assert (evaluation.truncated, evaluation.pass_at_1) == ((1, 0) if cut else (0, 1))
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == (reason in (None, "finished"))
-    assert all(f"{reason or 'unknown'!r}" in message and "count as ended" in message for message in told)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (reason in (None, "finished"))
+    assert all(f"{reason or 'unknown'!r}" in message and "count as ended" in message for message in warnings)
 
 
 JSON = st.recursive(
@@ -300,9 +300,9 @@ JSON = st.recursive(
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_whatever_a_server_says_is_a_reply_a_passing_trouble_or_refused(said: bytes) -> None:
+def test_whatever_a_server_says_is_a_reply_a_passing_trouble_or_refused(body: bytes) -> None:
     try:
-        reply = Reply.of(read_completion(said))
+        reply = LoggedReply.of(read_completion(body))
     except UserError:
         return
     assert len(Completion.of([reply.turn]).answer) <= len(reply.text)
@@ -318,9 +318,9 @@ def test_a_server_that_does_not_count_tokens_is_refused(tmp_path: Path) -> None:
         evaluated(fake, tmp_path / "a.jsonl", retries=1)
 
 
-def parts(*given: Any) -> Response:
+def parts(*deltas: Any) -> Response:
     answer = completion("")
-    answer.body["choices"][0]["message"]["content"] = list(given)
+    answer.body["choices"][0]["message"]["content"] = list(deltas)
     return answer
 
 
@@ -354,8 +354,8 @@ def test_a_server_says_in_seconds_or_as_a_date_how_long_to_wait(seconds: float, 
 
 
 @given(st.text() | st.sampled_from(["nan", "inf", "-1", "1e400", "Wed, 21 Oct 99999 07:28:00 GMT", "7200"]))
-def test_no_server_makes_anybody_wait_longer_than_an_hour(said: str) -> None:
-    assert 0 <= seconds_until(said) <= 3600
+def test_no_server_makes_anybody_wait_longer_than_an_hour(retry_after: str) -> None:
+    assert 0 <= seconds_until(retry_after) <= 3600
 
 
 def test_a_short_time_out_does_not_cut_the_wait_that_a_server_asks_for(tmp_path: Path) -> None:
@@ -383,13 +383,13 @@ def test_no_field_may_belie_the_result(tmp_path: Path, field: dict[str, Any], in
 
 
 def test_the_result_says_what_was_left_to_the_server(tmp_path: Path) -> None:
-    asked = {"seed": 1, "temperature": 0.6, "top_p": 0.95, "max_tokens": 99}
+    settings = {"seed": 1, "temperature": 0.6, "top_p": 0.95, "max_tokens": 99}
     with FakeEndpoint(right) as fake:
         for fields, sampling in (
-            ({"effort": "low"}, asked),
-            ({"seed": None, "temperature": None}, asked | {"seed": None, "temperature": None}),
-            ({"max_tokens": None}, asked | {"max_tokens": None}),
-            ({"max_tokens": None, "max_completion_tokens": 50}, asked | {"max_tokens": 50}),
+            ({"effort": "low"}, settings),
+            ({"seed": None, "temperature": None}, settings | {"seed": None, "temperature": None}),
+            ({"max_tokens": None}, settings | {"max_tokens": None}),
+            ({"max_tokens": None, "max_completion_tokens": 50}, settings | {"max_tokens": 50}),
         ):
             assert evaluated(fake, tmp_path / "a.jsonl", fields=fields).sampling == sampling
 

@@ -48,10 +48,10 @@ class Scripted:
         counts: dict[str, int] = {}
         generations = []
         for request in requests:
-            asked = "".join(map(chr, request.prompt))
-            n = number_in(asked)
-            counts[asked] = counts.get(asked, -1) + 1
-            text, reason = self.script(n, counts[asked])
+            prompt = "".join(map(chr, request.prompt))
+            n = number_in(prompt)
+            counts[prompt] = counts.get(prompt, -1) + 1
+            text, reason = self.script(n, counts[prompt])
             tokens = list(range(len(text) + (reason == "stop")))
             generations.append(Generation(list(request.prompt), tokens, [0.0] * len(tokens), reason, text))
         if on_step:
@@ -266,17 +266,17 @@ def test_compare_pairs_the_problems_and_refuses_others():
 @given(st.data())
 def test_a_result_that_somebody_has_changed_is_read_or_refused(data):
     values = evaluate(Scripted(lambda n, sample: (good(n), "stop")), Letters(), Doubles(), samples=2).to_dict()
-    place = data.draw(st.sampled_from([values, values["records"][0]]))
-    key = data.draw(st.sampled_from(list(place)))
-    place[key] = data.draw(
+    target = data.draw(st.sampled_from([values, values["records"][0]]))
+    key = data.draw(st.sampled_from(list(target)))
+    target[key] = data.draw(
         st.none() | st.integers() | st.text() | st.lists(st.sampled_from(["maybe", "correct", 0, None])) | st.just({})
     )
     try:
-        found = Evaluation.from_dict(values)
+        evaluation = Evaluation.from_dict(values)
     except UserError as error:
         assert "not an evaluation" in str(error)
         return
-    assert found.summary_rows() and found.summary()
+    assert evaluation.summary_rows() and evaluation.summary()
 
 
 def test_an_unknown_outcome_is_refused():
@@ -294,8 +294,8 @@ def test_every_share_has_its_interval():
     intervals = {**evaluation.pass_at_k_intervals, "maj": evaluation.majority}
     assert intervals[1] == evaluation.accuracy and intervals[4].mean == evaluation.pass_at_k[4]
     assert intervals["maj"].mean == evaluation.maj_at_k
-    for found in intervals.values():
-        assert found.low <= found.mean <= found.high and found.low < found.high
+    for interval in intervals.values():
+        assert interval.low <= interval.mean <= interval.high and interval.low < interval.high
     summary, table = evaluation.summary(), dict(evaluation.summary_rows())
     assert summary["maj_at_k_interval"] == {
         "low": evaluation.majority.low, "high": evaluation.majority.high, "method": evaluation.majority.method,
@@ -305,14 +305,14 @@ def test_every_share_has_its_interval():
 
 
 @given(st.integers(30, 120), st.integers(1, 100))
-def test_prompt_and_answer_stay_within_the_context(context: int, asked: int):
+def test_prompt_and_answer_stay_within_the_context(context: int, max_tokens: int):
     class Counted(Scripted):
         def generate(self, requests, on_step=None):
             assert all(len(each.prompt) + each.sampling.max_tokens <= context for each in requests)
             self.bounds = {tuple(each.prompt): each.sampling.max_tokens for each in requests}
             return super().generate(requests, on_step)
 
-    generator, config = Counted(lambda n, sample: (good(n), "stop")), EvalConfig(8, 2, max_tokens=asked)
+    generator, config = Counted(lambda n, sample: (good(n), "stop")), EvalConfig(8, 2, max_tokens=max_tokens)
     prompts = [len(Letters().encode_chat([{"content": f"Double {n}!"}])) for n in range(8)]
     least = context - max(prompts)
     if least < 1:
@@ -320,9 +320,9 @@ def test_prompt_and_answer_stay_within_the_context(context: int, asked: int):
             measure(LocalClient(generator, Letters(), context=context), Doubles(), config)
         return
     evaluation = measure(LocalClient(generator, Letters(), context=context), Doubles(), config)
-    assert set(generator.bounds.values()) == {min(asked, context - prompt) for prompt in prompts}
-    if asked <= least:
-        assert evaluation.sampling["max_tokens"] == asked and "context" not in evaluation.sampling
+    assert set(generator.bounds.values()) == {min(max_tokens, context - prompt) for prompt in prompts}
+    if max_tokens <= least:
+        assert evaluation.sampling["max_tokens"] == max_tokens and "context" not in evaluation.sampling
         measure(LocalClient(generator, Letters(), context=context, strict=True), Doubles(), config)
         return
     assert (evaluation.sampling["max_tokens"], evaluation.sampling["context"]) == (least, context)
@@ -333,8 +333,8 @@ def test_prompt_and_answer_stay_within_the_context(context: int, asked: int):
 def test_a_bound_that_the_context_makes_is_told_of_once(caplog):
     local = LocalClient(Scripted(lambda n, sample: (good(n), "stop")), Letters(), context=60)
     measure(local, Doubles(), EvalConfig(8, 4, max_tokens=500))
-    (told,) = caplog.messages
-    assert "the 60 tokens" in told and "not 500" in told
+    (warning,) = caplog.messages
+    assert "the 60 tokens" in warning and "not 500" in warning
 
 
 def test_what_is_no_evaluation_is_refused(tmp_path):
@@ -371,8 +371,8 @@ def test_a_real_task_can_be_evaluated():
         def generate(self, requests, on_step=None):
             texts = []
             for request in requests:
-                asked = "".join(map(chr, request.prompt)).split("<｜User｜>")[1].split("<｜Assistant｜>")[0]
-                texts.append(f"So\n</think>\n\n\\boxed{{{task.solve(problems[asked])}}}")
+                prompt = "".join(map(chr, request.prompt)).split("<｜User｜>")[1].split("<｜Assistant｜>")[0]
+                texts.append(f"So\n</think>\n\n\\boxed{{{task.solve(problems[prompt])}}}")
             return [Generation([], [0], [0.0], "stop", text) for text in texts]
 
     evaluation = evaluate(Oracle(), Letters(), task, problems=5, samples=2)

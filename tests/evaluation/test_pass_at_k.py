@@ -65,9 +65,9 @@ def test_the_bootstrap_agrees_with_enumerating_all_resamples(values):
     means = np.array(list(product(values, repeat=len(values)))).mean(axis=1)
     low, high = bootstrap(values, seed=0, draws=20_000)
     # The quantiles of a finite set jump; the bootstrap's must lie between neighbouring exact ones.
-    for found, level in ((low, 0.025), (high, 0.975)):
+    for bound, level in ((low, 0.025), (high, 0.975)):
         below, above = np.quantile(means, [max(level - 0.012, 0), min(level + 0.012, 1)])
-        assert below - 1e-9 <= found <= above + 1e-9
+        assert below - 1e-9 <= bound <= above + 1e-9
 
 
 def test_the_bootstrap_in_chunks_is_reproducible_and_narrows_with_the_root_of_the_problems():

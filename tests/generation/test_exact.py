@@ -91,8 +91,8 @@ def rows_are_alike(model: Decoder) -> bool:
     for rows in (max(2, heads), *(number * heads for number in (2, 3, 5, 7, 31, 33, 101))):
         for ends in (32, 33, 34, 35, 47, 101, 129, 150):
             few, some = q[:, :rows], k[:, :ends]
-            found = torch.bmm(few, some.mT) if width <= 16 * rows else torch.bmm(some, few.mT).mT
-            if not torch.equal(found, scores[:, :rows, :ends]):
+            product = torch.bmm(few, some.mT) if width <= 16 * rows else torch.bmm(some, few.mT).mT
+            if not torch.equal(product, scores[:, :rows, :ends]):
                 return False
         for ends in (32, 33, 34, 35, 47, 101, 127):
             masked = torch.where(torch.arange(128) < ends, weights, 0.0)
@@ -135,8 +135,8 @@ def test_the_trainer_computes_what_the_engine_sampled_with(
         context = model.context(positions, replay=padded.routes, batch_invariant=True)
         hidden = model.hidden(padded.tokens, context)
         logits = model.head(hidden[:, :-1][padded.sampled], context)
-    found = token_logprobs(logits, padded.tokens[:, 1:][padded.sampled])
-    difference = (found - padded.old_logprobs[padded.sampled]).abs().max()
+    logprobs = token_logprobs(logits, padded.tokens[:, 1:][padded.sampled])
+    difference = (logprobs - padded.old_logprobs[padded.sampled]).abs().max()
     assert difference == 0 if exact else difference < 1e-5
 
 
@@ -152,11 +152,11 @@ def test_what_is_kept_and_what_was_lost_do_not_show(
 ) -> None:
     """Rests after a kept beginning, in parts of `chunk` tokens, and rows that were pre-empted and read again."""
     texts = [list(range(17 + i)) for i in range(0, 150, 13)]
-    asked = [Request(text, Sampling(seed=len(text), max_tokens=9), keep=len(text)) for text in texts]
-    plain = Engine(model, None).generate(asked + requests)
+    kept_requests = [Request(text, Sampling(seed=len(text), max_tokens=9), keep=len(text)) for text in texts]
+    plain = Engine(model, None).generate(kept_requests + requests)
     monkeypatch.setattr("longjing.generation.native.runner.READ_ON_TOKENS", chunk)
     keeping = Engine(model, None, prefix_bytes=10**9)
-    kept = [keeping.generate([one])[0] for one in asked]
+    kept = [keeping.generate([one])[0] for one in kept_requests]
     assert keeping.stats.tokens_reused
     monkeypatch.setattr("longjing.generation.native.scheduler.HEADROOM", 2)
     width = 4 * model.config.num_hidden_layers * model.config.cache_width

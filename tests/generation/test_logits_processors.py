@@ -106,8 +106,8 @@ def test_the_likeliest_are_noted_where_somebody_asks(speculate):
         with torch.no_grad():
             logits = model(read)[0, len(request.prompt) - 1 :]
         values, ids = (logits / 0.8).log_softmax(-1).topk(3)
-        assert [[token for token, _ in place] for place in generation.top] == ids.tolist()
-        noted = torch.tensor([[value for _, value in place] for place in generation.top])
+        assert [[token for token, _ in likeliest] for likeliest in generation.top] == ids.tolist()
+        noted = torch.tensor([[value for _, value in likeliest] for likeliest in generation.top])
         torch.testing.assert_close(noted, values, atol=1e-4, rtol=0)
     pieces = list(engine.stream(requests[0]))
     assert sum((piece.top for piece in pieces), []) == engine.generate(requests[:1])[0].top

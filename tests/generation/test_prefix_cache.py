@@ -48,7 +48,7 @@ def test_the_same_is_said_whatever_is_kept(prompts, name, room, drafts, keep, to
 @pytest.mark.parametrize("drafts", [False, True])
 def test_a_conversation_is_read_once(drafts):
     engine = Engine(MODELS["latent"], None, speculate=drafts, prefix_bytes=10**9)
-    text = [3 + place * 7 % 50 for place in range(200)]
+    text = [3 + index * 7 % 50 for index in range(200)]
     for length in (40, 90, 150, 200):
         engine.generate([Request(text[:length], Sampling(max_tokens=2), keep=length)])
     # Each turn read what is new, one token that stands before it, and not the last, which decoding reads.
@@ -104,14 +104,14 @@ def test_what_two_texts_share_is_found_to_the_token(shared):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_prompt_that_parts_within_a_block_is_read_from_there(name):
     """Sixteen tokens and three are shared: all but the last are reused, and the answer is that of an engine without."""
-    first = [3 + place * 7 % 50 for place in range(40)]
-    second = first[: BLOCK + 3] + [3 + (place * 11 + 1) % 50 for place in range(BLOCK + 3, 40)]
+    first = [3 + index * 7 % 50 for index in range(40)]
+    second = first[: BLOCK + 3] + [3 + (index * 11 + 1) % 50 for index in range(BLOCK + 3, 40)]
     assert second[BLOCK + 3] != first[BLOCK + 3]
-    asked = Request(second, Sampling(seed=5, max_tokens=8))
-    (plain,) = Engine(MODELS[name], None).generate([asked])
+    request = Request(second, Sampling(seed=5, max_tokens=8))
+    (plain,) = Engine(MODELS[name], None).generate([request])
     engine = Engine(MODELS[name], None, prefix_bytes=10**9)
     engine.generate([Request(first, Sampling(max_tokens=1), keep=len(first))])
-    (got,) = engine.generate([asked])
+    (got,) = engine.generate([request])
     # The prediction module's entry of the last shared token is of the one that followed then.
     assert got.reused == BLOCK + 2 and got.tokens == plain.tokens
     torch.testing.assert_close(torch.tensor(got.logprobs), torch.tensor(plain.logprobs), atol=1e-5, rtol=0)

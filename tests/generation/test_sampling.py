@@ -71,20 +71,20 @@ def test_of_a_large_vocabulary_a_row_keeps_what_it_should_whoever_stands_beside_
     logits = torch.randn(len(rows), size, generator=torch.Generator().manual_seed(seed)) * spread
     probabilities = logits.softmax(-1)
     kept = Sampler.of(rows, logits.device)._filter(probabilities)
-    for row, asked in enumerate(rows):
-        ordered = sorted(probabilities[row].tolist(), reverse=True)[: asked.top_k or None]
+    for row, sampling in enumerate(rows):
+        ordered = sorted(probabilities[row].tolist(), reverse=True)[: sampling.top_k or None]
         before, nucleus = 0.0, 0
-        least = asked.top_p * sum(ordered) - 1e-5 if asked.top_p < 1 else float("inf")
+        least = sampling.top_p * sum(ordered) - 1e-5 if sampling.top_p < 1 else float("inf")
         while nucleus < len(ordered) and (before < least or not nucleus):
             before += ordered[nucleus]
             nucleus += 1
         assert torch.equal(kept[row][kept[row] > 0], probabilities[row][kept[row] > 0])
         assert kept[row].max() == probabilities[row].max()
         assert kept[row].sum().item() == pytest.approx(sum(ordered[:nucleus]), abs=max(2e-5, ordered[nucleus - 1]))
-        if asked.top_k == 0 and asked.top_p == 1.0:
+        if sampling.top_k == 0 and sampling.top_p == 1.0:
             continue
         assert abs(int((kept[row] > 0).sum()) - nucleus) <= 1 or ordered[nucleus - 1] < 1e-5
-        alone = Sampler.of([asked], logits.device)._filter(probabilities[row : row + 1])
+        alone = Sampler.of([sampling], logits.device)._filter(probabilities[row : row + 1])
         assert torch.equal(alone[0], kept[row])
 
 

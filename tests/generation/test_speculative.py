@@ -10,11 +10,11 @@ from longjing.model.decoder import Decoder
 
 def run(pace, rows, drafted_cost, plain_cost, steps):
     """What a batch of so many rows is told to do, when steps cost so much a token."""
-    told = []
+    calls = []
     for _ in range(steps):
-        told.append(pace.choose(rows))
-        pace.note(told[-1], 1, drafted_cost if told[-1] else plain_cost)
-    return told
+        calls.append(pace.choose(rows))
+        pace.note(calls[-1], 1, drafted_cost if calls[-1] else plain_cost)
+    return calls
 
 
 def test_the_faster_way_is_kept_until_the_batch_changes():

@@ -19,8 +19,8 @@ class Recorder:
         self.gradients: list[dict[str, Tensor]] = []
 
     def step(self, factor: float) -> None:
-        found = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
-        self.gradients.append(found)
+        gradients = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
+        self.gradients.append(gradients)
         self.model.zero_grad()
 
 

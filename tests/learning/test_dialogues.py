@@ -71,15 +71,15 @@ def test_the_gradient_is_that_of_what_was_sampled(base: Base, family: str, algor
         text = torch.tensor([*start, *record["tokens"]])
         logits = twin(text[None])[0, len(start) - 1 : -1].double()
         values = logits.log_softmax(-1).gather(1, text[len(start) :, None])[:, 0]
-        own = [place for place, value in enumerate(record["logprobs"]) if value is not None]
-        logged = torch.tensor([record["logprobs"][place] for place in own], dtype=torch.float64)
+        own = [index for index, value in enumerate(record["logprobs"]) if value is not None]
+        logged = torch.tensor([record["logprobs"][index] for index in own], dtype=torch.float64)
         torch.testing.assert_close(values[own].detach(), logged, rtol=0, atol=1e-4)
         weight = {"dapo": 1 / sum(counts), "dr_grpo": 1 / (len(kept) * 60)}.get(algorithm, 1 / (len(kept) * count))
         total = total - weight * record["advantage"] * values[own].sum()
     total.backward()
-    (found,) = recorder.gradients
+    (gradient,) = recorder.gradients
     # On policy the divergence from an equal reference has no gradient.
-    assert_same(found, {name: p.grad for name, p in twin.named_parameters() if p.grad is not None})
+    assert_same(gradient, {name: p.grad for name, p in twin.named_parameters() if p.grad is not None})
 
 
 def test_what_is_counted_was_sampled(base: Base) -> None:
@@ -157,12 +157,12 @@ def test_masks_line_up_with_tokens(turns: list[tuple[int, int]], prompt: int) ->
     """Of any turns and replies, in a batch with a longer one: what is masked in is what has a log-probability."""
     tokens: list[int] = []
     given_spans, logprobs = [], []
-    for number, (sampled, said) in enumerate(turns):
-        logprobs += [-1.0 - len(tokens) - place for place in range(sampled)]
+    for number, (sampled, reply) in enumerate(turns):
+        logprobs += [-1.0 - len(tokens) - index for index in range(sampled)]
         tokens += [100 + number] * sampled
         if number < len(turns) - 1:
-            given_spans.append((len(tokens), len(tokens) + said))
-            tokens += [200 + number] * said
+            given_spans.append((len(tokens), len(tokens) + reply))
+            tokens += [200 + number] * reply
     one = Generation([1] * prompt, tokens, logprobs, "stop", unsampled=tuple(given_spans))
     other = Generation([1] * 3, [100] * 40, [-0.5] * 40, "stop")
     padded = pad([one, other], 0, CPU)

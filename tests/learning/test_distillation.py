@@ -62,11 +62,11 @@ def test_the_divergence_and_its_gradient(seed: int, temperature: float) -> None:
     torch.testing.assert_close(same, torch.zeros(3), rtol=0, atol=1e-5)
     divergence = reverse_kl(logits, teacher, temperature)
     assert divergence.shape == (3,) and (divergence > 0).all()
-    (found,) = torch.autograd.grad(divergence.sum(), logits)
+    (gradient,) = torch.autograd.grad(divergence.sum(), logits)
     student = (logits / temperature).log_softmax(dim=-1)
     advantage = (teacher / temperature).log_softmax(dim=-1) - student.detach()
     (wanted,) = torch.autograd.grad(-(student.detach().exp() * advantage * student).sum(), logits)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("estimate", ["sampled", "exact"])
@@ -101,8 +101,8 @@ def test_the_gradient_is_that_of_the_formula(
                 logits, others = (model(text)[0, len(prompt) - 1 : -1].double() for model in (student, teacher))
                 total = total + reverse_kl(logits, others, temperature).double().sum() / tokens
     total.backward()
-    (found,) = recorder.gradients
-    assert_same(found, {name: p.grad for name, p in student.named_parameters() if p.grad is not None})
+    (gradient,) = recorder.gradients
+    assert_same(gradient, {name: p.grad for name, p in student.named_parameters() if p.grad is not None})
     assert metrics["kl"] == pytest.approx(kl, abs=1e-4) and kl > 0.1
     # On policy the ratio is 1, so the loss is the divergence itself, estimated one way or the other.
     assert metrics["loss"] == pytest.approx(kl if estimate == "sampled" else total.item(), abs=1e-4)
@@ -199,10 +199,10 @@ def test_resumed_equals_uninterrupted(
     optimise = Distillation._optimise
     calls = iter(range(100))
 
-    def breaks_off(self: Distillation, *given: Any) -> Any:
+    def breaks_off(self: Distillation, *arguments: Any) -> Any:
         if next(calls) == 5:
             raise KeyboardInterrupt
-        return optimise(self, *given)
+        return optimise(self, *arguments)
 
     monkeypatch.setattr(Distillation, "_optimise", breaks_off)
     with pytest.raises(KeyboardInterrupt):

@@ -22,8 +22,8 @@ from longjing.generation.native import Engine, Request, Sampling
 from longjing.learning import pretraining
 from longjing.learning.finetuning import Finetuning, FinetuningSettings, ending_at, plan, rate_factor
 from longjing.learning.loop import run_stage
-from longjing.learning.mtp_loss import losses
 from longjing.learning.packing import collate
+from longjing.learning.text_losses import losses
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
@@ -56,11 +56,11 @@ def write(path: Path, turns: list[tuple[str, str, str]] = TURNS) -> str:
 
 
 def settings_of(base: Base, data: str, family: str = "deepseek_v3", **changes: Any) -> FinetuningSettings:
-    given = {
+    values = {
         "model": str(base(family)), "data": [data], "rows": 2, "row_length": 128, "learning_rate": 3e-3,
         "save_every": 2,
     }  # fmt: skip
-    return FinetuningSettings.model_validate(given | changes)
+    return FinetuningSettings.model_validate(values | changes)
 
 
 def stage_in(path: Path) -> StageDirectory:
@@ -136,8 +136,8 @@ def test_the_loss_is_that_of_the_assistants_tokens(base: Base, family: str, tmp_
     for one in read_conversations(data):
         prompt = ids.encode_chat([{"role": "user", "content": one.messages[0].content}])
         reasoning = one.messages[1].reasoning
-        said = (reasoning + "\n" if reasoning else "") + "</think>\n\n" + one.messages[1].content
-        completion = [*ids.encode(said), ids.eos_id]
+        text = (reasoning + "\n" if reasoning else "") + "</think>\n\n" + one.messages[1].content
+        completion = [*ids.encode(text), ids.eos_id]
         tokens = torch.tensor([prompt + completion])
         with torch.no_grad():
             context = model.context(torch.arange(tokens.shape[1])[None])
@@ -186,13 +186,13 @@ def test_it_learns_to_say_what_it_was_shown_and_to_stop(
     ids = Tokenizer.from_directory(stage.model_path)
     # The tiny base ends at many tokens; here only the end that was learned counts.
     engine = Engine(load_model(stage.model_path), ids, end_tokens=[ids.eos_id])
-    asked = [ids.encode_chat([{"role": "user", "content": question}]) for question, _, _ in turns]
+    prompts = [ids.encode_chat([{"role": "user", "content": question}]) for question, _, _ in turns]
     greedy = Sampling(temperature=0, max_tokens=60)
-    said = engine.generate([Request(prompt, greedy) for prompt in asked])
-    assert [generation.text for generation in said] == [
+    generations = engine.generate([Request(prompt, greedy) for prompt in prompts])
+    assert [generation.text for generation in generations] == [
         (reasoning + "\n" if reasoning else "") + "</think>\n\n" + answer for _, reasoning, answer in turns
     ]
-    assert {generation.finish_reason for generation in said} == {"stop"}
+    assert {generation.finish_reason for generation in generations} == {"stop"}
 
 
 # The loop
@@ -287,10 +287,10 @@ def test_a_row_that_holds_no_example_is_refused(base: Base, tmp_path: Path) -> N
 
 
 def test_what_the_template_refuses_is_named_with_its_line(base: Base, data: str, tmp_path: Path) -> None:
-    asked, said = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi!"}
+    question, reply = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi!"}
     path = tmp_path / "more.jsonl"
-    told = [[asked, said], [asked, said, {"role": "tool", "content": "5"}, said]]
-    path.write_text("\n" + "\n".join(json.dumps({"messages": messages}) for messages in told))
+    conversations = [[question, reply], [question, reply, {"role": "tool", "content": "5"}, reply]]
+    path.write_text("\n" + "\n".join(json.dumps({"messages": messages}) for messages in conversations))
     settings = settings_of(base, data).model_copy(update={"data": [data, str(path)]})
     with pytest.raises(UserError, match=r'more\.jsonl, line 3: .*has the role "tool"'):
         run(stage_in(tmp_path / "run"), settings)
@@ -317,9 +317,9 @@ def test_a_task_that_cannot_be_is_refused_with_the_settings() -> None:
 def test_a_model_stops_at_the_end_that_it_learned() -> None:
     """A base's config may name another end token than the template it is fine-tuned with."""
 
-    def ends(known: Any, learned: set[int]) -> Any:
-        given = tiny.FAMILIES["llama"] | {"vocab_size": 290, "eos_token_id": known}
-        return ending_at(ModelConfig.from_dict(given), learned).eos_token_id
+    def ends(end_tokens: Any, learned: set[int]) -> Any:
+        config = tiny.FAMILIES["llama"] | {"vocab_size": 290, "eos_token_id": end_tokens}
+        return ending_at(ModelConfig.from_dict(config), learned).eos_token_id
 
     assert ends(1, {1}) == 1
     assert ends(1, {7}) == (1, 7)

@@ -13,8 +13,9 @@ from longjing.errors import UserError
 from longjing.learning.advantages import advantages
 from longjing.learning.kl import k3
 from longjing.learning.logprobs import token_logprobs
-from longjing.learning.objectives import PRESETS, Aggregation, PolicyStatistics, policy_loss, token_weights
+from longjing.learning.objectives import Aggregation, PolicyStatistics, policy_loss, token_weights
 from longjing.learning.policy_batch import PolicyBatch, cleared
+from longjing.learning.presets import PRESETS
 from longjing.learning.surrogates import SURROGATES, Kind, Objective
 
 KINDS: list[Kind] = list(SURROGATES)
@@ -143,12 +144,12 @@ def test_gradient_equals_finite_differences(kind: Kind, aggregation: Aggregation
 
         step = 1e-6
         differences = torch.zeros_like(gradient)
-        for place in range(gradient.numel()):
+        for index in range(gradient.numel()):
             nudge = torch.zeros(gradient.numel(), dtype=torch.float64)
-            nudge[place] = step
+            nudge[index] = step
             nudge = nudge.view_as(gradient)
             rise = value(batch.logprobs + nudge) - value(batch.logprobs - nudge)
-            differences.view(-1)[place] = rise / (2 * step)
+            differences.view(-1)[index] = rise / (2 * step)
         torch.testing.assert_close(gradient, differences, rtol=1e-6, atol=1e-8)
 
 
@@ -393,8 +394,8 @@ def test_logprobs_are_of_the_tempered_distribution(seed: int, temperature: float
     targets = torch.randint(11, (2, 3), generator=random)
     exact = (logits.double() / temperature).log_softmax(dim=-1)
     logprobs = token_logprobs(logits, targets, temperature)
-    for place in ((0, 0), (0, 2), (1, 1)):
-        assert logprobs[place].item() == pytest.approx(exact[place][targets[place]].item(), abs=1e-5)
+    for index in ((0, 0), (0, 2), (1, 1)):
+        assert logprobs[index].item() == pytest.approx(exact[index][targets[index]].item(), abs=1e-5)
 
 
 def test_log_softmax_is_in_float32_whatever_the_logits_are() -> None:

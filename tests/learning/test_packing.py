@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from longjing.learning.mtp_loss import ahead, losses
+from longjing.learning.mtp_loss import ahead
 from longjing.learning.packing import Packed, pack
+from longjing.learning.text_losses import losses
 
 PAD = 99
 documents = st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=12), max_size=30)
@@ -25,7 +26,7 @@ def placed(packed: Packed) -> list[list[list[int]]]:
 @given(documents, st.integers(1, 4), st.integers(4, 24))
 def test_every_document_is_whole_or_left_out(texts: list[list[int]], rows: int, length: int) -> None:
     packed = pack(texts, rows, length, PAD)
-    found = placed(packed)
+    contents = placed(packed)
     # First fit, written down once more: the order of documents decides alone.
     expected: list[list[list[int]]] = [[] for _ in range(rows)]
     misses = 0
@@ -37,7 +38,7 @@ def test_every_document_is_whole_or_left_out(texts: list[list[int]], rows: int, 
                 break
         else:
             row.append(text)
-    assert found == expected
+    assert contents == expected
 
 
 @given(documents, st.integers(1, 4), st.integers(4, 24))
@@ -45,8 +46,8 @@ def test_positions_padding_and_what_is_learned(texts: list[list[int]], rows: int
     packed = pack(texts, rows, length, PAD)
     for row, content in enumerate(placed(packed)):
         used = sum(map(len, content))
-        assert packed.positions[row, :used].tolist() == [place for text in content for place in range(len(text))]
-        assert packed.loss_mask[row, :used].tolist() == [place > 0 for text in content for place in range(len(text))]
+        assert packed.positions[row, :used].tolist() == [index for text in content for index in range(len(text))]
+        assert packed.loss_mask[row, :used].tolist() == [index > 0 for text in content for index in range(len(text))]
         assert (packed.tokens[row, used:] == PAD).all()
         assert (packed.segments[row, used:] == 0).all() and not packed.loss_mask[row, used:].any()
 
@@ -72,7 +73,7 @@ def test_targets_ahead_are_those_of_each_document_alone(
     packed = pack(texts, rows, length, PAD)
     targets, counts = ahead(packed, distance)
     assert targets.shape == counts.shape == (rows, length - distance)
-    expected = [[text[place] for text in content for place in range(distance, len(text))] for content in placed(packed)]
+    expected = [[text[index] for text in content for index in range(distance, len(text))] for content in placed(packed)]
     assert [row[kept].tolist() for row, kept in zip(targets, counts, strict=True)] == expected
 
 

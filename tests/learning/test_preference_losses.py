@@ -26,8 +26,8 @@ def test_values_by_hand() -> None:
     centred = pairwise_loss(chosen, rejected, 0.1)
     assert centred.tolist() == pytest.approx([expected[0], expected[1] + 0.9, expected[2] + 0.9])
     labels = torch.tensor([True, False, True])
-    found = pointwise_loss(torch.tensor([0.0, 3.0, 3.0]), labels)
-    assert found.tolist() == pytest.approx([math.log(2), math.log(1 + math.exp(3)), math.log(1 + math.exp(-3))])
+    loss = pointwise_loss(torch.tensor([0.0, 3.0, 3.0]), labels)
+    assert loss.tolist() == pytest.approx([math.log(2), math.log(1 + math.exp(3)), math.log(1 + math.exp(-3))])
 
 
 @given(pairs, scores)

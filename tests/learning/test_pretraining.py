@@ -15,9 +15,9 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning import pretraining
 from longjing.learning.loop import run_stage
-from longjing.learning.mtp_loss import losses
 from longjing.learning.packing import Packed
 from longjing.learning.pretraining import Pretraining, PretrainingSettings, batch, rate_factor
+from longjing.learning.text_losses import losses
 from longjing.model.store.checkpoint import load_model
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.text.tokenizer import Tokenizer

@@ -18,8 +18,8 @@ from longjing.generation.request import Generation, Request, Sampling
 from longjing.learning import loop, policy, reinforcement
 from longjing.learning.dynamic_sampling import teaches
 from longjing.learning.loop import run_stage
-from longjing.learning.objectives import PRESETS
 from longjing.learning.policy import PhaseTimer
+from longjing.learning.presets import PRESETS
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, pad
 from longjing.problems import registry
@@ -95,8 +95,8 @@ def test_the_gradient_is_that_of_the_formula(make: Make, family: str, algorithm:
             weight = 1 / (len(kept) * 24)
         total = total - weight * gain * logprob(twin, record, prompt, temperature).sum()
     total.backward()
-    (found,) = recorder.gradients
-    assert_same(found, {name: p.grad for name, p in twin.named_parameters() if p.grad is not None})
+    (gradient,) = recorder.gradients
+    assert_same(gradient, {name: p.grad for name, p in twin.named_parameters() if p.grad is not None})
 
 
 @pytest.mark.parametrize("algorithm", PRESETS)
@@ -471,7 +471,7 @@ def test_divergence_stops_the_run_with_the_last_state_whole(
     weigh = policy.token_weights
     calls = iter(range(100))
     monkeypatch.setattr(
-        policy, "token_weights", lambda *given: weigh(*given) * (float("nan") if next(calls) == 2 else 1)
+        policy, "token_weights", lambda *arguments: weigh(*arguments) * (float("nan") if next(calls) == 2 else 1)
     )
     with pytest.raises(UserError, match="diverged"):
         run(tmp_path, settings_of(base))

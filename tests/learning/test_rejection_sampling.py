@@ -56,11 +56,11 @@ def stage_in(path: Path) -> StageDirectory:
 
 
 def settings_of(base: Base, **changes: Any) -> RejectionSamplingSettings:
-    given = {
+    values = {
         "model": str(base("deepseek_v3")), "task": ARITHMETIC, "problems": 10, "problems_per_step": 4,
         "samples": 12, "max_tokens": 400, "keep": {"max_length": 120},
     }  # fmt: skip
-    return RejectionSamplingSettings.model_validate(given | changes)
+    return RejectionSamplingSettings.model_validate(values | changes)
 
 
 def run(stage: StageDirectory, settings: RejectionSamplingSettings, seed: int = 0) -> None:
@@ -181,10 +181,10 @@ def test_the_data_are_right_conversations(spoken: Spoken, form: str, tmp_path: P
     kept = [(row, one) for row, one in zip(rows, read, strict=True) if row["task"] == "arithmetic"]
     assert len(kept) > 10 and {row["language"] for row, _ in kept} == {"en", "zh"}
     for row, one in kept:
-        problem, (asked, said) = problems[row["problem"]], one.messages
-        assert asked.content == problem.prompt and row["language"] == problem.language
-        assert said.reasoning in THOUGHTS[problem.language] and boxed(said.content) == problem.answer
-        assert (said.content == f"\\boxed{{{problem.answer}}}") == (form == "as-is")
+        problem, (question, reply) = problems[row["problem"]], one.messages
+        assert question.content == problem.prompt and row["language"] == problem.language
+        assert reply.reasoning in THOUGHTS[problem.language] and boxed(reply.content) == problem.answer
+        assert (reply.content == f"\\boxed{{{problem.answer}}}") == (form == "as-is")
     patterns = {"".join(filter(str.isalpha, one.messages[1].content)) for _, one in kept}
     assert len(patterns) > 3 if form == "readable" else patterns == {"boxed"}
     others = [(row, one) for row, one in zip(rows, read, strict=True) if row["task"] == "conversation"]
@@ -218,8 +218,8 @@ def test_worked_examples_are_typed_as_problems_and_limits_as_talk(spoken: Spoken
     worked = [(a, b) for a, b in zip(plain.data.rows(), rows, strict=True) if b["task"] == "worked"]
     assert sum(a["messages"][0] != b["messages"][-2] for a, b in worked) > 0.9 * len(worked)
     assert all(a["messages"][-1] == b["messages"][-1] for a, b in worked)
-    asked = [row["messages"][-2]["content"] for _, row in worked]
-    assert any(re.fullmatch(r"\d+( ?[-+] ?\d+)+=?\??", text) for text in asked)  # the short form of a sum
+    questions = [row["messages"][-2]["content"] for _, row in worked]
+    assert any(re.fullmatch(r"\d+( ?[-+] ?\d+)+=?\??", text) for text in questions)  # the short form of a sum
 
 
 def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Path) -> None:
@@ -231,12 +231,12 @@ def test_prompts_are_typed_and_conversations_go_on(spoken: Spoken, tmp_path: Pat
     assert 0.25 < len(long) / len(read) < 0.55 and {len(one.messages) for one in long} == {4, 6, 8}
     changed = 0
     for before, row, one in zip(plain.data.rows(), typed.data.rows(), read, strict=True):
-        *earlier, asked, said = one.messages
-        assert said.content == before["messages"][1]["content"] and said.learned
-        changed += asked.content != before["messages"][0]["content"]
+        *earlier, question, reply = one.messages
+        assert reply.content == before["messages"][1]["content"] and reply.learned
+        changed += question.content != before["messages"][0]["content"]
         for said_before in earlier[1::2]:  # read only, without its reasoning, and not the answer to the same problem
             assert not said_before.learned and not said_before.reasoning
-            assert row["task"] == "conversation" or said_before.content != said.content
+            assert row["task"] == "conversation" or said_before.content != reply.content
     assert 0.3 < changed / len(read) < 0.7
 
 
@@ -393,11 +393,11 @@ def test_a_task_without_so_many_problems_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_tasks_are_checked_with_the_settings() -> None:
-    given: dict[str, Any] = {"problems": 1, "max_tokens": 9}
+    values: dict[str, Any] = {"problems": 1, "max_tokens": 9}
     for task, complaint in (([], "no task to draw"), ({"name": "count"}, "no task 'count'")):
         with pytest.raises(ValidationError, match=complaint):
-            RejectionSamplingSettings.model_validate({**given, "task": task})
-    both = RejectionSamplingSettings.model_validate({**given, "task": [ARITHMETIC, {"name": "countdown"}]})
+            RejectionSamplingSettings.model_validate({**values, "task": task})
+    both = RejectionSamplingSettings.model_validate({**values, "task": [ARITHMETIC, {"name": "countdown"}]})
     assert [task.name for task in both.tasks] == ["arithmetic", "countdown"]
     assert both.model_copy(update={"problems": 65}).steps == 3
 

@@ -20,7 +20,7 @@ from longjing.learning import reward_modeling as preference
 from longjing.learning.loop import run_stage
 from longjing.learning.reward_modeling import (
     Data,
-    Example,
+    RewardExample,
     RewardModeling,
     RewardModelingSettings,
     batch,
@@ -55,10 +55,10 @@ def pairs(count: int) -> list[dict[str, Any]]:
 def labelled(count: int) -> list[dict[str, Any]]:
     """The text is good if its reasoning says a, which has nothing to do with what was asked."""
     random = Random(0)
-    said = [random.choice(("ab", "bb")) for _ in range(count)]
+    answers = [random.choice(("ab", "bb")) for _ in range(count)]
     return [
         {"prompt": f"Write {n}.", "completion": f"<think>{word}</think>cc", "label": word == "ab"}
-        for n, word in enumerate(said)
+        for n, word in enumerate(answers)
     ]
 
 
@@ -68,11 +68,11 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def settings(model: Path, data: Any, **changes: Any) -> RewardModelingSettings:
-    given = {
+    values = {
         "model": str(model), "data": data, "batch_size": 16, "learning_rate": 0.01, "held_out": 0.25,
         "save_every": 2,
     }  # fmt: skip
-    return RewardModelingSettings.model_validate(given | changes)
+    return RewardModelingSettings.model_validate(values | changes)
 
 
 def stage_in(path: Path) -> StageDirectory:
@@ -199,21 +199,21 @@ def test_what_a_measurement_says(monkeypatch: pytest.MonkeyPatch) -> None:
         ("p", "long", 9, 2, 1.0), ("p", "long", 9, 2, -1.0), ("q", "long", 8, 1, 2.0),
         ("r", "short", 1, 7, 3.0), ("s", "even", 6, 6, 0.0),
     ]  # fmt: skip
-    examples = [Example(p, kind, [[1] * good, [1] * bad], None) for p, kind, good, bad, _ in cases]
+    examples = [RewardExample(p, kind, [[1] * good, [1] * bad], None) for p, kind, good, bad, _ in cases]
 
-    def given_margins(model: Any, part: list[Example], centre: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def given_margins(model: Any, part: list[RewardExample], centre: float) -> tuple[torch.Tensor, torch.Tensor]:
         margins = [next(m for e, (*_, m) in zip(examples, cases, strict=True) if e is one) for one in part]
         return torch.tensor(margins), torch.tensor(margins)
 
     monkeypatch.setattr(preference, "losses_and_margins", given_margins)
     data = Data("mine", "answer", [], examples, {})
     model = RewardModel.from_decoder(tiny.network("llama"), None)
-    found = measure(model, data, settings(Path("any"), "a.jsonl"), Runtime(0, torch.device("cpu"), torch.float32))
-    assert found["problems"] == 4 and found["accuracy"] == pytest.approx((0.5 + 1 + 1 + 0.5) / 4)
-    assert found["by_kind"] == pytest.approx({"even": 0.5, "long": 2 / 3, "short": 1.0})
-    assert found["longer_better"] == 3 / 4
-    assert found["longer_scores_higher"] == pytest.approx((1 + 0 + 1 + 0) / 4)
-    assert found["margin"] == pytest.approx(5 / 5) and found["low"] < found["accuracy"] < found["high"]
+    metrics = measure(model, data, settings(Path("any"), "a.jsonl"), Runtime(0, torch.device("cpu"), torch.float32))
+    assert metrics["problems"] == 4 and metrics["accuracy"] == pytest.approx((0.5 + 1 + 1 + 0.5) / 4)
+    assert metrics["by_kind"] == pytest.approx({"even": 0.5, "long": 2 / 3, "short": 1.0})
+    assert metrics["longer_better"] == 3 / 4
+    assert metrics["longer_scores_higher"] == pytest.approx((1 + 0 + 1 + 0) / 4)
+    assert metrics["margin"] == pytest.approx(5 / 5) and metrics["low"] < metrics["accuracy"] < metrics["high"]
     assert model.training
 
 
@@ -231,7 +231,7 @@ def test_each_epoch_has_every_example_once(count: int, size: int, epochs: int, s
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 200))
 def test_microbatches_keep_to_their_budget(lengths: list[int], budget: int) -> None:
-    examples = [Example("p", "", [[1] * length, [1]], None) for length in lengths]
+    examples = [RewardExample("p", "", [[1] * length, [1]], None) for length in lengths]
     parts = microbatches(examples, budget)
     assert sorted(example.longest for part in parts for example in part) == sorted(lengths)
     for part in parts:
@@ -260,8 +260,8 @@ def test_held_out_prompts_are_not_learned_and_long_texts_are_counted(base: Base,
 
 
 def test_pairs_that_part_early_are_counted_in_the_result(base: Base, tmp_path: Path) -> None:
-    asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}
-    parted = {"chosen": [asked, said], "rejected": [asked, said, asked, said]}
+    question, reply = {"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}
+    parted = {"chosen": [question, reply], "rejected": [question, reply, question, reply]}
     files = [write(tmp_path / name, [*pairs(40), parted]) for name in ("a.jsonl", "b.jsonl")]
     stage = stage_in(tmp_path)
     run(stage, settings(base("llama"), files))
@@ -270,9 +270,9 @@ def test_pairs_that_part_early_are_counted_in_the_result(base: Base, tmp_path: P
 
 
 def test_what_template_and_tokenizer_refuse_is_named_with_its_line(base: Base, tmp_path: Path) -> None:
-    asked = [{"role": "tool", "content": "5"}]
+    messages = [{"role": "tool", "content": "5"}]
     for row, complaint in (
-        ({"prompt": asked, "chosen": "a", "rejected": "b"}, 'has the role "tool"'),
+        ({"prompt": messages, "chosen": "a", "rejected": "b"}, 'has the role "tool"'),
         ({"prompt": "p", "chosen": "a<｜User｜>", "rejected": "b"}, "`chosen` has <｜User｜> in its text"),
     ):
         path = write(tmp_path / "pairs.jsonl", [*pairs(40), row])
@@ -303,8 +303,8 @@ def test_the_reward_is_the_sigmoid_of_the_score(helpful: StageDirectory) -> None
     assert reward.judges == "answer" and all(0 < value < 1 for value in rewards)
     assert min(rewards[0], rewards[2]) > max(rewards[1], rewards[3])
     ids = Tokenizer.from_directory(helpful.model_path)
-    said = [[*ASKED, {"role": "assistant", "content": answer}] for answer in answers]
-    texts = [ids.encode_chat(messages, add_generation_prompt=False) for messages in said]
+    conversations = [[*ASKED, {"role": "assistant", "content": answer}] for answer in answers]
+    texts = [ids.encode_chat(messages, add_generation_prompt=False) for messages in conversations]
     with torch.no_grad():
         expected = load_reward_model(helpful.model_path).score(texts).sigmoid().tolist()
     assert rewards == pytest.approx(expected, abs=1e-5)

@@ -257,10 +257,10 @@ def test_a_stage_with_reward_models_is_resumed_exactly(
     for breaks in (7, 3):
         calls = iter(range(100))
 
-        def breaks_off(self: Any, *given: Any, calls: Any = calls, last: int = breaks) -> Any:
+        def breaks_off(self: Any, *arguments: Any, calls: Any = calls, last: int = breaks) -> Any:
             if next(calls) == last:
                 raise KeyboardInterrupt
-            return optimise(self, *given)
+            return optimise(self, *arguments)
 
         monkeypatch.setattr(Reinforcement, "_optimise", breaks_off)
         with pytest.raises(KeyboardInterrupt):
@@ -290,12 +290,12 @@ def test_preferences_that_cannot_be_honoured_are_refused(changes: dict[str, Any]
 
 @given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
 def test_reward_models_join_at_some_step_or_are_refused(steps: int, share: float) -> None:
-    given = SETTINGS | {"steps": steps, "preference": {"safety": "safe", "from_share": share}}
+    values = SETTINGS | {"steps": steps, "preference": {"safety": "safe", "from_share": share}}
     if any(step >= share * steps for step in range(steps)):
-        ReinforcementSettings.model_validate(given)
+        ReinforcementSettings.model_validate(values)
     else:
         with pytest.raises(ValidationError, match="take more steps, or lower preference.from_share"):
-            ReinforcementSettings.model_validate(given)
+            ReinforcementSettings.model_validate(values)
 
 
 def test_the_last_quarter_is_the_paper_s(make: Make) -> None:

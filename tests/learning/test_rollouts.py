@@ -107,8 +107,8 @@ def test_every_sample_has_its_own_seed_and_its_problem() -> None:
     ids, echo = tiny.tokenizer(), Echo()
     problems = [first, second, first]
     for step, turn in ((0, 0), (0, 1), (1, 0)):
-        asked = [(task, problem) for problem in problems]
-        groups = sample_groups(echo, ids, asked, 4, {"temperature": 0.7, "max_tokens": 5}, 3, step, turn)
+        questions = [(task, problem) for problem in problems]
+        groups = sample_groups(echo, ids, questions, 4, {"temperature": 0.7, "max_tokens": 5}, 3, step, turn)
         for problem, group in zip(problems, groups, strict=True):
             prompt = ids.encode_chat([{"role": "user", "content": problem.prompt}])
             assert [dialogue.generation.prompt for dialogue in group] == [prompt] * 4
@@ -120,7 +120,7 @@ def test_every_sample_has_its_own_seed_and_its_problem() -> None:
     assert [request.sampling.seed for request in again.requests] == seeds[:4]
 
 
-def said(text: str, reason: Any = "stop", ids: Tokenizer | None = None) -> MultiTurnRollout:
+def rollout_of(text: str, reason: Any = "stop", ids: Tokenizer | None = None) -> MultiTurnRollout:
     return tiny.dialogue(Generation([0], [1], [-1.0], reason, text), ids)
 
 
@@ -142,7 +142,7 @@ def test_a_prefilled_opening_does_not_make_the_format_reward_a_constant(problem:
         f"so</think>{box}</think>": (1.0, 0.0),
         "": (0.0, 0.0),
     }
-    group = judge_group(task, problem, [said(text) for text in cases])
+    group = judge_group(task, problem, [rollout_of(text) for text in cases])
     assert [(v.rewards["accuracy"], v.rewards["format"]) for v in group.verdicts] == list(cases.values())
 
 
@@ -154,14 +154,14 @@ def test_a_template_that_leaves_the_opening_to_the_model_is_judged_by_it(problem
     unopened = Tokenizer(ids._backend, ids._config, template.replace("<think>\\n", ""), "unopened")
     box = f"\\boxed{{{task.solve(problem)}}}"
     texts = [f"<think>so</think>{box}", f"so</think>{box}"]
-    group = judge_group(task, problem, [said(text, ids=unopened) for text in texts])
+    group = judge_group(task, problem, [rollout_of(text, ids=unopened) for text in texts])
     assert [verdict.rewards["format"] for verdict in group.verdicts] == [1.0, 0.0]
 
 
 def test_what_was_cut_off_earns_nothing_however_it_looks(problem: Problem) -> None:
     task = tasks.get("countdown", difficulty=1)
     text = f"so\n</think>\n\n\\boxed{{{task.solve(problem)}}}"
-    group = judge_group(task, problem, [said(text), said(text, "length")])
+    group = judge_group(task, problem, [rollout_of(text), rollout_of(text, "length")])
     assert group.rewards({"accuracy": 1.0, "format": 1.0}) == [2.0, 0.0]
     assert [completion.truncated for completion in group.completions] == [False, True]
 
@@ -170,7 +170,7 @@ def test_format_does_not_pay_for_length(problem: Problem) -> None:
     """A long wrong answer earns what a short one does, and a right one earns more."""
     task = tasks.get("countdown", difficulty=1)
     texts = ["so</think>\\boxed{1}", "so " * 500 + "</think>\\boxed{1}", f"so</think>\\boxed{{{task.solve(problem)}}}"]
-    group = judge_group(task, problem, [said(text) for text in texts])
+    group = judge_group(task, problem, [rollout_of(text) for text in texts])
     short, long, right = group.rewards({"accuracy": 1.0, "format": 1.0})
     assert short == long < right
 
@@ -181,7 +181,7 @@ def test_rewards_are_weighted_and_the_unjudged_are_told_apart(problem: Problem) 
         Verdict("wrong", {"accuracy": 0.0, "format": 1.0}, ""),
         Verdict("unjudged", {"accuracy": 0.0, "format": 0.0}, ""),
     ]
-    group = Group(problem, [said("")] * 3, [Completion.parse("")] * 3, verdicts)
+    group = Group(problem, [rollout_of("")] * 3, [Completion.parse("")] * 3, verdicts)
     assert group.rewards({"accuracy": 2.0, "format": 0.25}) == [2.25, 0.25, 0]
     assert group.rewards({"accuracy": 2.0}) == [2.0, 0, 0]
     assert group.judged == [True, True, False]

@@ -38,21 +38,21 @@ def measured(monkeypatch: pytest.MonkeyPatch, *groups: Sequence[Verdict]) -> Dif
 def test_form_and_partial_pay_are_no_signal_where_nothing_is_solved(
     monkeypatch: pytest.MonkeyPatch, other: Verdict
 ) -> None:
-    found = measured(monkeypatch, *[[WRONG, other]] * 4)
-    assert (found.correct, found.signal, found.form) == (0, 0, 1)
-    finding = found.finding("base")
+    metrics = measured(monkeypatch, *[[WRONG, other]] * 4)
+    assert (metrics.correct, metrics.signal, metrics.form) == (0, 0, 1)
+    finding = metrics.finding("base")
     assert finding.status == "failed" and "too hard" in finding.says and "100% differ in format" in finding.says
 
 
 def test_where_all_is_solved_there_is_nothing_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     untidy = Verdict("correct", {"accuracy": 1.0, "format": 0.0}, "")
-    found = measured(monkeypatch, *[[RIGHT, untidy]] * 4)
-    finding = found.finding("base")
-    assert found.signal == 0 and finding.status == "failed" and "too easy" in finding.says
+    metrics = measured(monkeypatch, *[[RIGHT, untidy]] * 4)
+    finding = metrics.finding("base")
+    assert metrics.signal == 0 and finding.status == "failed" and "too easy" in finding.says
 
 
 def test_right_beside_wrong_is_a_signal_and_no_verdict_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = measured(monkeypatch, [RIGHT, WRONG], [RIGHT, UNJUDGED], [WRONG, FORMLESS], [RIGHT, RIGHT])
-    assert (found.signal, found.form) == (0.25, 0.25)
-    finding = found.finding("base")
+    metrics = measured(monkeypatch, [RIGHT, WRONG], [RIGHT, UNJUDGED], [WRONG, FORMLESS], [RIGHT, RIGHT])
+    assert (metrics.signal, metrics.form) == (0.25, 0.25)
+    finding = metrics.finding("base")
     assert finding.status == "ok" and "25% of 4 groups of 2 have a signal" in finding.says

@@ -40,15 +40,15 @@ def bits(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[int]]]
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_weights_are_parameters_once_and_what_a_checkpoint_keeps(family: str) -> None:
     model = network(family)
-    found = weights(model)
-    assert {name for name, _ in model.named_parameters()} <= set(found)
-    extra = set(found) - {name for name, _ in model.named_parameters()}
+    tensors = weights(model)
+    assert {name for name, _ in model.named_parameters()} <= set(tensors)
+    extra = set(tensors) - {name for name, _ in model.named_parameters()}
     assert all(name.endswith("e_score_correction_bias") for name in extra) and len(extra) == len([*model.routers()])
-    assert ("lm_head.weight" in found) == (family != "llama")  # tied there
-    assert len({tensor.data_ptr() for tensor in found.values()}) == len(found)
-    assert not any(tensor.requires_grad for tensor in found.values())
-    assert disk_bytes(model) == 10 * sum(tensor.nbytes for tensor in found.values())
-    assert disk_bytes(model, model) == 13 * sum(tensor.nbytes for tensor in found.values())
+    assert ("lm_head.weight" in tensors) == (family != "llama")  # tied there
+    assert len({tensor.data_ptr() for tensor in tensors.values()}) == len(tensors)
+    assert not any(tensor.requires_grad for tensor in tensors.values())
+    assert disk_bytes(model) == 10 * sum(tensor.nbytes for tensor in tensors.values())
+    assert disk_bytes(model, model) == 13 * sum(tensor.nbytes for tensor in tensors.values())
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

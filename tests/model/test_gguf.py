@@ -83,16 +83,16 @@ def test_what_is_written_is_read_here_and_by_llama_cpp(tmp_path: Path) -> None:
 
 
 @few
-@given(place=st.integers(0, 300), flip=st.integers(0, 255))
+@given(position=st.integers(0, 300), flip=st.integers(0, 255))
 def test_a_cut_or_broken_file_is_refused_in_a_sentence(
-    place: int, flip: int, tmp_path_factory: pytest.TempPathFactory
+    position: int, flip: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("gguf") / "x.gguf"
     content = bytearray(write(path).read_bytes())
     if flip:
-        content[place] ^= flip
+        content[position] ^= flip
     else:
-        del content[place:]
+        del content[position:]
     path.write_bytes(content)
     try:
         GGUF(path)

@@ -30,9 +30,9 @@ def threads_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> set[int]:
     seen: set[int] = set()
     hidden = Decoder.hidden
 
-    def watching(self: Decoder, *given: object) -> torch.Tensor:
+    def watching(self: Decoder, *arguments: object) -> torch.Tensor:
         seen.add(torch.get_num_threads())
-        return hidden(self, *given)  # type: ignore[arg-type]
+        return hidden(self, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "hidden", watching)
@@ -57,7 +57,7 @@ def test_threads_are_given_back_after_an_error_and_never_added() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("environment", "expected"),
     [
         ({}, {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}),
         ({"GOMP_SPINCOUNT": "9"}, {"GOMP_SPINCOUNT": "9"}),
@@ -65,7 +65,7 @@ def test_threads_are_given_back_after_an_error_and_never_added() -> None:
     ],
 )
 def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(
-    given: dict[str, str], found: dict[str, str]
+    environment: dict[str, str], expected: dict[str, str]
 ) -> None:
     names = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
     plain = {name: value for name, value in os.environ.items() if name not in names}
@@ -73,5 +73,7 @@ def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(
         "import sys, os, longjing; assert 'torch' not in sys.modules; "
         f"print({{name: os.environ[name] for name in {names} if name in os.environ}})"
     )
-    ran = subprocess.run([sys.executable, "-c", code], env=plain | given, capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == str(found)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=plain | environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == str(expected)

@@ -21,41 +21,41 @@ def rows(
     run: RunDirectory, model: Path, tasks: dict[str, dict[str, Any]], checkpoint: str = "one"
 ) -> tuple[list[Row], list[str]]:
     settings = MeasureSettings(tasks=tasks, problems=3, samples=2, max_tokens=12, temperature=1.0)
-    said: list[str] = []
+    notices: list[str] = []
     measure(
-        settings, run, checkpoint, model, Runtime(1, torch.device("cpu"), torch.float32), step=0, say=said.append,
+        settings, run, checkpoint, model, Runtime(1, torch.device("cpu"), torch.float32), step=0, say=notices.append,
         watcher=lambda done, number, tokens: None,
     )  # fmt: skip
-    return run.checkpoints.rows(), said
+    return run.checkpoints.rows(), notices
 
 
 @pytest.mark.usefixtures("letters")
 def test_what_is_measured_already_is_not_measured_again(base: Callable[[str], Path], tmp_path: Path) -> None:
     model = base("llama")
-    found, said = rows(RunDirectory(tmp_path), model, TASKS)
-    assert [(row["checkpoint"], row["label"]) for row in found] == [("one", "letters"), ("one", "vowels")]
-    assert len(said) == 2 and said[0].startswith("one on letters: ")
-    for row in found:
+    measured, notices = rows(RunDirectory(tmp_path), model, TASKS)
+    assert [(row["checkpoint"], row["label"]) for row in measured] == [("one", "letters"), ("one", "vowels")]
+    assert len(notices) == 2 and notices[0].startswith("one on letters: ")
+    for row in measured:
         assert row["problems"] == 3 and row["samples"] == 2 and 0 <= row["language"] <= 1
         assert [example["problem"] for example in row["examples"]] == ["test 0", "test 1", "test 2"]
-    assert rows(RunDirectory(tmp_path), model, TASKS) == (found, [])
+    assert rows(RunDirectory(tmp_path), model, TASKS) == (measured, [])
     (tmp_path / "half").mkdir()
     half = RunDirectory(tmp_path / "half")
     rows(half, model, {"letters": {}})
-    again, said = rows(half, model, TASKS)
-    timeless = [{key: row[key] for key in row if key != "seconds"} for row in found]
-    assert [{key: row[key] for key in row if key != "seconds"} for row in again] == timeless and len(said) == 1
+    again, notices = rows(half, model, TASKS)
+    timeless = [{key: row[key] for key in row if key != "seconds"} for row in measured]
+    assert [{key: row[key] for key in row if key != "seconds"} for row in again] == timeless and len(notices) == 1
 
 
 @pytest.mark.usefixtures("letters")
 def test_what_is_measured_on_other_problems_is_refused(base: Callable[[str], Path], tmp_path: Path) -> None:
     model, run = base("llama"), RunDirectory(tmp_path)
-    found, _ = rows(run, model, TASKS)
+    measured, _ = rows(run, model, TASKS)
     others = TASKS | {"vowels": {"name": "letters", "wanted": "xyz"}}
     with pytest.raises(UserError, match=r'(?s)two on vowels.*wanted: "aeiou" -> "xyz".*checkpoints\.jsonl'):
         rows(run, model, others, "two")
-    assert run.checkpoints.rows() == found  # nothing is measured before that is known
-    assert rows(run, model, others)[0] == found  # what is done is done
+    assert run.checkpoints.rows() == measured  # nothing is measured before that is known
+    assert rows(run, model, others)[0] == measured  # what is done is done
     assert len(rows(run, model, TASKS, "two")[0]) == 4
 
 
@@ -75,5 +75,5 @@ def test_rows_from_before_a_rule_came_are_taken_and_that_is_said(
     older = kept.replace(', "intermediate": "natural"', "").replace('"intermediate": "natural", ', "")
     assert "intermediate" not in older
     run.checkpoints.path.write_text(older)
-    found, said = rows(run, model, tasks(), "two")
-    assert len(found) == 2 and "one was measured before intermediate was a setting" in said[0]
+    measured, notices = rows(run, model, tasks(), "two")
+    assert len(measured) == 2 and "one was measured before intermediate was a setting" in notices[0]

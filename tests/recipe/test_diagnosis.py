@@ -63,11 +63,11 @@ def test_every_rule_is_tried() -> None:
 
 
 def test_advice_names_settings_that_exist() -> None:
-    known = {name for stage in KINDS.values() for name in stage.settings.model_fields}
-    known |= {name for task in tasks.names() for name in tasks.get(task).settings}
+    setting_names = {name for stage in KINDS.values() for name in stage.settings.model_fields}
+    setting_names |= {name for task in tasks.names() for name in tasks.get(task).settings}
     for kind, _, _, change in TROUBLE:
         for advice in diagnose(KINDS[kind].advice, [ROWS[kind](step, **change(step)) for step in range(120)]):
-            assert set(re.findall("`(.*?)`", advice.text)) <= known
+            assert set(re.findall("`(.*?)`", advice.text)) <= setting_names
 
 
 @pytest.mark.parametrize("kind", ROWS)

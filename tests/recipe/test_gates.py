@@ -45,13 +45,13 @@ def test_a_gate_opens_where_every_bound_holds(
 
 
 def test_it_says_what_it_saw_and_what_it_asks() -> None:
-    asked = gate("pass_at_1", task="countdown", at_least=0.5, rise_at_least=0.1)
-    assert examine(asked, Reading(0.41, 0.27, 0.38, 0.44)).text == (
+    wanted = gate("pass_at_1", task="countdown", at_least=0.5, rise_at_least=0.1)
+    assert examine(wanted, Reading(0.41, 0.27, 0.38, 0.44)).text == (
         "pass_at_1 on countdown is 41.0% (95%: 38.0% to 44.0%), from 27.0%; "
         "it must be at least 50.0% and up by at least 10.0%"
     )
-    assert "nobody knows what" in examine(asked, Reading(0.41)).text
-    assert "nothing was solved" in examine(asked, Reading(None)).text
+    assert "nobody knows what" in examine(wanted, Reading(0.41)).text
+    assert "nothing was solved" in examine(wanted, Reading(None)).text
     assert "down by at most 3.0%" in examine(gate(rise_at_least=-0.03), Reading(0.4), KINDS["reinforce"].metrics).text
     assert examine(gate("kept", at_least=800), Reading(1234)).text == "kept is 1234; it must be at least 800"
 
@@ -89,8 +89,8 @@ def test_a_task_is_looked_up_in_the_table_before_the_stage(stage: StageDirectory
     stage.evaluations.append(evaluation_row(9, "test", 0.5))
     on_task = gate("pass_at_1", task="countdown")
     assert read(on_task, stage, "base") == Reading(0.5, 0.2, 0.4, 0.6)
-    for place, (name, accuracy) in enumerate((("base", 0.3), ("zero", 0.7), ("later", 0.8))):
-        row = {**evaluation_row(place, "test", accuracy), "checkpoint": name, "label": "countdown"}
+    for index, (name, accuracy) in enumerate((("base", 0.3), ("zero", 0.7), ("later", 0.8))):
+        row = {**evaluation_row(index, "test", accuracy), "checkpoint": name, "label": "countdown"}
         stage.run.checkpoints.append(row)
     reading = read(on_task, stage, "base")
     assert (reading.value, reading.before) == (0.7, 0.3) and reading.low == pytest.approx(0.6)
@@ -98,7 +98,7 @@ def test_a_task_is_looked_up_in_the_table_before_the_stage(stage: StageDirectory
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("wanted", "expected"),
     [
         (gate("klo"), "asks for `klo`, which it doesn't have; measured were .*kl, learning_rate, "),
         (gate("kl", task="countdown"), "asks for `kl` on countdown, .* high, .* pass_at_1"),
@@ -107,12 +107,12 @@ def test_a_task_is_looked_up_in_the_table_before_the_stage(stage: StageDirectory
     ],
 )
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(
-    stage: StageDirectory, asked: Gate, expected: str
+    stage: StageDirectory, wanted: Gate, expected: str
 ) -> None:
     stage.metrics.append(reinforcement_row(0))
     stage.evaluations.append(evaluation_row(0, "test", 0.5))
     with pytest.raises(UserError, match=f"the gate of zero {expected}"):
-        read(asked, stage, None)
+        read(wanted, stage, None)
 
 
 def test_an_outcome_is_written_down_and_a_closed_gate_raises(stage: StageDirectory) -> None:

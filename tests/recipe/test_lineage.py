@@ -28,8 +28,8 @@ def test_a_digest_is_what_the_shell_says(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     (tmp_path / "state").mkdir()
     command = r"ls -p | grep -v '/$' | grep -v '\.md$' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum"
-    found = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert digest(tmp_path) == found.stdout.split()[0]
+    process = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert digest(tmp_path) == process.stdout.split()[0]
     one = subprocess.run(["sha256sum", tmp_path / "A.json"], capture_output=True, text=True, check=True)
     assert digest(tmp_path / "A.json") == one.stdout.split()[0]
     before = digest(tmp_path)
@@ -93,8 +93,8 @@ def test_a_runs_reward_model_and_its_model_are_two_things(tmp_path: Path, monkey
     record(run, recipe, stage)
     lineage = json.loads(Path("run/lineage.json").read_text())
     assert lineage["stages"]["zero"]["takes"] == {"model": "other", "preference.safety": "other/safe/model"}
-    for name, place in (("other", "other/talk/model"), ("other/safe/model", "other/safe/model")):
-        assert lineage["inputs"][name]["sha256"] == digest(Path(place))
+    for name, path in (("other", "other/talk/model"), ("other/safe/model", "other/safe/model")):
+        assert lineage["inputs"][name]["sha256"] == digest(Path(path))
 
 
 def test_what_comes_from_outside_is_found_or_refused() -> None:

@@ -186,10 +186,10 @@ def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
 
 def changed(recipe: Path, *changes: str) -> dict[str, object]:
     base, new = load(recipe).to_dict(), load(recipe, changes).to_dict()
-    found = {key: new[key] for key in new if new[key] != base[key] and key != "stages"}
+    difference = {key: new[key] for key in new if new[key] != base[key] and key != "stages"}
     for before, after in zip(base["stages"], new["stages"], strict=True):
-        found |= {f"{after['name']}.{key}": after[key] for key in after if after[key] != before.get(key)}
-    return found
+        difference |= {f"{after['name']}.{key}": after[key] for key in after if after[key] != before.get(key)}
+    return difference
 
 
 def test_changes_go_where_they_belong(recipe: Path) -> None:

@@ -111,8 +111,8 @@ def start(recipe: Path, out: Path, *changes: str) -> str:
 
 
 def test_it_runs_and_shows_how_it_comes_along(recipe: Path, tmp_path: Path) -> None:
-    told, run = start(recipe, tmp_path / "run"), RunDirectory(tmp_path / "run")
-    assert "count 8/8  height 17" in told and "count passed its gate: counted is 16" in told
+    output, run = start(recipe, tmp_path / "run"), RunDirectory(tmp_path / "run")
+    assert "count 8/8  height 17" in output and "count passed its gate: counted is 16" in output
     stage = run.stage("count")
     assert [row["text"] for row in stage.data.rows()] == [f"{count}!" for count in range(7, 22, 2)]
     assert stage.result is not None and stage.result["counted"] == 16

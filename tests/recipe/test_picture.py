@@ -13,20 +13,20 @@ from longjing.recipe.report.picture import HEIGHT, WIDTH, draw
 def lineages(draw_from: st.DrawFn) -> dict[str, list[str]]:
     names = [f"n{number}" for number in range(draw_from(st.integers(1, 12)))]
     return {
-        name: draw_from(st.lists(st.sampled_from(names[:place]), unique=True, max_size=4)) if place else []
-        for place, name in enumerate(names)
+        name: draw_from(st.lists(st.sampled_from(names[:index]), unique=True, max_size=4)) if index else []
+        for index, name in enumerate(names)
     }
 
 
 @given(lineages())
 def test_any_lineage_is_drawn_in_order(sources: dict[str, list[str]]) -> None:
     picture = draw(sources)
-    places = {place.name: place for place in picture.places}
+    places = {box.name: box for box in picture.places}
     assert places.keys() == sources.keys()
     for one, other in combinations(places.values(), 2):
         assert abs(one.x - other.x) >= WIDTH or abs(one.y - other.y) >= HEIGHT, "two nodes overlap"
-    for place in places.values():
-        assert 0 <= place.x <= picture.width - WIDTH and 0 <= place.y <= picture.height - HEIGHT
+    for box in places.values():
+        assert 0 <= box.x <= picture.width - WIDTH and 0 <= box.y <= picture.height - HEIGHT
     assert sorted((source, target) for source, target, _ in picture.lines) == sorted(
         (source, target) for target, above in sources.items() for source in above
     )
@@ -37,27 +37,27 @@ def test_any_lineage_is_drawn_in_order(sources: dict[str, list[str]]) -> None:
         assert points[-1] == (places[target].x + WIDTH / 2, places[target].y)
         assert [y for _, y in points] == sorted(y for _, y in points)
         for x, y in points[1:-1]:
-            for place in places.values():
-                inside = place.x < x < place.x + WIDTH and place.y <= y <= place.y + HEIGHT
+            for box in places.values():
+                inside = box.x < x < box.x + WIDTH and box.y <= y <= box.y + HEIGHT
                 assert not inside, "a line runs through a node"
 
 
 def corners(path: str) -> list[tuple[float, float]]:
     """Where the pieces of a path begin and end."""
-    found: list[tuple[float, float]] = []
+    points: list[tuple[float, float]] = []
     for letter, numbers in re.findall(r"([MCV])([^MCV]*)", path):
         values = [float(number) for number in numbers.split()]
-        found.append((found[-1][0], values[0]) if letter == "V" else (values[-2], values[-1]))
-    return found
+        points.append((points[-1][0], values[0]) if letter == "V" else (values[-2], values[-1]))
+    return points
 
 
 def test_crossings_that_can_be_avoided_are() -> None:
     picture = draw({"a": [], "b": [], "c": ["b"], "d": ["a"]})
-    x = {place.name: place.x for place in picture.places}
+    x = {box.name: box.x for box in picture.places}
     assert (x["a"] < x["b"]) == (x["d"] < x["c"])
 
 
 def test_what_comes_from_nothing_stands_above_its_first_use() -> None:
     picture = draw({"a": [], "b": ["a"], "c": ["b"], "late": [], "d": ["c", "late"]})
-    y = {place.name: place.y for place in picture.places}
+    y = {box.name: box.y for box in picture.places}
     assert y["late"] == y["c"]

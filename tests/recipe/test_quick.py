@@ -149,11 +149,11 @@ def test_an_exported_model_is_the_runs_and_its_card_says_how_it_was_made(run: Ru
     before, after = (load_model(path).state_dict() for path in (run.stage("distilled").model_path, directory))
     assert all(torch.equal(after[name], tensor.bfloat16().float()) for name, tensor in before.items())
     card = (directory / "README.md").read_text("utf-8")
-    told = [line.split(" | ")[0].strip("| ") for line in card.splitlines() if line.startswith("| ")]
+    labels = [line.split(" | ")[0].strip("| ") for line in card.splitlines() if line.startswith("| ")]
     for stage in ("r1-zero", "cold-start-data", "cold-start", "rl-1", "samples", "student-base", "distilled"):
-        assert stage in told, "something that it was made from is missing"
+        assert stage in labels, "something that it was made from is missing"
     assert "| 0.0 s" not in card, "a stage took no time"
-    assert "rl-2" not in told and "sft" not in told
+    assert "rl-2" not in labels and "sft" not in labels
     measured = [line.split(" | ")[1] for line in card.splitlines() if line.startswith("| countdown | ")]
     assert measured == ["base", "student-base", "distilled"]
     AutoModelForCausalLM.from_pretrained(directory)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from run_cases import RECIPE, curation_row, distillation_row, evaluation_row, finetuning_row, preference_row, write_run
 
 from longjing.recipe.report import render, write_report
-from longjing.recipe.report.comparison import Comparison
+from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.report.sections import Sample
 from longjing.recipe.running import account
 from longjing.runs import RunDirectory
@@ -83,9 +83,9 @@ def test_a_run_without_a_finished_model_invites_nobody_to_talk(tmp_path: Path) -
 def compared(path: Path, text: str = "So.\n</think>\n\n\\boxed{1}") -> RunDirectory:
     """A run whose checkpoints were measured: two of them, and what they began with."""
     run = write_run(path, text=text)
-    for place, (name, accuracy) in enumerate((("read", 0.2), ("zero", 0.5), ("base", None))):
+    for index, (name, accuracy) in enumerate((("read", 0.2), ("zero", 0.5), ("base", None))):
         for label in ("countdown", "words"):
-            row = evaluation_row(place if accuracy else -1, "test", accuracy, text) | {
+            row = evaluation_row(index if accuracy else -1, "test", accuracy, text) | {
                 "checkpoint": name, "label": label, "language": 0.75,
                 "sampling": {"temperature": 0.6, "top_p": 0.95, "max_tokens": 64},
             }  # fmt: skip
@@ -116,9 +116,9 @@ def test_answers_are_paired_by_their_problems() -> None:
             "checkpoint": name, "label": "words", "sampling": sampling, "examples": examples,
         }  # fmt: skip
 
-    found = Comparison.of([row("one", "abc"), row("two", "cxa")])
-    assert found is not None
-    paired = {each.prompt: [name for name, _ in each.samples] for each in found.answered}
+    comparison = CheckpointComparison.of([row("one", "abc"), row("two", "cxa")])
+    assert comparison is not None
+    paired = {each.prompt: [name for name, _ in each.samples] for each in comparison.answered}
     assert paired == {"prompt a": ["one", "two"], "prompt b": ["one"], "prompt c": ["one", "two"]}
 
 
@@ -126,10 +126,10 @@ def test_the_bill_is_by_stage_with_a_total(tmp_path: Path) -> None:
     run = compared(tmp_path / "run")
     text = Page((run.path / "report.html").read_text()).text
     lines = [line.split() for line in text[text.index("of it measuring") :].splitlines() if line.split()]
-    found = {line[0]: line for line in lines if line[0] in ("read", "zero", "base", "total")}
-    assert list(found) == ["read", "zero", "base", "total"]
-    assert found["zero"][1:3] == ["62", "ktokens"]  # 60 steps of 1,000, two measurements of 500, and two more
-    assert "$0.00" not in " ".join(found["total"]) and "kWh" in text
+    cells = {line[0]: line for line in lines if line[0] in ("read", "zero", "base", "total")}
+    assert list(cells) == ["read", "zero", "base", "total"]
+    assert cells["zero"][1:3] == ["62", "ktokens"]  # 60 steps of 1,000, two measurements of 500, and two more
+    assert "$0.00" not in " ".join(cells["total"]) and "kWh" in text
 
 
 def test_the_lineage_is_drawn_with_its_gates(tmp_path: Path) -> None:
@@ -223,19 +223,19 @@ def test_a_completion_is_taken_apart_as_its_prompt_left_it() -> None:
 
 def test_the_turns_of_a_conversation_are_shown_with_what_was_said_to_them(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 3)
-    said = {"text": "1+1</think>call", "prefilled": True, "reply": {"role": "user", "content": "<i>it is 2</i>"}}
-    row = {"text": "so</think>2", "prefilled": True, "earlier": [said], "outcome": "correct"}
+    turn = {"text": "1+1</think>call", "prefilled": True, "reply": {"role": "user", "content": "<i>it is 2</i>"}}
+    row = {"text": "so</think>2", "prefilled": True, "earlier": [turn], "outcome": "correct"}
     run.stage("zero").rollouts.append({"step": 3, "problem": "q", "prompt": "?", "completions": [row]})
     html = render(run)
     assert '<div class="reply" dir="auto">&lt;i&gt;it is 2&lt;/i&gt;</div>' in html
     assert [(text.answer, reply) for text, reply in Sample.of(row).turns] == [("call", "<i>it is 2</i>"), ("2", "")]
 
 
-@pytest.mark.parametrize("place", ["", "<think>", "x</think>"])
-def test_a_hostile_completion_stays_text(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "<think>", "x</think>"])
+def test_a_hostile_completion_stays_text(tmp_path: Path, prefix: str) -> None:
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)></pre></details>\"'>{{ 7*7 }}<!--"
-    harmless = Page(render(compared(tmp_path / "harmless", place + "dull")))
-    page = Page(render(compared(tmp_path / "evil", place + evil)))
+    harmless = Page(render(compared(tmp_path / "harmless", prefix + "dull")))
+    page = Page(render(compared(tmp_path / "evil", prefix + evil)))
     assert page.tags == harmless.tags and page.attributes == harmless.attributes
     assert evil in page.text
 

@@ -158,10 +158,10 @@ stages:
 
 
 def test_a_directory_stands_for_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: Stages) -> None:
-    given: list[Any] = []
+    calls: list[Any] = []
 
     def learn(make: Any, settings: Any, stage: StageDirectory, runtime: Runtime) -> None:
-        given.append(settings.data)
+        calls.append(settings.data)
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
@@ -176,7 +176,7 @@ def test_a_directory_stands_for_its_data(tmp_path: Path, monkeypatch: pytest.Mon
         start(load("data.yaml"), tmp_path / "run")  # a directory holds no preference data
     with pytest.raises(KeyboardInterrupt):
         start(load("data.yaml", ["safe.data=[draw/data.jsonl]"]), tmp_path / "run")
-    assert given == [["draw/data.jsonl"]]
+    assert calls == [["draw/data.jsonl"]]
 
 
 def test_another_recipe_is_refused(stages: Stages, recipe: Recipe, tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_checkpoints_are_measured_where_the_recipe_asks(
     measured: list[tuple[Any, ...]] = []
 
     def measure(
-        settings: Any, run: Any, checkpoint: str, model: Path, runtime: Runtime, *, step: int, **given: Any
+        settings: Any, run: Any, checkpoint: str, model: Path, runtime: Runtime, *, step: int, **arguments: Any
     ) -> None:
         measured.append((checkpoint, model, step, runtime.seed))
 
@@ -425,7 +425,7 @@ def test_a_run_that_is_stopped_after_a_stage_goes_on_with_what_follows_it(
     (tmp_path / "small.yaml").write_text(TEXT.replace("stages:", "measure: {tasks: {countdown: {}}}\nstages:"))
     recipe, run, measured = load(tmp_path / "small.yaml"), RunDirectory(tmp_path / "run"), []
 
-    def measure(settings: Any, run: Any, checkpoint: str, model: Path, *given: Any, **more: Any) -> None:
+    def measure(settings: Any, run: Any, checkpoint: str, model: Path, *arguments: Any, **more: Any) -> None:
         measured.append(checkpoint)
         if len(measured) == 1:
             raise KeyboardInterrupt

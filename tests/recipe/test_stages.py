@@ -55,14 +55,14 @@ def test_all_kinds_make_and_take_something(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("place", range(1, 6))
-def test_a_stage_before_what_it_takes_is_refused(tmp_path: Path, place: int) -> None:
-    with pytest.raises(UserError, match=f"{STAGES[place]['name']} takes .*, which doesn't come before it"):
-        load(recipe(tmp_path, [STAGES[place], *STAGES[:place], *STAGES[place + 1 :]]))
+@pytest.mark.parametrize("index", range(1, 6))
+def test_a_stage_before_what_it_takes_is_refused(tmp_path: Path, index: int) -> None:
+    with pytest.raises(UserError, match=f"{STAGES[index]['name']} takes .*, which doesn't come before it"):
+        load(recipe(tmp_path, [STAGES[index], *STAGES[:index], *STAGES[index + 1 :]]))
 
 
 @pytest.mark.parametrize(
-    ("place", "change", "expected"),
+    ("index", "change", "expected"),
     [
         (2, {"model": "draw"}, "tune takes `model` from draw, which makes data, not a model"),
         (2, {"data": ["read"]}, "tune takes `data` from read, which makes a model, not data"),
@@ -76,15 +76,15 @@ def test_a_stage_before_what_it_takes_is_refused(tmp_path: Path, place: int) -> 
     ],
 )
 def test_a_stage_that_takes_another_sort_of_thing_is_refused(
-    tmp_path: Path, place: int, change: dict[str, Any], expected: str
+    tmp_path: Path, index: int, change: dict[str, Any], expected: str
 ) -> None:
-    stages = [*STAGES[:place], STAGES[place] | change, *STAGES[place + 1 :]]
+    stages = [*STAGES[:index], STAGES[index] | change, *STAGES[index + 1 :]]
     with pytest.raises(UserError, match=expected):
         load(recipe(tmp_path, stages))
 
 
 @pytest.mark.parametrize(
-    ("place", "measure", "expected"),
+    ("index", "measure", "expected"),
     [
         (0, {}, "the gate of read asks for the task 'chess', on which nothing is measured$"),
         (2, {"measure": {"tasks": {"hard": TASK}}}, "of tune .* nothing is measured; known are: hard"),
@@ -92,10 +92,10 @@ def test_a_stage_that_takes_another_sort_of_thing_is_refused(
     ],
 )
 def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
-    tmp_path: Path, place: int, measure: dict[str, Any], expected: str
+    tmp_path: Path, index: int, measure: dict[str, Any], expected: str
 ) -> None:
     gate = {"metric": "pass_at_1", "task": "chess", "at_least": 0.5}
-    stages = [*STAGES[:place], STAGES[place] | {"gate": gate}, *STAGES[place + 1 :]]
+    stages = [*STAGES[:index], STAGES[index] | {"gate": gate}, *STAGES[index + 1 :]]
     path = recipe(tmp_path, stages)
     path.write_text(path.read_text() + yaml.safe_dump(measure) if measure else path.read_text())
     with pytest.raises(UserError, match=expected):
@@ -106,7 +106,7 @@ def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("place", "gate", "setting", "expected"),
+    ("index", "gate", "setting", "expected"),
     [
         (4, {"metric": "pass_at_2"}, "metric", "`pass_at_2` on hard, .*did you mean `pass_at_1`"),
         (4, {"metric": "language", "task": "countdown"}, "metric", "`language` on countdown, .* measured"),
@@ -122,17 +122,17 @@ def test_a_gate_that_asks_for_what_nobody_measures_is_refused(
 )
 @pytest.mark.parametrize("several", [False, True])
 def test_a_gate_that_cannot_be_honoured_is_refused_with_its_line(
-    tmp_path: Path, place: int, gate: dict[str, Any], setting: str, expected: str, several: bool
+    tmp_path: Path, index: int, gate: dict[str, Any], setting: str, expected: str, several: bool
 ) -> None:
     one = {"metric": "pass_at_1", "task": "hard", "at_least": 0.5} | gate
-    asked = [{"at_least": 0, "metric": "step"}, {"at_least": 0, **one}] if several else one
-    stages = [*STAGES[:place], {**STAGES[place], "gate": asked}, *STAGES[place + 1 :]]
+    gates = [{"at_least": 0, "metric": "step"}, {"at_least": 0, **one}] if several else one
+    stages = [*STAGES[:index], {**STAGES[index], "gate": gates}, *STAGES[index + 1 :]]
     path = tmp_path / "all.yaml"
     measure = {"tasks": {"hard": TASK}}
     path.write_text(yaml.safe_dump({"name": "all", "measure": measure, "stages": stages}, sort_keys=False))
     lines = path.read_text().splitlines()
     line = max(n for n, text in enumerate(lines, 1) if text.startswith(f"    {setting}: "))
-    with pytest.raises(UserError, match=f"line {line}: the gate of {STAGES[place]['name']} asks for {expected}"):
+    with pytest.raises(UserError, match=f"line {line}: the gate of {STAGES[index]['name']} asks for {expected}"):
         load(path)
 
 
@@ -171,10 +171,10 @@ def test_a_final_stage_that_makes_no_model_is_refused(tmp_path: Path, name: str,
 
 @pytest.mark.parametrize("name", ["draw", "zero", "small"])
 def test_a_task_that_does_not_exist_is_named_once_with_its_place(tmp_path: Path, name: str) -> None:
-    place = next(place for place, stage in enumerate(STAGES) if stage["name"] == name)
+    index = next(index for index, stage in enumerate(STAGES) if stage["name"] == name)
     wrong = [{"name": "chess"}] if name == "draw" else {"name": "chess"}
     with pytest.raises(UserError) as caught:
-        load(recipe(tmp_path, [*STAGES[:place], STAGES[place] | {"task": wrong}, *STAGES[place + 1 :]]))
+        load(recipe(tmp_path, [*STAGES[:index], STAGES[index] | {"task": wrong}, *STAGES[index + 1 :]]))
     assert str(caught.value).count("no task 'chess'") == 1
 
 
@@ -184,9 +184,9 @@ def test_a_rate_beside_muon_is_refused_without_muon(tmp_path: Path, name: str) -
         return recipe(tmp_path, [stage | settings if stage["name"] == name else stage for stage in STAGES])
 
     load(changed(optimizer="muon", adamw_learning_rate=0.002))
-    for given in ({"adamw_learning_rate": 0.002}, {"adamw_learning_rate": 0.002, "optimizer": "adamw"}):
+    for values in ({"adamw_learning_rate": 0.002}, {"adamw_learning_rate": 0.002, "optimizer": "adamw"}):
         with pytest.raises(UserError, match=r"line \d+: `adamw_learning_rate` is for what Muon leaves; .*muon"):
-            load(changed(**given))
+            load(changed(**values))
     resolved = load(changed(optimizer="adamw")).to_dict()  # the default stands there, and reads back
     path = tmp_path / "resolved.yaml"
     path.write_text(yaml.safe_dump(resolved))

@@ -39,7 +39,7 @@ def test_following_sees_what_reading_does(tmp_path_factory: Any, actions: list[s
         changed = rows.refresh()
         index.refresh()
         assert rows.rows == log.rows() and (changed or rows.rows == before)
-        entries = [entry for found in index.steps.values() for entry in found]
+        entries = [entry for listed in index.steps.values() for entry in listed]
         assert [index.row(entry) for entry in entries] == log.rows()
     assert not rows.refresh() and not index.refresh()
 

@@ -68,7 +68,7 @@ quick: {{zero: {quick}}}
 
 
 @pytest.mark.parametrize(
-    ("settings", "typed", "quick", "said"),
+    ("settings", "typed", "quick", "expected"),
     [
         ("refills: -1", 0, "{}", "line 8: `refills` is -1"),
         ("kl: 0.1", 5, "{}", "line 10: `as_typed` is 5"),
@@ -89,12 +89,12 @@ quick: {{zero: {quick}}}
     ],
 )
 def test_what_is_wrong_with_an_old_name_is_said_of_it(
-    tmp_path: Path, settings: str, typed: float, quick: str, said: str
+    tmp_path: Path, settings: str, typed: float, quick: str, expected: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text(BAD.format(settings=settings, typed=typed, quick=quick))
     with pytest.raises(UserError) as raised:
         load(tmp_path / "bad.yaml", quick=quick != "{}")
-    assert said in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_old_logs_are_read_under_todays_names(tmp_path: Path) -> None:

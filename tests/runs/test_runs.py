@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from longjing import files
 from longjing.errors import UserError
-from longjing.runs import JsonLines, RunDirectory, StageDirectory, checkpoint, directory, read_jsonl
+from longjing.runs import JsonLines, RunDirectory, StageDirectory, atomic_checkpoint, directory, read_jsonl
 from longjing.runs.jsonl import Row
 
 RECIPE = {"name": "r", "seed": 0, "stages": [{"kind": "pretrain", "name": "read", "steps": 3}]}
@@ -99,7 +99,7 @@ def test_a_kill_between_any_two_operations_leaves_a_whole_state(
 
         return call
 
-    operations = [(checkpoint, "save_file"), *((os, name) for name in ("fsync", "replace", "unlink", "mkdir"))]
+    operations = [(atomic_checkpoint, "save_file"), *((os, name) for name in ("fsync", "replace", "unlink", "mkdir"))]
     for where, name in operations:
         monkeypatch.setattr(where, name, counted(getattr(where, name)))
     seen = set()
@@ -271,11 +271,11 @@ def test_a_watcher_hears_every_row(tmp_path: Path) -> None:
             self.heard: list[object] = []
             self.metrics = self.evaluation = self.status = self.heard.append
 
-        def sampled(self, *told: int) -> None:
-            self.heard.append(told)
+        def sampled(self, *messages: int) -> None:
+            self.heard.append(messages)
 
-        def updated(self, *told: int) -> None:
-            self.heard.append(told)
+        def updated(self, *messages: int) -> None:
+            self.heard.append(messages)
 
     watcher = Watcher()
     stage = RunDirectory(tmp_path).stage("read", watcher)

@@ -209,7 +209,7 @@ def test_check_lists_the_layers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 @isolated
 @pytest.mark.parametrize(
-    ("source", "options", "code", "said"),
+    ("source", "options", "code", "expected"),
     [
         ("print(input() + '\\x1b[31m')", [], 0, "finished with exit code 0"),
         ("1 / 0", [], 1, "finished with exit code 1"),
@@ -226,13 +226,13 @@ def test_run_says_what_became_of_a_program(
     source: str,
     options: list[object],
     code: int,
-    said: str,
+    expected: str,
 ) -> None:
     (tmp_path / "program.py").write_text(source)
     (tmp_path / "in").write_text("hello\n")
     assert call(monkeypatch, "run", tmp_path / "program.py", "--stdin", tmp_path / "in", *options) == code
     output = capsys.readouterr()
-    assert f"{said}; " in output.err and " s of CPU, " in output.err and "\x1b" not in output.out + output.err
+    assert f"{expected}; " in output.err and " s of CPU, " in output.err and "\x1b" not in output.out + output.err
     assert output.out.startswith("hello\\x1b[31m") or "input" not in source
 
 

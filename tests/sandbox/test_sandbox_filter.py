@@ -17,16 +17,16 @@ def decide(architecture: str, call: int, arguments: tuple[int, ...] = (), audit:
     padded = (*arguments, *[0] * 6)[:6]
     data = call.to_bytes(4, "little") + (audit or AUDIT[architecture]).to_bytes(4, "little") + bytes(8)
     data += b"".join(argument.to_bytes(8, "little") for argument in padded)
-    code, place, accumulator = program(architecture), 0, 0
+    code, counter, accumulator = program(architecture), 0, 0
     while True:
-        operation, if_true, if_false, constant = code[place]
-        place += 1
+        operation, if_true, if_false, constant = code[counter]
+        counter += 1
         if operation == 0x20:  # load a word
             accumulator = int.from_bytes(data[constant : constant + 4], "little")
         elif operation == 0x54:  # and
             accumulator &= constant
         elif operation == 0x15:  # jump if equal
-            place += if_true if accumulator == constant else if_false
+            counter += if_true if accumulator == constant else if_false
         else:
             assert operation == 0x06  # return
             return constant
@@ -41,20 +41,20 @@ def test_the_code_is_valid(architecture: str) -> None:
     """As the kernel checks it: not too long, jumps forward and to somewhere, a return at the end."""
     code = program(architecture)
     assert len(code) <= 4096 and code[-1][0] == 0x06
-    for place, (operation, if_true, if_false, constant) in enumerate(code):
+    for index, (operation, if_true, if_false, constant) in enumerate(code):
         assert 0 <= if_true < 256 and 0 <= if_false < 256 and 0 <= constant < 1 << 32
         if operation == 0x15:
-            assert place + 1 + max(if_true, if_false) < len(code)
+            assert index + 1 + max(if_true, if_false) < len(code)
 
 
 @architectures
 def test_what_is_listed_is_decided_so(architecture: str) -> None:
-    place = ARCHITECTURES.index(architecture)
+    column = ARCHITECTURES.index(architecture)
     for name, numbers in ALLOWED.items():
-        if numbers[place] is not None:
+        if numbers[column] is not None:
             assert decide_named(architecture, name) == ALLOW, name
     for name, numbers in FORBIDDEN.items():
-        if numbers[place] is not None:
+        if numbers[column] is not None:
             assert decide_named(architecture, name) == REFUSE, name
 
 
@@ -62,9 +62,9 @@ def test_what_is_listed_is_decided_so(architecture: str) -> None:
 @given(call=st.integers(0, 2**32 - 1))
 def test_what_isnt_listed_is_refused(architecture: str, call: int) -> None:
     """Numbers of the future, and those of x32, which are the same but for one bit."""
-    place = ARCHITECTURES.index(architecture)
-    known = {numbers[place] for numbers in (ALLOWED | CONDITIONAL).values()}
-    if call not in known:
+    column = ARCHITECTURES.index(architecture)
+    listed = {numbers[column] for numbers in (ALLOWED | CONDITIONAL).values()}
+    if call not in listed:
         assert decide(architecture, call) == REFUSE
     assert decide(architecture, 0x40000000 | call) == REFUSE
 
@@ -113,9 +113,9 @@ def test_arguments_decide(architecture: str) -> None:
 
 
 def test_no_number_is_listed_twice() -> None:
-    for place in range(len(ARCHITECTURES)):
+    for column in range(len(ARCHITECTURES)):
         entries = [*ALLOWED.values(), *CONDITIONAL.values(), *FORBIDDEN.values()]
-        numbers = [numbers[place] for numbers in entries if numbers[place] is not None]
+        numbers = [numbers[column] for numbers in entries if numbers[column] is not None]
         assert len(numbers) == len(set(numbers))
 
 

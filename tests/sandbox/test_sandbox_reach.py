@@ -222,14 +222,14 @@ def test_who_the_program_is() -> None:
 
 def _named(name: str) -> list[Path]:
     """The processes of that name, on all of the machine."""
-    found = []
+    names = []
     for path in Path("/proc").glob("[0-9]*/comm"):
         try:
             if path.read_text().strip() == name:
-                found.append(path.parent)
+                names.append(path.parent)
         except OSError:
             continue
-    return found
+    return names
 
 
 def _status(process: Path) -> str:

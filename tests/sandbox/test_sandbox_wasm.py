@@ -41,8 +41,8 @@ def machine(limits: SandboxLimits = SMALL) -> WasmSandbox:
     return WasmSandbox(limits)
 
 
-def printed(source: str, **given: Any) -> str:
-    outcome = machine().run(source, **given)
+def printed(source: str, **options: Any) -> str:
+    outcome = machine().run(source, **options)
     assert outcome.ok, (outcome, outcome.stderr)
     return outcome.stdout.decode()
 
@@ -246,8 +246,8 @@ def test_nothing_stands_in_for_it(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with pytest.raises(UserError, match=r"needs the packages wasmtime and .*: pip install 'longjing\[wasm\]'"):
         open_sandbox(name="wasm")
     assert call(monkeypatch, "check", "--sandbox", "wasm") == 2
-    said = capsys.readouterr()
-    assert "wasm" in said.out and "pip install 'longjing[wasm]'" in said.out and "Traceback" not in said.err
+    output = capsys.readouterr()
+    assert "wasm" in output.out and "pip install 'longjing[wasm]'" in output.out and "Traceback" not in output.err
     monkeypatch.setenv("LONGJING_SANDBOX", "docker")
     with pytest.raises(UserError, match="no sandbox 'docker'; it is kernel or wasm"):
         open_sandbox()
@@ -276,8 +276,8 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     (tmp_path / "in").write_text("hello")
     run = ("run", tmp_path / "program.py", "--stdin", tmp_path / "in", "--sandbox", "wasm")
     assert call(monkeypatch, *run) == 1
-    said = capsys.readouterr()
-    assert said.out == "wasi hello \\x1b\n" and "finished with exit code 7; " in said.err
+    output = capsys.readouterr()
+    assert output.out == "wasi hello \\x1b\n" and "finished with exit code 7; " in output.err
     assert call(monkeypatch, *run, "--unsafe") == 2
     assert "--unsafe or --sandbox wasm, not both" in capsys.readouterr().err
     assert call(monkeypatch, "check", "--sandbox", "wasm") == 0

@@ -93,23 +93,23 @@ def requests(seed: int, count: int) -> list[tuple[str, bytes]]:
 
 def _request(random: random.Random) -> tuple[str, bytes]:
     schema, bound = _schema(random), random.random() < 0.5
-    said = "?" if bound else _text(random)
+    text = "?" if bound else _text(random)
     path = random.choice(["/v1/chat/completions", "/v1/completions", "/v1/responses"])
     function = {"type": "function", "name": "f", "strict": True, "parameters": schema}
     fields: dict[str, Any] = {"stream": random.random() < 0.3}
     if path == "/v1/completions":
         fields |= {"max_tokens": 4}
         fields["prompt"] = random.choice(
-            [said, [said] * 3, [random.choice([1, 2**40, -1, 1.5])] * len(said), [[3] * 50] * min(200, len(said))]
+            [text, [text] * 3, [random.choice([1, 2**40, -1, 1.5])] * len(text), [[3] * 50] * min(200, len(text))]
         )
     elif path == "/v1/responses":
-        fields |= {"input": random.choice([said, [{"role": "user", "content": said}]]), "max_output_tokens": 12}
+        fields |= {"input": random.choice([text, [{"role": "user", "content": text}]]), "max_output_tokens": 12}
         if bound:
             form = {"type": "json_schema", "name": "n", "schema": schema}
             fields |= random.choice([{"text": {"format": form}}, {"tools": [function], "tool_choice": "required"}])
     else:
         many = random.choice([1, 1, 1, 20_000])
-        fields |= {"messages": [{"role": "user", "content": said[: len(said) // many]}] * many, "max_tokens": 12}
+        fields |= {"messages": [{"role": "user", "content": text[: len(text) // many]}] * many, "max_tokens": 12}
         if bound:
             form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
             tool = {"type": "function", "function": {key: value for key, value in function.items() if key != "type"}}

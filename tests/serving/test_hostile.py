@@ -60,8 +60,8 @@ def grammars():
 
 def chat(url: str, schema: object, **fields: object) -> httpx.Response:
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-    asked = {"messages": [{"role": "user", "content": "?"}], "response_format": form, "max_tokens": 12} | fields
-    return httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=60)
+    body = {"messages": [{"role": "user", "content": "?"}], "response_format": form, "max_tokens": 12} | fields
+    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LINKS if kind not in ("two", "both")])
@@ -149,10 +149,10 @@ def test_a_million_wrong_elements_are_one_error(url, path, body):
 
 
 def test_more_tokens_than_there_is_room_for_are_taken_for_what_there_is(url):
-    asked = {"prompt": [5] * 500, "max_tokens": 32768}
-    (choice,) = httpx.post(f"{url}/v1/completions", json=asked, timeout=60).json()["choices"]
+    body = {"prompt": [5] * 500, "max_tokens": 32768}
+    (choice,) = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()["choices"]
     assert choice["notices"] == ["max_tokens = 32768 is more than the context has room for: it was taken for 12."]
-    assert httpx.post(f"{url}/v1/completions", json=asked | {"prompt": [5] * 512}, timeout=60).status_code == 400
+    assert httpx.post(f"{url}/v1/completions", json=body | {"prompt": [5] * 512}, timeout=60).status_code == 400
 
 
 @settings(max_examples=50, deadline=None)

@@ -64,8 +64,8 @@ def test_a_full_queue():
         for name, fields in (("n", {"n": 4}), ("prompt", {"prompt": ["ab"] * 2, "n": 2})):
             never = httpx.post(url, json=ENDLESS | fields)  # however long one waits
             assert never.status_code == 400 and never.json()["error"]["param"] == name
-        asked = {"messages": [{"role": "user", "content": "x"}], "n": 4}
-        never = httpx.post(f"{running.url}/v1/chat/completions", json=asked)
+        body = {"messages": [{"role": "user", "content": "x"}], "n": 4}
+        never = httpx.post(f"{running.url}/v1/chat/completions", json=body)
         assert never.status_code == 400 and never.json()["error"]["param"] == "n"
         with contextlib.ExitStack() as streams:
             for _ in range(3):

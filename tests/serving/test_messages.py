@@ -49,7 +49,7 @@ def read(server: Any, **fields: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("path", "message"),
     [
         ("contnet", {"role": "user", "contnet": "hi"}),
         ("contnet", {"role": "user", "content": "hi", "contnet": "ho"}),
@@ -81,12 +81,12 @@ def read(server: Any, **fields: Any) -> int:
         ("tool_calls.0.type", {"role": "assistant", "tool_calls": [{"id": "c", "type": "custom", "custom": {}}]}),
     ],
 )  # fmt: skip
-def test_what_would_be_dropped_is_refused_with_its_path(tiny_server, place, message):
+def test_what_would_be_dropped_is_refused_with_its_path(tiny_server, path, message):
     for messages, number in (([message, *ASKED], 0), ([*ASKED, message, *ASKED], 1)):
         reply = post(tiny_server, messages=messages)
         error = reply.json()["error"]
         assert reply.status_code == 400 and error["param"] == "messages", reply.text
-        assert error["message"].startswith(f"messages.{number}.{place}:"), error["message"]
+        assert error["message"].startswith(f"messages.{number}.{path}:"), error["message"]
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_what_would_be_dropped_is_refused_with_its_path(tiny_server, place, mess
     ],
 )  # fmt: skip
 def test_what_says_nothing_is_taken(r1_server, extra):
-    said = {"role": "assistant", "content": "91"}
-    bare = read(r1_server, messages=[*ASKED, said, *ASKED])
-    assert read(r1_server, messages=[*ASKED, said | extra, *ASKED]) == bare
+    reply = {"role": "assistant", "content": "91"}
+    bare = read(r1_server, messages=[*ASKED, reply, *ASKED])
+    assert read(r1_server, messages=[*ASKED, reply | extra, *ASKED]) == bare
     if not {"refusal", "prefix"} & set(extra):
-        assert read(r1_server, messages=[ASKED[0] | extra, said, *ASKED]) == bare
+        assert read(r1_server, messages=[ASKED[0] | extra, reply, *ASKED]) == bare
 
 
 def test_an_empty_text_is_a_text(r1_server):
@@ -135,10 +135,10 @@ def test_parts_are_texts_of_their_own(r1_server):
 
 
 def test_a_developer_is_the_system(r1_server):
-    for place in (0, 1):
-        told = [read(r1_server, messages=[*ASKED[:place], {"role": role, "content": "Be brief."}, *ASKED[place:]])
+    for index in (0, 1):
+        prompts = [read(r1_server, messages=[*ASKED[:index], {"role": role, "content": "Be brief."}, *ASKED[index:]])
                 for role in ("system", "developer")]  # fmt: skip
-        assert told[0] == told[1] > read(r1_server, messages=ASKED)
+        assert prompts[0] == prompts[1] > read(r1_server, messages=ASKED)
 
 
 @pytest.mark.parametrize("arguments", ["", "  ", None, "{}", {}, "null"])
@@ -157,8 +157,8 @@ def test_arguments_that_are_no_object_go_as_they_are(knowing, arguments):
     call = CALL | {"function": {"name": "add", "arguments": arguments}}
     messages = [*ASKED, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "5"}]
     call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
-    told = [*ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "5"}]
-    assert read(knowing, messages=messages) == len(served.tokenizer.encode_chat(told))
+    history = [*ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "5"}]
+    assert read(knowing, messages=messages) == len(served.tokenizer.encode_chat(history))
 
 
 def test_calls_that_a_template_would_leave_out_are_refused(r1_server):

@@ -276,9 +276,9 @@ def test_what_is_not_there(open_server, with_page):
             path for path in PATHS if path.startswith(("/gradio_api", "/c", "/m", "/p", "/r", "/s", "/a", "/th", "/f"))
         ]
         for path in closed:
-            found = {client.request(method, path).status_code for method in ("GET", "POST")}
+            statuses = {client.request(method, path).status_code for method in ("GET", "POST")}
             if path != "/metrics" and not (with_page and path in NEEDED):
-                assert found <= {404, 405, 307 if path.endswith("/") else 404}, (path, found)
+                assert statuses <= {404, 405, 307 if path.endswith("/") else 404}, (path, statuses)
         assert client.get("/").status_code == (200 if with_page else 404)
         for path in ("/static/js/none.js", "/static/js/%2e%2e/%2e%2e/x", "/assets/none.js"):
             reply = client.get(path)

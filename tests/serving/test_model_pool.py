@@ -34,8 +34,8 @@ def loaded(pool) -> int:
     return len(pool._service._private)
 
 
-async def ask(pool, name, session="s", place="A"):
-    async with pool.use(name, Seat(session, place)) as served:
+async def ask(pool, name, session="s", side="A"):
+    async with pool.use(name, Seat(session, side)) as served:
         return weakref.ref(served)
 
 

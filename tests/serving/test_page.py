@@ -17,7 +17,7 @@ from test_runs_page import completion, metrics, rollout, stage_of
 from longjing.serving.api import ApiConfig, build
 from longjing.serving.page import mount
 from longjing.serving.page.chat import chat_messages, reply_messages
-from longjing.serving.page.reply_stream import Reply
+from longjing.serving.page.reply_stream import PageReply
 from longjing.serving.served_model import ServedModel
 from longjing.serving.service import EngineLimits, Service
 
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     tiny.save_base(folder / "base", "llama")
     stage = stage_of(folder / "learned", model=str(folder / "base"))
     right = completion("2+2=4\n</think>\n\n4", "correct", advantage=0.5, reward=2.0)
-    right["logprobs"] = [-0.5 * place for place in range(len(right["tokens"]))]
+    right["logprobs"] = [-0.5 * index for index in range(len(right["tokens"]))]
     for step in range(10):
         stage.metrics.append(metrics(step))
         stage.rollouts.append(rollout(step, "p", "And 2+2?", completion("2+2=5\n</think>\n\n5"), right))
@@ -92,21 +92,21 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @browser_tests
 def test_the_key_is_asked_for_and_names_do_nothing(browser, locked):
     context = browser.new_context()
-    page, asked = context.new_page(), []
-    page.on("request", lambda request: asked.append(request.url))
+    page, dialogs = context.new_page(), []
+    page.on("request", lambda request: dialogs.append(request.url))
     page.goto(locked.url)
     field = page.get_by_label("This server asks for its key.")
     field.fill("wrong")
     field.press("Enter")
     page.get_by_text("That isn't the key.").wait_for()
     assert not context.cookies()
-    asked.clear()
+    dialogs.clear()
     field.fill("so secret")
     page.get_by_role("button").click()
     page.get_by_placeholder("Ask, then Enter").wait_for()
     (cookie,) = context.cookies()
     assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and "so secret" not in str(cookie)
-    assert not [url for url in asked if "secret" in url] and page.url == f"{locked.url}/"
+    assert not [url for url in dialogs if "secret" in url] and page.url == f"{locked.url}/"
     name = next(iter(locked.service.models))
     page.get_by_text(name.partition(" <")[0]).first.wait_for()  # letter by letter
     page.get_by_role("tab", name="Runs").click()
@@ -114,10 +114,12 @@ def test_the_key_is_asked_for_and_names_do_nothing(browser, locked):
     page.get_by_label("Run", exact=True).click()
     page.get_by_role("tab", name="Compare").click()
     page.get_by_label("Model A").click()
-    asked = [
-        url for url in asked if not url.endswith(("/", "/login")) and "/theme.css" not in url and "/static/" not in url
+    dialogs = [
+        url
+        for url in dialogs
+        if not url.endswith(("/", "/login")) and "/theme.css" not in url and "/static/" not in url
     ]
-    nothing_happened(page, asked)
+    nothing_happened(page, dialogs)
     page.reload()
     page.get_by_placeholder("Ask, then Enter").wait_for()
     assert context.request.get(f"{locked.url}/v1/models").status == 401  # the cookie is the page's alone
@@ -135,8 +137,7 @@ def page(browser, where, monkeypatch):
     page = context.new_page()
     elsewhere, failed = [], []
     page.on(
-        "request",
-        lambda asked: None if asked.url.startswith((where, "data:", "blob:")) else elsewhere.append(asked.url),
+        "request", lambda sent: None if sent.url.startswith((where, "data:", "blob:")) else elsewhere.append(sent.url)
     )
     page.on("pageerror", lambda error: failed.append(error))
     page.set_default_timeout(30_000)
@@ -193,9 +194,9 @@ def test_stop(page, monkeypatch):
     async def endless(*_):
         import asyncio
 
-        reply = Reply()
+        reply = PageReply()
         while True:
-            reply = Reply(reasoning=reply.reasoning + "and on ")
+            reply = PageReply(reasoning=reply.reasoning + "and on ")
             yield reply
             await asyncio.sleep(0.05)
 
@@ -207,25 +208,25 @@ def test_stop(page, monkeypatch):
     page.get_by_placeholder("Ask, then Enter").wait_for()
 
 
-def nothing_happened(page, asked: list[str]) -> None:
+def nothing_happened(page, dialogs: list[str]) -> None:
     """No script has run, and nothing was asked for that the page doesn't ask itself."""
     page.wait_for_timeout(700)
     assert page.evaluate("window.hacked") is None
     assert page.locator("iframe, img[src='x'], img[src*='health'], image, .mermaid, .mermaid svg").count() == 0
     own = re.compile(r"/(gradio_api/(queue|run|heartbeat|cancel|reset)|assets/)")
-    assert not [url for url in asked if not own.search(url) and not url.startswith(("data:", "blob:"))]
-    assert not [url for url in asked if "mermaid" in url]
+    assert not [url for url in dialogs if not own.search(url) and not url.startswith(("data:", "blob:"))]
+    assert not [url for url in dialogs if "mermaid" in url]
 
 
 @browser_tests
 @pytest.mark.parametrize("tab", ["chat", "compare"])
 def test_what_a_model_writes_is_shown_and_does_nothing(page, monkeypatch, tab):
     async def hostile(*_):
-        yield Reply(HOSTILE, HOSTILE, notices=(HOSTILE,), problem=HOSTILE, done=True, tokens=1)
+        yield PageReply(HOSTILE, HOSTILE, notices=(HOSTILE,), problem=HOSTILE, done=True, tokens=1)
 
     monkeypatch.setattr(f"longjing.serving.page.{tab}.stream_reply", hostile)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    dialogs: list[str] = []
+    page.on("request", lambda request: dialogs.append(request.url))
     if tab == "chat":
         ask(page, QUESTION)
         settled(page)
@@ -235,10 +236,10 @@ def test_what_a_model_writes_is_shown_and_does_nothing(page, monkeypatch, tab):
         page.get_by_placeholder("Ask both").press("Enter")
     page.get_by_text("Thought", exact=True).first.click()
     page.get_by_text("graph TD").last.wait_for()
-    nothing_happened(page, asked)
+    nothing_happened(page, dialogs)
     for link in page.locator("a[href^='javascript']").all():
         link.click()
-    nothing_happened(page, asked)
+    nothing_happened(page, dialogs)
 
 
 @browser_tests
@@ -334,7 +335,9 @@ def test_no_call_of_a_function_names_a_file(server):
 def test_the_model_hears_questions_and_answers_only():
     history = [
         {"role": "user", "content": "3*5?"},
-        *reply_messages(Reply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"),
+        *reply_messages(
+            PageReply("Well, 3*5 is <b>15</b>", "It is \\boxed{15}, and 3*5<16.", tokens=9, done=True), "$"
+        ),
         {"role": "user", "content": [{"type": "text", "text": "and 4*4?"}]},
     ]
     assert chat_messages(history) == [

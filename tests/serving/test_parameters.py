@@ -90,10 +90,10 @@ def test_hidden_reasoning_stays_hidden(chat, r1_server):
     fields = {"include_reasoning": False, "logprobs": True, "top_logprobs": 2, "seed": 1}
     hidden = chat(**fields)
     assert not {"reasoning", "reasoning_content"} & {*hidden["message"], *hidden["logprobs"]}
-    said = "".join(token["token"] for token in hidden["logprobs"]["content"])
-    assert said.strip() == hidden["message"]["content"] != ""
-    asked = {"messages": ASKED, "stream": True} | fields
-    reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json=asked, timeout=60)
+    text = "".join(token["token"] for token in hidden["logprobs"]["content"])
+    assert text.strip() == hidden["message"]["content"] != ""
+    body = {"messages": ASKED, "stream": True} | fields
+    reply = httpx.post(f"{r1_server.url}/v1/chat/completions", json=body, timeout=60)
     chunks = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
     tokens = [token for chunk in chunks for token in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]]
     assert tokens == hidden["logprobs"]["content"] and "reasoning" not in reply.text

@@ -11,8 +11,8 @@ ASKED: list[dict[str, Any]] = [{"role": "user", "content": "What is 34+57?"}]
 @pytest.fixture
 def ask(r1_server):
     def ask(messages: list[dict[str, Any]], **fields: Any) -> httpx.Response:
-        asked = {"messages": messages, "temperature": 0} | fields
-        return httpx.post(f"{r1_server.url}/v1/chat/completions", json=asked, timeout=60)
+        body = {"messages": messages, "temperature": 0} | fields
+        return httpx.post(f"{r1_server.url}/v1/chat/completions", json=body, timeout=60)
 
     return ask
 
@@ -25,8 +25,8 @@ def message(reply: httpx.Response) -> dict[str, Any]:
 @pytest.mark.parametrize("way", [{}, {"prefix": True}])
 def test_an_answer_goes_on(ask, way):
     begun = {"role": "assistant", "content": "The result is \\boxed{"} | way
-    said = message(ask([*ASKED, begun]))
-    assert not said["reasoning"] and said["content"][:1].isdigit() and "}" in said["content"]
+    answer = message(ask([*ASKED, begun]))
+    assert not answer["reasoning"] and answer["content"][:1].isdigit() and "}" in answer["content"]
     whole = message(ask(ASKED))
     begun = {"role": "assistant", "reasoning_content": whole["reasoning"], "content": "The result"} | way
     assert message(ask([*ASKED, begun]))["content"] == whole["content"].removeprefix("The result")
@@ -52,8 +52,8 @@ def test_it_need_not(ask):
 
 
 def test_in_the_other_form(r1_server):
-    asked = [{"role": "user", "content": "What is 34+57?"}, {"role": "assistant", "content": "The result is \\boxed{"}]
-    reply = httpx.post(f"{r1_server.url}/v1/responses", json={"input": asked, "temperature": 0}, timeout=60).json()
+    items = [{"role": "user", "content": "What is 34+57?"}, {"role": "assistant", "content": "The result is \\boxed{"}]
+    reply = httpx.post(f"{r1_server.url}/v1/responses", json={"input": items, "temperature": 0}, timeout=60).json()
     assert [item["type"] for item in reply["output"]] == ["message"]
     assert reply["output"][0]["content"][0]["text"][:1].isdigit()
 

@@ -44,8 +44,8 @@ def renderings(monkeypatch):
     ],
 )
 def test_the_template_is_rendered_once(r1_server, renderings, path, fields):
-    asked = {"messages": ASKED, "max_tokens": 12} if path != "responses" else {"input": ASKED}
-    reply = httpx.post(f"{r1_server.url}/v1/{path}", json=asked | fields)
+    body = {"messages": ASKED, "max_tokens": 12} if path != "responses" else {"input": ASKED}
+    reply = httpx.post(f"{r1_server.url}/v1/{path}", json=body | fields)
     assert reply.status_code == 200, reply.text
     assert len(renderings) == 1 and renderings[0][0]["content"] == "What is 34+57?"
 

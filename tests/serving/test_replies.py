@@ -59,7 +59,7 @@ def pieces(text: str, cuts: list[int], way: dict[str, Any] | None) -> tuple[Job,
     return job, made
 
 
-def told(reply: Any, job: Job, made: list[ResponseDelta], late: int) -> tuple[dict[str, Any], list[Any]]:
+def whole_and_streamed(reply: Any, job: Job, made: list[ResponseDelta], late: int) -> tuple[dict[str, Any], list[Any]]:
     """The whole reply, and its stream to a reader who is late for some pieces."""
 
     async def main() -> list[Any]:
@@ -83,8 +83,8 @@ def told(reply: Any, job: Job, made: list[ResponseDelta], late: int) -> tuple[di
 @given(TEXTS, st.lists(st.integers(0, 60)), WAYS, st.booleans(), st.integers(0, 3))
 def test_chats(text, cuts, way, tools, late):
     offered = [{"type": "function", "function": {"name": "f"}}] if tools else None
-    asked = ChatRequest(messages=ASKED, tools=offered, logprobs=True)
-    whole, events = told(ChatReply(asked, SERVED), *pieces(text, cuts, way), late)
+    request = ChatRequest(messages=ASKED, tools=offered, logprobs=True)
+    whole, events = whole_and_streamed(ChatReply(request, SERVED), *pieces(text, cuts, way), late)
     (choice,), chunks = whole["choices"], [event["choices"][0] for event in events[:-1]]
     message, deltas = choice["message"], [chunk["delta"] for chunk in chunks]
     for name in ("content", "reasoning", "reasoning_content"):
@@ -108,8 +108,8 @@ def test_chats(text, cuts, way, tools, late):
 @example("so <think>so ", [2], FREE | {"reason": "length"}, False, 0)
 @given(TEXTS, st.lists(st.integers(0, 60)), WAYS, st.booleans(), st.integers(0, 3))
 def test_responses(text, cuts, way, tools, late):
-    asked = ResponsesRequest(input="?", tools=TOOLS if tools else None)
-    whole, events = told(ResponsesReply(asked, SERVED, ItemStore()), *pieces(text, cuts, way), late)
+    request = ResponsesRequest(input="?", tools=TOOLS if tools else None)
+    whole, events = whole_and_streamed(ResponsesReply(request, SERVED, ItemStore()), *pieces(text, cuts, way), late)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     final, items, texts = events[-1]["response"], {}, {}
     for event in events:
@@ -131,25 +131,25 @@ def test_responses(text, cuts, way, tools, late):
             case "output_item.done":
                 assert event["item"] == final["output"][index] and event["item"]["id"] == items[index]
 
-    def known(response: dict[str, Any]) -> list[Any]:
+    def essentials(response: dict[str, Any]) -> list[Any]:
         outputs = [
             (item["type"], item.get("content"), item.get("arguments"), item["status"]) for item in response["output"]
         ]  # fmt: skip
         return [sorted(outputs, key=repr), response["status"], response["incomplete_details"], response["usage"]]
 
-    assert known(final) == known(whole) and len(items) == len(final["output"])
+    assert essentials(final) == essentials(whole) and len(items) == len(final["output"])
     kinds = [item["type"] for item in whole["output"]]
     assert kinds == sorted(kinds, key=["reasoning", "message", "function_call"].index)
 
 
 @given(st.text(max_size=12), st.lists(st.integers(0, 30)), st.integers(0, 3))
 def test_text_continued(text, cuts, late):
-    asked = CompletionRequest(prompt="?", logprobs=0)
-    whole, events = told(CompletionReply(asked, SERVED), *pieces(text, cuts, None), late)
+    request = CompletionRequest(prompt="?", logprobs=0)
+    whole, events = whole_and_streamed(CompletionReply(request, SERVED), *pieces(text, cuts, None), late)
     (choice,) = whole["choices"]
     mine = [event["choices"][0] for event in events[:-1]]
     assert "".join(one["text"] for one in mine) == choice["text"]
-    assert [place for one in mine for place in one["logprobs"]["text_offset"]] == choice["logprobs"]["text_offset"]
+    assert [offset for one in mine for offset in one["logprobs"]["text_offset"]] == choice["logprobs"]["text_offset"]
 
 
 @pytest.mark.parametrize(("text", "offsets"), [("a等b", [0, 1, 1, 1, 2]), ("😀é", [0, 0, 0, 0, 1, 1])])
@@ -158,8 +158,8 @@ def test_where_tokens_begin_that_are_pieces_of_characters(text, offsets):
     tokens = [ids[bytes([byte])] for byte in text.encode()]
     job = Job(Request([5]), None)
     piece = job.take(Event(0, Chunk(text, tokens, "length", [-1.0] * len(tokens), [[(tokens[0], -1.0)]] * len(tokens))))
-    asked = CompletionRequest(prompt="?", logprobs=1)
-    (choice,) = CompletionReply(asked, SERVED).complete(ResponseStream([job]), [piece])["choices"]
+    request = CompletionRequest(prompt="?", logprobs=1)
+    (choice,) = CompletionReply(request, SERVED).complete(ResponseStream([job]), [piece])["choices"]
     assert choice["logprobs"]["text_offset"] == offsets
     assert [name.startswith("bytes:\\x") for name in choice["logprobs"]["tokens"]] == [
         byte > 127 for byte in text.encode()

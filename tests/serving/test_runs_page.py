@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from longjing.runs import RunDirectory, StageDirectory
 from longjing.serving.page.rollout_groups import (
-    Token,
+    TokenView,
     card_view,
     earlier_row,
     group_view,
@@ -57,7 +57,7 @@ def completion(text: str, outcome: str = "wrong", **more: Any) -> Row:
     ids = tiny.tokenizer().encode(text)
     return {
         "text": text, "prefilled": True, "tokens": [*ids, tiny.tokenizer().eos_id],
-        "logprobs": [-0.01 * place for place in range(len(ids) + 1)], "rewards": {"accuracy": 0.0, "format": 1.0},
+        "logprobs": [-0.01 * index for index in range(len(ids) + 1)], "rewards": {"accuracy": 0.0, "format": 1.0},
         "reward": 1.0, "advantage": -0.5, "outcome": outcome, "finish_reason": "stop",
     } | more  # fmt: skip
 
@@ -248,7 +248,7 @@ def test_the_tokens_of_a_completion_are_its_text(text: str, closed: bool) -> Non
 
 def test_log_probabilities_stay_with_their_tokens() -> None:
     ids = tiny.tokenizer().encode("1+等</think>2")
-    logprobs = [-float(place + 1) for place in range(len(ids))]
+    logprobs = [-float(index + 1) for index in range(len(ids))]
     row = completion("1+等</think>2", tokens=ids, logprobs=logprobs)
     reasoning, answer = token_parts(row, tiny.tokenizer())
     assert [token.text for token in reasoning] == ["1", "+", "等", "</think>"]
@@ -263,21 +263,21 @@ def test_text_stands_in_where_the_tokens_do_not_say_it(change: Row) -> None:
     row = completion("so</think>2") | change
     reasoning, answer = token_parts(row, tiny.tokenizer())
     assert all(token.logprob is None for token in reasoning + answer)
-    assert token_parts(completion("so</think>2"), None)[1] == [Token("2", advantage=-0.5)]
+    assert token_parts(completion("so</think>2"), None)[1] == [TokenView("2", advantage=-0.5)]
 
 
 def test_what_the_task_said_is_told_apart() -> None:
     """It has no colour, no log-probability and no place in the length: the policy didn't write it."""
-    ids, said = (
+    ids, mask = (
         tiny.tokenizer().encode("1+1</think>call"),
         tiny.tokenizer().encode("<｜User｜>= 2<｜Assistant｜><think>\n"),
     )
     more = tiny.tokenizer().encode("so</think>2")
     own, rest = [-3.0] * len(ids), [-3.0] * len(more)
-    row = completion("so</think>2", tokens=[*ids, *said, *more], logprobs=[*own, *[None] * len(said), *rest])
+    row = completion("so</think>2", tokens=[*ids, *mask, *more], logprobs=[*own, *[None] * len(mask), *rest])
     row |= {
         "earlier": [{"text": "1+1</think>call", "prefilled": True, "reply": {"role": "user", "content": "<b>= 2"}}],
-        "given": [[len(ids), len(ids) + len(said)]],
+        "given": [[len(ids), len(ids) + len(mask)]],
     }
     shown = card_view(row, tiny.tokenizer(), 100)
     assert ("tokens", str(len(ids) + len(more))) in shown.facts
@@ -296,17 +296,22 @@ def test_what_the_task_said_is_told_apart() -> None:
 
 
 def test_colours_say_how_much() -> None:
-    shades = [Token("", -value).shade(False, 1.0) for value in (0.0, 0.01, 0.1, 1.0, 4.0, 50.0)]
+    shades = [TokenView("", -value).shade(False, 1.0) for value in (0.0, 0.01, 0.1, 1.0, 4.0, 50.0)]
     assert shades == ["", "", "low n1", "low n2", "low n8", "low n8"]
-    assert [Token("", 0.0, gain).shade(True, 2.0) for gain in (None, 0.0, 1.0, -2.0)] == ["", "", "up n4", "down n8"]
-    assert "44.9%" in Token("", -0.8).facts and Token("a").facts == ""
+    assert [TokenView("", 0.0, gain).shade(True, 2.0) for gain in (None, 0.0, 1.0, -2.0)] == [
+        "",
+        "",
+        "up n4",
+        "down n8",
+    ]
+    assert "44.9%" in TokenView("", -0.8).facts and TokenView("a").facts == ""
 
 
 def test_what_is_too_long_is_cut_in_the_middle() -> None:
-    tokens = [Token(str(number), -1.0) for number in range(1000)]
+    tokens = [TokenView(str(number), -1.0) for number in range(1000)]
     short = shorten(tokens, 100)
     assert (short[:50], short[51:]) == (tokens[:50], tokens[-50:]) and "900 tokens" in short[50].text
-    (first, cut, last) = shorten([Token("x" * 10_000)], 100)
+    (first, cut, last) = shorten([TokenView("x" * 10_000)], 100)
     assert len(first.text + last.text) == 600 and "9,400 characters" in cut.text and cut.mark
     assert shorten(tokens[:100], 100) == tokens[:100]
 
@@ -319,8 +324,8 @@ def test_before_is_the_same_problem_or_the_one_most_alike(tmp_path: Path) -> Non
     seen = Runs(tmp_path).stage("run", "zero")
     assert seen is not None
 
-    def before(step: int, place: int) -> tuple[int, str]:
-        row = earlier_row(seen, rows_of_step(seen, step)[place])
+    def before(step: int, index: int) -> tuple[int, str]:
+        row = earlier_row(seen, rows_of_step(seen, step)[index])
         assert row is not None
         return row["step"], row["problem"]
 
@@ -342,8 +347,8 @@ def test_the_tokenizer_is_the_models_wherever_it_lies(tmp_path: Path, base: Call
     os.symlink(model, tmp_path / "elsewhere")
     for number, given_model in enumerate((str(model), "elsewhere", "nowhere", {"hidden_size": 8})):
         stage_of(tmp_path / f"runs/{number}", model=given_model)
-        found = runs.stage(str(number), "zero").tokenizer()  # type: ignore[union-attr]
-        assert (found is not None) == (number < 2)
+        tokenizer = runs.stage(str(number), "zero").tokenizer()  # type: ignore[union-attr]
+        assert (tokenizer is not None) == (number < 2)
     own = RunDirectory(tmp_path / "runs/2").stage("zero")
     os.symlink(model, own.model_path)
     assert runs.stage("2", "zero").tokenizer() is not None  # type: ignore[union-attr]

@@ -39,18 +39,18 @@ def test_with_a_full_disk_it_starts_and_with_open_pages_it_ends_quietly():
                 break
         time.sleep(0.2)
     endless = {"prompt": "ab", "max_tokens": 2000, "n": 32, "logit_bias": {"1": -100}, "stream": True}
-    asked = [("GET", f"/gradio_api/heartbeat/tab{tab}", {}) for tab in range(2)]
-    asked.append(("POST", "/v1/completions", {"json": endless}))
+    requests = [("GET", f"/gradio_api/heartbeat/tab{tab}", {}) for tab in range(2)]
+    requests.append(("POST", "/v1/completions", {"json": endless}))
     threads = [
         threading.Thread(target=watch, args=(method, path), kwargs=fields, daemon=True)
-        for method, path, fields in asked
+        for method, path, fields in requests
     ]
     for thread in threads:
         thread.start()
     for _ in threads:
         assert begun.acquire(timeout=30)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0 and said == ""
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and errors == ""
     for thread in threads:
         thread.join(timeout=10)

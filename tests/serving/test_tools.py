@@ -47,25 +47,25 @@ def test_tools_and_their_results_reach_the_template(url):
     bare = tokens_of(url)
     assert tokens_of(url, tools=[TOOL]) > bare == tokens_of(url, tools=[TOOL], tool_choice="none")
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2, "b": 3}'}}
-    said = [
+    messages = [
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "5"},
     ]
-    assert tokens_of(url, tools=[TOOL], messages=[*ASKED, *said]) > tokens_of(url, tools=[TOOL])
+    assert tokens_of(url, tools=[TOOL], messages=[*ASKED, *messages]) > tokens_of(url, tools=[TOOL])
 
 
 def take_calls(text: str, cuts: list[int] | None = None) -> tuple[str, list[ToolCall]]:
     """What is said and called when it comes in pieces."""
     places, stream = [0, *(cuts or []), len(text)], ToolCallParser()
-    said = "".join(stream.feed(text[start:end]) for start, end in pairwise(places))
+    answer = "".join(stream.feed(text[start:end]) for start, end in pairwise(places))
     rest, calls = stream.finish()
-    return said + rest, calls
+    return answer + rest, calls
 
 
 def test_calls_are_taken_out():
     text = 'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>\n<tool_call>{"name": "f"}'
-    said, (first, second) = take_calls(text)
-    assert said == "Let me see."
+    answer, (first, second) = take_calls(text)
+    assert answer == "Let me see."
     assert (first.name, json.loads(first.arguments), second.name, second.arguments) == ("add", {"a": 2}, "f", "{}")
 
 
@@ -85,34 +85,34 @@ def test_calls_are_taken_out():
 def test_what_is_no_call_is_told_as_text(written, closed):
     text = f"<tool_call>{written}" + closed * "</tool_call>"
     assert take_calls(text) == (text, [])
-    said, calls = take_calls(f'So \n<tool_call>{{"name": "f"}}</tool_call>\n{text}')
-    assert said == f"So \n\n{text}" and [call.name for call in calls] == ["f"]
+    answer, calls = take_calls(f'So \n<tool_call>{{"name": "f"}}</tool_call>\n{text}')
+    assert answer == f"So \n\n{text}" and [call.name for call in calls] == ["f"]
 
 
 def take_cut(text: str) -> tuple[str, list[ToolCall], list[str]]:
     """What is said, called and noted when `max_tokens` cuts the text off there."""
     stream = ToolCallParser()
-    said = stream.feed(text)
+    answer = stream.feed(text)
     rest, calls = stream.finish(cut=True)
-    return said + rest, calls, stream.notices
+    return answer + rest, calls, stream.notices
 
 
 @pytest.mark.parametrize("closing", ["</tool_call>"[:length] for length in range(12)])
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_call_whose_closing_tag_is_cut_is_a_call(closing, cut):
     text = 'So <tool_call>{"name": "f", "arguments": {"a": 1}}\n' + closing
-    said, calls, notices = take_cut(text) if cut else (*take_calls(text), [])
-    assert (said, [(call.name, call.arguments) for call in calls]) == ("So", [("f", '{"a": 1}')]) and not notices
+    answer, calls, notices = take_cut(text) if cut else (*take_calls(text), [])
+    assert (answer, [(call.name, call.arguments) for call in calls]) == ("So", [("f", '{"a": 1}')]) and not notices
 
 
 def test_a_call_that_is_cut_off_is_given_as_far_as_it_came():
     whole = 'I see.\n<tool_call>\n{"name": "add", "arguments": {"a": "x <", "b": [1, 2]}}\n</tool_call>'
     for length in range(len("I see.\n<tool_"), len(whole) - len("}\n</tool_call>")):
-        said, calls, notices = take_cut(whole[:length])
-        assert said == "I see." and len(notices) == 1, whole[:length]
-        known = length >= whole.index('"arguments": ') + len('"arguments":')
-        assert [call.name for call in calls] == ["add"] * known
-        if known:
+        text, calls, notices = take_cut(whole[:length])
+        assert text == "I see." and len(notices) == 1, whole[:length]
+        has_arguments = length >= whole.index('"arguments": ') + len('"arguments":')
+        assert [call.name for call in calls] == ["add"] * has_arguments
+        if has_arguments:
             assert whole[:length].endswith(calls[0].arguments) and not calls[0].whole
         else:
             assert whole[7:length] in notices[0].replace("\\n", "\n")
@@ -120,12 +120,12 @@ def test_a_call_that_is_cut_off_is_given_as_far_as_it_came():
 
 
 def test_a_reply_that_is_cut_off_within_a_call_says_so(url):
-    asked = {"messages": ASKED, "tools": [STRICT], "tool_choice": NAMED, "max_tokens": 45, "seed": 1}
-    (choice,) = httpx.post(url, json=asked, timeout=60).json()["choices"]
+    body = {"messages": ASKED, "tools": [STRICT], "tool_choice": NAMED, "max_tokens": 45, "seed": 1}
+    (choice,) = httpx.post(url, json=body, timeout=60).json()["choices"]
     (call,) = choice["message"]["tool_calls"]
     assert choice["finish_reason"] == "length" and call["function"]["name"] == "add"
     assert choice["message"]["content"] is None and any("was cut off" in one for one in choice["notices"])
-    lines = httpx.post(url, json=asked | {"stream": True}, timeout=60).text.splitlines()
+    lines = httpx.post(url, json=body | {"stream": True}, timeout=60).text.splitlines()
     chunks = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
     (delta,) = [one for chunk in chunks for one in chunk["delta"].get("tool_calls", ())]
     assert delta["function"] == call["function"] and chunks[-1]["finish_reason"] == "length"
@@ -143,9 +143,9 @@ def test_text_is_held_back_only_where_a_call_may_begin(text, data):
     held = text[len(shown) :].lstrip()
     assert text.startswith(shown) and OPEN not in shown and (OPEN not in text or held.startswith(OPEN))
     assert not held or held.startswith(OPEN) or OPEN.startswith(held)
-    said, calls = take_calls(text, sorted(cuts))
+    answer, calls = take_calls(text, sorted(cuts))
     whole, whole_calls = take_calls(text)
-    assert said == whole and [call.name for call in calls] == [call.name for call in whole_calls]
+    assert answer == whole and [call.name for call in calls] == [call.name for call in whole_calls]
 
 
 STRICT = {"type": "function", "function": {
@@ -158,13 +158,13 @@ STRICT = {"type": "function", "function": {
 
 def called(url, **fields):
     """The calls in the reply of a network that writes anything at all, and the choice."""
-    asked = {
+    body = {
         "messages": ASKED,
         "tools": [STRICT, TOOL | {"function": {"name": "any"}}],
         "max_tokens": 300,
         "temperature": 2,
     }
-    reply = httpx.post(url, json=asked | fields, timeout=60)
+    reply = httpx.post(url, json=body | fields, timeout=60)
     assert reply.status_code == 200, reply.text
     (choice,) = reply.json()["choices"]
     return choice["message"].get("tool_calls") or [], choice
@@ -198,9 +198,9 @@ def test_a_strict_tool_is_bound_wherever_it_is_called(special):
     def refused(text: str) -> int | None:
         grammar, tokens = made.copy(), tokenizer.encode(text)
         places = (
-            place for place, token in enumerate(tokens) if grammar.bias(tokens[:place], tokenizer.vocab_size)[token]
+            index for index, token in enumerate(tokens) if grammar.bias(tokens[:index], tokenizer.vocab_size)[token]
         )
-        return next((len(tokenizer.decode(tokens[:place])) for place in places), None)
+        return next((len(tokenizer.decode(tokens[:index])) for index in places), None)
 
     good = 'I <b> see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2, "b": "x"}}\n</tool_call>'
     assert refused(good) is None and refused(good + '\n<tool_call>{"name": "any", "arguments": {"q": [1]}}') is None

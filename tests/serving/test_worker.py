@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.generation.native import Chunk, Engine, Event, Request, Sampling
-from longjing.serving.errors import QueueFull, ServiceClosed
+from longjing.serving.error_responses import QueueFull, ServiceClosed
 from longjing.serving.response_stream import Job, ResponseStream
 from longjing.serving.worker import EngineWorker
 
@@ -27,20 +27,20 @@ def test_all_come_to_an_end(actions):
     worker = EngineWorker(engine, queue=4, on_end=ended.append)
 
     async def main() -> int:
-        asked, busy = [], 0
+        submitted, busy = [], 0
         for action, which, length in actions:
             if action == "ask":
                 jobs = [Job(Request([5, 6 + which], Sampling(max_tokens=length, seed=which)), None)]
                 try:
-                    asked.append((jobs, worker.submit(jobs), length))
+                    submitted.append((jobs, worker.submit(jobs), length))
                 except QueueFull as problem:
                     busy += 1
                     assert problem.retry_after >= 1
-            elif action == "cancel" and asked:
-                worker.cancel(asked[which % len(asked)][0])
+            elif action == "cancel" and submitted:
+                worker.cancel(submitted[which % len(submitted)][0])
             else:
                 await asyncio.sleep(0.002)
-        for jobs, stream, length in asked:
+        for jobs, stream, length in submitted:
             if jobs[0].ended is None or jobs[0].count == length:
                 reading = asyncio.ensure_future(stream.collect())
                 done, _ = await asyncio.wait({reading}, timeout=0.5)
@@ -48,7 +48,7 @@ def test_all_come_to_an_end(actions):
                     assert len(reading.result()[0].tokens) == length
                 else:  # it was cancelled, and then nothing comes
                     reading.cancel()
-        return len(asked)
+        return len(submitted)
 
     count = asyncio.run(main())
     worker.close(grace=5)

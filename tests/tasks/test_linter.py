@@ -115,9 +115,11 @@ def test_one_answer_that_is_nearly_always_right_is_a_warning(tmp_path: Path) -> 
 def test_every_hack_says_something() -> None:
     from longjing.tasks.linter.reward_hacks import Case
 
-    found = list(islice(tasks.get("arithmetic").problems("train", 0), 5))
+    problems = list(islice(tasks.get("arithmetic").problems("train", 0), 5))
     for name, hack in HACKS.items():
-        texts = hack(Case(found[0], [problem.answer for problem in found[1:]], lambda answer: f"\\boxed{{{answer}}}"))
+        texts = hack(
+            Case(problems[0], [problem.answer for problem in problems[1:]], lambda answer: f"\\boxed{{{answer}}}")
+        )
         assert len(texts) == len(set(texts)) > 0, name
 
 

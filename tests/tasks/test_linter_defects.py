@@ -125,11 +125,11 @@ ENDS: dict[str, tuple[Callable[[], Any], str]] = {
 def test_a_verifier_that_ends_is_found_and_the_rest_is_checked(how: str) -> None:
     act, named = ENDS[how]
     report = look(Small(when(says_exit, act)))
-    found = {finding.check: finding for finding in report.findings}
-    assert found["the verifier holds"].status == "failed"
-    assert named in found["the verifier holds"].says and "exit()" in found["the verifier holds"].says
+    findings = {finding.check: finding for finding in report.findings}
+    assert findings["the verifier holds"].status == "failed"
+    assert named in findings["the verifier holds"].says and "exit()" in findings["the verifier holds"].says
     assert {f.check for f in report.findings if f.status == "failed"} == {"the verifier holds"}
-    assert found["answers in Chinese"].status == "ok"  # one of the last
+    assert findings["answers in Chinese"].status == "ok"  # one of the last
 
 
 def test_an_answer_that_is_evaluated_out_of_its_box_is_tried() -> None:
@@ -159,9 +159,9 @@ def spin() -> None:
 def test_a_verifier_that_hangs_is_found_within_its_time(act: Callable[[], Any]) -> None:
     began = time.monotonic()
     report = look(Small(when(says_exit, act)), seconds=0.5)
-    found = {finding.check: finding for finding in report.findings}
-    assert found["verdicts end"].status == "failed" and "exit()" in found["verdicts end"].says
-    assert "took over 0.5 s" in found["verdicts end"].says
+    findings = {finding.check: finding for finding in report.findings}
+    assert findings["verdicts end"].status == "failed" and "exit()" in findings["verdicts end"].says
+    assert "took over 0.5 s" in findings["verdicts end"].says
     assert time.monotonic() - began < 30
 
 
@@ -185,18 +185,18 @@ def forever(split: str) -> Iterator[int]:
 
 
 def test_problems_and_solutions_that_hang_or_end_are_found() -> None:
-    found = complaints(Small(drawing=forever), seconds=0.3)
-    assert "took over" in found["validation problems"] and "after 3" in found["validation problems"]
-    assert "SystemExit" in found["test problems"]
-    found = complaints(Small(solving=lambda problem: spin() if problem.id == "5" else problem.answer), seconds=0.3)  # type: ignore[func-returns-value,return-value]
-    assert "`solve`" in found["verdicts end"]
-    found = complaints(Small(solving=lambda problem: sys.exit() if problem.id == "5" else problem.answer))
-    assert "SystemExit" in found["the verifier holds"]
+    findings = complaints(Small(drawing=forever), seconds=0.3)
+    assert "took over" in findings["validation problems"] and "after 3" in findings["validation problems"]
+    assert "SystemExit" in findings["test problems"]
+    findings = complaints(Small(solving=lambda problem: spin() if problem.id == "5" else problem.answer), seconds=0.3)  # type: ignore[func-returns-value,return-value]
+    assert "`solve`" in findings["verdicts end"]
+    findings = complaints(Small(solving=lambda problem: sys.exit() if problem.id == "5" else problem.answer))
+    assert "SystemExit" in findings["the verifier holds"]
 
 
 def test_a_held_out_problem_comes_once() -> None:
-    found = complaints(Small(drawing=lambda split: iter(count() if split == "train" else [-1, -2, -1])))
-    assert "comes twice in validation" in found["splits are disjoint"]
+    findings = complaints(Small(drawing=lambda split: iter(count() if split == "train" else [-1, -2, -1])))
+    assert "comes twice in validation" in findings["splits are disjoint"]
 
 
 def counting(word: str) -> Judge:
@@ -293,8 +293,8 @@ def test_one_question_in_two_splits_in_another_form_is_found(form: Callable[[str
     def drawing(split: str) -> Iterator[int]:
         return iter({"train": range(30), "validation": range(100, 110), "test": range(1000, 1030)}[split])
 
-    found = complaints(Small(asking=asking, drawing=drawing))
-    assert "in test and, there as" in found["splits are disjoint"]
+    findings = complaints(Small(asking=asking, drawing=drawing))
+    assert "in test and, there as" in findings["splits are disjoint"]
 
 
 HASHED = """

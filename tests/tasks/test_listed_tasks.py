@@ -33,7 +33,7 @@ class Sums(ListedTask):
 """
 
 
-def said(answer: str) -> Completion:
+def completion_of(answer: str) -> Completion:
     return Completion.parse(f"so\n</think>\n\n\\boxed{{{answer}}}")
 
 
@@ -61,8 +61,8 @@ def test_a_file_of_rows_is_a_task(tmp_path: Path, ending: str) -> None:
     assert train == list(islice(task.problems("train", 0), 600)) != list(islice(task.problems("train", 1), 600))
     first = train[0]
     assert first.data["source"].startswith("book ") and first.task == task.name
-    assert task.judge(first, said(task.solve(first))).outcome == "correct"
-    assert task.judge(first, said("-1")).rewards == {"number": 0.0, "accuracy": 0.0, "format": 1.0}
+    assert task.judge(first, completion_of(task.solve(first))).outcome == "correct"
+    assert task.judge(first, completion_of("-1")).rewards == {"number": 0.0, "accuracy": 0.0, "format": 1.0}
 
 
 def test_a_problem_is_in_the_same_split_in_whatever_file_it_stands(tmp_path: Path) -> None:
@@ -75,12 +75,12 @@ def test_columns_by_other_names_and_rewards_by_weight(tmp_path: Path) -> None:
     path = written(tmp_path / "q.jsonl", [{"q": f"{row['prompt']}", "a": row["answer"]} for row in ROWS])
     task = tasks.get(path, prompt="q", answer="a", verifier={"number": 1.0, "format": 0.25})
     problem = next(task.problems("test", 0))
-    assert task.judge(problem, said(problem.answer)).rewards["accuracy"] == 1.25
+    assert task.judge(problem, completion_of(problem.answer)).rewards["accuracy"] == 1.25
     assert tasks.get(path, **task.settings).settings == task.settings
 
 
 @pytest.mark.parametrize(
-    ("rows", "given", "said_of_it"),
+    ("rows", "task_settings", "said_of_it"),
     [
         ([{"prompt": "a", "answer": 1}], {}, "verifier=math"),
         ([{"prompt": "a", "answer": 1}], {"verifier": "maht"}, "did you mean 'math'"),
@@ -96,10 +96,10 @@ def test_columns_by_other_names_and_rewards_by_weight(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_rows_that_are_no_problems_are_refused_by_their_place(
-    tmp_path: Path, rows: list[dict[str, Any]], given: dict[str, Any], said_of_it: str
+    tmp_path: Path, rows: list[dict[str, Any]], task_settings: dict[str, Any], said_of_it: str
 ) -> None:
     with pytest.raises(UserError) as raised:
-        tasks.get(written(tmp_path / "rows.jsonl", rows), **given)
+        tasks.get(written(tmp_path / "rows.jsonl", rows), **task_settings)
     assert said_of_it in str(raised.value)
 
 
@@ -117,14 +117,14 @@ def test_a_python_file_is_a_task(tmp_path: Path) -> None:
         task = tasks.get(name)
         problem = next(task.problems("test", 0))
         assert (task.name, problem.task) == ("sums", "sums")
-        assert task.judge(problem, said(problem.answer)).rewards["accuracy"] == 1.1
+        assert task.judge(problem, completion_of(problem.answer)).rewards["accuracy"] == 1.1
     with pytest.raises(UserError, match="has changed"):
         tasks.get(str(path), sha256="0" * 64)
 
 
 def test_a_class_of_ones_own_in_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
     task = tasks.get("tests.tiny:Letters", settings={"problems": 3})
-    assert task.judge(Problem("letters", "", "", "", {}, "en"), said("7")).outcome == "correct"
+    assert task.judge(Problem("letters", "", "", "", {}, "en"), completion_of("7")).outcome == "correct"
     with pytest.raises(UserError, match="can't be made"):
         tasks.get("tests.tiny:Letters", setings={})
     with pytest.raises(UserError, match="did you mean 'Letters'"):
@@ -134,7 +134,7 @@ def test_a_class_of_ones_own_in_a_module(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_module_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "some_package_of_mine").mkdir()
     (tmp_path / "some_package_of_mine" / "sums.py").write_text(TASK, "utf-8")
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(Path.cwd()))])
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(Path.cwd()))])
     monkeypatch.chdir(tmp_path)
     assert tasks.get("some_package_of_mine.sums:Sums")
 
@@ -201,7 +201,9 @@ def test_what_no_change_touches_is_validated_once(tmp_path: Path, monkeypatch: p
     (tmp_path / "once.yaml").write_text(json.dumps(recipe))
     time.sleep(0.03)  # a file of just now is read again, for its time may be that of the next version, too
     digested, made, file_digest, get = [], [], hashlib.file_digest, tasks.get
-    monkeypatch.setattr(hashlib, "file_digest", lambda *given: (digested.append(given), file_digest(*given))[1])
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda *arguments: (digested.append(arguments), file_digest(*arguments))[1]
+    )
     monkeypatch.setattr(tasks, "get", lambda **settings: (made.append(settings), get(**settings))[1])
     loaded = loading.load(tmp_path / "once.yaml", ["steps=2", "zero.rewards.format=0.5", "seed=3"])
     assert loaded.stages[0].steps == 2 and loaded.stages[0].rewards == {"accuracy": 1.0, "format": 0.5}
@@ -214,8 +216,8 @@ def test_what_a_mixture_and_the_measurements_read_is_pinned_too(tmp_path: Path) 
     path = written(tmp_path / "sums.jsonl", ROWS)
     own = {"name": path, "verifier": "number"}
     mixture = {"name": "mixture", "parts": [{"name": "mixture", "parts": [own]}, {"name": "countdown"}]}
-    given = {"mine": own, path: {"verifier": "number"}, "both": mixture, "equations": {}}
-    changes = [f"task={json.dumps(mixture)}", f"measure={json.dumps({'tasks': given})}"]
+    task_settings = {"mine": own, path: {"verifier": "number"}, "both": mixture, "equations": {}}
+    changes = [f"task={json.dumps(mixture)}", f"measure={json.dumps({'tasks': task_settings})}"]
     recipe = loading.load("r1-zero", changes)
     plain, pin = recipe.to_dict(), {"sha256": digest(path)}
     with_digest = {"name": "mixture", "parts": [{"name": "mixture", "parts": [own | pin]}, {"name": "countdown"}]}

@@ -89,7 +89,7 @@ def test_held_out_problems_come_once_and_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("task_settings", "expected"),
     [
         ({}, "'parts'"),
         ({"parts": []}, "'parts'"),
@@ -100,10 +100,10 @@ def test_held_out_problems_come_once_and_end() -> None:
         ({"parts": [{"name": "conversation", "language": "de"}]}, "'language' is 'de'"),
     ],
 )
-def test_parts_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> None:
+def test_parts_that_cannot_be_are_refused(task_settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as raised:
-        tasks.get("mixture", **given)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+        tasks.get("mixture", **task_settings)
+    assert expected in str(raised.value) and "\n" not in str(raised.value)
 
 
 # Conversation

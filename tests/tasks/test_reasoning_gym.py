@@ -23,7 +23,7 @@ NO_ANSWER = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rus
 SLOW = {"acre", "futoshiki", "knight_swap", "zebra_puzzles"}  # seconds to make
 
 
-def said(answer: str) -> Completion:
+def completion_of(answer: str) -> Completion:
     return Completion.parse(f"so\n</think>\n\n\\boxed{{{answer}}}")
 
 
@@ -33,8 +33,8 @@ def sample(task: Task, count: int, split: Any = "train", seed: int = 0) -> list[
 
 def test_every_data_set_of_the_release_was_read_or_is_refused() -> None:
     listed = "import json; from reasoning_gym.factory import DATASETS; print(json.dumps([*DATASETS]))"
-    found = json.loads(subprocess.run([sys.executable, "-c", listed], capture_output=True, check=True).stdout)
-    assert sorted([*gym.names(), *gym.REFUSED, "composite"]) == sorted(found)
+    names = json.loads(subprocess.run([sys.executable, "-c", listed], capture_output=True, check=True).stdout)
+    assert sorted([*gym.names(), *gym.REFUSED, "composite"]) == sorted(names)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in gym.names()])
@@ -44,9 +44,9 @@ def test_its_own_answers_are_right_and_nonsense_is_wrong(name: str) -> None:
         if name in NO_ANSWER:
             assert not problem.answer
         else:
-            assert task.judge(problem, said(problem.answer)).outcome == "correct"
+            assert task.judge(problem, completion_of(problem.answer)).outcome == "correct"
         for nonsense in ("qwzvjk", f"{problem.answer} or qwzvjk", "\\text{}"):
-            assert task.judge(problem, said(nonsense)).outcome == "wrong", nonsense
+            assert task.judge(problem, completion_of(nonsense)).outcome == "wrong", nonsense
 
 
 def test_an_entry_is_name_configuration_seed_and_index() -> None:
@@ -58,7 +58,7 @@ def test_an_entry_is_name_configuration_seed_and_index() -> None:
     held_out = {each.id for split in ("validation", "test") for each in sample(task, 20, split)}
     assert len(held_out) == 40 and held_out.isdisjoint(each.id for each in sample(task, 300))
     other = {**problem.data, "question": "0" * 64}
-    verdict = task.judge(Problem(task.name, "", "", "", other, "en"), said(problem.answer))
+    verdict = task.judge(Problem(task.name, "", "", "", other, "en"), completion_of(problem.answer))
     assert verdict.outcome == "unjudged" and "differently" in verdict.reason
 
 
@@ -82,15 +82,15 @@ def test_a_split_without_problems_is_told_as_that(monkeypatch: pytest.MonkeyPatc
 def test_composites() -> None:
     parts = [{"name": name, "weight": 1.0, "config": {}} for name in ("leg_counting", "spiral_matrix")]
     task = tasks.get("gym:composite", datasets=parts)
-    found = sample(task, 30)
-    assert {problem.data["source"] for problem in found} == {"leg_counting", "spiral_matrix"}
-    assert all(task.judge(problem, said(problem.answer)).outcome == "correct" for problem in found)
+    problems = sample(task, 30)
+    assert {problem.data["source"] for problem in problems} == {"leg_counting", "spiral_matrix"}
+    assert all(task.judge(problem, completion_of(problem.answer)).outcome == "correct" for problem in problems)
 
 
 def test_credit_for_a_part_only_if_asked_and_a_tolerance_that_is_stated() -> None:
     strict, partial = tasks.get("gym:leg_counting"), tasks.get("gym:leg_counting", partial=True)
     problem = sample(strict, 1)[0]
-    within = said(f"{problem.answer} legs")
+    within = completion_of(f"{problem.answer} legs")
     assert strict.judge(problem, within).rewards["accuracy"] == 0
     paid = partial.judge(problem, within)
     assert paid.outcome == "wrong" and 0 < paid.rewards["accuracy"] < 1
@@ -107,7 +107,7 @@ def test_no_answer_is_evaluated_that_could_do_anything(name: str, tmp_path: Path
         "(lambda: 1)()", "exit()", "sin.__class__", "x.__class__", "Symbol('x')", "f'{1}'", "print", "type(1)",
     ]  # fmt: skip
     for attack in attacks:
-        verdict = task.judge(problem, said(attack))
+        verdict = task.judge(problem, completion_of(attack))
         assert verdict.outcome == "wrong" and verdict.rewards["accuracy"] == 0, attack
         if "(" in attack or "." in attack:
             assert "form" in verdict.reason, attack
@@ -115,7 +115,7 @@ def test_no_answer_is_evaluated_that_could_do_anything(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "said_of_it"),
+    ("name", "task_settings", "said_of_it"),
     [
         ("gym:leg_countin", {}, "did you mean 'leg_counting'"), ("gym:codeio", {}, "runs programs"),
         ("gym:leg_counting", {"max_animal": 3}, "did you mean 'max_animals'"),
@@ -125,9 +125,9 @@ def test_no_answer_is_evaluated_that_could_do_anything(name: str, tmp_path: Path
         ("gym:leg_counting", {"tolerance": 2.0}, "tolerance"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_honoured_is_refused(name: str, given: dict[str, Any], said_of_it: str) -> None:
+def test_what_cannot_be_honoured_is_refused(name: str, task_settings: dict[str, Any], said_of_it: str) -> None:
     with pytest.raises(UserError) as raised:
-        tasks.get(name, **given)
+        tasks.get(name, **task_settings)
     assert said_of_it in str(raised.value)
 
 

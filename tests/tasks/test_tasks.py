@@ -174,7 +174,7 @@ def test_a_problem_that_is_corrupt_is_unjudged(name: str, data: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "said"),
+    ("name", "task_settings", "expected"),
     [
         ("coutdown", {}, "did you mean 'countdown'"),
         ("countdown", {"nubmers": 3}, "did you mean 'numbers'"),
@@ -191,10 +191,12 @@ def test_a_problem_that_is_corrupt_is_unjudged(name: str, data: dict[str, Any]) 
         ("word-problems", {"steps": 7}, "'steps' is 7"),
     ],
 )
-def test_settings_that_cannot_be_honoured_are_refused_by_name(name: str, given: dict[str, Any], said: str) -> None:
+def test_settings_that_cannot_be_honoured_are_refused_by_name(
+    name: str, task_settings: dict[str, Any], expected: str
+) -> None:
     with pytest.raises(UserError) as raised:
-        tasks.get(name, **given)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+        tasks.get(name, **task_settings)
+    assert expected in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_settings_without_any_problem_are_refused() -> None:

@@ -86,11 +86,11 @@ def test_what_is_saved_gives_transformers_the_same_ids(pair: tuple[Tokenizer, An
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "adds"), [("qwen2", False, False), ("qwen2", True, True), ("llama", False, True)]
+    ("kind", "asks", "adds"), [("qwen2", False, False), ("qwen2", True, True), ("llama", False, True)]
 )
-def test_the_config_may_ask_for_a_begin_token_too(kind: str, told: bool, adds: bool, tmp_path: Path) -> None:
+def test_the_config_may_ask_for_a_begin_token_too(kind: str, asks: bool, adds: bool, tmp_path: Path) -> None:
     file = directory_of(kind, tmp_path) / "tokenizer_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"add_bos_token": told}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"add_bos_token": asks}))
     ours = Tokenizer.from_directory(file.parent)
     assert ours.adds_bos is adds
     assert ours.encode_prompt("Paris") == [*([ours.bos_id] if adds else []), *ours.encode("Paris")]

@@ -24,7 +24,7 @@ def run(stream: ReasoningStream, chunks: list[str]) -> tuple[str, str, bool, boo
 
 
 def cut(text: str, places: list[int]) -> list[str]:
-    edges = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
+    edges = [0, *sorted(point % (len(text) + 1) for point in places), len(text)]
     return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 

@@ -97,8 +97,8 @@ def test_pieces_come_as_soon_as_their_bytes_do(tokenizer: Tokenizer, ids: list[i
     detokenizer, sent = Detokenizer(tokenizer, skip_special_tokens=skip), ""
     for count, token_id in enumerate(ids, 1):
         sent += detokenizer.add(token_id)
-        known = tokenizer.decode(ids[:count], skip)
-        assert sent == known.removesuffix("\ufffd") or sent == known
+        decoded = tokenizer.decode(ids[:count], skip)
+        assert sent == decoded.removesuffix("\ufffd") or sent == decoded
     assert sent + detokenizer.flush() == tokenizer.decode(ids, skip)
     assert detokenizer.flush() == ""
 

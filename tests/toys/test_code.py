@@ -25,12 +25,12 @@ def sample(count: int = 40, split: Any = "train", **settings: Any) -> list[Probl
     return list(islice(tasks.get("code", **settings).problems(split, 1), count))
 
 
-def said(answer: str) -> Completion:
+def completion_of(answer: str) -> Completion:
     return Completion.parse(f"so</think>\\boxed{{{answer}}}")
 
 
 def outcome(problem: Problem, answer: str) -> str:
-    return tasks.get("code").judge(problem, said(answer)).outcome
+    return tasks.get("code").judge(problem, completion_of(answer)).outcome
 
 
 def chain(kind: Kind) -> tuple[Kind, list[ProgramStep]]:
@@ -43,9 +43,9 @@ def chain(kind: Kind) -> tuple[Kind, list[ProgramStep]]:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_does_what_it_says_it_gives(name: str) -> None:
     operation = OPERATIONS[name]
-    given, before = chain(operation.takes)
+    input_kind, before = chain(operation.takes)
     step = ProgramStep(operation=name, k=3 if "{k}" in operation.code else 0, c="a" if "{c}" in operation.code else "")
-    tests = hidden_tests(program(given, [*before, step]), CodeData(input_kind=given, steps=[*before, step]))
+    tests = hidden_tests(program(input_kind, [*before, step]), CodeData(input_kind=input_kind, steps=[*before, step]))
     assert len(tests) >= 5 and all(type(test.expected) is TYPES[operation.gives] for test in tests)
     assert all("{" not in way.format(k=3, c="a") for way in (*operation.en, *operation.zh))
     assert all(("{k}" in way) == ("{k}" in operation.code) for way in (*operation.en, *operation.zh))
@@ -76,11 +76,11 @@ def test_a_step_less_or_another_number_is_found_out() -> None:
         data = CodeData.model_validate(problem.data)
         tests = hidden_tests(problem.answer, data)
         assert passes(problem.answer, tests)
-        for place, step in enumerate(data.steps):
-            without = [*data.steps[:place], *data.steps[place + 1 :]]
+        for index, step in enumerate(data.steps):
+            without = [*data.steps[:index], *data.steps[index + 1 :]]
             assert not fits(data.input_kind, without) or not passes(program(data.input_kind, without), tests)
             if step.k:
-                more = [*data.steps[:place], step.model_copy(update={"k": step.k + 1}), *data.steps[place + 1 :]]
+                more = [*data.steps[:index], step.model_copy(update={"k": step.k + 1}), *data.steps[index + 1 :]]
                 assert not passes(program(data.input_kind, more), tests)
 
 
@@ -186,7 +186,7 @@ def test_a_sandbox_that_fails_leaves_it_unjudged_once(monkeypatch: pytest.Monkey
     runner.runs = 0
     problem = replace(EVEN_SUM, data={"tests": [{"function": "f", "arguments": [], "returns": 7}]})
     judge = verifiers.get("code", final="box")
-    assert [judge.judge(problem, said("x")).outcome for _ in range(2)] == ["unjudged", "correct"]
+    assert [judge.judge(problem, completion_of("x")).outcome for _ in range(2)] == ["unjudged", "correct"]
 
 
 TESTS = [

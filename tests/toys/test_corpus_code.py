@@ -60,8 +60,8 @@ def test_what_a_tester_sees_is_so(difficulty: int) -> None:
         variable, value, results = test.groups()
         before = document.reasoning[: test.start()].strip().splitlines()
         steps = [line.split(": ", 1)[1] for line in before]
-        given = compiled(value)
-        seen = [repr(compiled(f"lambda {variable}: {step}")(given)) for step in steps]
+        value_given = compiled(value)
+        seen = [repr(compiled(f"lambda {variable}: {step}")(value_given)) for step in steps]
         assert ", ".join(seen[: len(seen)]).startswith(results)
         if re.search("Wait|等等", document.reasoning):
             mended += 1
@@ -80,9 +80,9 @@ def test_documents_are_short_and_the_shipped_tokenizer_can_write_them() -> None:
 
 
 def test_most_reasoning_is_in_the_language_of_the_problem() -> None:
-    said = [(problem, document) for problem, document, _ in written(2) if document.style == "guess"]
-    same = sum((problem.language == "zh") == (not document.reasoning.isascii()) for problem, document in said)
-    assert 0.85 < same / len(said) < 0.97
+    guesses = [(problem, document) for problem, document, _ in written(2) if document.style == "guess"]
+    same = sum((problem.language == "zh") == (not document.reasoning.isascii()) for problem, document in guesses)
+    assert 0.85 < same / len(guesses) < 0.97
 
 
 def test_the_style_does_not_depend_on_the_problem() -> None:

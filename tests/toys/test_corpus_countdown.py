@@ -91,12 +91,12 @@ def test_patience_costs() -> None:
 def test_without_slips_every_claim_is_true(difficulty: int) -> None:
     seen = 0
     for problem, document, correct in written(difficulty, slip=0.0):
-        found = claims(document.reasoning)
-        assert all(found), document
-        seen += len(found)
-        for result, target, said in VERDICT.findall(document.reasoning):
+        claimed = claims(document.reasoning)
+        assert all(claimed), document
+        seen += len(claimed)
+        for result, target, verdict in VERDICT.findall(document.reasoning):
             assert int(target) == problem.data["target"]
-            assert (said in ("yes!", "对了！")) == (result == target)
+            assert (verdict in ("yes!", "对了！")) == (result == target)
         hit = any(result == target for result, target, _ in VERDICT.findall(document.reasoning))
         if document.style not in ("guess", "worked"):
             # Who searches answers what was found, and admits it if nothing was.
@@ -118,19 +118,19 @@ def test_slips_happen_and_checks_mend_them() -> None:
     """With more slips than usual: who checks and finds is right; who doesn't check is sometimes wrong."""
     slipped, mended, fooled = 0, 0, 0
     for _, document, correct in written(2, slip=0.2):
-        found = not GAVE_UP.search(document.reasoning)
+        solved = not GAVE_UP.search(document.reasoning)
         false = not all(claims(document.reasoning))
         if document.style == "checked":
             slipped += false
             mended += bool(MENDED.search(document.reasoning))
-            if found:
+            if solved:
                 assert correct, document
                 check = re.findall(r"^(?:Check: |检查：)(.*)$", document.reasoning, re.MULTILINE)
                 assert check and all(all(claims(line)) for line in check)
         elif document.style in ("short", "search"):
             assert not MENDED.search(document.reasoning)
-            fooled += found and not correct
-            assert correct or false or not found
+            fooled += solved and not correct
+            assert correct or false or not solved
     assert slipped > 20 and mended > 5 and fooled > 5
 
 
@@ -143,8 +143,8 @@ def test_a_mended_slip_is_named() -> None:
                 false = re.search(r"\d+", verdict)
                 true = CLAIM.findall(check)[-1]
                 assert false is not None and false[0] != true[3]
-                said = [claim for claim in CLAIM.findall(document.reasoning) if claim[:3] == true[:3]]
-                assert (*true[:3], false[0]) in said
+                claims_made = [claim for claim in CLAIM.findall(document.reasoning) if claim[:3] == true[:3]]
+                assert (*true[:3], false[0]) in claims_made
 
 
 @given(st.integers(0, 2**32))
@@ -159,22 +159,22 @@ def test_problems_are_of_the_training_split(seed: int) -> None:
 
 def test_the_corpus_asks_nothing_that_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any task: the problems that its writers are given are in no other split."""
-    given: dict[str, set[str]] = {}
+    prompts: dict[str, set[str]] = {}
     solved = {name: toy for name, toy in TOYS.items() if toy.write_solution}
     for name, toy in solved.items():
 
         def note(problem: Problem, random: Random, writer: Any = toy.write_solution) -> Document:
-            given.setdefault(problem.task, set()).add(problem.id)
+            prompts.setdefault(problem.task, set()).add(problem.id)
             return writer(problem, random)
 
         monkeypatch.setitem(TOYS, name, replace(toy, write_solution=note))
     shares = dict.fromkeys(solved, 1.0)
     assert len(list(islice(corpus.documents(0, shares, {}), 2500))) == 2500
-    assert set(given) == set(shares)
-    for name, asked in given.items():
+    assert set(prompts) == set(shares)
+    for name, texts in prompts.items():
         task = tasks.get(name)
         held_out = {p.id for split in ("validation", "test") for p in islice(task.problems(split, 0), 150)}
-        assert len(held_out) == 300 and len(asked) > 300 and not held_out & asked
+        assert len(held_out) == 300 and len(texts) > 300 and not held_out & texts
 
 
 def test_the_style_does_not_depend_on_the_problem() -> None:

@@ -76,7 +76,7 @@ def test_better_styles_cost_more_and_none_is_long(name: str, difficulty: int) ->
         assert document.reasoning == document.reasoning.strip()
         assert "think>" not in document.reasoning
         assert "\n\n" not in document.reasoning
-    mean = {style: sum(found) / len(found) for style, found in lengths.items()}
+    mean = {style: sum(counts) / len(counts) for style, counts in lengths.items()}
     assert max(mean["guess"], mean["direct"]) < mean["steps"] < mean["checked"]
 
 
@@ -156,8 +156,8 @@ def test_exercises_are_true_short_and_answer_nothing(write: Callable[[Random], D
     random = Random(0)
     documents = [write(random) for _ in range(500)]
     for document in documents:
-        found = claims(document.reasoning)
-        assert len(found) >= 4 and all(map(true, found)), document
+        equations = claims(document.reasoning)
+        assert len(equations) >= 4 and all(map(true, equations)), document
         assert "boxed" not in document.answer and len(document.reasoning) < 800
     assert {document.answer for document in documents} == {"Done.", "好了。"}
 
@@ -165,9 +165,9 @@ def test_exercises_are_true_short_and_answer_nothing(write: Callable[[Random], D
 def test_practice_has_long_numbers_and_every_operation() -> None:
     random = Random(0)
     lines = [line for _ in range(300) for line in write_practice(random).reasoning.splitlines()]
-    asked = [re.match(r"(-?\d+)([-+*/])(\d+)", line) for line in lines]
-    assert {one[2] for one in asked if one} == set("+-*/") and all(asked)
-    assert sum(len(one[1]) >= 3 for one in asked if one) > len(lines) / 3
+    matches = [re.match(r"(-?\d+)([-+*/])(\d+)", line) for line in lines]
+    assert {one[2] for one in matches if one} == set("+-*/") and all(matches)
+    assert sum(len(one[1]) >= 3 for one in matches if one) > len(lines) / 3
 
 
 def test_near_values_are_wrong() -> None:
@@ -183,15 +183,15 @@ def test_conversation_is_varied_short_and_without_reasoning() -> None:
     assert {document.reasoning for document in documents} == {""}
     assert all(0 < len(document.answer) < 150 and "{" not in document.answer for document in documents)
     assert all(document.prompt.isascii() == document.answer.isascii() for document in documents)
-    asked = {document.answer for document in documents if document.prompt == "Who are you?"}
-    assert asked
-    assert all("Longjing" in answer and "small language model" in answer for answer in asked)
+    answers = {document.answer for document in documents if document.prompt == "Who are you?"}
+    assert answers
+    assert all("Longjing" in answer and "small language model" in answer for answer in answers)
 
 
 def claims(reasoning: str) -> list[str]:
     """The statements `a+b=c` about numbers in a text; equations with unknowns are none."""
-    found = re.findall(r"(?<![\w/.)(+*=-])-?[\d()][-+*/()\d]*(?:=-?[\d()][-+*/()\d]*)+(?![\dxy])", reasoning)
-    return [claim for claim in found if re.search(r"\d[-+*/]", claim.split("=")[0])]
+    chains = re.findall(r"(?<![\w/.)(+*=-])-?[\d()][-+*/()\d]*(?:=-?[\d()][-+*/()\d]*)+(?![\dxy])", reasoning)
+    return [claim for claim in chains if re.search(r"\d[-+*/]", claim.split("=")[0])]
 
 
 def true(claim: str) -> bool:

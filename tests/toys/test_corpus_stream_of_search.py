@@ -22,8 +22,8 @@ NUMBERS = st.lists(st.integers(1, 99), min_size=3, max_size=4)
 
 
 def problem(numbers: list[int], target: int, language: str = "en") -> Problem:
-    known = next(tasks.get("stream-of-search", language=language).problems("train", 0))
-    return replace(known, data={"numbers": numbers, "target": target})
+    template = next(tasks.get("stream-of-search", language=language).problems("train", 0))
+    return replace(template, data={"numbers": numbers, "target": target})
 
 
 def reachable(numbers: list[int]) -> Iterator[int]:
@@ -31,7 +31,7 @@ def reachable(numbers: list[int]) -> Iterator[int]:
     if len(numbers) == 1:
         yield numbers[0]
     for one, other in combinations(range(len(numbers)), 2):
-        rest = [value for place, value in enumerate(numbers) if place not in (one, other)]
+        rest = [value for index, value in enumerate(numbers) if index not in (one, other)]
         for *_, result in moves(numbers[one], numbers[other]):
             if result <= LARGEST:
                 yield from reachable([*rest, result])
@@ -45,8 +45,8 @@ def results(a: int, b: int) -> set[int]:
 def test_it_finds_what_can_be_found_and_writes_what_is_true(
     numbers: list[int], target: int, language: str, seed: int
 ) -> None:
-    asked = problem(numbers, target, language)
-    document = stream_of_search.write_solution(asked, Random(seed))
+    question = problem(numbers, target, language)
+    document = stream_of_search.write_solution(question, Random(seed))
     for a, operator, b, result in STEP.findall(document.reasoning):
         assert (int(a), operator, int(b), int(result)) in moves(int(a), int(b))
     looks = LOOK.findall(document.reasoning)
@@ -56,24 +56,24 @@ def test_it_finds_what_can_be_found_and_writes_what_is_true(
         for value, verdict in re.findall(r"(\d+) (\w+)", verdicts):
             assert (verdict in ("yes", "对")) == (value in made.split())
             assert int(goal) in results(int(value), int(other))
-    found = target in set(reachable(numbers))
-    assert len(re.findall(r" (?:yes|对)\n", document.reasoning)) == found
-    assert ("Not found" not in document.reasoning and "没找到" not in document.reasoning) == found
+    solvable = target in set(reachable(numbers))
+    assert len(re.findall(r" (?:yes|对)\n", document.reasoning)) == solvable
+    assert ("Not found" not in document.reasoning and "没找到" not in document.reasoning) == solvable
     completion = Completion.parse(f"{document.reasoning}\n</think>\n\n{document.answer}")
-    verdict = tasks.get("stream-of-search").judge(asked, completion)
+    verdict = tasks.get("stream-of-search").judge(question, completion)
     assert verdict.rewards["format"] == 1.0
-    assert (verdict.outcome == "correct") or not found
+    assert (verdict.outcome == "correct") or not solvable
 
 
 @pytest.mark.parametrize(("difficulty", "numbers", "least"), [(1, 3, 0.95), (2, 4, 0.87)])
 def test_nine_of_ten_problems_are_found(difficulty: int, numbers: int, least: float) -> None:
     random, right = Random(0), 0
     task = tasks.get("stream-of-search", difficulty=difficulty)
-    for asked in islice(task.problems("train", 1), 400):
-        assert len(asked.data["numbers"]) == numbers
-        document = stream_of_search.write_solution(asked, random)
+    for question in islice(task.problems("train", 1), 400):
+        assert len(question.data["numbers"]) == numbers
+        document = stream_of_search.write_solution(question, random)
         completion = Completion.parse(f"{document.reasoning}\n</think>\n\n{document.answer}")
-        right += task.judge(asked, completion).outcome == "correct"
+        right += task.judge(question, completion).outcome == "correct"
     assert least < right / 400 < 1
 
 

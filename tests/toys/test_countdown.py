@@ -24,7 +24,7 @@ def reachable(numbers: list[int]) -> set[int]:
     """The oracle: every value by combining any two numbers until one is left."""
     if len(numbers) == 1:
         return set(numbers)
-    found: set[int] = set()
+    values: set[int] = set()
     for i, a in enumerate(numbers):
         for j, b in enumerate(numbers):
             if i == j:
@@ -36,8 +36,8 @@ def reachable(numbers: list[int]) -> set[int]:
             if b and a % b == 0:
                 results.add(a // b)
             for result in results:
-                found |= reachable([*rest, result])
-    return found
+                values |= reachable([*rest, result])
+    return values
 
 
 @settings(max_examples=40, deadline=None)
@@ -79,14 +79,14 @@ def test_no_solution_has_fewer_parentheses(numbers: list[int], target: int) -> N
 
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_moves_are_legal_and_complete(a: int, b: int) -> None:
-    found = moves(a, b)
-    for left, operator, right, result in found:
+    legal = moves(a, b)
+    for left, operator, right, result in legal:
         assert {left, right} == {a, b} and left >= right
         if (operator, right) != ("/", 0):
             value = Fraction(left, right) if operator == "/" else parse_expression(f"{left}{operator}{right}").value
             assert value == result >= 0
-    assert [move[1] for move in found][:3] == ["+", "-", "*"]
-    assert (len(found) == 4) == (min(a, b) > 0 and max(a, b) % min(a, b) == 0)
+    assert [move[1] for move in legal][:3] == ["+", "-", "*"]
+    assert (len(legal) == 4) == (min(a, b) > 0 and max(a, b) % min(a, b) == 0)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_permutations_share_a_split() -> None:
     seen: dict[tuple[tuple[int, ...], int], str] = {}
     orders = 0
     for problem in islice(tasks.get("countdown", difficulty=1).problems("train", 0), 2000):
-        place = (tuple(sorted(problem.data["numbers"])), problem.data["target"])
-        orders += place in seen
-        assert seen.setdefault(place, problem.id) == problem.id
+        key = (tuple(sorted(problem.data["numbers"])), problem.data["target"])
+        orders += key in seen
+        assert seen.setdefault(key, problem.id) == problem.id
     assert orders and len(set(seen.values())) == len(seen)

@@ -178,22 +178,22 @@ def test_word_problems(steps: int, seed: int, language: str) -> None:
 
 def test_every_part_of_every_story_is_told() -> None:
     """And each number of a step is either told or the result of an earlier step."""
-    told: set[tuple[str, str, int]] = set()
+    seen: set[tuple[str, str, int]] = set()
     for steps in (1, 3, 6):
         task = tasks.get("word-problems", steps=steps, largest=100)
         for problem in islice(task.problems("train", 0), 1500):
             first, *events, last = problem.data["told"]
             story = problem.data["story"]
-            told |= {(story, "event", event["part"]) for event in events}
-            told |= {(story, "opening", first["part"]), (story, "ending", last["part"])}
-            known = {n for part in problem.data["told"] for n in (part["a"], part["b"])}
+            seen |= {(story, "event", event["part"]) for event in events}
+            seen |= {(story, "opening", first["part"]), (story, "ending", last["part"])}
+            numbers = {n for part in problem.data["told"] for n in (part["a"], part["b"])}
             for step in problem.data["steps"]:
-                assert {step["left"], step["right"]} <= known
-                known.add(step["result"])
+                assert {step["left"], step["right"]} <= numbers
+                numbers.add(step["result"])
     assert len(STORIES) >= 12
     for name, story in STORIES.items():
         for kind, parts in (("opening", story.openings), ("event", story.events), ("ending", story.endings)):
-            assert {(name, kind, number) for number in range(len(parts))} <= told
+            assert {(name, kind, number) for number in range(len(parts))} <= seen
 
 
 def test_names_and_things_do_not_change_the_identity_of_a_word_problem() -> None:

@@ -67,8 +67,8 @@ def test_every_habit_is_met() -> None:
 
 
 def test_what_has_nothing_to_change_stays() -> None:
-    told = next(problem for problem in PROBLEMS if problem.task == "word-problems")
-    assert informal("谢谢", Random(0), told) == "谢谢"
+    unchanged = next(problem for problem in PROBLEMS if problem.task == "word-problems")
+    assert informal("谢谢", Random(0), unchanged) == "谢谢"
     assert informal("谢谢", Random(0)) == "谢谢！"
 
 

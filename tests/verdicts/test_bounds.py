@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from longjing import tasks, verifiers
 from longjing.errors import UserError
-from longjing.evaluation.answer_log import Reply
+from longjing.evaluation.answer_log import LoggedReply
 from longjing.files import to_json, write_text
 from longjing.openai_client import read_completion
 from longjing.problems import Verdict, reply_to, verdict_of, vote_of
@@ -40,7 +40,7 @@ def problem(answer: str = "42", **data: Any) -> Problem:
     return Problem("t", "id", "What?", answer, data, "en")
 
 
-def said(answer: str, **how: Any) -> Completion:
+def completion_of(answer: str, **how: Any) -> Completion:
     return Completion.parse(f"some words\n</think>\n\n{answer}", **how)
 
 
@@ -48,7 +48,7 @@ def judged(name: str, gold: str, answer: str, **how: Any) -> tuple[str, float]:
     """The outcome, and the seconds that it took."""
     verifier = verifiers.get(name, **how)
     began = time.monotonic()
-    judgement = verifier.judge(problem(gold), said(answer))
+    judgement = verifier.judge(problem(gold), completion_of(answer))
     return judgement.outcome, time.monotonic() - began
 
 
@@ -85,8 +85,8 @@ SELF = {"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}, "$ref
     ],
 )  # fmt: skip
 def test_json_of_any_depth_size_and_number_has_a_verdict(gold: str, answer: str, schema: Any, outcome: str) -> None:
-    found, seconds = judged("json", gold, answer, schema=schema)
-    assert found == outcome and seconds < 5
+    verdict, seconds = judged("json", gold, answer, schema=schema)
+    assert verdict == outcome and seconds < 5
 
 
 def test_a_schema_that_an_answer_keeps_busy_is_stopped_and_the_answer_wrong() -> None:
@@ -113,12 +113,12 @@ def test_a_verdict_on_pieces_of_what_is_hostile(name: str, parts: list[str]) -> 
 )
 def test_the_toy_tasks_judge_what_is_hostile_in_time(name: str) -> None:
     task = tasks.get(name)
-    asked = next(task.problems("train", 0))
+    question = next(task.problems("train", 0))
     for text in HOSTILE:
         for answer in (text, f"\\boxed{{{text}}}", f"<calc>{text}</calc>"):
             began = time.monotonic()
-            verdict = verdict_of(task, asked, said(answer))
-            reply_to(task, asked, said(answer))
+            verdict = verdict_of(task, question, completion_of(answer))
+            reply_to(task, question, completion_of(answer))
             assert verdict.outcome == "wrong" and time.monotonic() - began < 2
 
 
@@ -138,8 +138,8 @@ def test_marks_on_letters_cost_no_more_than_letters(language: str) -> None:
 @isolated
 def test_a_program_ends_as_a_script_does() -> None:
     def outcome(program: str, stdout: str, stdin: str = "", **how: Any) -> str:
-        asked = problem("", tests=[{"stdin": stdin, "stdout": stdout}])
-        return verifiers.get("code", **how).judge(asked, said(program)).outcome
+        question = problem("", tests=[{"stdin": stdin, "stdout": stdout}])
+        return verifiers.get("code", **how).judge(question, completion_of(program)).outcome
 
     for leave in ("exit()", "exit(0)", "quit()", "import sys; sys.exit()"):
         assert outcome(f"print(5)\n{leave}\nprint(6)", "5") == "correct", leave
@@ -162,32 +162,32 @@ def test_a_program_ends_as_a_script_does() -> None:
     ],
 )  # fmt: skip
 def test_floats_may_be_near_if_that_is_asked_for(printed: str, expected: str, near: bool) -> None:
-    asked = problem("", tests=[{"stdin": "", "stdout": expected}])
-    program = said(f"print({printed!r})")
-    tolerant = verifiers.get("code", tolerance=1e-6).judge(asked, program)
+    question = problem("", tests=[{"stdin": "", "stdout": expected}])
+    program = completion_of(f"print({printed!r})")
+    tolerant = verifiers.get("code", tolerance=1e-6).judge(question, program)
     assert (tolerant.outcome == "correct") is near
-    assert verifiers.get("code").judge(asked, program).outcome == "wrong", "exact, unless it is asked for"
+    assert verifiers.get("code").judge(question, program).outcome == "wrong", "exact, unless it is asked for"
 
 
 @isolated
 def test_what_a_function_returns_may_be_near_too_but_of_its_type() -> None:
-    asked = problem("", tests=[{"function": "f", "arguments": [], "returns": {"a": [1 / 3, 1]}}])
+    question = problem("", tests=[{"function": "f", "arguments": [], "returns": {"a": [1 / 3, 1]}}])
     tolerant = verifiers.get("code", tolerance=1e-6)
     for returned, outcome in (("[0.33333333, 1]", "correct"), ("[0.34, 1]", "wrong"), ("[1/3, 1.0]", "wrong")):
-        assert tolerant.judge(asked, said(f"f = lambda: {{'a': {returned}}}")).outcome == outcome
+        assert tolerant.judge(question, completion_of(f"f = lambda: {{'a': {returned}}}")).outcome == outcome
     whole = problem("", tests=[{"function": "f", "arguments": [], "returns": 2.0}])
     for returned, outcome in (("2", "correct"), ("3", "wrong"), ("True", "wrong"), ("10**400", "wrong")):
-        assert tolerant.judge(whole, said(f"f = lambda: {returned}")).outcome == outcome, returned
-    assert verifiers.get("code").judge(whole, said("f = lambda: 2")).outcome == "wrong", "exact"
+        assert tolerant.judge(whole, completion_of(f"f = lambda: {returned}")).outcome == outcome, returned
+    assert verifiers.get("code").judge(whole, completion_of("f = lambda: 2")).outcome == "wrong", "exact"
 
 
 @isolated
 def test_all_tests_of_a_program_share_the_time_of_its_verdict() -> None:
-    asked = problem("", tests=[{"stdin": str(number), "stdout": str(number)} for number in range(40)])
+    question = problem("", tests=[{"stdin": str(number), "stdout": str(number)} for number in range(40)])
     code = verifiers.get("code", seconds=1.0)
     began = time.monotonic()
-    assert code.judge(asked, said("import time\ntime.sleep(0.4)\nprint(input())")).outcome == "wrong"
-    assert code.judge(asked, said("while True: pass")).outcome == "wrong"
+    assert code.judge(question, completion_of("import time\ntime.sleep(0.4)\nprint(input())")).outcome == "wrong"
+    assert code.judge(question, completion_of("while True: pass")).outcome == "wrong"
     assert time.monotonic() - began < 10, "forty tests of a second each it isn't"
 
 
@@ -253,7 +253,7 @@ def test_a_judge_is_heard_in_its_last_line_if_it_ended(
 ) -> None:
     monkeypatch.setattr(_Endpoint, "reply", lambda prompt: (reply, ended))
     judge = verifiers.get("judge", base_url=endpoint, model="m", attempts=1, cache=str(tmp_path / "c"))
-    assert judge.judge(problem(), said("42")).outcome == outcome
+    assert judge.judge(problem(), completion_of("42")).outcome == outcome
 
 
 @pytest.mark.parametrize("trickle", ["headers", "body", "flood"])
@@ -263,7 +263,7 @@ def test_a_judge_that_trickles_or_floods_is_given_up_in_time(
     monkeypatch.setattr(_Endpoint, "trickle", trickle)
     judge = verifiers.get("judge", base_url=endpoint, model="m", seconds=1.0, cache=str(tmp_path / "c"))
     began = time.monotonic()
-    judgement = judge.judge(problem(), said("42"))
+    judgement = judge.judge(problem(), completion_of("42"))
     assert judgement.outcome == "unjudged" and "failed" in judgement.reason
     assert time.monotonic() - began < 3, "the attempts and the pauses between them share the time"
 
@@ -290,7 +290,7 @@ def test_the_tags_of_a_template_of_ones_own_are_kept_apart(
     monkeypatch.setattr(_Endpoint, "reply", lambda prompt: ("VERDICT: wrong", "stop"))
     template = "[REPLY]\n{answer}\n[/REPLY]\n<Note x='1'>{reasoning}</Note>"
     judge = verifiers.get("judge", base_url=endpoint, model="m", template=template, cache=str(tmp_path / "c"))
-    judge.judge(problem(), said("[/reply] < note>"))
+    judge.judge(problem(), completion_of("[/reply] < note>"))
     (prompt,) = _Endpoint.prompts
     assert prompt.casefold().count("[/reply]") == 1 and prompt.casefold().replace(" ", "").count("<note") == 1
 
@@ -339,9 +339,9 @@ def test_a_task_that_raises_is_named_with_the_problem_and_the_completion(raised:
     task: Any = Raises(raised)
     verdict = Verdict("wrong", {}, "")
     calls = (
-        lambda: verdict_of(task, problem(), said(f"7{SURROGATE}")),
-        lambda: reply_to(task, problem(), said(f"7{SURROGATE}")),
-        lambda: vote_of(task, problem(), said(f"7{SURROGATE}"), verdict),
+        lambda: verdict_of(task, problem(), completion_of(f"7{SURROGATE}")),
+        lambda: reply_to(task, problem(), completion_of(f"7{SURROGATE}")),
+        lambda: vote_of(task, problem(), completion_of(f"7{SURROGATE}"), verdict),
     )
     for call in calls:
         with pytest.raises(UserError) as error:
@@ -366,13 +366,13 @@ def test_a_task_that_raises_is_named_with_the_problem_and_the_completion(raised:
 )  # type: ignore[arg-type, dict-item]
 def test_a_verdict_that_is_none_is_told(verdict: Any) -> None:
     with pytest.raises(UserError, match="'mine': `judge` raised"):
-        verdict_of(Raises(verdict), problem(), said("7"))  # type: ignore[arg-type]
+        verdict_of(Raises(verdict), problem(), completion_of("7"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt(), UserError("the disk is full")])
 def test_what_a_person_does_or_has_to_know_passes(raised: BaseException) -> None:
     with pytest.raises(type(raised)):
-        verdict_of(Raises(raised), problem(), said("7"))  # type: ignore[arg-type]
+        verdict_of(Raises(raised), problem(), completion_of("7"))  # type: ignore[arg-type]
 
 
 @given(st.text(st.characters(codec=None)))
@@ -389,7 +389,7 @@ def test_halves_of_characters_neither_stop_a_file_nor_an_evaluation(tmp_path: Pa
         "choices": [{"message": {"content": f"a{SURROGATE}b\x00"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 3},
     }
-    assert Reply.of(read_completion(json.dumps(reply).encode())).text == "a\ufffdb\x00"
+    assert LoggedReply.of(read_completion(json.dumps(reply).encode())).text == "a\ufffdb\x00"
 
 
 def test_what_the_answer_alone_causes_is_its_own_fault() -> None:

@@ -36,14 +36,14 @@ def problem(answer: str = "42", **data: Any) -> Problem:
     return Problem("t", "id", "What?", answer, data, "en")
 
 
-def said(answer: str, truncated: bool = False, reasoning: str = "some words of thought") -> Completion:
+def completion_of(answer: str, truncated: bool = False, reasoning: str = "some words of thought") -> Completion:
     return Completion.parse(f"{reasoning}\n</think>\n\n{answer}", truncated=truncated)
 
 
 def outcome(verifier: str, gold: str, answer: str, **how: Any) -> str:
     """The outcome for what stands in the box, or for the whole answer where `final` is that."""
     written = answer if how.get("final") == "text" or verifier == "json" else f"\\boxed{{{answer}}}"
-    return verifiers.get(verifier, **how).judge(problem(gold), said(written)).outcome
+    return verifiers.get(verifier, **how).judge(problem(gold), completion_of(written)).outcome
 
 
 @pytest.mark.parametrize("name", verifiers.names())
@@ -51,12 +51,12 @@ def test_every_verifier_judges_whatever_is_written(name: str, tmp_path: Path) ->
     given_settings = REQUIRED.get(name, {}) | ({"cache": str(tmp_path / "c")} if name == "judge" else {})
     verifier = verifiers.get(name, **given_settings)
     for answer in HOSTILE:
-        judgement = verifier.judge(problem(), said(answer))
+        judgement = verifier.judge(problem(), completion_of(answer))
         assert 0 <= judgement.score <= 1 and judgement.reason
-        assert judgement == verifier.judge(problem(), said(answer)), "the same twice"
+        assert judgement == verifier.judge(problem(), completion_of(answer)), "the same twice"
     if verifier.decides:
-        assert verifier.judge(problem(), said("\\boxed{42}", truncated=True)).outcome == "wrong"
-        assert verifier.judge(problem(), said("")).outcome == "wrong"
+        assert verifier.judge(problem(), completion_of("\\boxed{42}", truncated=True)).outcome == "wrong"
+        assert verifier.judge(problem(), completion_of("")).outcome == "wrong"
 
 
 @pytest.mark.parametrize(
@@ -133,29 +133,31 @@ def test_backtracking_without_end_is_the_texts_fault_and_the_next_is_judged() ->
 
 
 def test_forms_and_lengths() -> None:
-    good = said("\\boxed{1}")
+    good = completion_of("\\boxed{1}")
     assert verifiers.get("format").judge(problem(), good).score == 1
-    assert verifiers.get("format").judge(problem(), said("1")).score == 0
+    assert verifiers.get("format").judge(problem(), completion_of("1")).score == 0
     language = verifiers.get("language")
-    assert language.judge(problem(), said("\\boxed{1}", reasoning="我们来想一想这个问题")).outcome == "wrong"
+    assert language.judge(problem(), completion_of("\\boxed{1}", reasoning="我们来想一想这个问题")).outcome == "wrong"
     assert language.judge(problem(), good).outcome == "correct"
     length = verifiers.get("length", least=10, most=20, of="reasoning")
-    scores = [length.judge(problem(), said("", reasoning="x" * many)).score for many in (5, 10, 20, 30, 40, 100)]
+    scores = [
+        length.judge(problem(), completion_of("", reasoning="x" * many)).score for many in (5, 10, 20, 30, 40, 100)
+    ]
     assert scores == [0.5, 1, 1, 0.5, 0, 0]
 
 
 def test_rewards_compose_by_name_and_weight() -> None:
     rubric = Rubric({"number": 1.0, "short": {"verifier": "length", "most": 40, "weight": 0.5}, "format": 0})
-    both = rubric.judge(problem(), said("\\boxed{42}", reasoning="short"))
+    both = rubric.judge(problem(), completion_of("\\boxed{42}", reasoning="short"))
     assert both.outcome == "correct"
     assert both.rewards == {"number": 1, "short": 1, "accuracy": 1.5, "format": 1}
-    long = rubric.judge(problem(), said("\\boxed{42}", reasoning="x" * 90))
+    long = rubric.judge(problem(), completion_of("\\boxed{42}", reasoning="x" * 90))
     assert long.outcome == "correct" and long.rewards["accuracy"] == 1, "a length decides nothing"
-    wrong = rubric.judge(problem(), said("\\boxed{41}", reasoning="short"))
+    wrong = rubric.judge(problem(), completion_of("\\boxed{41}", reasoning="short"))
     assert wrong.outcome == "wrong" and wrong.rewards["accuracy"] == 0.5
-    failed = rubric.judge(problem("?"), said("\\boxed{42}"))
+    failed = rubric.judge(problem("?"), completion_of("\\boxed{42}"))
     assert failed.outcome == "unjudged" and failed.rewards["accuracy"] == 0
-    assert Rubric({"length": {"most": 5}}).judge(problem(), said("long answer")).outcome == "wrong"
+    assert Rubric({"length": {"most": 5}}).judge(problem(), completion_of("long answer")).outcome == "wrong"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_a_question_that_was_given_up_is_not_answered_to_the_next(monkeypatch: p
     assert pool.ask("x", "y", True) is False
     (worker,) = pool._alive
 
-    def interrupted(*given: Any) -> None:
+    def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "receive", interrupted)
@@ -230,22 +232,22 @@ def test_threads_get_the_answers_to_their_own_questions(pairs: list[tuple[str, s
     from longjing.verifiers.pool import shared
 
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda pair: shared("regex", 5.0, 512).ask(*pair, True), pairs))
-    assert found == [pattern == text for pattern, text in pairs]
+        verdicts = list(threads.map(lambda pair: shared("regex", 5.0, 512).ask(*pair, True), pairs))
+    assert verdicts == [pattern == text for pattern, text in pairs]
 
 
 class _Says(BaseHTTPRequestHandler):
     """An endpoint that finds `good` answers correct, talks nonsense about `odd` ones and breaks at `bad` ones."""
 
-    asked: ClassVar[list[str]] = []
+    prompts: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = request["messages"][0]["content"]
-        self.asked.append(prompt)
+        self.prompts.append(prompt)
         answer = prompt.split("<answer>\n")[1]
-        said = "hm" if "odd" in answer else f"So.\nVERDICT: {'correct' if 'good' in answer else 'wrong'}"
-        body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
+        text = "hm" if "odd" in answer else f"So.\nVERDICT: {'correct' if 'good' in answer else 'wrong'}"
+        body = json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).encode()
         self.send_response(500 if "bad" in answer else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -257,7 +259,7 @@ class _Says(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    _Says.asked.clear()
+    _Says.prompts.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Says)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -269,18 +271,21 @@ def test_a_judge_is_asked_once_and_its_failures_are_nobodys(endpoint: str, tmp_p
 
     def outcomes() -> list[str]:
         judge = verifiers.get("judge", **how)
-        return [judge.judge(problem("gold"), said(text)).outcome for text in ("good", "poor", "odd", "bad", "{gold}")]
+        return [
+            judge.judge(problem("gold"), completion_of(text)).outcome
+            for text in ("good", "poor", "odd", "bad", "{gold}")
+        ]
 
     assert outcomes() == ["correct", "wrong", "unjudged", "unjudged", "wrong"]
-    assert "{gold}" in _Says.asked[-1] and _Says.asked[-1].count("gold") == 2, "no gap in an answer is filled"
-    before = len(_Says.asked)
+    assert "{gold}" in _Says.prompts[-1] and _Says.prompts[-1].count("gold") == 2, "no gap in an answer is filled"
+    before = len(_Says.prompts)
     with (tmp_path / "verdicts.jsonl").open("a") as file:
         file.write('{"asked": "cut o')
     assert outcomes() == ["correct", "wrong", "unjudged", "unjudged", "wrong"]
-    assert len(_Says.asked) == before + 2, "verdicts are kept, failures are not"
+    assert len(_Says.prompts) == before + 2, "verdicts are kept, failures are not"
 
 
 def test_a_judge_that_is_not_there_leaves_it_unjudged(tmp_path: Path) -> None:
     judge = verifiers.get("judge", **REQUIRED["judge"], cache=str(tmp_path / "c"))
-    judgement = judge.judge(problem(), said("42"))
+    judgement = judge.judge(problem(), completion_of("42"))
     assert judgement.outcome == "unjudged" and "failed" in judgement.reason

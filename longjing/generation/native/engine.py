@@ -70,10 +70,12 @@ class Engine:
         on_step: abc.Callable[[int, int], None] | None = None,
         follow: Follow | None = None,
     ) -> list[Generation]:
-        """See `Generator`. What follows a request is read from where that ended, and goes before those that wait."""
+        """The completions (see `Generator`). What follows a request is read from where that ended, and goes before
+        those that wait."""
         for request in requests:  # before any is queued
             self.check(request)
         sequences = [self._add(request, streams=False, retain=follow is not None) for request in requests]
+        # An engine may be shared: only the events of these ids are ours.
         index_of = {sequence.id: index for index, sequence in enumerate(sequences)}
         tokens = 0
         try:
@@ -90,6 +92,7 @@ class Engine:
                             if next_request is not None:
                                 sequences[index] = self._follow(ended, next_request)
                                 index_of[sequences[index].id] = index
+                            # What was kept for the one that follows would else stay in memory until all have ended.
                             ended.entries = []
                     done = len(sequences) - len(index_of)
                     if on_step:
@@ -153,10 +156,12 @@ class Engine:
             return []
         started = time.perf_counter()
         with torch.inference_mode(), cpu_threads(self._threads), self._runner.evaluating():
+            # Newcomers first: a row that is read now decodes in this very step, too.
             for group in self._scheduler.admit():
                 first_row = self._scheduler.restore(group)
                 self.stats.tokens_prefilled += self._runner.read(group, first_row)
                 self._scheduler.start(group)
+            # Before the pass, since the pass writes: whoever has to leave must be gone by then.
             longest = self._scheduler.make_room(self._decoding.columns)
             output = self._decoding.decode(self._scheduler.batch(), longest)
             events = self._scheduler.hand_out(output)
@@ -170,10 +175,12 @@ class Engine:
             return self._scheduler.cancel(id)
 
     def update_weights(self) -> None:
-        """See `Generator`. Not while requests run: their cache is of the old weights."""
+        """Take over the trainer's new weights (see `Generator`). Not while requests run: their cache is of the old
+        weights."""
         if self._scheduler.running:
             raise RuntimeError("update_weights() with requests running would mix two models in a completion")
         self._runner.update_weights()
+        # Entries that the old weights made would be taken for the new ones'.
         self.prefixes.clear()
 
     @property

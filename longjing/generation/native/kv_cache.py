@@ -29,6 +29,7 @@ class KVCache:
         self._widths = [*widths, routes[0] * routes[1]]
         self.keeps_routes = self._widths[-1] > 0
         dtypes = [dtype] * len(widths) + [torch.int16]
+        # One allocation a layer for the engine's whole life: `fit` only cuts it otherwise.
         self._flat = [
             torch.empty(area * width, dtype=each, device=device)
             for width, each in zip(self._widths, dtypes, strict=True)
@@ -39,13 +40,13 @@ class KVCache:
 
     @classmethod
     def for_model(cls, config: ModelConfig, size: int, weight: Tensor, drafts: bool, record_routes: bool) -> "KVCache":
-        """As many tokens as `size` bytes hold of a model with weights like `weight`. `drafts`: one layer more, for the
-        prediction module. Raises UserError if that is less than two."""
+        """A cache of as many tokens as `size` bytes hold of a model with weights like `weight`. `drafts`: one layer
+        more, for the prediction module. Raises UserError if that is less than two."""
         layers = config.num_hidden_layers + drafts
         mixtures = sum(map(config.has_experts, range(config.num_hidden_layers))) if record_routes else 0
         routes = mixtures, config.num_experts_per_tok
-        # A CPU's attention over a cache is several times slower in bfloat16 than in float32.
-        dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+        # A CPU absorbs latent attention in float32.
+        dtype = torch.float32 if weight.device.type == "cpu" and config.is_latent else weight.dtype
         token_bytes = layers * config.cache_width * dtype.itemsize + 2 * routes[0] * routes[1]
         area = size // token_bytes
         if area < 2:
@@ -62,6 +63,7 @@ class KVCache:
         for flat, width in zip(self._flat, self._widths, strict=True):
             flat[self._zeroed * width : size * width].zero_()
             self._views.append(flat[: size * width].view(rows, columns, width))
+        # What was laid out once holds finite numbers from then on, whoever's they are.
         self._zeroed = max(self._zeroed, size)
 
     def fit(self, rows: int, columns: int, used: int, longest: int) -> None:
@@ -108,6 +110,7 @@ class KVCache:
         rows = view[self._first_row : self._first_row + len(entries)]
         if self._target is None:
             return rows[:, : entries.shape[1]].copy_(entries)
+        # A row writes wherever it has got to: rows are of different lengths.
         view[self._target] = entries.to(view.dtype)
         return rows[:, : self._longest]
 

@@ -21,7 +21,7 @@ class Penalties:
         self._bias: Tensor | None = None
 
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
-        """See `LogitsProcessor`."""
+        """The bias for the next token (see `LogitsProcessor`)."""
         sampling, counts = self._sampling, self._counts
         if self._bias is None:
             self._bias = torch.zeros(vocabulary)

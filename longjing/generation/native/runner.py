@@ -1,6 +1,5 @@
 """Runs the model over the cache: one forward pass, for reading prompts, for decoding, and for drafting."""
 
-import copy
 from collections import abc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from longjing.generation.native.decoding_copy import DecodingCopy, needs_copy
 from longjing.generation.native.graphs import Graphs
 from longjing.generation.native.kv_cache import KVCache
 from longjing.generation.native.logits_processors import batch_bias
@@ -41,11 +41,9 @@ class ModelRunner:
         record_routes: bool,
         batch_invariant: bool | None,
     ) -> None:
-        self._source = self.model = model
-        if dtype not in (None, model.embed_tokens.weight.dtype):
-            self.model = copy.deepcopy(model).requires_grad_(False)
-            for parameter in self.model.parameters():  # the buffers, angles and biases, stay exact
-                parameter.data = parameter.data.to(dtype)
+        dtype = dtype or model.embed_tokens.weight.dtype
+        self._copy = DecodingCopy(model, dtype) if needs_copy(model, dtype) else None
+        self.model = self._copy.model if self._copy else model
         weight = self.model.embed_tokens.weight
         self.device = weight.device
         self._drafts = drafts
@@ -58,8 +56,8 @@ class ModelRunner:
 
     def update_weights(self) -> None:
         """Take over the present weights of the module that the runner was made with, if it keeps a copy."""
-        if self.model is not self._source:
-            self.model.load_state_dict(self._source.state_dict())
+        if self._copy:
+            self._copy.update()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -96,8 +94,10 @@ class ModelRunner:
         return hidden, context
 
     def context(self, columns: Tensor, longest: int, gaps: Tensor | None = None) -> Context:
-        """Of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
+        """The context of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
         every = torch.arange(longest, device=self.device)
+        # Padding, and what an earlier request has left, lie behind a row's own columns: the causal mask hides them,
+        # too.
         mask = every <= columns[..., None]
         if gaps is not None:
             mask = mask & ((every < gaps[:, :1]) | (every >= gaps[:, 1:]))[:, None]
@@ -115,12 +115,15 @@ class ModelRunner:
         unread = max(sequence.stored - sequence.cached for sequence in sequences)
         if not unread:
             return 0
+        # With the pending token, too: the prediction module reads each token together with the one after it.
         texts = [torch.tensor([*sequence.prompt, *sequence.tokens]) for sequence in sequences]
         text = pad_sequence(texts, batch_first=True).to(self.device)
         if any(sequence.cached for sequence in sequences):
             self._read_on(sequences, text, unread, first_row)
         else:
             routes = [sequence.routes for sequence in sequences if sequence.routes is not None]
+            # One who was pre-empted takes the experts again that it took before: a recomputed score may choose others
+            # by a rounding.
             replay = pad_sequence(routes, batch_first=True).long() if routes else None
             columns = torch.arange(unread, device=self.device).expand(len(sequences), -1)
             hidden, context = self.forward(text[:, :-1], columns, None, first_row, replay)

@@ -42,7 +42,7 @@ class StepOutput:
 
     @classmethod
     def of(cls, draws: Sequence[SamplerOutput], counts: list[int], drafts: list[int] | None = None) -> "StepOutput":
-        """`draws`: of one token after the other, each for all rows."""
+        """The step's tokens as lists by row. `draws`: of one token after the other, each for all rows."""
         tokens = torch.stack([draw.tokens for draw in draws], dim=1).tolist()
         logprobs = torch.stack([draw.logprobs for draw in draws], dim=1).tolist()
         likeliest = [likeliest_of(draw.top) for draw in draws if draw.top is not None]
@@ -65,9 +65,10 @@ class Sampler:
 
     @classmethod
     def of(cls, settings: Sequence[Sampling], device: torch.device) -> "Sampler":
-        """Of one row each."""
+        """A sampler of rows, each with its own settings."""
 
         def column(values: list[float], off: float) -> Tensor | None:
+            # What nobody asks for costs nothing: sorting a large vocabulary can be the dearest part of a step.
             return None if all(v == off for v in values) else torch.tensor(values, device=device)
 
         greedy = [s.temperature == 0 for s in settings]
@@ -109,6 +110,7 @@ class Sampler:
         if self.top_k is not None or self.top_p is not None:
             probabilities = self._top_k_top_p(probabilities)
         if self.min_p is not None:
+            # Relative to the likeliest token, so that it needs no new normalisation after top-k and top-p.
             least = self.min_p[:, None] * probabilities.amax(dim=-1, keepdim=True)
             probabilities = probabilities.masked_fill(probabilities < least, 0)
         return probabilities
@@ -148,11 +150,13 @@ class Sampler:
             rank = torch.arange(count, device=ordered.device)
             ordered = ordered.masked_fill((rank >= top_k[:, None]) & (top_k[:, None] > 0), 0)
             complete, unknown = (top_k > 0) & (top_k <= count), top_k > count
+            # Top-p is a share of what top-k has left, as in vLLM and `transformers`.
             total = torch.where(top_k > 0, ordered.sum(dim=-1), total)
         if self.top_p is not None:
             # Sums are rounded, so that a top-p of 1 has to be excepted.
             least = torch.where(self.top_p[rows] < 1, self.top_p[rows] * total, float("inf"))
             sums = ordered.cumsum(dim=-1)
+            # A token stays while those likelier than it don't fill top-p: so the one that crosses it stays, too.
             before = sums - ordered
             # The likeliest stays, even if a tiny top-p rounds to zero.
             ordered = ordered.masked_fill((before >= least[:, None]) & (before > 0), 0)

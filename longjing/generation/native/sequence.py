@@ -53,13 +53,15 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt, self.processors = tuple(self.request.prompt), processors_of(self.request)
+        # All but the last token, which the first step of decoding reads like any other.
         self.stored = len(self.prompt) - 1
         if self.tokenizer and (self.streams or self.request.sampling.stop):
             self.stream = TextStream(self.tokenizer, self.request.sampling.stop)
 
     def start(self, order: int) -> None:
-        """It gets a row, which is about to be read: also by the prediction module."""
+        """Give the sequence a row, which is about to be read: also by the prediction module."""
         self.started, self.cached = order, 0
+        # A prompt is read by both networks, so the prediction module knows as much as the decoder.
         self.drafted, self.gap = self.stored, (0, 0)
 
     def extend(
@@ -123,7 +125,7 @@ class Batch:
 
     @classmethod
     def of(cls, sequences: abc.Sequence[Sequence], device: torch.device) -> "Batch":
-        """Of the sequences in rows 0 to n-1."""
+        """The batch of the sequences in rows 0 to n-1."""
         pending = [sequence.tokens[-1] if sequence.tokens else sequence.prompt[-1] for sequence in sequences]
         steered = any(sequence.processors for sequence in sequences)
         return cls(

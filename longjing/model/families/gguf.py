@@ -84,8 +84,8 @@ def config_values(fields: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]
     """
     architecture = str(fields.get("general.architecture"))
     if architecture not in ARCHITECTURES.values():
-        known = ", ".join(dict.fromkeys(ARCHITECTURES.values()))
-        raise UserError(f"the architecture {architecture!r} is not supported; known: {known}")
+        architectures = ", ".join(dict.fromkeys(ARCHITECTURES.values()))
+        raise UserError(f"the architecture {architecture!r} is not supported; known: {architectures}")
 
     def get(name: str, default: Any = None) -> Any:
         return fields.get(f"{architecture}.{name}", default)
@@ -213,8 +213,8 @@ def fields(config: "ModelConfig") -> dict[str, Any]:
     """
     architecture = ARCHITECTURES.get(config.model_type)
     if architecture is None:
-        known = ", ".join(ARCHITECTURES)
-        raise UserError(f"GGUF has no form for a {config.model_type} here; known: {known}")
+        architectures = ", ".join(ARCHITECTURES)
+        raise UserError(f"GGUF has no form for a {config.model_type} here; known: {architectures}")
     if unsaid := _unsaid(config):
         raise UserError(f"llama.cpp has no form for a {config.model_type} with {unsaid}")
     values: dict[str, Any] = {

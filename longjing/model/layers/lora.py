@@ -124,10 +124,10 @@ def add_lora(model: Decoder, config: LoRAConfig, seed: int = 0) -> None:
     model.requires_grad_(False)
     names = {name.rpartition(".")[2] for name, module in model.layers.named_modules() if isinstance(module, Linear)}
     mixtures = any(isinstance(module, Experts) for module in model.layers.modules())
-    known = sorted(names) + ["experts"] * mixtures
+    choices = sorted(names) + ["experts"] * mixtures
     targets: Collection[str] = config.targets or {name for name in names if not (mixtures and name in _FEED_FORWARD)}
-    if unknown := [target for target in targets if target not in known]:
-        raise UserError(f"this network has no {', '.join(unknown)} to adapt; it has {', '.join(known)}")
+    if unknown := [target for target in targets if target not in choices]:
+        raise UserError(f"this network has no {', '.join(unknown)} to adapt; it has {', '.join(choices)}")
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.layers.named_modules():
         last = name.rpartition(".")[2]

@@ -33,6 +33,7 @@ class Experts(nn.Module):
 
         Tokens are sorted by expert, so that each expert does one contiguous product.
         """
+        # Stable: an expert's rows, and so the sums over them, have the same order in every run.
         order = chosen.flatten().argsort(stable=True)
         rows = order // chosen.shape[1]  # the token that each choice belongs to
         sent, experts = x[rows], chosen.flatten()[order]
@@ -62,7 +63,8 @@ class Experts(nn.Module):
         return torch.cat(outputs)
 
     def grouped(self, x: Tensor, experts: Tensor) -> Tensor:
-        """As `one_by_one`, all experts in one launch, which finds on the device where each one's rows end."""
+        """The sum of the experts' outputs, as in `one_by_one`, all in one launch, which finds on the device where each
+        one's rows end."""
         numbers = torch.arange(self.count, device=x.device)
         ends = torch.searchsorted(experts, numbers, right=True, out_int32=True)
         gate, up = F.grouped_mm(x, dense(self.gate_up_proj).to(x.dtype).mT, offs=ends).chunk(2, dim=-1)
@@ -103,6 +105,7 @@ class MixtureOfExperts(nn.Module):
             chosen = context.pad_rows(context.replay[:, :, len(context.routes)]).flatten(0, 1)
         context.routes.append(context.unpad(chosen.view(*x.shape[:2], -1)))
         if self.training:
+            # Only what is learned from moves the bias: an engine's reading is in `eval` mode.
             ones = torch.ones_like(chosen, dtype=self.gate.load.dtype)
             self.gate.load.scatter_add_(0, chosen.flatten(), ones.flatten())
         if context.balance is not None:

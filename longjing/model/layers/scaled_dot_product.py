@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from longjing.model.batch_invariance import batch_invariant_attention
 from longjing.model.layers.context import Context
 
-_SHORT = 512  # tokens: beyond, writing scores out is no faster even where the fused kernels are slow
+_FEW = 512  # queries: beyond, writing scores out is no faster even where the fused kernels are slow
 
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, context: Context, scale: float) -> Tensor:
@@ -32,10 +32,9 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
     """PyTorch's fused attention, with shapes as above; without a mask causal.
 
     Values narrower than the keys are padded: the fused kernels want one width, and the plain
-    one would write out the whole score matrix. Only in bfloat16 on a CPU it is written out, for short texts.
+    one would write out the whole score matrix. Only in bfloat16 on a CPU it is written out, for few queries.
     """
-    narrow = q.dtype == torch.bfloat16 or torch.is_autocast_enabled(q.device.type)
-    if narrow and q.device.type == "cpu" and k.shape[1] <= _SHORT:
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[1] <= _FEW:
         return _written_out(q, k, v, mask, scale)
     width = v.shape[-1]
     if width < q.shape[-1]:
@@ -51,12 +50,20 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 
 def _written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """`_fused` by whole products: what the fused kernels do in pieces is too small for a CPU's bfloat16. They
-    take 4 times as long for 84 tokens, 1.5 times for 512."""
-    batch, length, heads, _ = q.shape
+    take 4 times as long for 84 tokens, 1.5 times for 512, and 10 times for one query of each of many texts.
+
+    The queries of all heads that share a key are the rows of one product. A row comes out the same, whatever is beside
+    it: these products round each number once, and the softmax, in float32, doesn't feel masked columns.
+    """
+    (batch, length, heads, _), (columns, groups) = q.shape, k.shape[1:3]
     if mask is None:
-        mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
+        mask = torch.ones(length, columns, dtype=torch.bool, device=q.device).tril()
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, float("-inf"))
-    q, k, v = (x.repeat_interleave(heads // x.shape[2], dim=2).transpose(1, 2).flatten(0, 1) for x in (q, k, v))
-    scores = torch.baddbmm(mask.expand(batch, heads, length, -1).flatten(0, 1), q, k.mT, alpha=scale)
-    return torch.bmm(scores.softmax(dim=-1), v).unflatten(0, (batch, heads)).transpose(1, 2)
+    q = q.unflatten(2, (groups, heads // groups)).permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
+    k, v = k.transpose(1, 2).flatten(0, 1), v.transpose(1, 2).flatten(0, 1)
+    mask = mask.expand(batch, 1, length, columns)[:, :, None].expand(-1, groups, heads // groups, -1, -1)
+    scores = torch.baddbmm(mask.to(q.dtype).flatten(2, 3).flatten(0, 1), q, k.mT, alpha=scale)
+    out = torch.bmm(scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype), v)
+    out = out.view(batch, groups, heads // groups, length, -1)
+    return out.permute(0, 3, 1, 2, 4).flatten(2, 3)

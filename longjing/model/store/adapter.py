@@ -12,8 +12,8 @@ from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import EXPERTS, LoRAConfig, adapters, add_lora
 from longjing.model.reward_model import RewardModel
-from longjing.model.store.directory import CONFIG as MODEL_CONFIG
-from longjing.model.store.directory import read_json, replacing_durably, write_json
+from longjing.model.store.model_directory import CONFIG as MODEL_CONFIG
+from longjing.model.store.model_directory import read_json, replacing_durably, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -89,11 +89,11 @@ def load_adapter(model: Decoder, directory: Path) -> None:
 
 def save_adapter(model: Decoder, directory: Path, base: str) -> None:
     """Write the network's adapter into the directory. `base`: the name or path of the model that it belongs to."""
-    found = list(adapters(model))
-    adapter = found[0][3]
+    adapted = list(adapters(model))
+    adapter = adapted[0][3]
     rank = adapter.a.shape[-2]
-    names = sorted({name.rpartition(".")[2] for _, attribute, name, _ in found if attribute == "weight"})
-    in_experts = any(attribute in EXPERTS for _, attribute, _, _ in found)
+    names = sorted({name.rpartition(".")[2] for _, attribute, name, _ in adapted if attribute == "weight"})
+    in_experts = any(attribute in EXPERTS for _, attribute, _, _ in adapted)
     scores = isinstance(model, RewardModel)
     values: dict[str, Any] = {
         "peft_type": "LORA",

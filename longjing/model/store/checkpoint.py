@@ -22,9 +22,9 @@ from longjing.model.families import family_of
 from longjing.model.layers.linear import Storage
 from longjing.model.layers.rope import inverse_frequencies
 from longjing.model.reward_model import RewardModel
-from longjing.model.store.directory import CONFIG, read_json, write_json
 from longjing.model.store.fp8 import block_size, join_scales
 from longjing.model.store.gguf import open_gguf
+from longjing.model.store.model_directory import CONFIG, read_json, write_json
 from longjing.model.store.safetensors import open_tensors, write_tensors
 from longjing.model.store.tensors import FLOATS, StoredTensor
 

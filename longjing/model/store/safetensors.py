@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longjing.errors import UserError
-from longjing.model.store.directory import WEIGHTS, missing_file, read_json, replacing_durably, write_json
+from longjing.model.store.model_directory import WEIGHTS, missing_file, read_json, replacing_durably, write_json
 from longjing.model.store.tensors import StoredTensor
 
 MTP, INDEX = "mtp.safetensors", WEIGHTS + ".index.json"

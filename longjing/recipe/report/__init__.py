@@ -15,7 +15,7 @@ from longjing.files import write_text
 from longjing.learning.advice import tolerance
 from longjing.learning.stage import MODEL
 from longjing.planning.bill import Bill, Phase, duration, quantity, significant
-from longjing.recipe.report.comparison import Comparison
+from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.report.lineage import Lineage
 from longjing.recipe.report.sections import Section
 from longjing.recipe.stages import makes
@@ -33,7 +33,7 @@ def write_report(run: RunDirectory) -> Path:
 
 def render(run: RunDirectory) -> str:
     recipe = run.recipe()
-    allowed, comparison = tolerance(recipe["device"], recipe["dtype"]), Comparison.of(run.checkpoints.rows())
+    allowed, comparison = tolerance(recipe["device"], recipe["dtype"]), CheckpointComparison.of(run.checkpoints.rows())
     stages = [Section.of(run.stage(settings["name"]), settings, allowed) for settings in recipe["stages"]]
     talks = any(stage.finished and makes(stage.kind) == MODEL for stage in stages)
     written = run.read_json("bill.json") or {}
@@ -74,7 +74,7 @@ class Headline:
         return float(self.after["pass_at_1"] - self.before["pass_at_1"]) * 100
 
 
-def _headline(stages: Sequence[Section], comparison: Comparison | None, final: str | None) -> Headline | None:
+def _headline(stages: Sequence[Section], comparison: CheckpointComparison | None, final: str | None) -> Headline | None:
     """From the first checkpoint to the final one, on the first task; else of the last stage that measured both."""
     if comparison is not None:
         label, first, last = comparison.labels[0], comparison.checkpoints[0], comparison.checkpoints[-1]

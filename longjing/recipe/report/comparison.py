@@ -17,7 +17,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CheckpointComparison:
     """`cells`: what was measured, by checkpoint and label. `procedure`: how, in words."""
 
     checkpoints: list[str]
@@ -27,8 +27,8 @@ class Comparison:
     procedure: str
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> "Comparison | None":
-        """From the rows of checkpoints.jsonl; None if there are none."""
+    def of(cls, rows: Sequence[Row]) -> "CheckpointComparison | None":
+        """The comparison of checkpoints, from the rows of checkpoints.jsonl; None if there are none."""
         if not rows:
             return None
         # The models that a run began with stand first, whenever they were measured.

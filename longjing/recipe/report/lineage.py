@@ -33,7 +33,7 @@ class Lineage:
 
     @classmethod
     def of(cls, stages: Sequence[Mapping[str, Any]], sections: Sequence[Section]) -> "Lineage":
-        """From the stages' settings, and what there is to show of each."""
+        """The lineage to be drawn, from the stages' settings and what there is to show of each."""
         sources: dict[str, list[str]] = {}
         for stage in stages:
             taken = [reference.name for reference in references(stage)]

@@ -59,7 +59,7 @@ class Section:
 
     @classmethod
     def of(cls, stage: StageDirectory, settings: Mapping[str, Any], allowed: float) -> "Section":
-        """`allowed`: the difference between engine and trainer that is rounding."""
+        """What the report shows of a stage. `allowed`: the difference between engine and trainer that is rounding."""
         rows, kind = stage.metrics.rows(), KINDS[settings["kind"]]
         # A stage that was killed between a measurement and its end measures again: the last one counts.
         evaluations = list({_measured(row): row for row in stage.evaluations.rows()}.values())

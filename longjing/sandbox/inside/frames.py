@@ -27,13 +27,13 @@ class Broken(Exception):
 
 
 def send(connection: socket.socket, header: dict[str, Any], *parts: bytes) -> None:
-    """Raises OSError if the other side is gone."""
+    """Send a frame. Raises OSError if the other side is gone."""
     encoded = json.dumps([header, [len(part) for part in parts]]).encode()
     connection.sendall(b"".join((struct.pack("!I", len(encoded)), encoded, *parts)))
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[bytes]]:
-    """Raises Broken; TimeoutError where the socket has a timeout."""
+    """The next frame. Raises Broken; TimeoutError where the socket has a timeout."""
     (length,) = struct.unpack("!I", _receive_exactly(connection, 4))
     header, lengths = json.loads(_receive_exactly(connection, length))
     return header, [_receive_exactly(connection, length) for length in lengths]

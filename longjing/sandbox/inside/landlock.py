@@ -20,8 +20,9 @@ def version() -> int:
 
 
 def restrict(work: str, readable: Sequence[str]) -> None:
-    """Only what lies under `readable` may be read and executed, only `work` and `/dev/null` written. No TCP; no
-    abstract socket or signal beyond this process and its children. Needs no_new_privs. Raises OSError."""
+    """Confine this process: only what lies under `readable` may be read and executed, only `work` and `/dev/null`
+    written. No TCP; no abstract socket or signal beyond this process and its children. Needs no_new_privs. Raises
+    OSError."""
     abi = version()
     files = (1 << _FILE_RIGHTS[min(abi, 5)]) - 1
     handled = [files, *([_NETWORK_RIGHTS] if abi >= 4 else []), *([_SCOPES] if abi >= 6 else [])]

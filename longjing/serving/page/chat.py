@@ -10,7 +10,7 @@ from gradio.utils import get_icon_path
 
 from longjing.serving.page.markdown import from_markdown, to_markdown
 from longjing.serving.page.model_pool import ModelPool, Seat
-from longjing.serving.page.reply_stream import ChatOptions, LocalModel, Reply, facts, stream_reply
+from longjing.serving.page.reply_stream import ChatOptions, LocalModel, PageReply, facts, stream_reply
 
 FORMULAS: list[dict[str, str | bool]] = [
     {"left": "\\(", "right": "\\)", "display": False}, {"left": "\\[", "right": "\\]", "display": True},
@@ -80,7 +80,7 @@ def chat_tab(pool: ModelPool) -> None:
     interface.saved_conversations.secret = interface.saved_conversations.storage_key = "longjing-chats"
 
 
-def reply_messages(reply: Reply, currency: str) -> list[dict[str, Any]]:
+def reply_messages(reply: PageReply, currency: str) -> list[dict[str, Any]]:
     """A reply as messages: the thought, the answer, and what it took."""
     messages: list[dict[str, Any]] = []
     if reply.reasoning:

@@ -14,7 +14,7 @@ from longjing.openai_client import Endpoint
 from longjing.serving.page.chat import EXAMPLES, FORMULAS, QUIET, reply_messages
 from longjing.serving.page.markdown import escape_markdown
 from longjing.serving.page.model_pool import ModelPool, Seat
-from longjing.serving.page.reply_stream import ChatOptions, LocalModel, Reply, stream_reply
+from longjing.serving.page.reply_stream import ChatOptions, LocalModel, PageReply, stream_reply
 
 OTHER_SERVER = "another server ..."
 _VOTES = ("left", "right", "tie", "neither")
@@ -132,7 +132,7 @@ def _model_of(seat: Seat, model: str, url: str, name: str, key: str) -> tuple[st
     return f"{name} at {url}", Endpoint(url, name, key)
 
 
-async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int, Reply]]:
+async def _both(replies: list[AsyncIterator[PageReply]]) -> AsyncIterator[tuple[int, PageReply]]:
     """The numbers of the replies with what there is of each, as they grow."""
     pending = {asyncio.ensure_future(anext(reply)): number for number, reply in enumerate(replies)}
     try:
@@ -153,7 +153,7 @@ async def _both(replies: list[AsyncIterator[Reply]]) -> AsyncIterator[tuple[int,
             await reply.aclose()  # type: ignore[attr-defined]
 
 
-def _blind(reply: Reply, currency: str) -> list[dict[str, Any]]:
+def _blind(reply: PageReply, currency: str) -> list[dict[str, Any]]:
     """The reply's messages without what would tell who it is: speed and cost."""
     messages = reply_messages(reply, currency)
     return messages[:-1] if reply.done else messages

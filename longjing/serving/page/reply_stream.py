@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from longjing.errors import UserError
 from longjing.openai_client import Endpoint, stream
 from longjing.serving.chat_completions import usage
-from longjing.serving.errors import QueueFull, ServiceClosed
+from longjing.serving.error_responses import QueueFull, ServiceClosed
 from longjing.serving.page.model_pool import ModelPool, Seat
 from longjing.serving.response_stream import ResponseDelta
 from longjing.serving.schemas import ChatRequest
+from longjing.text.template import Message
 
-Message = Mapping[str, str]
 _REFRESH = 0.04  # seconds between two views of a growing reply: more often nobody sees
 
 
@@ -37,7 +37,7 @@ class LocalModel:
 
 
 @dataclass(frozen=True)
-class Reply:
+class PageReply:
     """What there is of a reply. Seconds are wall time; `tokens` and `cost` (of electricity) known of models here."""
 
     reasoning: str = ""
@@ -54,9 +54,9 @@ class Reply:
 
 async def stream_reply(
     pool: ModelPool, model: LocalModel | Endpoint, messages: Sequence[Message], options: ChatOptions
-) -> AsyncIterator[Reply]:
+) -> AsyncIterator[PageReply]:
     """The reply as it grows, the last one `done`. What goes wrong is told in `problem`. Closing it stops the model."""
-    reply = Reply()
+    reply = PageReply()
     try:
         replies = (
             _stream_remote(model, messages, options)
@@ -71,7 +71,7 @@ async def stream_reply(
 
 async def _stream_local(
     pool: ModelPool, model: LocalModel, messages: Sequence[Message], options: ChatOptions
-) -> AsyncIterator[Reply]:
+) -> AsyncIterator[PageReply]:
     request = ChatRequest.model_validate({
         "messages": messages, "temperature": options.temperature, "thinking_budget": options.budget or None,
         "reasoning_effort": None if options.thinking else "none",
@@ -90,7 +90,9 @@ async def _stream_local(
             served.worker.cancel(jobs)
 
 
-async def _stream_remote(endpoint: Endpoint, messages: Sequence[Message], options: ChatOptions) -> AsyncIterator[Reply]:
+async def _stream_remote(
+    endpoint: Endpoint, messages: Sequence[Message], options: ChatOptions
+) -> AsyncIterator[PageReply]:
     growing = _GrowingReply()
     async for delta in stream(endpoint, {"messages": list(messages), "temperature": options.temperature}):
         if growing.add(ResponseDelta(delta.reasoning, delta.answer, finish_reason=delta.finish_reason)):
@@ -101,7 +103,7 @@ class _GrowingReply:
     """A reply as its deltas come, timed."""
 
     def __init__(self) -> None:
-        self.reply = Reply()
+        self.reply = PageReply()
         self._started, self._shown = time.perf_counter(), 0.0
         self._thought: float | None = None
 
@@ -121,7 +123,7 @@ class _GrowingReply:
         return due
 
 
-def facts(reply: Reply, currency: str) -> str:
+def facts(reply: PageReply, currency: str) -> str:
     """Tokens, speed and cost in one line."""
     parts = []
     if reply.tokens:

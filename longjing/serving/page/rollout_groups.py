@@ -20,7 +20,7 @@ _MARKS = ("<think>", "</think>")
 
 
 @dataclass(frozen=True)
-class Token:
+class TokenView:
     """A piece of text; `mark`: one that isn't shown as text, such as the end."""
 
     text: str
@@ -50,8 +50,8 @@ class Token:
 class TurnView:
     """A turn: what the model wrote, and what the task said to that, if it did."""
 
-    reasoning: list[Token]
-    answer: list[Token]
+    reasoning: list[TokenView]
+    answer: list[TokenView]
     reply: str
 
 
@@ -66,7 +66,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupView:
     """What was sampled for one problem at one step."""
 
     step: int
@@ -115,7 +115,7 @@ def label(index: int, row: Row) -> str:
     return f"{index + 1} · {_right(row['completions'])} · {prompt[:90]}{'…' if len(prompt) > 90 else ''}"
 
 
-def group_view(row: Row, tokenizer: Tokenizer | None) -> Group:
+def group_view(row: Row, tokenizer: Tokenizer | None) -> GroupView:
     """A logged group as the page shows it."""
     completions = row["completions"]
     room = max(100, _SHOWN // (2 * max(1, len(completions))))
@@ -126,7 +126,7 @@ def group_view(row: Row, tokenizer: Tokenizer | None) -> Group:
     summary += [f"mean reward {fmean(rewards):.2f}"] if rewards else []
     summary += [f"mean length {fmean(lengths):.0f}"] if lengths else []
     every = [token for each in cards for turn in each.turns for token in (*turn.reasoning, *turn.answer)]
-    return Group(
+    return GroupView(
         row["step"], str(row["prompt"]), str(row.get("answer") or ""), cards, " · ".join(summary),
         largest=max((abs(token.advantage) for token in every if token.advantage), default=0.0),
         tokens=any(token.logprob is not None for token in every),
@@ -173,7 +173,7 @@ def _turns(completion: Mapping[str, Any], tokenizer: Tokenizer | None, room: int
         yield TurnView(shorten(reasoning, room), shorten(answer, room), reply)
 
 
-def token_parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[list[Token], list[Token]]:
+def token_parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[list[TokenView], list[TokenView]]:
     """Reasoning and answer: token by token if the tokens say what the text says, else each in one piece."""
     text = str(completion["text"])
     # Logs that don't say are of R1's form: the prompt opens the reasoning, where the text doesn't.
@@ -188,7 +188,7 @@ def token_parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> t
         return _cut(ids, logprobs, gains, tokenizer, ReasoningStream(prefilled))
     parsed = parse(text, prefilled)
     reasoning, answer = (
-        [Token(part, advantage=advantage)] if part else [] for part in (parsed.reasoning, parsed.answer)
+        [TokenView(part, advantage=advantage)] if part else [] for part in (parsed.reasoning, parsed.answer)
     )
     return reasoning, answer
 
@@ -196,18 +196,18 @@ def token_parts(completion: Mapping[str, Any], tokenizer: Tokenizer | None) -> t
 def _cut(
     ids: Sequence[int], logprobs: Sequence[float], gains: Sequence[float | None],
     tokenizer: Tokenizer, stream: ReasoningStream,
-) -> tuple[list[Token], list[Token]]:  # fmt: skip
+) -> tuple[list[TokenView], list[TokenView]]:  # fmt: skip
     """What several tokens make together (a character of many bytes) is one piece, with their joint log-probability."""
     detokenizer = Detokenizer(tokenizer, skip_special_tokens=True)
-    reasoning: list[Token] = []
-    answer: list[Token] = []
+    reasoning: list[TokenView] = []
+    answer: list[TokenView] = []
     logprob = 0.0
 
     def write(delta: Delta, gain: float | None) -> bool:
         if delta.reasoning:
-            reasoning.append(Token(delta.reasoning, logprob, gain))
+            reasoning.append(TokenView(delta.reasoning, logprob, gain))
         if delta.answer:
-            answer.append(Token(delta.answer, logprob, gain))
+            answer.append(TokenView(delta.answer, logprob, gain))
         return bool(delta.reasoning or delta.answer)
 
     ended = ids[-1] == tokenizer.eos_id
@@ -217,25 +217,25 @@ def _cut(
         written = write(stream.feed(piece), gains[index])
         if not written and piece.strip() in _MARKS:
             part = reasoning if thinking or stream.in_reasoning else answer
-            part.append(Token(piece.strip(), logprob, gains[index], mark=True))
+            part.append(TokenView(piece.strip(), logprob, gains[index], mark=True))
         if written or piece.strip() in _MARKS or piece.isspace():  # white space around a mark isn't shown
             logprob = 0.0
     write(stream.feed(detokenizer.flush()), gains[-1])
     write(stream.finish(), gains[-1])
     if ended:
         part = reasoning if stream.in_reasoning else answer
-        part.append(Token("end", logprobs[-1], gains[-1], mark=True))
+        part.append(TokenView("end", logprobs[-1], gains[-1], mark=True))
     return reasoning, answer
 
 
-def shorten(tokens: list[Token], room: int) -> list[Token]:
+def shorten(tokens: list[TokenView], room: int) -> list[TokenView]:
     """The beginning and the end of what is too long to show."""
     if len(tokens) == 1 and len(tokens[0].text) > 6 * room:  # known as text only
         text, cut = tokens[0].text, 3 * room
-        gap = Token(f"… {len(text) - 2 * cut:,} characters left out …", mark=True)
-        return [Token(text[:cut]), gap, Token(text[-cut:])]
+        gap = TokenView(f"… {len(text) - 2 * cut:,} characters left out …", mark=True)
+        return [TokenView(text[:cut]), gap, TokenView(text[-cut:])]
     if len(tokens) <= room:
         return tokens
     cut = room // 2
-    gap = Token(f"… {len(tokens) - 2 * cut:,} tokens left out …", mark=True)
+    gap = TokenView(f"… {len(tokens) - 2 * cut:,} tokens left out …", mark=True)
     return [*tokens[:cut], gap, *tokens[-cut:]]

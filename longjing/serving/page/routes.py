@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longjing.serving.errors import error_response
+from longjing.serving.error_responses import error_response
 from longjing.serving.request_body import replay
 
 _READ = (

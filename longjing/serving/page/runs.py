@@ -88,7 +88,8 @@ class Stage:
         return first, list(plots.values())
 
     def tokenizer(self) -> Tokenizer | None:
-        """Of the model that learns: the finished one's, else that of the model it began with. None if neither is found.
+        """The tokenizer of the model that learns: the finished one's, else that of the model it began with. None if
+        neither is found.
 
         A relative path counts from where the run was started, which is likely one of the folders around it.
         """
@@ -138,7 +139,7 @@ class Runs:
         return list(_begun(path)) if path is not None else []
 
     def stage(self, run: str | None, name: str | None) -> Stage | None:
-        """None unless that stage of that run has begun."""
+        """The stage, or None unless that stage of that run has begun."""
         path = self._found().get(run or "")
         settings = _begun(path).get(name or "") if path is not None else None
         if path is None or settings is None:

@@ -87,7 +87,7 @@ class Grader:
         return verdict
 
     def choose_form(self, problems: Sequence[Problem]) -> None:
-        """From now on give answers in the form in which the task takes most of its own."""
+        """Give answers from now on in the form in which the task takes most of its own."""
 
         def taken(form: Callable[[str], str]) -> int:
             self.show = form

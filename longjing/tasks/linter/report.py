@@ -44,7 +44,7 @@ class Report:
         self.findings.append(Finding(check, status, finding))
 
     def status(self, check: str) -> Status:
-        """Of the check of that name. Raises KeyError if it wasn't made."""
+        """The status of the check of that name. Raises KeyError if it wasn't made."""
         return {finding.check: finding.status for finding in self.findings}[check]
 
 

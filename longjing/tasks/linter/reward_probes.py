@@ -47,7 +47,7 @@ class RewardProbes:
         self.compared = self.compared or answered[:_COMPARED]
 
     def check_length(self) -> None:
-        """Nothing may be paid for more text."""
+        """Check that nothing is paid for more text."""
         rises = []
         for problem in self.compared:
             padding = _in_language(_TEXTS.padding, problem)
@@ -56,7 +56,7 @@ class RewardProbes:
         self._report("pay for length", rises)
 
     def check_words(self) -> None:
-        """Nothing may be paid for a word or a sign."""
+        """Check that nothing is paid for a word or a sign."""
         rises = []
         for problem in self.compared:
             words = [*_in_language(_TEXTS.words, problem), *_TEXTS.markup]

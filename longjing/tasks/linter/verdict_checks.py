@@ -40,7 +40,7 @@ def check_gold(grader: Grader, problems: Sequence[Problem]) -> None:
 
 
 def check_wrong(grader: Grader, problems: Sequence[Problem]) -> None:
-    """Nothing, noise, and the answers to other problems must be wrong."""
+    """Check that nothing, noise, and the answers to other problems are wrong."""
     random = Random(0)
     empty = ("", "</think>", "\n</think>\n\n \n", "Some words.\n</think>")
     sample = problems[: grader.sample_size]

@@ -16,7 +16,7 @@ _CALL = re.compile(r"<calc>(.*?)</calc>", re.DOTALL)
 
 
 class CalculatorSettings(ArithmeticSettings):
-    """As of `arithmetic`, and harder."""
+    """The settings of `arithmetic`, and harder ones."""
 
     difficulties: ClassVar = read_difficulties(__file__)
 
@@ -30,7 +30,7 @@ class Calculator(Arithmetic):
     max_turns = 4
 
     def reply(self, problem: Problem, completion: Completion) -> str | None:
-        """See `MultiTurnTask`. What is wrong with a call is said, too."""
+        """The calculator's answer to a turn (see `MultiTurnTask`). What is wrong with a call is said, too."""
         calls = _CALL.findall(completion.answer)
         if not calls or "\\boxed" in completion.answer:
             return None

@@ -97,8 +97,8 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
     data_type = CodeData
 
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """See `Task`. Held-out problems are there to be judged: where programs can't run, that is said before anything
-        else is done with them. Raises UserError then."""
+        """The problems of a split (see `Task`). Held-out problems are there to be judged: where programs can't run,
+        that is said before anything else is done with them. Raises UserError then."""
         if split != "train":
             self._programs()
         return super().problems(split, seed)
@@ -127,7 +127,7 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         return f"{data.input_kind} {[(step.operation, step.k, step.c) for step in data.steps]}"
 
     def answer(self, data: CodeData) -> str | None:
-        """None as well if a step makes no difference to any test, or another number in it wouldn't."""
+        """The program; None as well if a step makes no difference to any test, or another number in it wouldn't."""
         code = program(data.input_kind, data.steps)
         tests = hidden_tests(code, data)
         if len(tests) < _FEWEST or len({repr(test.expected) for test in tests}) < 2:
@@ -151,7 +151,8 @@ class Code(GeneratedTask[CodeSettings, CodeData]):
         return next((mistake for mistake in self._programs().mistakes(code, tests) if mistake), None)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`. Raises UserError where programs can't run at all: no isolation, no execution."""
+        """The verdict on a completion (see `Task`). Raises UserError where programs can't run at all: no isolation, no
+        execution."""
         try:
             return super().judge(problem, completion)
         except VerifierError as error:
@@ -217,7 +218,7 @@ def _tests(code: str, input_kind: Kind, numbers: tuple[int, ...], letters: tuple
 
 
 def compiled(code: str) -> Any:
-    """Only for what `program` wrote: a policy's program never runs here."""
+    """The function that a program is. Only for what `program` wrote: a policy's program never runs here."""
     return eval(code, {})
 
 

@@ -94,7 +94,8 @@ class ConversationTask:
             yield _problem(*random.choice(sayings), random)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
-        """See `Task`. The reward has one part, `format`: ended by itself, closed, no tag in the answer."""
+        """The verdict on a completion (see `Task`). The reward has one part, `format`: ended by itself, closed, no tag
+        in the answer."""
         answer = completion.answer.strip()
         tags = completion.closed_again or any(tag in answer for tag in ("<think>", "</think>"))
         format = float(completion.closed and not completion.truncated and bool(answer) and not tags)

@@ -147,7 +147,7 @@ def _calls(text: str) -> str:
 
 
 def closing(text: str, opening: int) -> int | None:
-    """Where the parenthesis at `opening` closes."""
+    """The index at which the parenthesis at `opening` closes."""
     depth = 0
     for position in range(opening, len(text)):
         depth += (text[position] == "(") - (text[position] == ")")

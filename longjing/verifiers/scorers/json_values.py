@@ -34,7 +34,7 @@ def scorer() -> Callable[..., str]:
 
 
 def validator(schema: Any) -> Any:
-    """Of a JSON Schema, which must be whole. Raises ValueError if it is none."""
+    """A validator of a JSON Schema, which must be whole. Raises ValueError if it is none."""
     library = import_module("jsonschema_rs")
     return library.validator_for(schema, retriever=_nothing)  # its ValidationError is a ValueError
 

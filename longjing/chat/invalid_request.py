@@ -4,7 +4,7 @@ from longjing.errors import UserError
 
 
 class InvalidRequest(UserError):
-    """It can't be honoured. `parameter`: the field that is to blame, if it is one; `code`: OpenAI's."""
+    """A request that can't be honoured. `parameter`: the field that is to blame, if it is one; `code`: OpenAI's."""
 
     def __init__(self, message: str, parameter: str | None = None, code: str | None = None) -> None:
         super().__init__(message)

@@ -1,0 +1,96 @@
+"""One numerics path in bfloat16: what the engine samples with is what a trainer computes, on a CPU to the bit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from model_cases import dense, network, qwen3_moe
+
+from longjing.cluster.runtime import Runtime
+from longjing.generation.native.engine import Engine
+from longjing.generation.request import Request, Sampling
+from longjing.model.decoder import Decoder
+from longjing.model.layers.lora import LoRAConfig, adapters, add_lora
+from longjing.model.layers.packed_linear import PackedLinear, can_pack
+
+CPU, RUNTIME = torch.device("cpu"), Runtime(0, torch.device("cpu"), torch.bfloat16)
+LARGER = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4}
+
+
+def adapted() -> Decoder:
+    model = network(dense("llama", **LARGER)).bfloat16()
+    add_lora(model, LoRAConfig(rank=3))
+    for *_, adapter in adapters(model):
+        adapter.b.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+MODELS = {
+    "float32 weights": lambda: network(dense("qwen2", **LARGER)),
+    "q/k norms": lambda: network(dense("qwen3", head_dim=24, **LARGER)),
+    "bfloat16 weights": lambda: network(dense("llama", tie_word_embeddings=True, **LARGER)).bfloat16(),
+    "an adapter": adapted,
+}
+
+
+@torch.no_grad()
+def differences(model: Decoder, engine: Engine, lengths: tuple[int, ...] = (3, 20, 11, 40)) -> Iterator[torch.Tensor]:
+    """Of each sampled token, how far the engine's log-probability is from the trainer's."""
+    prompts = [[(7 * i + row) % 60 + 1 for i in range(length)] for row, length in enumerate(lengths)]
+    sampling = [Sampling(temperature=1.0, max_tokens=24, seed=row) for row in range(len(prompts))]
+    for generation in engine.generate([Request(*pair) for pair in zip(prompts, sampling, strict=True)]):
+        tokens = torch.tensor([[*generation.prompt, *generation.tokens]])
+        with RUNTIME.autocast():
+            context = model.context(torch.arange(tokens.shape[1])[None], batch_invariant=True)
+            logits = model.head(model.hidden(tokens, context), context)[0, len(generation.prompt) - 1 : -1]
+        chosen = logits.float().log_softmax(-1).gather(-1, torch.tensor(generation.tokens)[:, None])[:, 0]
+        yield (chosen - torch.tensor(generation.logprobs)).abs()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_engine_and_trainer_agree(kind: str) -> None:
+    model = MODELS[kind]()
+    engine = Engine(model, None, dtype=torch.bfloat16, record_routes=True, batch_invariant=True, end_tokens=())
+    for turn in range(2):
+        result = torch.cat(list(differences(model, engine)))
+        assert len(result) == 96 and result.mean() < 0.005
+        if can_pack(CPU, torch.bfloat16):
+            assert result.max() == 0
+            assert any(isinstance(module, PackedLinear) for module in engine.model.modules())
+        if turn == 0:  # what learns, moves, and the engine with it
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    if parameter.requires_grad:
+                        parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+            engine.update_weights()
+
+
+def test_a_mixture_agrees_as_far_as_it_chooses_the_same_experts() -> None:
+    model = network(qwen3_moe(**LARGER))
+    engine = Engine(model, None, dtype=torch.bfloat16, record_routes=True, batch_invariant=True, end_tokens=())
+    assert torch.cat(list(differences(model, engine))).median() < 0.005
+
+
+def test_what_is_shared_stays_and_the_source_may_go() -> None:
+    model = network(dense("llama", **LARGER)).bfloat16()
+    want = [g.tokens for g in Engine(model, None, end_tokens=()).generate([Request([1, 2, 3], Sampling(max_tokens=9))])]
+    engine = Engine(model, None, end_tokens=())
+    assert engine.model.embed_tokens.weight is model.embed_tokens.weight
+    del model
+    engine.update_weights()
+    assert [g.tokens for g in engine.generate([Request([1, 2, 3], Sampling(max_tokens=9))])] == want
+
+
+@torch.no_grad()
+def test_products_of_packed_matrices_are_those_of_plain_ones() -> None:
+    if not can_pack(CPU, torch.bfloat16):
+        pytest.skip("this processor's products in bfloat16 aren't oneDNN's")
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(96, 64, generator=generator).bfloat16()
+    bias = torch.randn(96, generator=generator).bfloat16()
+    packed, x = PackedLinear(weight), torch.randn(40, 64, generator=generator).bfloat16()
+    for rows in (1, 3, 40):
+        for added in (None, bias):
+            plain: Any = torch.nn.functional.linear(x[:rows], weight, added)
+            assert torch.equal(packed.linear(x[:rows], added), plain)
