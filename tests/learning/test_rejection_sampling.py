@@ -34,7 +34,7 @@ from longjing.learning.rejection_sampling import (
     filter_samples,
 )
 from longjing.learning.rollouts import Group
-from longjing.learning.sampled_conversations import ConversationSettings
+from longjing.learning.sampled_conversations import SampledConversationSettings
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
@@ -194,9 +194,9 @@ def test_the_data_are_right_conversations(spoken: Spoken, form: str, tmp_path: P
 
 def test_documents_of_a_kind_that_nobody_registered_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="no documents of the kind `worket`; did you mean `worked`"):
-        ConversationSettings(others={"worket": 0.2})
+        SampledConversationSettings(others={"worket": 0.2})
     monkeypatch.setitem(STANDALONE, "poems", lambda random: Document("A poem?", "", "No.", "short"))
-    assert ConversationSettings(others={"poems": 0.2}).others == {"poems": 0.2}
+    assert SampledConversationSettings(others={"poems": 0.2}).others == {"poems": 0.2}
 
 
 def test_others_come_by_their_shares(spoken: Spoken, tmp_path: Path) -> None:
