@@ -141,9 +141,7 @@ def compare(
     """
     from longjing.evaluation import Comparison, Evaluation, Price
     from longjing.evaluation.compare import ProblemSet, require_same
-    from longjing.model.store.checkpoint import load_model
-    from longjing.runs.resolve import resolve
-    from longjing.text.tokenizer import Tokenizer
+    from longjing.runs.models import load
 
     console = Console()
     if len(set(sides)) < 2:
@@ -163,9 +161,7 @@ def compare(
     problem_sets = [ProblemSet.of_evaluation(result) for result in results.values()]
     if task is not None:
         for model in models:
-            directory = resolve(model)  # refused now if it is none, with nothing read yet
-            load_model(directory, "meta")
-            Tokenizer.from_directory(directory)
+            load(model, "meta")  # refused now if it is none, with nothing read yet
         loaded, config = _planned(
             task, settings, problems=problems, samples=samples, seed=seed,
             temperature=temperature, top_p=top_p, max_tokens=max_tokens,

@@ -52,24 +52,46 @@ def chat(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="a run")],
-    directory: Annotated[Path, typer.Argument(help="where the model goes; its name is the model's")],
-    stage: Annotated[str | None, typer.Option(help="whose model; default the run's own")] = None,
-    dtype: Annotated[str, typer.Option(help="bfloat16, half the size, or float32, as it was trained")] = "bfloat16",
+    model: Annotated[str, typer.Argument(help="a run, or a model's name, directory or GGUF file")],
+    target: Annotated[Path, typer.Argument(help="where it goes: a directory, or a file that ends in .gguf")],
+    stage: Annotated[str | None, typer.Option(help="of a run: whose model; default the run's own")] = None,
+    to: Annotated[str | None, typer.Option(help="hf or gguf; default what the target's name says")] = None,
+    type: Annotated[
+        str, typer.Option("--type", "--dtype", help="F32, F16 or BF16; in GGUF also Q8_0, Q4_0 and Q4_1")
+    ] = "BF16",
 ) -> None:
-    """Write a run's model as a Hugging Face directory, with a card that says how it was made and what it can do.
+    """Write a model as a Hugging Face directory, or as a GGUF file with a Modelfile for Ollama, and say how to run it.
 
-    Of a card that is there already only the facts are written again.
+    A run's model gets a card that says how it was made and what it can do; of one that is there already only the
+    facts are written again.
 
-    Example:
+    Examples:
 
         longjing export runs/r1 my-model --stage distilled
-    """
-    from longjing.recipe.card import export_model
-    from longjing.runs import RunDirectory
 
-    export_model(RunDirectory(run), stage, directory, dtype)
-    print(directory)
+        longjing export runs/r1 my-model.gguf --type Q8_0
+    """
+    from longjing.recipe.export import FORMS, export_model
+
+    if to is not None and to not in FORMS:
+        raise UserError(f"--to {to}: known are {' and '.join(FORMS)}")
+    kind = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(type, type.upper())
+    lines = export_model(model, stage, target, None if to is None else FORMS[to], kind)
+    print("\n".join([str(target), *lines]))
+
+
+def fetch(name: Annotated[str, typer.Argument(help="smollm2, or a model's name on the Hugging Face Hub")]) -> None:
+    """Put a model into this machine's cache, so that it is here without a network, and say where it lies.
+
+    Examples:
+
+        longjing fetch smollm2
+
+        longjing fetch Qwen/Qwen2.5-0.5B-Instruct
+    """
+    from longjing.runs.resolve import resolve
+
+    print(resolve(name))
 
 
 def models() -> None:

@@ -37,15 +37,18 @@ from longjing.learning.rollouts import (
     sample_groups,
     sampling_flops,
 )
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
+from longjing.learning.settings import (
+    EngineSettings,
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TaskReference,
+)
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.problems import Split, Task, max_turns
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
-from longjing.runs.resolve import resolve
-from longjing.text.tokenizer import Tokenizer
 
 
 class PolicyEvaluationSettings(EvaluationSettings):
@@ -54,10 +57,9 @@ class PolicyEvaluationSettings(EvaluationSettings):
     every: int = Field(0, ge=0, description="steps between measurements on the validation split; 0 for none")
 
 
-class PolicySettings(OptimizerSettings, EngineSettings):
+class PolicySettings(ModelSettings, OptimizerSettings, EngineSettings):
     """What every stage that samples and learns has."""
 
-    model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
     task: TaskReference
     steps: int = Field(ge=1)
     prompts_per_step: int = Field(32, ge=1)
@@ -119,9 +121,7 @@ class OnPolicyTrainer(ModelTrainer):
         self.steps, self.save_every = settings.steps, settings.save_every
         self.task = settings.task.make()
         self.replying = max_turns(self.task) > 1
-        path = resolve(settings.model)
-        self.tokenizer = Tokenizer.from_directory(path)
-        self.model = load_model(path, runtime.device)
+        self.model, self.tokenizer = settings.load(runtime)
         self.optimizers = settings.optimizers(self.model)
         self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher, training=True)
         needs = ["seeds", "exact_logprobs", *(["routes"] if next(self.model.routers(), None) else [])]
@@ -213,10 +213,12 @@ class OnPolicyTrainer(ModelTrainer):
         """The log-probability of each sampled token, `[tokens]`."""
         return token_logprobs(logits, padded.tokens[:, 1:][padded.sampled], self.settings.temperature)
 
-    @torch.no_grad()
     def _reference_logprobs(self, padded: Padded) -> Tensor | None:
         """The reference takes its own experts: it is another policy, not another rounding of this one."""
-        return None if self.reference is None else self._logprobs(self.reference, replace(padded, routes=None))
+        if self.reference is None:
+            return None
+        with self.reference.active() as reference:
+            return self._logprobs(reference, replace(padded, routes=None))
 
     def _rate_factor(self, step: int) -> float:
         return min(1.0, (step + 1) / (self.settings.warmup_steps + 1))
@@ -255,9 +257,11 @@ class OnPolicyTrainer(ModelTrainer):
 
     def _flops(self, groups: list[Group], trained: int) -> float:
         """Sampling every group, and training (with the reference's forward pass) on `trained` tokens."""
-        passes = 1.0 if self.reference is None else 4 / 3
-        training = passes * trained * flops.training(self.model.config, length_mean(groups))
-        return sampling_flops(self.model.config, groups) + training
+        config, length = self.model.config, length_mean(groups)
+        a_token = flops.training(config, length, frozen=self.settings.lora is not None)
+        if self.reference is not None:
+            a_token += flops.forward(config, (length + 1) / 2)
+        return sampling_flops(config, groups) + trained * a_token
 
     def evaluate(self, step: int) -> Iterator[Row]:
         """Held-out accuracy: on the test split before the first step and after the last, between on validation."""

@@ -26,7 +26,7 @@ from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import Aggregation
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, mean, record
 from longjing.learning.presets import PRESETS, Preset
-from longjing.learning.reference_policy import reference_of, refresh
+from longjing.learning.reference_policy import ReferencePolicy
 from longjing.learning.reward_modeling import reading_flops
 from longjing.learning.reward_models import PreferenceReward
 from longjing.learning.rollouts import Group, add_model_rewards
@@ -118,7 +118,7 @@ class Reinforcement(OnPolicyTrainer):
     def __init__(self, settings: ReinforcementSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         super().__init__(settings, settings.preset(), runtime, watcher)
         if self.preset.objective.kl:
-            self.reference = reference_of(self.model)
+            self.reference = ReferencePolicy(self.model)
         self.weights, self.reward_models = settings.rewards, dict[str, PreferenceReward]()
         if (preference := settings.preference) is not None:
             for name, path, judges in preference.models():
@@ -134,7 +134,7 @@ class Reinforcement(OnPolicyTrainer):
         with timer.phase("updating"):
             update = self._update(step, self._training_samples(groups, group_advantages, judged))
         if self.reference is not None:
-            refresh(self.reference, self.model, step, self.settings.reference_every)
+            self.reference.refresh(step, self.settings.reference_every)
         metrics = self._metrics(step, groups, update, timer) | {
             "reward": float(rewards[judged].mean()) if judged.any() else 0.0,
             **self._parts(groups),

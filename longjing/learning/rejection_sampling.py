@@ -26,7 +26,6 @@ from longjing.learning.rollouts import Group, judge_group, sample_groups, sampli
 from longjing.learning.sampled_conversations import SampledConversationSettings, sampled_rows
 from longjing.learning.settings import EngineSettings, Settings, TaskReference
 from longjing.learning.stage import DATA, StageKind
-from longjing.model.store.checkpoint import load_model
 from longjing.planning.bill import quantity
 from longjing.problems import Problem, Task
 from longjing.problems.language import share
@@ -34,8 +33,7 @@ from longjing.problems.repetition import repetition
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Metric, Series
-from longjing.runs.resolve import resolve
-from longjing.text.tokenizer import Tokenizer
+from longjing.runs.models import load
 from longjing.toys.paraphrase import informal_tasks
 
 # Why a sample isn't kept, in the order in which it is asked; the first reason counts.
@@ -196,8 +194,7 @@ class RejectionSampling(Trainer):
 
     def __init__(self, settings: RejectionSamplingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.seed, self.steps = settings, runtime.seed, settings.steps
-        path = resolve(settings.model)
-        self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, runtime.device)
+        self.model, self.tokenizer = load(settings.model, runtime.device)
         self.problems = draw(settings.tasks, settings.problems, self.seed)
         self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher)
         self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")

@@ -210,6 +210,11 @@ class Tokenizer:
         return self._backend.get_vocab_size(with_added_tokens=True)
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of each token, added ones included."""
+        return self._backend.get_vocab(with_added_tokens=True)
+
+    @property
     def control_tokens(self) -> set[str]:
         """What shapes a chat, and so must not stand in a message's text: special tokens, and R1's marks of a turn."""
         return {token.content for token in self._added.values() if token.special or token.content in _MARKERS[:2]}
