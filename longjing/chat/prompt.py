@@ -9,8 +9,8 @@ from longjing.chat.invalid_request import context_exceeded, invalid
 from longjing.chat.tool_calls import knows_tools
 from longjing.errors import UserError
 from longjing.text import ReasoningStream, Tokenizer
-from longjing.text.template import Message
-from longjing.text.tokenizer import PLACEHOLDER, TooLong
+from longjing.text.template import PLACEHOLDER, Message
+from longjing.text.tokenizer import TooLong
 
 _OPEN, _CLOSE = "<think>", "</think>"
 _PROBE: Sequence[Message] = ({"role": "user", "content": "?"},)
@@ -19,7 +19,7 @@ _PROBE: Sequence[Message] = ({"role": "user", "content": "?"},)
 def _takes_system(tokenizer: Tokenizer) -> bool:
     """Whether the chat template shows the model a system message."""
     try:
-        return PLACEHOLDER in tokenizer.render([{"role": "system", "content": PLACEHOLDER}, *_PROBE])
+        return PLACEHOLDER in tokenizer.render([{"role": "system", "content": PLACEHOLDER}, *_PROBE], True, True)
     except UserError:  # it refuses one, or there is none
         return False
 

@@ -37,6 +37,14 @@ _TASK_HELP = (
 
 BaseUrl = Annotated[str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")]
 
+AnswersFile = Annotated[
+    Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
+]
+RequestFields = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
+]
+
 
 def evaluate(
     model: Annotated[
@@ -66,13 +74,8 @@ def evaluate(
         float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
     ] = None,
     retries: Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")] = None,
-    answers: Annotated[
-        Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
-    ] = None,
-    request: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
-    ] = None,
+    answers: AnswersFile = None,
+    request: RequestFields = None,
 ) -> None:
     """Measure a model on held-out problems: pass@1 with its 95% interval, maj@k, pass@k, lengths, cost.
 

@@ -19,12 +19,24 @@ _HOST_HELP = (
 )
 _THREADS_HELP = "of the CPU, for the models; default: one for small models, else all cores but one"
 
+Host = Annotated[str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")]
+Origins = Annotated[
+    list[str] | None, typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more")
+]
+Names = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="what clients call a model; one for each, in their order")
+]
+RepetitionGuard = Annotated[
+    bool | None,
+    typer.Option(
+        "--repetition-guard/--no-repetition-guard", help="end replies that go in circles; default: small models'"
+    ),
+]
+
 
 def serve(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=_MODELS_HELP)] = None,
-    host: Annotated[
-        str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")] = 8000,
     api_key: Annotated[
         str | None,
@@ -40,19 +52,10 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 600.0,
     grace: Annotated[float, typer.Option(min=0, help="seconds to finish what runs when it is told to stop")] = 30.0,
     max_request_mb: Annotated[int, typer.Option(min=1, help="the largest request")] = 8,
-    cors: Annotated[
-        list[str] | None, typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more")
-    ] = None,
+    cors: Origins = None,
     allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help=_HOST_HELP)] = None,
-    served_model_name: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="what clients call a model; one for each, in their order")
-    ] = None,
-    repetition_guard: Annotated[
-        bool | None,
-        typer.Option(
-            "--repetition-guard/--no-repetition-guard", help="end replies that go in circles; default: small models'"
-        ),
-    ] = None,
+    served_model_name: Names = None,
+    repetition_guard: RepetitionGuard = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     exact: Exact = False,

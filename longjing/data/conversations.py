@@ -27,6 +27,7 @@ from longjing.errors import UserError
 from longjing.generation.multi_turn import reply_tokens
 from longjing.text.reasoning import ReasoningStream, parse
 from longjing.text.tokenizer import Tokenizer
+from longjing.text.turn_end import turn_end
 from longjing.validation import explain_data
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
@@ -267,5 +268,5 @@ def _completion(prompt: str, message: ConversationMessage) -> str:
 def _end_token(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> int:
     """The special token that the template writes behind an answer; the tokenizer's where it writes none."""
     index = next(index for index, message in enumerate(messages) if message["role"] == "assistant")
-    end = tokenizer.turn_end(messages[:index])
+    end = turn_end(tokenizer, messages[:index])
     return tokenizer.eos_id if end is None else end

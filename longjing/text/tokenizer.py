@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from tokenizers import Tokenizer as Backend
 from longjing.errors import UserError
 from longjing.gguf import GGUF, SUFFIX
 from longjing.text.gguf import read_tokenizer, tokenizer_fields
-from longjing.text.template import ChatTemplate, Message
+from longjing.text.template import PLACEHOLDER, ChatTemplate, Message
+from longjing.text.turn_end import end_ids
 
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
 _SPECIAL = {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>", "pad_token": "<｜▁pad▁｜>"}
 _MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
-PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 # Merges stay inside these pieces. An operator, a relation or a bracket stands alone, so that a formula is
@@ -224,21 +223,7 @@ class Tokenizer:
     @cached_property
     def end_ids(self) -> frozenset[int]:
         """The tokens that end a text: the end token, and the one that the template writes behind an answer."""
-        turn_end = None
-        if self._template is not None:
-            with suppress(UserError):  # a template that refuses this conversation
-                turn_end = self.turn_end([{"role": "user", "content": "?"}])
-        return frozenset({self.eos_id} if turn_end is None else {self.eos_id, turn_end})
-
-    def turn_end(self, messages: Sequence[Message]) -> int | None:
-        """The special token that the template writes behind an answer to the messages, if it writes one there.
-
-        Raises UserError for messages that the template refuses.
-        """
-        answered = [*messages, {"role": "assistant", "content": PLACEHOLDER}]
-        _, mark, tail = self.render(answered, add_generation_prompt=False).rpartition(PLACEHOLDER)
-        first = self.encode(tail.lstrip())[:1] if mark else []
-        return first[0] if first and not self.decode(first, skip_special_tokens=True) else None
+        return end_ids(self)
 
     def token_id(self, text: str) -> int | None:
         """The id of the token of this name, or None."""
@@ -322,7 +307,7 @@ class Tokenizer:
 
     @property
     def is_own(self) -> bool:
-        """Whether the chat template is this package's: then so is the model, trained here from nothing."""
+        """Whether the chat template is this package's: of a model trained here from nothing."""
         return self.template == _TEMPLATE.read_text("utf-8")
 
     @property
