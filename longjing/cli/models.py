@@ -55,20 +55,30 @@ def export(
     run: Annotated[Path, typer.Argument(help="a run")],
     directory: Annotated[Path, typer.Argument(help="where the model goes; its name is the model's")],
     stage: Annotated[str | None, typer.Option(help="whose model; default the run's own")] = None,
-    dtype: Annotated[str, typer.Option(help="bfloat16, half the size, or float32, as it was trained")] = "bfloat16",
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16 (default), half the size, or float32, as it was trained")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="an adapter and its base as one whole model")] = False,
 ) -> None:
     """Write a run's model as a Hugging Face directory, with a card that says how it was made and what it can do.
 
-    Of a card that is there already only the facts are written again.
+    A stage with `lora` has made an adapter, which is written in the form of `peft`; with --merge, a whole model. An
+    adapter's own directory can be merged, too, without a card. Of a card that is there already only the facts are
+    written again.
 
-    Example:
+    Examples:
 
         longjing export runs/r1 my-model --stage distilled
+
+        longjing export runs/my-task my-model --merge
     """
-    from longjing.recipe.card import export_model
+    from longjing.recipe.card import export_model, merge_into
     from longjing.runs import RunDirectory
 
-    export_model(RunDirectory(run), stage, directory, dtype)
+    if merge and stage is None and not (run / "recipe.yaml").exists():
+        merge_into(run, directory, dtype)
+    else:
+        export_model(RunDirectory(run), stage, directory, dtype, merge)
     print(directory)
 
 

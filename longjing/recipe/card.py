@@ -5,6 +5,7 @@ What a person wrote around the facts is kept when a card is written again. A new
 only if nothing but the package went into the model; else they are for the person to fill in.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,27 +16,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longjing import tasks
 from longjing.errors import UserError
-from longjing.files import digest, write_text
+from longjing.files import digest, disk_errors, write_text
 from longjing.learning.stage import MODEL
 from longjing.model.decoder import Decoder
 from longjing.model.device import choose_dtype
-from longjing.model.store.checkpoint import load_model, save_model
+from longjing.model.layers.lora import adapters, describe, has_adapter, merge_lora
+from longjing.model.store.adapter import base_of
+from longjing.model.store.checkpoint import save_model
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.running import bill_of
 from longjing.recipe.stages import makes, references
 from longjing.runs import RunDirectory
+from longjing.runs.fetch import SMOLLM2, SMOLLM2_ON_HUB
 from longjing.runs.figures import unjudged
+from longjing.runs.models import load
 from longjing.runs.resolve import SHIPPED, shipped
-from longjing.text.tokenizer import Tokenizer
 from longjing.validation import did_you_mean_or_known
 
+_DTYPE = "bfloat16"
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
 
 
-def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: str) -> None:
-    """Write the model of a finished stage (default: the run's own) into `directory`, its numbers as `dtype`.
+def export_model(
+    run: RunDirectory, stage: str | None, directory: Path, dtype: str | None = None, merge: bool = False
+) -> None:
+    """Write the model of a finished stage (default: the run's own) into `directory`, its numbers as `dtype` (bfloat16).
+    An adapter is copied as it is, unless it is to be merged into its base.
 
     Raises UserError if there is no such stage, it makes no model, it hasn't finished, or `directory` can't be written.
     """
@@ -49,10 +57,24 @@ def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: s
     source = run.stage(name)
     if source.result is None:
         raise UserError(f"the stage {name} of {run.path} hasn't finished; run its recipe to the end first")
-    model = load_model(source.model_path)
-    save_model(model, directory, choose_dtype(dtype, torch.device("cpu")))
-    Tokenizer.from_directory(source.model_path).save(directory)
-    write_card(directory / "README.md", run, name, model, dtype)
+    if merge or base_of(source.model_path) is None:
+        model = merge_into(source.model_path, directory, dtype)
+    else:
+        if dtype is not None:
+            raise UserError("an adapter's numbers are float32: leave out --dtype, or give --merge")
+        model, _ = load(source.model_path)
+        with disk_errors(directory):
+            shutil.copytree(source.model_path, directory, dirs_exist_ok=True)
+    write_card(directory / "README.md", run, name, model, dtype or _DTYPE)
+
+
+def merge_into(source: str | Path, directory: Path, dtype: str | None = None) -> Decoder:
+    """Write a model that anything names into `directory`, whole: an adapter merged into its base. Raises UserError."""
+    model, tokenizer = load(source)
+    merge_lora(model)
+    save_model(model, directory, choose_dtype(dtype or _DTYPE, torch.device("cpu")))
+    tokenizer.save(directory)
+    return model
 
 
 def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype: str) -> None:
@@ -94,9 +116,18 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     outside = sorted({name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain})
     own = _all_own([settings[name] for name in chain], [lineage["inputs"][name]["sha256"] for name in outside])
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    adapter = None
+    if has_adapter(model):
+        base = base_of(run.stage(stage).model_path)
+        adapter = {
+            "shape": describe(model), "base": base, "hub": SMOLLM2_ON_HUB if base == SMOLLM2 else base,
+            "rank": next(each.a.shape[-2] for *_, each in adapters(model)),
+            "parameters": sum(each.a.numel() + each.b.numel() for *_, each in adapters(model)),
+        }  # fmt: skip
+        dtype = "float32"
     return environment.get_template("card.md.jinja").render(
         name=directory.name, about="A model that Longjing made.", begin=_BEGIN, end=_END, path=directory,
-        stage=stage, recipe=recipe, own=own, config=model.config, parameters=parameters,
+        adapter=adapter, stage=stage, recipe=recipe, own=own, config=model.config, parameters=parameters,
         active=model.active_parameters(), dtype=dtype, version=version("longjing"), sha256=made["makes"]["sha256"],
         place=f"{recipe['threads']} thread(s) of a CPU" if recipe["device"] == "cpu" else recipe["device"],
         stages=[*_work(run, settings, chain)],
