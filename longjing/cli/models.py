@@ -52,34 +52,51 @@ def chat(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="a run")],
-    directory: Annotated[Path, typer.Argument(help="where the model goes; its name is the model's")],
-    stage: Annotated[str | None, typer.Option(help="whose model; default the run's own")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="bfloat16 (default), half the size, or float32, as it was trained")
+    model: Annotated[str, typer.Argument(help="a run, or a model's name, directory or GGUF file")],
+    target: Annotated[Path, typer.Argument(help="where it goes: a directory, or a file that ends in .gguf")],
+    stage: Annotated[str | None, typer.Option(help="of a run: whose model; default the run's own")] = None,
+    to: Annotated[str | None, typer.Option(help="hf or gguf; default what the target's name says")] = None,
+    type: Annotated[
+        str | None,
+        typer.Option("--type", "--dtype", help="F32, F16 or BF16 (default); in GGUF also Q8_0, Q4_0 and Q4_1"),
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="an adapter and its base as one whole model")] = False,
 ) -> None:
-    """Write a run's model as a Hugging Face directory, with a card that says how it was made and what it can do.
+    """Write a model as a Hugging Face directory, or as a GGUF file with a Modelfile for Ollama, and say how to run it.
 
-    A stage with `lora` has made an adapter, which is written in the form of `peft`; with --merge, a whole model. An
-    adapter's own directory can be merged, too, without a card. Of a card that is there already only the facts are
-    written again.
+    A run's model gets a card that says how it was made and what it can do; of one that is there already only the
+    facts are written again. An adapter, which a stage with `lora` has made, is written in the form of `peft`, unless
+    it is merged into its base; in GGUF it always is.
 
     Examples:
 
         longjing export runs/r1 my-model --stage distilled
 
+        longjing export runs/r1 my-model.gguf --type Q8_0
+
         longjing export runs/my-task my-model --merge
     """
-    from longjing.recipe.card import export_model, merge_into
-    from longjing.runs import RunDirectory
+    from longjing.recipe.export import FORMS, export_model
 
-    if merge and stage is None and not (run / "recipe.yaml").exists():
-        merge_into(run, directory, dtype)
-    else:
-        export_model(RunDirectory(run), stage, directory, dtype, merge)
-    print(directory)
+    if to is not None and to not in FORMS:
+        raise UserError(f"--to {to}: known are {' and '.join(FORMS)}")
+    kind = None if type is None else {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(type, type.upper())
+    lines = export_model(model, stage, target, None if to is None else FORMS[to], kind, merge)
+    print("\n".join([str(target), *lines]))
+
+
+def fetch(name: Annotated[str, typer.Argument(help="smollm2, or a model's name on the Hugging Face Hub")]) -> None:
+    """Put a model into this machine's cache, so that it is here without a network, and say where it lies.
+
+    Examples:
+
+        longjing fetch smollm2
+
+        longjing fetch Qwen/Qwen2.5-0.5B-Instruct
+    """
+    from longjing.runs.resolve import resolve
+
+    print(resolve(name))
 
 
 def models() -> None:

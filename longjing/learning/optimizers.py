@@ -96,12 +96,11 @@ class Optimizers:
 
     def tensors(self) -> dict[str, Tensor]:
         """All state as flat names and tensors, for a checkpoint."""
-        return {
-            f"{number}.{index}.{name}": torch.as_tensor(value)
-            for number, optimizer in enumerate(self.optimizers)
-            for index, entries in optimizer.state_dict()["state"].items()
-            for name, value in entries.items()
-        }
+        result: dict[str, Tensor] = {}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, entries in optimizer.state_dict()["state"].items():
+                result |= {f"{number}.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+        return result
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`."""

@@ -144,9 +144,9 @@ class Reinforcement(OnPolicyTrainer):
             "flops": self._flops(groups, update.tokens) + self._reward_model_flops(groups),
         }
         rollouts = []
-        for group, *row in zip(groups, rewards.tolist(), group_advantages.tolist(), strict=True):
-            scores = [{"reward": reward, "advantage": advantage} for reward, advantage in zip(*row, strict=True)]
-            rollouts.append(record(group, scores))
+        for group, rewarded, row in zip(groups, rewards.tolist(), group_advantages.tolist(), strict=True):
+            pairs = zip(rewarded, row, strict=True)
+            rollouts.append(record(group, [{"reward": reward, "advantage": advantage} for reward, advantage in pairs]))
         return Step(metrics, rollouts)
 
     def _collect(self, step: int, timer: PhaseTimer) -> list[Group]:
@@ -188,12 +188,10 @@ class Reinforcement(OnPolicyTrainer):
 
     def _reward_model_flops(self, groups: list[Group]) -> float:
         """What the reward models cost, as if they all read everything."""
-        lengths = [
-            len(generation.prompt) + len(generation.tokens)
-            for group in groups
-            if self.reward_models.keys() & group.verdicts[0].rewards.keys()
-            for generation in group.generations
-        ]
+        lengths: list[int] = []
+        for group in groups:
+            if self.reward_models.keys() & group.verdicts[0].rewards.keys():
+                lengths += [len(generation.prompt) + len(generation.tokens) for generation in group.generations]
         return sum(reading_flops(each.model, lengths) for each in self.reward_models.values())
 
 

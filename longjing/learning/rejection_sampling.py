@@ -116,19 +116,19 @@ def draw(tasks: list[Task], number: int, seed: int) -> list[tuple[Task, Problem]
     Raises UserError if a task hasn't as many.
     """
     seen: set[str] = set()
-    streams = [
-        _different(task.problems("train", sample_seed(seed, 0, "curation", index)), seen)
-        for index, task in enumerate(tasks)
-    ]
-    wanted = [len(range(index, number, len(tasks))) for index in range(len(tasks))]
-    drawn = [list(islice(stream, count)) for stream, count in zip(streams, wanted, strict=True)]
-    for task, count, problems in zip(tasks, wanted, drawn, strict=True):
-        if len(problems) < count:
+    by_task = []
+    for index, task in enumerate(tasks):
+        wanted = len(range(index, number, len(tasks)))
+        stream = task.problems("train", sample_seed(seed, 0, "curation", index))
+        problems = list(islice(_different(stream, seen), wanted))
+        if len(problems) < wanted:
             raise UserError(
                 f"task {task.name} has about {len(problems)} different training problems with the settings "
-                f"{task.settings}, not {count}; lower `problems`, or make the task harder"
+                f"{task.settings}, not {wanted}; lower `problems`, or make the task harder"
             )
-    return [(tasks[turn % len(tasks)], drawn[turn % len(tasks)][turn // len(tasks)]) for turn in range(number)]
+        by_task.append(problems)
+    turns = (divmod(turn, len(tasks)) for turn in range(number))
+    return [(tasks[index], by_task[index][row]) for row, index in turns]
 
 
 def _different(problems: Iterator[Problem], seen: set[str]) -> Iterator[Problem]:

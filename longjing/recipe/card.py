@@ -5,82 +5,35 @@ What a person wrote around the facts is kept when a card is written again. A new
 only if nothing but the package went into the model; else they are for the person to fill in.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longjing import tasks
-from longjing.errors import UserError
-from longjing.files import digest, disk_errors, write_text
-from longjing.learning.stage import MODEL
+from longjing.files import digest, write_text
 from longjing.model.decoder import Decoder
-from longjing.model.device import choose_dtype
-from longjing.model.layers.lora import adapters, describe, has_adapter, merge_lora
+from longjing.model.layers.lora import adapters, describe, has_adapter
 from longjing.model.store.adapter import base_of
-from longjing.model.store.checkpoint import save_model
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.running import bill_of
-from longjing.recipe.stages import makes, references
+from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
 from longjing.runs.fetch import SMOLLM2, SMOLLM2_ON_HUB
 from longjing.runs.figures import unjudged
-from longjing.runs.models import load
 from longjing.runs.resolve import SHIPPED, shipped
-from longjing.validation import did_you_mean_or_known
 
-_DTYPE = "bfloat16"
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
 
 
-def export_model(
-    run: RunDirectory, stage: str | None, directory: Path, dtype: str | None = None, merge: bool = False
-) -> None:
-    """Write the model of a finished stage (default: the run's own) into `directory`, its numbers as `dtype` (bfloat16).
-    An adapter is copied as it is, unless it is to be merged into its base.
-
-    Raises UserError if there is no such stage, it makes no model, it hasn't finished, or `directory` can't be written.
-    """
-    recipe = run.recipe()
-    makers = [each["name"] for each in recipe["stages"] if makes(each["kind"]) == MODEL]
-    if not makers:
-        raise UserError(f"{run.path}: none of its stages makes a model")
-    name = stage or recipe.get("final") or makers[-1]
-    if name not in makers:
-        raise UserError(f"{run.path} has no stage {name!r} that makes a model{did_you_mean_or_known(name, makers)}")
-    source = run.stage(name)
-    if source.result is None:
-        raise UserError(f"the stage {name} of {run.path} hasn't finished; run its recipe to the end first")
-    if merge or base_of(source.model_path) is None:
-        model = merge_into(source.model_path, directory, dtype)
-    else:
-        if dtype is not None:
-            raise UserError("an adapter's numbers are float32: leave out --dtype, or give --merge")
-        model, _ = load(source.model_path)
-        with disk_errors(directory):
-            shutil.copytree(source.model_path, directory, dirs_exist_ok=True)
-    write_card(directory / "README.md", run, name, model, dtype or _DTYPE)
-
-
-def merge_into(source: str | Path, directory: Path, dtype: str | None = None) -> Decoder:
-    """Write a model that anything names into `directory`, whole: an adapter merged into its base. Raises UserError."""
-    model, tokenizer = load(source)
-    merge_lora(model)
-    save_model(model, directory, choose_dtype(dtype or _DTYPE, torch.device("cpu")))
-    tokenizer.save(directory)
-    return model
-
-
-def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype: str) -> None:
+def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: Path) -> None:
     """Write the card of a stage's model to `path`, or put today's facts into the card that is there, between its marks.
-    A card without marks is somebody's own, and stays."""
-    card = _card(run, stage, model, dtype, path.parent)
+    A card without marks is somebody's own, and stays. `directory`: where the model will lie."""
+    card = _card(run, stage, model, dtype, directory)
     if path.exists():
         head, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
         _, marked, tail = rest.partition(_END)

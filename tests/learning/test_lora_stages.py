@@ -45,19 +45,19 @@ pytestmark = pytest.mark.usefixtures("letters")
 
 
 def settings_of(kind: str, base: Base, family: str, directory: Path, **changes: Any) -> Any:
-    given = KIND_SETTINGS[kind] | {"model": str(base(family)), "lora": {"rank": 2}}
+    values = KIND_SETTINGS[kind] | {"model": str(base(family)), "lora": {"rank": 2}}
     if kind == "distill":
-        given["teacher"] = str(base("llama" if family == "deepseek_v3" else "deepseek_v3"))
+        values["teacher"] = str(base("llama" if family == "deepseek_v3" else "deepseek_v3"))
     if kind == "finetune":
-        given["data"] = [write(directory / "talks.jsonl", [
+        values["data"] = [write(directory / "talks.jsonl", [
             {"messages": [{"role": "user", "content": f"Write {n}."}, {"role": "assistant", "content": f"{n}!" * n}]}
             for n in range(1, 9)
         ])]  # fmt: skip
     if kind == "reward-model":
-        given["data"] = [write(directory / "pairs.jsonl", [
+        values["data"] = [write(directory / "pairs.jsonl", [
             {"prompt": f"Write {n}.", "chosen": "ab" * (n % 3 + 1), "rejected": "bb" * (n % 4 + 1)} for n in range(16)
         ])]  # fmt: skip
-    return KINDS[kind].settings.model_validate(given | changes)
+    return KINDS[kind].settings.model_validate(values | changes)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -199,8 +199,8 @@ def test_a_reward_model_with_an_adapter_rewards(base: Base, tmp_path: Path) -> N
         "it"
     )
     reward = PreferenceReward(stage.path)
-    said = [Completion("", answer, True, True, False) for answer in ("abab", "bbbb")]
-    better, worse = reward([{"role": "user", "content": "Write 3."}], said)
+    answers = [Completion("", answer, True, True, False) for answer in ("abab", "bbbb")]
+    better, worse = reward([{"role": "user", "content": "Write 3."}], answers)
     assert better > worse
     with pytest.raises(UserError, match="reward model, which scores texts"):
         load(stage.path)

@@ -11,7 +11,7 @@ import torch
 from gguf import GGMLQuantizationType
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from model_cases import LLAMA3, batch, deepseeks, denses, difference, network, softmax_mixtures
+from model_cases import LLAMA3, batch, deepseek_v2s, deepseeks, denses, difference, network, qwen3_moes
 from numpy.testing import assert_array_equal
 
 from longjing.errors import UserError
@@ -131,7 +131,7 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
 
 
 @few
-@given(st.one_of(deepseeks(), denses(), softmax_mixtures()), st.sampled_from(["F32", "Q8_0"]))
+@given(st.one_of(deepseeks(), denses(), qwen3_moes(), deepseek_v2s()), st.sampled_from(["F32", "Q8_0"]))
 @torch.no_grad()
 def test_a_network_comes_back_from_a_file(shape: dict[str, Any], name: str) -> None:
     assume(shape["rope_parameters"] is not LLAMA3)  # whose numbers aren't Llama 3.1's

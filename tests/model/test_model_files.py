@@ -287,7 +287,7 @@ ONE = {
     "a word for a size": (setting(hidden_size="big"), r"config\.json: hidden_size = 'big'"),
     "a negative size": (setting(hidden_size=-4), r"config\.json: hidden_size = -4"),
     "no heads": (setting(num_key_value_heads=0), r"config\.json doesn't describe"),
-    "GPTQ": (setting(quantization_config={"quant_method": "gptq"}), "quantization_config .*gptq"),
+    "GPTQ": (setting(quantization_config={"quant_method": "gptq"}), "quantised with gptq of None bits"),
     "FP8 in one block": (setting(quantization_config={"quant_method": "fp8"}), "quantization_config .*fp8"),
     "no weights": (drop(WHOLE), r"model\.safetensors is missing"),
     "a pickle": (pickled, r"pickle \(pytorch_model\.bin\)"),

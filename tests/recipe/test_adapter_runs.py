@@ -17,7 +17,7 @@ import longjing
 from longjing.cli import app
 from longjing.errors import UserError
 from longjing.model.layers.lora import has_adapter
-from longjing.recipe.card import export_model
+from longjing.recipe.export import export_model
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
 from longjing.runs import RunDirectory
@@ -59,19 +59,21 @@ def test_a_run_is_loaded_with_its_adapter_where_it_lies_and_where_it_is_moved_to
 @torch.no_grad()
 def test_export_copies_the_adapter_or_merges_it(run: RunDirectory, tmp_path: Path) -> None:
     want = longjing.load(run.path)[0](TOKENS)
-    export_model(run, None, tmp_path / "adapter")
+    export_model(str(run.path), None, tmp_path / "adapter")
     assert torch.equal(longjing.load(tmp_path / "adapter")[0](TOKENS), want)
     card = (tmp_path / "adapter" / "README.md").read_text("utf-8")
     assert "library_name: peft" in card and "rank 2, alpha 4" in card and "--max-lora-rank 2" in card
     assert "PeftModel.from_pretrained" in card and "as it is, with no remote code" not in card
     theirs = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
     torch.testing.assert_close(theirs(TOKENS).logits, want, rtol=0, atol=1e-4)
-    export_model(run, None, tmp_path / "whole", "float32", merge=True)
+    export_model(str(run.path), None, tmp_path / "whole", kind="F32", merge=True)
     merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
     torch.testing.assert_close(merged(TOKENS).logits, want, rtol=0, atol=1e-4)
     assert "as it is, with no remote code" in (tmp_path / "whole" / "README.md").read_text("utf-8")
-    with pytest.raises(UserError, match="leave out --dtype, or give --merge"):
-        export_model(run, None, tmp_path / "x", "bfloat16")
+    export_model(str(run.path), None, tmp_path / "whole.gguf", kind="F32")
+    torch.testing.assert_close(longjing.load(tmp_path / "whole.gguf")[0](TOKENS), want, rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="F32; leave it out, or give --merge"):
+        export_model(str(run.path), None, tmp_path / "x", kind="BF16")
 
 
 @torch.no_grad()

@@ -72,8 +72,8 @@ class LoRA(Storage):
         return [_Adapted(base, a, b, self.scale) for base, a, b in zip(bases, self.a, self.b, strict=True)]
 
     def dense(self) -> Tensor:
-        """See `Storage`. Without gradients it is computed once for each state of the factors: decoding with absorbed
-        latent attention asks for it at every step."""
+        """The sum of both (see `Storage`). Without gradients it is computed once for each state of the factors:
+        decoding with absorbed latent attention asks for it at every step."""
         if torch.is_grad_enabled() or (self.a.is_cuda and torch.cuda.is_current_stream_capturing()):
             return self._sum()
         # With their addresses: a reference policy's factors may stand in their place for a while.
@@ -140,10 +140,10 @@ def _chosen(model: Decoder, config: LoRAConfig) -> Iterator[tuple[nn.Module, str
     named = [(f"layers.{name}", module) for name, module in model.layers.named_modules()]
     names = {name.rpartition(".")[2] for name, module in named if isinstance(module, Linear)}
     mixtures = any(isinstance(module, Experts) for _, module in named)
-    known = sorted(names) + ["experts"] * mixtures
+    choices = sorted(names) + ["experts"] * mixtures
     targets: Collection[str] = config.targets or {name for name in names if not (mixtures and name in _FEED_FORWARD)}
-    if unknown := [target for target in targets if target not in known]:
-        raise UserError(f"this network has no {', '.join(unknown)} to adapt; it has {', '.join(known)}")
+    if unknown := [target for target in targets if target not in choices]:
+        raise UserError(f"this network has no {', '.join(unknown)} to adapt; it has {', '.join(choices)}")
     for name, module in named:
         if isinstance(module, Linear) and name.rpartition(".")[2] in targets:
             yield module, "weight", name
@@ -157,18 +157,18 @@ def has_adapter(model: Decoder) -> bool:
 
 def describe(model: Decoder) -> str:
     """The shape of the network's adapter, in words."""
-    found = list(adapters(model))
-    adapter = found[0][3]
+    adapted = list(adapters(model))
+    adapter = adapted[0][3]
     rank = adapter.a.shape[-2]
-    names = {name.rpartition(".")[2] for _, _, name, _ in found}
+    names = {name.rpartition(".")[2] for _, _, name, _ in adapted}
     return f"rank {rank}, alpha {adapter.scale * rank:g}, targets {', '.join(sorted(names))}"
 
 
 def has_shape(model: Decoder, config: LoRAConfig) -> bool:
     """Whether the network's adapter is one of this shape, beside the same weights."""
-    found = {(name, attribute): adapter for _, attribute, name, adapter in adapters(model)}
-    alike = all(each.a.shape[-2] == config.rank and each.scale == config.scale for each in found.values())
-    return alike and found.keys() == {(name, attribute) for _, attribute, name in _chosen(model, config)}
+    existing = {(name, attribute): adapter for _, attribute, name, adapter in adapters(model)}
+    alike = all(each.a.shape[-2] == config.rank and each.scale == config.scale for each in existing.values())
+    return alike and existing.keys() == {(name, attribute) for _, attribute, name in _chosen(model, config)}
 
 
 def adapters(model: Decoder) -> Iterator[tuple[nn.Module, str, str, LoRA]]:

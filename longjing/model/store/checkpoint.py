@@ -22,9 +22,9 @@ from longjing.model.families import family_of
 from longjing.model.layers.linear import Storage
 from longjing.model.layers.rope import inverse_frequencies
 from longjing.model.reward_model import RewardModel
-from longjing.model.store.fp8 import block_size, join_scales
 from longjing.model.store.gguf import open_gguf
 from longjing.model.store.model_directory import CONFIG, read_json, write_json
+from longjing.model.store.quantised import dense
 from longjing.model.store.safetensors import open_tensors, write_tensors
 from longjing.model.store.tensors import FLOATS, StoredTensor
 
@@ -127,10 +127,9 @@ def _open(path: Path, stack: ExitStack) -> tuple[ModelConfig, dict[str, StoredTe
     config = _config(values, path / CONFIG, f"{path}/")
     stored = open_tensors(path, stack)
     try:
-        block = block_size(values.get("quantization_config"))
+        return config, dense(stored, values.get("quantization_config"))
     except UserError as error:
-        raise UserError(f"{path}/{error}") from None
-    return config, stored if block is None else join_scales(stored, block)
+        raise UserError(f"{path}/{error}" if str(error).startswith(CONFIG) else str(error)) from None
 
 
 def _config(values: dict[str, Any], file: Path, prefix: str) -> ModelConfig:
