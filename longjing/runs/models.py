@@ -68,7 +68,8 @@ def base_name(name_or_path: str | Path) -> str:
     """What an adapter of this model says that it belongs to: the model's name, if it has one that holds elsewhere, else
     its path. Of an adapter, what that says. Raises UserError."""
     path = resolve(name_or_path)
-    return base_of(path) or lasting_name(name_or_path)
+    base = base_of(path)
+    return lasting_name(name_or_path) if base is None else str(_base(path, base))
 
 
 def _tokenizer(path: Path) -> Tokenizer | None:
