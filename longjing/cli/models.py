@@ -78,26 +78,31 @@ def export(
     stage: Annotated[str | None, typer.Option(help="of a run: whose model; default the run's own")] = None,
     to: Annotated[str | None, typer.Option(help="hf or gguf; default what the target's name says")] = None,
     type: Annotated[
-        str, typer.Option("--type", "--dtype", help="F32, F16 or BF16; in GGUF also Q8_0, Q4_0 and Q4_1")
-    ] = "BF16",
+        str | None,
+        typer.Option("--type", "--dtype", help="F32, F16 or BF16 (default); in GGUF also Q8_0, Q4_0 and Q4_1"),
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="an adapter and its base as one whole model")] = False,
 ) -> None:
     """Write a model as a Hugging Face directory, or as a GGUF file with a Modelfile for Ollama, and say how to run it.
 
     A run's model gets a card that says how it was made and what it can do; of one that is there already only the
-    facts are written again.
+    facts are written again. An adapter, which a stage with `lora` has made, is written in the form of `peft`, unless
+    it is merged into its base; in GGUF it always is.
 
     Examples:
 
         longjing export runs/r1 my-model --stage distilled
 
         longjing export runs/r1 my-model.gguf --type Q8_0
+
+        longjing export runs/my-task my-model --merge
     """
     from longjing.recipe.export import FORMS, export_model
 
     if to is not None and to not in FORMS:
         raise UserError(f"--to {to}: known are {' and '.join(FORMS)}")
-    kind = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(type, type.upper())
-    lines = export_model(model, stage, target, None if to is None else FORMS[to], kind)
+    kind = None if type is None else {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(type, type.upper())
+    lines = export_model(model, stage, target, None if to is None else FORMS[to], kind, merge)
     print("\n".join([str(target), *lines]))
 
 

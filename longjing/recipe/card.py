@@ -15,12 +15,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from longjing import tasks
 from longjing.files import digest, write_text
 from longjing.model.decoder import Decoder
+from longjing.model.layers.lora import adapters, describe, has_adapter
+from longjing.model.store.adapter import base_of
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
+from longjing.runs.fetch import SMOLLM2, SMOLLM2_ON_HUB
 from longjing.runs.figures import unjudged
 from longjing.runs.resolve import SHIPPED, shipped
 
@@ -66,9 +69,18 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     outside = sorted({name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain})
     own = _all_own([settings[name] for name in chain], [lineage["inputs"][name]["sha256"] for name in outside])
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    adapter = None
+    if has_adapter(model):
+        base = base_of(run.stage(stage).model_path)
+        adapter = {
+            "shape": describe(model), "base": base, "hub": SMOLLM2_ON_HUB if base == SMOLLM2 else base,
+            "rank": next(each.a.shape[-2] for *_, each in adapters(model)),
+            "parameters": sum(each.a.numel() + each.b.numel() for *_, each in adapters(model)),
+        }  # fmt: skip
+        dtype = "float32"
     return environment.get_template("card.md.jinja").render(
         name=directory.name, about="A model that Longjing made.", begin=_BEGIN, end=_END, path=directory,
-        stage=stage, recipe=recipe, own=own, config=model.config, parameters=parameters,
+        adapter=adapter, stage=stage, recipe=recipe, own=own, config=model.config, parameters=parameters,
         active=model.active_parameters(), dtype=dtype, version=version("longjing"), sha256=made["makes"]["sha256"],
         place=f"{recipe['threads']} thread(s) of a CPU" if recipe["device"] == "cpu" else recipe["device"],
         stages=[*_work(run, settings, chain)],

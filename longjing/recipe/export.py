@@ -13,13 +13,15 @@ from longjing.files import disk_errors, write_text
 from longjing.gguf import SUFFIX
 from longjing.learning.stage import MODEL
 from longjing.model.decoder import Decoder
+from longjing.model.layers.lora import has_adapter, merge_lora
+from longjing.model.store.adapter import save_adapter
 from longjing.model.store.checkpoint import save_model
 from longjing.model.store.gguf import WRITABLE, write_model
 from longjing.model.store.model_directory import CONFIG
 from longjing.recipe.card import write_card
 from longjing.recipe.stages import makes
 from longjing.runs import RunDirectory
-from longjing.runs.models import load
+from longjing.runs.models import base_name, load
 from longjing.text.modelfile import modelfile
 from longjing.text.tokenizer import Tokenizer
 from longjing.validation import did_you_mean_or_known
@@ -32,15 +34,17 @@ _CONTEXT = 8192  # tokens that Ollama keeps room for: its own choice is shorter 
 
 
 def export_model(
-    source: str, stage: str | None, target: Path, form: Form | None = None, kind: str = "BF16"
+    source: str, stage: str | None, target: Path, form: Form | None = None, kind: str | None = None, merge: bool = False
 ) -> list[str]:
     """Write a model to `target`: of a run the model of a finished `stage` (default: the run's own), with a card, or
-    any other that has a name. `form`: by default what `target`'s suffix says; `kind`: the numbers' format.
+    any other that has a name. `form`: by default what `target`'s suffix says; `kind`: the numbers' format, by default
+    BF16. Of an adapter only itself is written, in float32, unless it is to be merged into its base; GGUF always is.
 
     Returns lines for a person: what to know, and how to run it. Raises UserError, and leaves nothing half-written, if
     there is no such model or stage, the model has no such form, or the disk refuses.
     """
     form = form or ("gguf" if target.suffix == SUFFIX else "hf")
+    given, kind = kind, kind or "BF16"
     if kind not in WRITABLE or (form == "hf" and kind not in _DTYPES):
         known = ", ".join(WRITABLE if form == "gguf" else _DTYPES)
         raise UserError(f"--type {kind}: the form {form} has {known}")
@@ -49,16 +53,27 @@ def export_model(
     if form == "hf" and (target.is_file() or target.suffix == SUFFIX):
         raise UserError(f"{target}: a model in the form hf is a directory, and this is the name of a file")
     run, name = _stage_of(source, stage)
-    model, tokenizer = load(source if run is None else run.stage(name).model_path)
+    path: str | Path = source if run is None else run.stage(name).model_path
+    model, tokenizer = load(path)
+    if merge or form == "gguf":
+        merge_lora(model)
+    adapted = has_adapter(model)
+    if adapted and given not in (None, "F32"):
+        raise UserError(f"--type {given}: an adapter's numbers are F32; leave it out, or give --merge")
     if form == "gguf":
         return _write_gguf(model, tokenizer, target, kind)
     with _directory(target) as part:
-        save_model(model, part, _DTYPES[kind])
+        if adapted:
+            save_adapter(model, part, base_name(path))
+        else:
+            save_model(model, part, _DTYPES[kind])
         tokenizer.save(part)
         if run is not None:
             if (card := target / "README.md").exists():
                 shutil.copy(card, part)
             write_card(part / "README.md", run, name, model, str(_DTYPES[kind]).removeprefix("torch."), target)
+    if adapted:
+        return [f"longjing:  longjing chat {target}", f"in peft and vLLM: see {target / 'README.md'}"]
     return [
         f"longjing:      longjing chat {target}",
         f'transformers:  python -c \'import transformers; print(transformers.pipeline("text-generation", "{target}")'

@@ -38,7 +38,10 @@ def load(
     if base is None:
         dtype = suitable_dtype(path, torch.device(device)) if dtype == "auto" else dtype
         model = without_adapters(loaded[path]) if path in loaded else load_model(path, device, dtype)
-        return model, Tokenizer.from_directory(path)
+        tokenizer, known = Tokenizer.from_directory(path), model.config.vocab_size
+        if tokenizer.vocab_size > known:
+            raise UserError(f"{path}: its tokenizer has {tokenizer.vocab_size:,} tokens, the network only {known:,}")
+        return model, tokenizer
     model, tokenizer = load(_base(path, base), device, dtype, loaded)
     load_adapter(model, path)
     return model, _tokenizer(path) or tokenizer
@@ -68,7 +71,8 @@ def base_name(name_or_path: str | Path) -> str:
     """What an adapter of this model says that it belongs to: the model's name, if it has one that holds elsewhere, else
     its path. Of an adapter, what that says. Raises UserError."""
     path = resolve(name_or_path)
-    return base_of(path) or lasting_name(name_or_path)
+    base = base_of(path)
+    return lasting_name(name_or_path) if base is None else str(_base(path, base))
 
 
 def _tokenizer(path: Path) -> Tokenizer | None:

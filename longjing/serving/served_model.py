@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from longjing.chat.invalid_request import InvalidRequest, context_exceeded, invalid
 from longjing.chat.prompt import BegunReply, Prompt, PromptBuilder
@@ -41,6 +42,7 @@ class ServedModel:
     worker: EngineWorker
     repetition_guard: bool | None = None
     created: int = field(default_factory=lambda: int(time.time()))
+    weights: Path | None = None  # where they were read, which adapters may share
 
     def __post_init__(self) -> None:
         config = self.engine.model.config

@@ -90,7 +90,10 @@ class Tokenizer:
                 raise UserError(f"{origin}: the {name} {content!r} is not in the vocabulary")
             tokens[name], ids[name] = content, token_id
         if "eos_token" not in ids:
-            raise UserError(f"{origin}: tokenizer_config.json names no eos_token; without it no text ends")
+            raise UserError(
+                f"{origin}: no eos_token is named (in tokenizer_config.json, or tokenizer.ggml.eos_token_id in a GGUF "
+                "file); without it no text ends"
+            )
         self.bos_id: int | None = ids.get("bos_token")
         self.eos_id: int = ids["eos_token"]
         self.pad_id: int = ids.get("pad_token", self.eos_id)
@@ -220,10 +223,7 @@ class Tokenizer:
         """What shapes a chat, and so must not stand in a message's text: special tokens, and R1's marks of a turn."""
         return {token.content for token in self._added.values() if token.special or token.content in _MARKERS[:2]}
 
-    @cached_property
-    def end_ids(self) -> frozenset[int]:
-        """The tokens that end a text: the end token, and the one that the template writes behind an answer."""
-        return end_ids(self)
+    end_ids = cached_property(end_ids)
 
     def token_id(self, text: str) -> int | None:
         """The id of the token of this name, or None."""

@@ -23,7 +23,7 @@ def turn_end(tokenizer: "Tokenizer", messages: Sequence[Message]) -> int | None:
 
 
 def end_ids(tokenizer: "Tokenizer") -> frozenset[int]:
-    """See `Tokenizer.end_ids`."""
+    """The tokens that end a text: the end token, and the one that the template writes behind an answer."""
     with suppress(UserError):  # there is no template, or it refuses this conversation
         if (end := turn_end(tokenizer, [{"role": "user", "content": "?"}])) is not None:
             return frozenset({tokenizer.eos_id, end})
