@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from longjing.generation.factory import make_generator
 from longjing.model.device import choose_device, choose_dtype
@@ -78,7 +80,10 @@ class Service:
         """A model from the disk. Weights that one has already aren't read again: adapters share their base."""
         loaded = {served.weights: served.engine.model for served in self._all() if served.weights is not None}
         device = choose_device(self._device)
-        model, tokenizer = load(name_or_path, device, choose_dtype(self._dtype, device), loaded)
+        dtype: torch.dtype | Literal["auto"] = "auto"
+        if self._dtype != "auto":
+            dtype = choose_dtype(self._dtype, device)
+        model, tokenizer = load(name_or_path, device, dtype, loaded)
         return self._start(name, model, tokenizer, weights_path(name_or_path))
 
     def _start(self, name: str, model: Any, tokenizer: Tokenizer, weights: Path | None = None) -> ServedModel:
