@@ -35,7 +35,10 @@ def load(
     base = base_of(path)
     if base is None:
         model = without_adapters(loaded[path]) if path in loaded else load_model(path, device, dtype)
-        return model, Tokenizer.from_directory(path)
+        tokenizer, known = Tokenizer.from_directory(path), model.config.vocab_size
+        if tokenizer.vocab_size > known:
+            raise UserError(f"{path}: its tokenizer has {tokenizer.vocab_size:,} tokens, the network only {known:,}")
+        return model, tokenizer
     model, tokenizer = load(_base(path, base), device, dtype, loaded)
     load_adapter(model, path)
     return model, _tokenizer(path) or tokenizer

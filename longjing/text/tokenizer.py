@@ -89,7 +89,10 @@ class Tokenizer:
                 raise UserError(f"{origin}: the {name} {content!r} is not in the vocabulary")
             tokens[name], ids[name] = content, token_id
         if "eos_token" not in ids:
-            raise UserError(f"{origin}: tokenizer_config.json names no eos_token; without it no text ends")
+            raise UserError(
+                f"{origin}: no eos_token is named (in tokenizer_config.json, or tokenizer.ggml.eos_token_id in a GGUF "
+                "file); without it no text ends"
+            )
         self.bos_id: int | None = ids.get("bos_token")
         self.eos_id: int = ids["eos_token"]
         self.pad_id: int = ids.get("pad_token", self.eos_id)

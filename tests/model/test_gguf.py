@@ -1,6 +1,7 @@
 """GGUF files: their numbers against llama.cpp's own package, and what is wrong with broken ones."""
 
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from gguf import GGMLQuantizationType
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from model_cases import LLAMA3, batch, deepseek_v2s, deepseeks, denses, difference, network, qwen3_moes
+from model_cases import LLAMA3, batch, deepseek_v2s, deepseeks, dense, denses, difference, network, qwen3_moes
 from numpy.testing import assert_array_equal
 
 from longjing.errors import UserError
@@ -152,3 +153,19 @@ def test_a_network_comes_back_from_a_file(shape: dict[str, Any], name: str) -> N
     if name == "F32":
         tokens = batch(model)
         assert difference(again(tokens), model(tokens)) < 1e-5
+
+
+def test_tensors_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file in four bits, loaded in sixteen, no second tensor in float32 is ever in memory."""
+    write_model(network(dense("llama", hidden_size=64, num_hidden_layers=3)), tmp_path / "x.gguf", "Q8_0", {})
+    alive: list[weakref.ref[Any]] = []
+
+    def watched(*arguments: Any) -> Any:
+        assert not any(array() is not None for array in alive)
+        result = dequantise(*arguments)
+        alive.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr("longjing.model.store.gguf.dequantise", watched)
+    model = load_model(tmp_path / "x.gguf", dtype=torch.bfloat16)
+    assert len(alive) > 20 and model.embed_tokens.weight.dtype == torch.bfloat16

@@ -220,3 +220,26 @@ def test_parts_that_do_not_fit_are_said(case: str, tmp_path: Path) -> None:
     if case not in ("bitsandbytes", "whole numbers", "float8"):  # of which one scale for all has a meaning
         with pytest.raises(UserError, match="don't fit together"):
             load_model(tmp_path)
+
+
+def test_scales_that_are_powers_of_two_may_be_stored_as_their_exponents(tmp_path: Path) -> None:
+    """DeepSeek-V3.1's `scale_fmt` ue8m0, in either way of storing it."""
+    config = {"quant_method": "fp8", "fmt": "e4m3", "scale_fmt": "ue8m0", "weight_block_size": [16, 16]}
+
+    def make(kind: torch.dtype) -> Maker:
+        def parts(random: np.random.Generator, rows: int, inputs: int) -> Parts:
+            weight = torch.from_numpy(random.standard_normal((rows, inputs)).astype(np.float32))
+            scale = torch.exp2(torch.from_numpy(random.integers(-9, 3, (-(-rows // 16), -(-inputs // 16)))).float())
+            small, each = weight.to(torch.float8_e4m3fn), scale.repeat_interleave(16, 0).repeat_interleave(16, 1)
+            expected = small.float() * each[:rows, :inputs]
+            return {"weight": small, "weight_scale_inv": scale.to(kind)}, expected
+
+        return parts
+
+    for kind in (torch.float32, torch.float8_e8m0fnu):
+        path = tmp_path / str(kind)
+        expected = directory(path, config, make(kind))
+        model = load_model(path)
+        save_model(model, path / "dense")
+        read = load_file(path / "dense" / "model.safetensors")
+        assert all(torch.equal(read[name], tensor.float()) for name, tensor in expected.items())

@@ -1,6 +1,7 @@
 """Models taken out: to a directory and to GGUF, from whatever has a name, whole or not at all."""
 
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from longjing.errors import UserError
 from longjing.model.store.checkpoint import load_model
 from longjing.recipe.export import export_model
 from longjing.runs.models import load
+from longjing.text import Tokenizer
 from longjing.text.modelfile import go_template
 
 Base = Callable[[str], Path]
@@ -66,6 +68,14 @@ def test_what_makes_no_sense_is_said(base: Base, tmp_path: Path, target: str, se
     with pytest.raises(UserError, match=words):
         export_model(str(base("llama")), settings.pop("stage", None), tmp_path / target, **settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_vocabulary_that_does_not_fit_is_said(base: Base, tmp_path: Path) -> None:
+    shutil.copytree(base("llama"), tmp_path / "model")
+    Tokenizer.train(["Write what you like about 12 numbers. Wait, check."] * 9, 310).save(tmp_path / "model")
+    with pytest.raises(UserError, match="its tokenizer has .* tokens, the network only"):
+        export_model(str(tmp_path / "model"), None, tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
 
 
 @pytest.mark.parametrize("target", ["x", "x.gguf"])
