@@ -18,11 +18,8 @@ from common import device_and_dtype, measure_machine, parser, peak_bytes, report
 
 MODEL = "smollm2"
 READING: dict[str, Any] = {"kind": "finetune", "model": MODEL, "epochs": 1, "rows": 4, "row_length": 512}
-SAMPLING: dict[str, Any] = {
-    "kind": "reinforce", "model": MODEL, "task": {"name": "arithmetic", "difficulty": 1}, "steps": 2,
-    "prompts_per_step": 2, "group_size": 4, "max_tokens": 48, "evaluation": {"problems": 1, "samples": 1},
-}  # fmt: skip
 AGAIN = {"activation_checkpointing": True}
+ADAPTER = {"lora": {"rank": 16}}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "fine-tuning, 512 tokens": ("float32", READING | {"micro_tokens": 512}),
     "fine-tuning, 2048 tokens": ("float32", READING),
@@ -30,8 +27,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "fine-tuning, bfloat16, 512 tokens": ("bfloat16", READING | {"micro_tokens": 512}),
     "fine-tuning, bfloat16, 2048 tokens": ("bfloat16", READING),
     "fine-tuning, bfloat16, 2048 tokens, checkpointing": ("bfloat16", READING | AGAIN),
-    "reinforcement, 512 tokens": ("float32", SAMPLING | {"micro_tokens": 512}),
-    "reinforcement, bfloat16, 512 tokens": ("bfloat16", SAMPLING | {"micro_tokens": 512}),
+    "adapter, 2048 tokens": ("float32", READING | ADAPTER),
+    "adapter, bfloat16, 512 tokens": ("bfloat16", READING | ADAPTER | {"micro_tokens": 512}),
 }
 
 

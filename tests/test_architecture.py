@@ -50,6 +50,19 @@ def test_imports_point_down(path: Path) -> None:
         assert FLOORS[other] < FLOORS[here], f"{here}/ (floor {FLOORS[here]}) imports {other}/ ({FLOORS[other]})"
 
 
+def test_one_import_points_up_and_it_is_made_by_name() -> None:
+    """What is imported by a name in a string, no `import` shows: `problems/registry.py` calls the toys up."""
+    by_name = set()
+    for path in PACKAGE.rglob("*.py"):
+        here = path.relative_to(PACKAGE)
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"longjing(\.\w+)+", str(node.value)):
+                other = node.value.split(".")[1]
+                if other != room(here.parts) and FLOORS[other] >= FLOORS[room(here.parts)]:
+                    by_name.add((str(here), node.value))
+    assert by_name == {("problems/registry.py", "longjing.toys")}
+
+
 def test_every_room_has_a_floor() -> None:
     rooms = {room(path.relative_to(PACKAGE).parts) for path in PACKAGE.rglob("*.py")}
     assert rooms <= FLOORS.keys()

@@ -84,7 +84,7 @@ def parts(work: Work, recomputes: bool, micro_tokens: int, chunk: int | None) ->
     head = config.hidden_size * config.vocab_size * work.learned // work.numbers
     return {
         "the process": _PROCESS,
-        "weights": work.weights + (2 * work.numbers if work.half else 0),
+        "weights": work.weights + (2 * work.learned if work.half else 0),
         "gradients": 4 * work.learned,
         "the optimiser's state": 8 * work.learned,
         "other models and the engine": work.others,

@@ -1,4 +1,4 @@
-"""What must survive a kill: weights, optimiser state, reference policy, as flat names and tensors.
+"""What must survive a kill: weights that learn, optimiser state, reference policy, as flat names and tensors.
 
 Nothing else needs saving: every random number comes from (seed, step, problem, sample, position), and every
 batch from (seed, step), so the step is the data cursor and the random state at once.
@@ -6,13 +6,13 @@ batch from (seed, step), so the step is the data cursor and the random state at 
 
 import re
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from longjing.errors import UserError
-from longjing.learning.optimizers import Optimizers
+from longjing.learning.optimizers import Optimizers, learning
 from longjing.model.decoder import Decoder
 
 _MODEL, _OPTIMIZER, _REFERENCE = "model.", "optimizer.", "reference."
@@ -55,33 +55,33 @@ class Saving:
 
 
 def weights(model: Decoder) -> dict[str, Tensor]:
-    """Parameters (tied ones once) and persistent buffers, not copied."""
-    kept = model.state_dict(keep_vars=True)
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: tensor.detach() for name, tensor in named.items() if name in kept}
+    """What learning changes, not copied: parameters (tied ones once) and persistent buffers; where some are frozen, the
+    parameters that aren't."""
+    parameters = learning(model)
+    named: dict[str, Tensor] = {**parameters}
+    if len(parameters) == len(list(model.parameters())):
+        kept = model.state_dict(keep_vars=True)
+        named |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
+    return {name: tensor.detach() for name, tensor in named.items()}
 
 
-def gather(model: Decoder, optimizers: Optimizers, reference: Decoder | None = None) -> dict[str, Tensor]:
-    """All tensors of a training state, not copied."""
-    parts: dict[str, dict[str, Tensor]] = {_MODEL: weights(model), _OPTIMIZER: optimizers.tensors()}
-    if reference is not None:
-        parts[_REFERENCE] = weights(reference)
+def gather(model: Decoder, optimizers: Optimizers, reference: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """All tensors of a training state, not copied. `reference`: the reference policy's `weights`."""
+    parts = {_MODEL: weights(model), _OPTIMIZER: optimizers.tensors(), _REFERENCE: reference or {}}
     return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
 
 
-def disk_bytes(model: Decoder, reference: Decoder | None = None) -> int:
+def disk_bytes(model: Decoder, reference: Mapping[str, Tensor] | None = None) -> int:
     """What a stage needs on the disk at most: its model, and two states.
 
     A state is at most the weights, two moments of what is learned, and the reference.
     """
-    size = sum(tensor.nbytes for tensor in weights(model).values())
-    learned = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    return size + 2 * (size * (1 if reference is None else 2) + 2 * learned)
+    size, referred = (sum(tensor.nbytes for tensor in part.values()) for part in (weights(model), reference or {}))
+    return size + 2 * (size + referred + 2 * sum(parameter.nbytes for parameter in learning(model).values()))
 
 
-@torch.no_grad()
 def restore(
-    tensors: dict[str, Tensor], model: Decoder, optimizers: Optimizers, reference: Decoder | None = None
+    tensors: Mapping[str, Tensor], model: Decoder, optimizers: Optimizers, reference: Mapping[str, Tensor] | None = None
 ) -> None:
     """The inverse of `gather`: copy the tensors into model, optimisers and reference, bit by bit."""
 
@@ -89,16 +89,15 @@ def restore(
         chosen = (name for name in tensors if name.startswith(prefix))
         return {name.removeprefix(prefix): tensors[name] for name in chosen}
 
-    copy_weights(part(_MODEL), model)
+    copy_weights(part(_MODEL), weights(model))
     optimizers.load_tensors(part(_OPTIMIZER))
     if reference is not None:
         copy_weights(part(_REFERENCE), reference)
 
 
 @torch.no_grad()
-def copy_weights(source: dict[str, Tensor], model: Decoder) -> None:
-    """Overwrite the model's weights; names and shapes must be those of `weights(model)`."""
-    target: dict[str, Any] = weights(model)
+def copy_weights(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    """Overwrite the `weights` of one network with those of another; names and shapes must be the same."""
     if target.keys() != source.keys():
         raise ValueError(f"weights differ in {sorted(target.keys() ^ source.keys())[:5]}")
     for name, tensor in target.items():

@@ -45,7 +45,7 @@ def losses(model: Decoder, packed: Packed, counts: Counts | None = None, chunk: 
     hidden = model.hidden(packed.tokens, context)
     first = cross_entropy(model, hidden[:, :-1], *ahead(packed, 1), chunk) / max(1, near)
     sums = mtp_losses(model, packed, hidden, chunk)
-    further = [torch.zeros_like(first), *(loss / max(1, count) for loss, count in zip(sums, far, strict=True))]
+    further = [torch.zeros_like(first), *(loss / max(1, count) for loss, count in zip(sums, far, strict=False))]
     balance = torch.stack(context.balance).sum() if context.balance else torch.zeros_like(first)
     share = len(packed.tokens) / counts.rows
     return Losses(first, torch.stack(further).sum() / max(1, len(model.mtp)), balance * share)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from tokenizers import Tokenizer as Backend
 from longjing.errors import UserError
 from longjing.gguf import GGUF, SUFFIX
 from longjing.text.gguf import read_tokenizer, tokenizer_fields
-from longjing.text.template import ChatTemplate, Message
+from longjing.text.template import PLACEHOLDER, ChatTemplate, Message
+from longjing.text.turn_end import end_ids
 
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
 _SPECIAL = {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>", "pad_token": "<｜▁pad▁｜>"}
 _MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
-PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 # Merges stay inside these pieces. An operator, a relation or a bracket stands alone, so that a formula is
@@ -89,7 +90,10 @@ class Tokenizer:
                 raise UserError(f"{origin}: the {name} {content!r} is not in the vocabulary")
             tokens[name], ids[name] = content, token_id
         if "eos_token" not in ids:
-            raise UserError(f"{origin}: tokenizer_config.json names no eos_token; without it no text ends")
+            raise UserError(
+                f"{origin}: no eos_token is named (in tokenizer_config.json, or tokenizer.ggml.eos_token_id in a GGUF "
+                "file); without it no text ends"
+            )
         self.bos_id: int | None = ids.get("bos_token")
         self.eos_id: int = ids["eos_token"]
         self.pad_id: int = ids.get("pad_token", self.eos_id)
@@ -210,9 +214,16 @@ class Tokenizer:
         return self._backend.get_vocab_size(with_added_tokens=True)
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of each token, added ones included."""
+        return self._backend.get_vocab(with_added_tokens=True)
+
+    @property
     def control_tokens(self) -> set[str]:
         """What shapes a chat, and so must not stand in a message's text: special tokens, and R1's marks of a turn."""
         return {token.content for token in self._added.values() if token.special or token.content in _MARKERS[:2]}
+
+    end_ids = cached_property(end_ids)
 
     def token_id(self, text: str) -> int | None:
         """The id of the token of this name, or None."""
@@ -293,6 +304,11 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text. Bytes that are no UTF-8 become U+FFFD."""
         return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the chat template is this package's: of a model trained here from nothing."""
+        return self.template == _TEMPLATE.read_text("utf-8")
 
     @property
     def template(self) -> str:

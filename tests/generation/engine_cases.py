@@ -25,6 +25,8 @@ MODELS = {name: Decoder(config).initialise(0).eval() for name, config in CONFIGS
 class Letters:
     """Decodes each id to one letter, as far as the engine needs a tokenizer."""
 
+    end_ids = frozenset[int]()
+
     def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
         return "".join(chr(ord("a") + token % 26) for token in ids)
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+from longjing.batching import in_order
 from longjing.errors import UserError
 from longjing.generation.native.kv_cache import KVCache
 from longjing.generation.native.prefix_cache import PrefixCache
@@ -240,13 +241,5 @@ def _columns_wanted(sequence: Sequence) -> int:
 
 def _split(sequences: list[Sequence]) -> list[list[Sequence]]:
     """Groups in the same order, each of at most `PREFILL_TOKENS` to read, padding included."""
-    groups: list[list[Sequence]] = []
-    widest = 0
-    for sequence in sequences:
-        widest = max(widest, sequence.stored - sequence.cached)
-        # A pass is as wide as its longest; sorted by length, neighbours are padded by little.
-        if not groups or (len(groups[-1]) + 1) * widest > PREFILL_TOKENS:
-            groups.append([])
-            widest = sequence.stored - sequence.cached
-        groups[-1].append(sequence)
-    return groups
+    # A pass is as wide as its longest; sorted by length, neighbours are padded by little.
+    return in_order(sequences, lambda sequence: sequence.stored - sequence.cached, PREFILL_TOKENS)
