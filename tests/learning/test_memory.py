@@ -175,7 +175,7 @@ def test_the_more_memory_the_faster_the_way() -> None:
     assert all(plan.bytes <= parse_size(str(plan.asked["memory"])) for plan in plans)
     order = [(not plan.recomputes, plan.micro_tokens) for plan in plans]
     assert order == sorted(order) and len(set(order)) > 2
-    assert plans[0].recomputes and plans[0].micro_tokens == 512 and not plans[-1].recomputes
+    assert plans[0].recomputes and not plans[-1].recomputes
     assert plans[-1].micro_tokens == chosen(None).micro_tokens  # more than the ordinary is never taken
 
 
