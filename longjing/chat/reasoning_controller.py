@@ -47,7 +47,7 @@ class ReasoningController:
     ) -> None:  # fmt: skip
         self._stream = ReasoningStream.after(tokenizer.decode(prompt))
         self._cut_stream = deepcopy(self._stream)  # reads what stop strings leave, if they act everywhere
-        self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
+        self._detokenizer, self._stops = Detokenizer(tokenizer, continues=True), StopStrings(stops)
         self._repetition = RepetitionDetector()
         self._ends, self._max_tokens = frozenset(end_tokens), max_tokens
         self._budget = ThinkingBudget.of(budget, max_tokens, tokenizer.encode(_CLOSING))
