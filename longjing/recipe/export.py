@@ -136,8 +136,8 @@ def _write_gguf(model: Decoder, tokenizer: Tokenizer, target: Path, kind: str) -
         target.parent.mkdir(parents=True, exist_ok=True)
     write_model(model, target, kind, {"general.name": target.stem, **fields})
     eos = config.eos_token_id if isinstance(config.eos_token_id, tuple) else (config.eos_token_id,)
-    ends = dict.fromkeys(tokenizer.decode([end]) for end in (tokenizer.eos_id, *eos) if end is not None)
-    makers = getattr(model, "generation_config", {})
+    ends = dict.fromkeys(tokenizer.decode([end]) for end in (*sorted(tokenizer.end_ids), *eos) if end is not None)
+    makers = model.generation_config
     chosen = {"temperature": 0.6, "num_ctx": min(config.max_position_embeddings, _CONTEXT)}
     chosen |= {theirs: makers[ours] for ours, theirs in _SAMPLING.items() if makers.get(ours) is not None}
     recipe = target.with_suffix(".Modelfile")

@@ -14,12 +14,12 @@ from longjing.errors import UserError
 from longjing.gguf import GGUF, SUFFIX
 from longjing.text.gguf import read_tokenizer, tokenizer_fields
 from longjing.text.sentencepiece import is_sentencepiece
-from longjing.text.template import ChatTemplate, Message
+from longjing.text.template import PLACEHOLDER, ChatTemplate, Message
+from longjing.text.turn_end import end_ids
 
 # As in R1's vocabulary, only the first three are special: they vanish under `skip_special_tokens`.
 _SPECIAL = {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>", "pad_token": "<｜▁pad▁｜>"}
 _MARKERS = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
-PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 # Merges stay inside these pieces. An operator, a relation or a bracket stands alone, so that a formula is
@@ -218,6 +218,8 @@ class Tokenizer:
         """What shapes a chat, and so must not stand in a message's text: special tokens, and R1's marks of a turn."""
         return {token.content for token in self._added.values() if token.special or token.content in _MARKERS[:2]}
 
+    end_ids = cached_property(end_ids)
+
     def token_id(self, text: str) -> int | None:
         """The id of the token of this name, or None."""
         return self._backend.token_to_id(text)
@@ -310,6 +312,11 @@ class Tokenizer:
     def decode_continuation(self, ids: Sequence[int]) -> str:
         """The text of ids that go on with a text before them: its first space stays."""
         return self.decode([*self.anchor, *ids])[len(self.decode(self.anchor)) :]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the chat template is this package's: of a model trained here from nothing."""
+        return self.template == _TEMPLATE.read_text("utf-8")
 
     @property
     def template(self) -> str:

@@ -25,7 +25,7 @@ MODELS = {name: Decoder(config).initialise(0).eval() for name, config in CONFIGS
 class Letters:
     """Decodes each id to one letter, as far as the engine needs a tokenizer."""
 
-    falls_back_to_bytes, anchor = False, ()
+    falls_back_to_bytes, anchor, end_ids = False, (), frozenset[int]()
 
     def decode_continuation(self, ids: list[int]) -> str:
         return self.decode(ids)
