@@ -18,11 +18,16 @@ demo: $(VENV)/installed
 	@echo "What it learned:  open $(RUN)/report.html in a browser"
 	@echo "Talk to it:       $(BIN)/longjing chat $(RUN), or longjing serve $(RUN) r1"
 
+# The tests of a real model want its file; without a network they are skipped.
 test: $(VENV)/installed-dev
+	-$(BIN)/longjing fetch smollm2
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+
+smollm2: $(VENV)/installed
+	$(BIN)/longjing fetch smollm2
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

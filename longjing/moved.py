@@ -2,7 +2,7 @@
 
 import sys
 from importlib.abc import MetaPathFinder
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 
@@ -23,7 +23,7 @@ def _new_name(name: str) -> str | None:
         if f"{name}.".startswith(f"{old}."):
             return new
     toy = name.removeprefix("longjing.tasks.")
-    return f"longjing.toys.{toy}.task" if toy.isidentifier() and find_spec(f"longjing.toys.{toy}") else None
+    return f"longjing.toys.{toy}.task" if Path(__file__).with_name("toys").joinpath(toy, "task.py").exists() else None
 
 
 sys.meta_path.append(_Moved())

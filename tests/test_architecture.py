@@ -50,6 +50,19 @@ def test_imports_point_down(path: Path) -> None:
         assert FLOORS[other] < FLOORS[here], f"{here}/ (floor {FLOORS[here]}) imports {other}/ ({FLOORS[other]})"
 
 
+def test_one_import_points_up_and_it_is_made_by_name() -> None:
+    """What is imported by a name in a string, no `import` shows: `problems/registry.py` calls the toys up."""
+    by_name = set()
+    for path in PACKAGE.rglob("*.py"):
+        here = path.relative_to(PACKAGE)
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"longjing(\.\w+)+", str(node.value)):
+                other = node.value.split(".")[1]
+                if other != room(here.parts) and FLOORS[other] >= FLOORS[room(here.parts)]:
+                    by_name.add((str(here), node.value))
+    assert by_name == {("problems/registry.py", "longjing.toys")}
+
+
 def test_every_room_has_a_floor() -> None:
     rooms = {room(path.relative_to(PACKAGE).parts) for path in PACKAGE.rglob("*.py")}
     assert rooms <= FLOORS.keys()
@@ -65,8 +78,32 @@ def test_a_file_holds_one_idea(path: Path) -> None:
             assert length <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {length} lines"
 
 
-def test_concepts_are_where_the_documents_say() -> None:
-    index = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    files = re.findall(r"`([a-z0-9_]+/[a-z0-9_/]*(?:\.py)?)`", index)
-    assert len(files) > 40
-    assert [file for file in files if not (PACKAGE / file).exists() and not (ROOT / file).exists()] == []
+def test_the_drawing_has_the_floors() -> None:
+    """From the top down, each between two lines; only of the lowest floor some stand in the text."""
+    drawing = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("\n\n")[2]
+    floors: list[set[str]] = [set()]
+    for line in drawing.splitlines():
+        if set(line.strip()) == {"-"}:
+            floors.append(set())
+        floors[-1] |= {name.rstrip("/").removesuffix(".py") for name in re.findall(r"\w+(?:/|\.py)", line[:32])}
+    assert len(floors) == FLOORS["cli"] + 1
+    for number, floor in enumerate(reversed(floors)):
+        expected = {name for name, own in FLOORS.items() if own == number and not name.startswith("__")}
+        assert floor == expected if number else floor <= expected
+
+
+DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name != "decisions.md"], ids=lambda path: path.name
+)
+def test_documents_speak_of_files_that_are_there(document: Path) -> None:
+    """The log of decisions alone may name what was there once."""
+    roots = [*FLOORS, *(path.name for path in ROOT.iterdir() if path.is_dir())]
+    files = re.findall(
+        r"`((?:longjing/)?(\w+)/[a-z0-9_/]*(?:\.(?:py|yaml|json|md|jinja|css|js|txt))?)`", document.read_text("utf-8")
+    )
+    assert document.name != "architecture.md" or len(files) > 40
+    named = {file for file, root in files if root in roots}
+    assert {file for file in named if not (PACKAGE / file).exists() and not (ROOT / file).exists()} == set()

@@ -40,6 +40,8 @@ class GrammarCompiler:
     def __init__(self, tokenizer: Tokenizer, vocabulary: int, end_tokens: Sequence[int]) -> None:
         as_json = tokenizer.to_json()
         self._tokens = LLTokenizer(as_json, n_vocab=vocabulary, eos_token=list(end_tokens))
+        # A tag that is one token is no text, and ends what comes before it; of several, it is text that has to be found
+        # as early as it comes (`lazy`).
         self._tags_are_tokens = None not in map(tokenizer.token_id, (OPEN, CLOSE))
         closers = [token for token in map(tokenizer.token_id, ("}", "]", '"')) if token is not None]
         self._trials = GrammarTrials(as_json, vocabulary, end_tokens, closers)
@@ -76,6 +78,7 @@ class GrammarCompiler:
     def _grammar(self, source: str, tried: Sequence[str]) -> "Grammar":
         if problem := self._trials.problem_of(tried):
             raise UserError(f"{_REFUSED}: {problem}")
+        # Only now in this process: the very same was survived beside it.
         matcher = LLMatcher(self._tokens, source, log_level=0, limits=LIMITS)
         if matcher.is_error():
             raise UserError(f"{_REFUSED}: {reason_of(matcher)}")
@@ -104,6 +107,7 @@ def _numbers(schema: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for name, value in node.items() if isinstance(node, Mapping) else ():
             if name in _NUMBERS and isinstance(value, int | float):
                 yield name, value
+            # Under these keywords stand values, in which a key like `minimum` bounds nothing.
             elif name not in ("const", "enum", "default", "examples"):
                 unseen.append(value)
 
@@ -116,6 +120,7 @@ class TimeLimit:
 
     def note(self, seconds: float) -> None:
         """Note the seconds that one token took. Raises UserError once they are too many, at once or all the time."""
+        # A leaky bucket: one slow token is forgiven by the quick ones after it, a slow text is not.
         self._debt = max(0.0, self._debt + seconds - _USUAL_SECONDS)
         if self._debt > TOKEN_SECONDS:
             raise UserError("to follow it takes too long")
@@ -134,6 +139,7 @@ class Grammar:
     def bias(self, tokens: Sequence[int], vocabulary: int) -> Tensor:
         """The tokens that may come next, as a bias (see `LogitsProcessor`). Raises UserError once the grammar is too
         large, takes too long, or leaves no token."""
+        # This thread's own time: a busy machine is not the schema's fault.
         began = time.thread_time()
         self._matcher.consume_tokens(list(tokens[self._read :]))
         self._read = len(tokens)

@@ -52,6 +52,7 @@ class GrammarTrials:
         """What is wrong with one of them, found within half a minute; None if texts can be written that keep each."""
         line = json.dumps(list(grammars)).encode() + b"\n"
         key = sha256(line).digest()
+        # One trial at a time: they are short, and a crowd of hostile schemas mustn't take all processors.
         with self._lock:
             if key in self._verdicts:
                 self._verdicts.move_to_end(key)
@@ -139,6 +140,7 @@ def _bound() -> None:
     with suppress(OSError, ValueError):  # where there is no /proc, the seconds alone bound it
         with open("/proc/self/statm") as file:
             most = int(file.read().split()[0]) * resource.getpagesize() + _MEMORY
+        # On top of what the tokenizer takes, which every trial shares with the process that it was forked from.
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 

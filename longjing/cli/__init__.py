@@ -25,8 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
-    "run": runs.run, "report": runs.report, "export": models.export, "chat": models.chat, "serve": serving.serve,
-    "eval": evaluation.evaluate, "compare": evaluation.compare, "recipes": runs.recipes, "models": models.models,
+    "run": runs.run, "report": runs.report, "export": models.export, "fetch": models.fetch, "chat": models.chat,
+    "serve": serving.serve, "eval": evaluation.evaluate, "compare": evaluation.compare, "recipes": runs.recipes,
+    "models": models.models,
 }  # fmt: skip
 for name, command in _COMMANDS.items():
     app.command(name)(command)

@@ -3,7 +3,7 @@
 Columns and files are as the sets' owners show them on the Hub (looked up in November 2026): the card of BAAI/TACO, the
 READMEs of SynthLabsAI/Big-Math-RL-Verified and EleutherAI/hendrycks_math, the listings of files of hendrycks_math,
 DeepScaleR, OpenR1-Math-220k and codeparrot/apps, and OpenR1's features as `datasets` prints them. Big-Math and TACO are
-taken as they are today; `Reading.origin` says as of which commit.
+taken as they are today; `SetReading.origin` says as of which commit.
 """
 
 import json
@@ -146,7 +146,7 @@ def find(name: str) -> PublicSet:
 
 
 @dataclass
-class Reading:
+class SetReading:
     """The usable rows of a set, as they are read; then `read` says how many rows there were, and `left_out` how many
     were no problems, by reason. Of a prompt that comes again the first row stays, whatever the other's answer is."""
 
@@ -197,7 +197,7 @@ def open_set(
     source: Path | None = None,
     revision: str | None = None,
     most_tests: int = MOST_TESTS,
-) -> Reading:
+) -> SetReading:
     """A split of a set from the Hub, or from `source`, a file or a folder of the same form. A program keeps at most
     `most_tests` tests.
 
@@ -212,7 +212,7 @@ def open_set(
     if source is not None and revision is not None:
         raise UserError("--revision is for the Hub; files from --from are taken as they are")
     if source is not None and not source.is_dir():
-        return Reading(public, [source], str(source), most_tests)
+        return SetReading(public, [source], str(source), most_tests)
     if source is None:
         folder, commit = snapshot(public.repository, revision or public.revision, pattern, "or give --from PATH")
         origin = f"{public.repository}@{commit}/{pattern}"
@@ -229,4 +229,4 @@ def open_set(
         source is None and len(folders) != public.folders
     ):
         raise UserError(f"{origin}: only some of its files are here, {len(files)} of them; try again while online")
-    return Reading(public, files, origin, most_tests)
+    return SetReading(public, files, origin, most_tests)

@@ -17,10 +17,8 @@ without the noise of which token was drawn.
 Distillation as R1 does it is fine-tuning on the teacher's samples: see `finetuning.py`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -40,11 +38,10 @@ from longjing.learning.presets import Preset
 from longjing.learning.rollouts import Padded
 from longjing.learning.stage import MODEL, StageKind
 from longjing.learning.surrogates import Objective
-from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.metric import ChartSpec, Metric, Series
-from longjing.runs.resolve import resolve
+from longjing.runs.models import load
 
 
 class DistillationSettings(PolicySettings):
@@ -66,14 +63,13 @@ class Distillation(OnPolicyTrainer):
     def __init__(self, settings: DistillationSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         # With one minibatch the ratio is 1, and this is the plain policy gradient, each token alike.
         super().__init__(settings, Preset(Objective("grpo"), "tokens", "none"), runtime, watcher)
-        student, teacher = resolve(settings.model), resolve(settings.teacher)
-        if _vocabulary(student) != _vocabulary(teacher):
+        self.teacher, tokenizer = load(settings.teacher, runtime.device)
+        if self.tokenizer.vocabulary != tokenizer.vocabulary:
             raise UserError(
-                f"the student {student} and the teacher {teacher} have different tokenizers: the teacher can't "
-                "score the student's tokens; train the student with the teacher's tokenizer, or fine-tune it on "
-                "the teacher's samples (kinds `sample` and `finetune`), which needs no common one"
+                f"the student {settings.model} and the teacher {settings.teacher} have different tokenizers: the "
+                "teacher can't score the student's tokens; train the student with the teacher's tokenizer, or "
+                "fine-tune it on the teacher's samples (kinds `sample` and `finetune`), which needs no common one"
             )
-        self.teacher = load_model(teacher, runtime.device)
 
     def step(self, step: int) -> Step:
         timer = PhaseTimer()
@@ -114,13 +110,6 @@ class Distillation(OnPolicyTrainer):
         divergence = reverse_kl(logits[:, :vocabulary], teacher[:, :vocabulary], self.settings.temperature)
         total = (scatter(padded, divergence) * weights).sum()
         return PolicyLoss(total, replace(loss.statistics, loss=total.detach()))
-
-
-def _vocabulary(directory: Path) -> dict[str, int]:
-    """What a tokenizer's ids stand for, as the directory's tokenizer.json says."""
-    tokenizer = json.loads((directory / "tokenizer.json").read_text("utf-8"))
-    added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    return tokenizer["model"]["vocab"] | added
 
 
 STAGE = StageKind(

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longjing.cluster.runtime import Runtime
 from longjing.data.conversations import Example, encode_conversation, placed_conversations
@@ -22,16 +22,19 @@ from longjing.files import digest
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.packing import collate
 from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
+from longjing.learning.settings import (
+    EngineSettings,
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TaskReference,
+)
 from longjing.learning.stage import DATA, MODEL, StageKind, facts_of
 from longjing.model.config import ModelConfig
-from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import Metric
-from longjing.runs.resolve import resolve
-from longjing.text.tokenizer import Tokenizer
 
 Plan = list[list[list[int]]]  # the examples of each row of each step, by their numbers
 
@@ -44,18 +47,23 @@ class MeasurementSettings(EvaluationSettings):
     max_tokens: int = Field(512, ge=1, description="longest completion")
 
 
-class FinetuningSettings(ReadingSettings, OptimizerSettings, EngineSettings):
+class FinetuningSettings(ModelSettings, ReadingSettings, OptimizerSettings, EngineSettings):
     """The settings of a fine-tuning stage."""
 
     kind: Literal["finetune"] = "finetune"
-    model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
     data: list[str] = Field(min_length=1, description="files of conversations")
     epochs: int = Field(2, ge=1, description="times that every example is learned")
     row_length: int = Field(1024, ge=16, description="tokens of a row, into which examples are packed")
     learning_rate: float = Field(5e-5, gt=0, description="Muon's, if that is the optimiser")
     decay_to: float = Field(0.1, ge=0, le=1, description="share of the rate that its cosine ends at")
-    mtp_weight: float = Field(0.1, ge=0, description="of the further tokens' loss")
+    mtp_weight: float = Field(0.1, ge=0, description="of the further tokens' loss, which `lora` leaves out")
     evaluation: MeasurementSettings = Field(default_factory=lambda: MeasurementSettings.model_validate({}))
+
+    @model_validator(mode="after")
+    def _frozen(self) -> Self:
+        if self.lora and self.balance_speed:
+            raise ValueError("with `lora` the routers are frozen: leave out `balance_speed`, or `lora`")
+        return self
 
 
 def plan(lengths: Sequence[int], settings: FinetuningSettings, seed: int) -> Plan:
@@ -99,8 +107,8 @@ class Finetuning(ModelTrainer):
     def __init__(self, settings: FinetuningSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.runtime, self.watcher = settings, runtime, watcher
         self.save_every = settings.save_every
-        path = resolve(settings.model)
-        self.tokenizer, self.model = Tokenizer.from_directory(path), load_model(path, runtime.device).train()
+        self.model, self.tokenizer = settings.load(runtime)
+        self.model.train()
         conversations, encoded = self._read()
         self.examples = [example for example in encoded if len(example) <= settings.row_length]
         if not self.examples:
@@ -141,14 +149,14 @@ class Finetuning(ModelTrainer):
         sizes = [len(example) for row in rows for example in row]
         tokens = sum(sizes)
         # A token's cost is linear in the length of its example: that of the mean token's example gives the sum.
-        length = sum(size * size for size in sizes) / tokens
+        length, frozen = sum(size * size for size in sizes) / tokens, settings.lora is not None
         return Step(
             metrics
             | {
                 "epoch": settings.epochs * (step + 1) / self.steps,
                 "loss_mask_share": float(packed.loss_mask.sum()) / tokens,
                 "tokens": tokens,
-                "flops": tokens * flops.training(self.model.config, length, mtp=True),
+                "flops": tokens * flops.training(self.model.config, length, mtp=not frozen, frozen=frozen),
             }
         )
 
@@ -164,6 +172,7 @@ class Finetuning(ModelTrainer):
             yield settings.evaluation.measure(
                 generator, self.tokenizer, task.make(), self.model, seed=self.runtime.seed,
                 temperature=settings.evaluation.temperature, max_tokens=settings.evaluation.max_tokens,
+                instruction=settings.instruction,
             )  # fmt: skip
 
 

@@ -16,11 +16,15 @@ from torch import Tensor
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.optimizers import Optimizers
+from longjing.learning.reference_policy import ReferencePolicy
 from longjing.learning.state import disk_bytes, gather, restore
 from longjing.model.decoder import Decoder
+from longjing.model.layers.lora import has_adapter
+from longjing.model.store.adapter import save_adapter
 from longjing.model.store.checkpoint import save_model
 from longjing.runs import StageDirectory, Watcher
 from longjing.runs.jsonl import Row
+from longjing.runs.models import base_name
 from longjing.text.tokenizer import Tokenizer
 
 SILENT = Watcher()
@@ -86,24 +90,33 @@ class Trainer(ABC):
 
 
 class ModelTrainer(Trainer):
-    """A trainer of a model: its state are the weights, the optimisers' state and, if there is one, the reference."""
+    """A trainer of a model: its state are the weights that learn, the optimisers' state and, if there is one, the
+    reference. It makes a model, or of a network with an adapter that adapter."""
 
+    settings: Any
     model: Decoder
     tokenizer: Tokenizer
     optimizers: Optimizers
-    reference: Decoder | None = None  # from which the objective measures the divergence
+    reference: ReferencePolicy | None = None  # from which the objective measures the divergence
 
     def disk_bytes(self) -> int:
-        return disk_bytes(self.model, self.reference)
+        return disk_bytes(self.model, self._reference)
 
     def tensors(self) -> dict[str, Tensor]:
-        return gather(self.model, self.optimizers, self.reference)
+        return gather(self.model, self.optimizers, self._reference)
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
-        restore(tensors, self.model, self.optimizers, self.reference)
+        restore(tensors, self.model, self.optimizers, self._reference)
+
+    @property
+    def _reference(self) -> dict[str, Tensor] | None:
+        return None if self.reference is None else self.reference.weights
 
     def export(self, directory: Path) -> None:
-        save_model(self.model, directory)
+        if has_adapter(self.model):
+            save_adapter(self.model, directory, base_name(self.settings.model))
+        else:
+            save_model(self.model, directory)
         self.tokenizer.save(directory)
 
 

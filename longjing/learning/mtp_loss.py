@@ -10,9 +10,11 @@ from longjing.model.decoder import Decoder
 
 def mtp_losses(model: Decoder, packed: Packed, hidden: Tensor) -> list[Tensor]:
     """The loss of each module, a mean over the tokens it counts; `hidden` `[rows, length, hidden]`: the decoder's last
-    states (equations 21 to 24)."""
-    losses = []
-    for depth in range(len(model.mtp)):
+    states (equations 21 to 24). Modules that are frozen, beside an adapter, are asked for none."""
+    losses: list[Tensor] = []
+    for depth, module in enumerate(model.mtp):
+        if not next(module.parameters()).requires_grad:
+            break
         # Position i joins its hidden state with token i + 1 + depth, and predicts the one after that.
         width = packed.tokens.shape[1] - 1 - depth
         inner = model.context(packed.positions[:, :width], segments=packed.segments[:, :width])

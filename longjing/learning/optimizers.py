@@ -62,11 +62,16 @@ class Muon(torch.optim.Optimizer):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-scale)
 
 
+def learning(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by name: all but the frozen ones."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def split_parameters(model: Decoder) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The model's parameters as (hidden matrices, the rest): embeddings, head, routers, norms and biases."""
+    """The parameters that learn as (hidden matrices, the rest): embeddings, head, routers, norms and biases."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in learning(model).items():
         outer = name.startswith(("embed_tokens", "lm_head")) or ".gate.weight" in name
         (rest if outer or parameter.dim() < 2 else matrices).append(parameter)
     return matrices, rest
@@ -85,16 +90,17 @@ class Optimizers:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             optimizer.step()
+            for group in optimizer.param_groups:  # what a fused update leaves out, and `LoRA.dense` looks at
+                torch.autograd.graph.increment_version(group["params"])
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """All state as flat names and tensors, for a checkpoint."""
-        return {
-            f"{number}.{index}.{name}": torch.as_tensor(value)
-            for number, optimizer in enumerate(self.optimizers)
-            for index, entries in optimizer.state_dict()["state"].items()
-            for name, value in entries.items()
-        }
+        result: dict[str, Tensor] = {}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, entries in optimizer.state_dict()["state"].items():
+                result |= {f"{number}.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+        return result
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`."""
@@ -124,12 +130,13 @@ def clip_gradients(model: nn.Module, most: float) -> float:
 def muon(model: Decoder, lr: float, adamw_lr: float, weight_decay: float = 0.0) -> Optimizers:
     """Muon at `lr` for the hidden matrices, AdamW at `adamw_lr` for the rest."""
     matrices, rest = split_parameters(model)
-    return Optimizers([Muon(matrices, lr, weight_decay=weight_decay), _adamw(rest, adamw_lr, weight_decay)])
+    hidden = Muon(matrices, lr, weight_decay=weight_decay)
+    return Optimizers([hidden, *([_adamw(rest, adamw_lr, weight_decay)] if rest else [])])
 
 
 def adamw(model: Decoder, lr: float, weight_decay: float = 0.0) -> Optimizers:
     """AdamW for everything, as the published recipes have it."""
-    return Optimizers([_adamw(list(model.parameters()), lr, weight_decay)])
+    return Optimizers([_adamw(list(learning(model).values()), lr, weight_decay)])
 
 
 def _adamw(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -40,6 +40,7 @@ def pack(documents: Iterable[TokenizedDocument], rows: int, length: int, pad: in
     used, misses = [0] * rows, 0
     for document in documents:
         size = len(document)
+        # First fit: little is left empty, and the order of documents stays nearly that in which they were drawn.
         row = next((row for row in range(rows) if used[row] + size <= length), None)
         if row is None:
             misses += 1
@@ -68,4 +69,5 @@ def collate(rows: Sequence[Sequence[TokenizedDocument]], length: int, pad: int) 
             positions[row, span] = torch.arange(len(document))
             segments[row, span] = number
             start = span.stop
+    # Whatever a document's mask says, its first token has no context to be predicted from.
     return Packed(tokens, positions, segments, loss_mask & (positions > 0))

@@ -21,6 +21,7 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
+from longjing.learning.advice import rounding
 from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
 from longjing.learning.objectives import PolicyLoss, PolicyStatistics, policy_loss, token_weights
@@ -37,15 +38,18 @@ from longjing.learning.rollouts import (
     sample_groups,
     sampling_flops,
 )
-from longjing.learning.settings import EngineSettings, EvaluationSettings, OptimizerSettings, TaskReference
+from longjing.learning.settings import (
+    EngineSettings,
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TaskReference,
+)
 from longjing.model.decoder import Decoder
-from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.problems import Split, Task, max_turns
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
-from longjing.runs.resolve import resolve
-from longjing.text.tokenizer import Tokenizer
 
 
 class PolicyEvaluationSettings(EvaluationSettings):
@@ -54,10 +58,9 @@ class PolicyEvaluationSettings(EvaluationSettings):
     every: int = Field(0, ge=0, description="steps between measurements on the validation split; 0 for none")
 
 
-class PolicySettings(OptimizerSettings, EngineSettings):
+class PolicySettings(ModelSettings, OptimizerSettings, EngineSettings):
     """What every stage that samples and learns has."""
 
-    model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
     task: TaskReference
     steps: int = Field(ge=1)
     prompts_per_step: int = Field(32, ge=1)
@@ -113,15 +116,14 @@ class OnPolicyTrainer(ModelTrainer):
 
     totals = ("tokens_sampled", "tokens_trained", "flops")
     logs_totals = False
+    tags = False  # whether the prompts ask for reasoning between tags, where a model needs to be told
 
     def __init__(self, settings: PolicySettings, preset: Preset, runtime: Runtime, watcher: Watcher) -> None:
         self.settings, self.preset, self.runtime, self.watcher = settings, preset, runtime, watcher
         self.steps, self.save_every = settings.steps, settings.save_every
         self.task = settings.task.make()
         self.replying = max_turns(self.task) > 1
-        path = resolve(settings.model)
-        self.tokenizer = Tokenizer.from_directory(path)
-        self.model = load_model(path, runtime.device)
+        self.model, self.tokenizer = settings.load(runtime)
         self.optimizers = settings.optimizers(self.model)
         self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher, training=True)
         needs = ["seeds", "exact_logprobs", *(["routes"] if next(self.model.routers(), None) else [])]
@@ -139,8 +141,9 @@ class OnPolicyTrainer(ModelTrainer):
         drawn = [(task, problem) for problem in problems]
         with timer.phase("sampling"):
             sampled = sample_groups(
-                self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn
-            )
+                self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn,
+                settings.instruction, self.tags,
+            )  # fmt: skip
         with timer.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
 
@@ -153,8 +156,11 @@ class OnPolicyTrainer(ModelTrainer):
             return Update(None, 0.0, 0)
         statistics, norms, trained = zip(*done, strict=True)
         # The law speaks of the policy that sampled: before the first optimiser step.
-        difference, total = statistics[0].logprob_difference, reduce(add, statistics)
-        total = replace(total, loss=total.loss / len(done), logprob_difference=difference)
+        first, total = statistics[0], reduce(add, statistics)
+        distance = first.logprob_distance / first.tokens.clamp(min=1) * total.tokens
+        total = replace(
+            total, loss=total.loss / len(done), logprob_difference=first.logprob_difference, logprob_distance=distance
+        )
         return Update(total, max(norms), sum(trained))
 
     def _optimise(self, step: int, samples: Sequence[TrainingSample]) -> tuple[PolicyStatistics, float, int]:
@@ -213,10 +219,12 @@ class OnPolicyTrainer(ModelTrainer):
         """The log-probability of each sampled token, `[tokens]`."""
         return token_logprobs(logits, padded.tokens[:, 1:][padded.sampled], self.settings.temperature)
 
-    @torch.no_grad()
     def _reference_logprobs(self, padded: Padded) -> Tensor | None:
         """The reference takes its own experts: it is another policy, not another rounding of this one."""
-        return None if self.reference is None else self._logprobs(self.reference, replace(padded, routes=None))
+        if self.reference is None:
+            return None
+        with self.reference.active() as reference:
+            return self._logprobs(reference, replace(padded, routes=None))
 
     def _rate_factor(self, step: int) -> float:
         return min(1.0, (step + 1) / (self.settings.warmup_steps + 1))
@@ -244,6 +252,7 @@ class OnPolicyTrainer(ModelTrainer):
             "reflection": mean([sum(map(reflections, texts)) for group in groups for texts in group.texts]),
             **({"turns": mean([len(each.earlier) + 1 for each in completions])} if self.replying else {}),
             **(update.statistics.means() if update.statistics else {}),
+            "rounding": rounding(self.model.config.num_hidden_layers, -min(logprobs, default=0.0)),
             "grad_norm": update.grad_norm,
             "learning_rate": self.settings.learning_rate * self._rate_factor(step),
             **{f"seconds_{name}": seconds for name, seconds in timer.seconds.items()},
@@ -255,9 +264,11 @@ class OnPolicyTrainer(ModelTrainer):
 
     def _flops(self, groups: list[Group], trained: int) -> float:
         """Sampling every group, and training (with the reference's forward pass) on `trained` tokens."""
-        passes = 1.0 if self.reference is None else 4 / 3
-        training = passes * trained * flops.training(self.model.config, length_mean(groups))
-        return sampling_flops(self.model.config, groups) + training
+        config, length = self.model.config, length_mean(groups)
+        a_token = flops.training(config, length, frozen=self.settings.lora is not None)
+        if self.reference is not None:
+            a_token += flops.forward(config, (length + 1) / 2)
+        return sampling_flops(config, groups) + trained * a_token
 
     def evaluate(self, step: int) -> Iterator[Row]:
         """Held-out accuracy: on the test split before the first step and after the last, between on validation."""
@@ -273,7 +284,8 @@ class OnPolicyTrainer(ModelTrainer):
             return
         yield settings.evaluation.measure(
             self.generator, self.tokenizer, self.task, self.model, split=split, seed=self.runtime.seed,
-            temperature=settings.temperature, max_tokens=settings.max_tokens,
+            temperature=settings.temperature, max_tokens=settings.max_tokens, instruction=settings.instruction,
+            tags=self.tags,
         )  # fmt: skip
 
 

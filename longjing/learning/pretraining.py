@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
@@ -67,6 +67,16 @@ class PretrainingSettings(ReadingSettings):
     mtp_weight_late: float = Field(0.1, ge=0, description="and from then on")
     balance_speed: float = Field(0.001, ge=0, description="gamma: the step of the routers' biases")
     save_every: int = Field(50, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_adapter(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("lora") is not None:
+            raise ValueError(
+                "`lora` is an adapter of a model that can something, and pretraining begins with random weights: give "
+                "it to a later stage (finetune, reinforce, distill, reward-model)"
+            )
+        return data
 
     @field_validator("model")
     @classmethod

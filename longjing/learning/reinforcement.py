@@ -26,7 +26,7 @@ from longjing.learning.loop import SILENT, Step
 from longjing.learning.objectives import Aggregation
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, mean, record
 from longjing.learning.presets import PRESETS, Preset
-from longjing.learning.reference_policy import reference_of, refresh
+from longjing.learning.reference_policy import ReferencePolicy
 from longjing.learning.reward_modeling import reading_flops
 from longjing.learning.reward_models import PreferenceReward
 from longjing.learning.rollouts import Group, add_model_rewards
@@ -117,8 +117,9 @@ class Reinforcement(OnPolicyTrainer):
 
     def __init__(self, settings: ReinforcementSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         super().__init__(settings, settings.preset(), runtime, watcher)
+        self.tags = bool(settings.rewards.get("format"))
         if self.preset.objective.kl:
-            self.reference = reference_of(self.model)
+            self.reference = ReferencePolicy(self.model)
         self.weights, self.reward_models = settings.rewards, dict[str, PreferenceReward]()
         if (preference := settings.preference) is not None:
             for name, path, judges in preference.models():
@@ -134,7 +135,7 @@ class Reinforcement(OnPolicyTrainer):
         with timer.phase("updating"):
             update = self._update(step, self._training_samples(groups, group_advantages, judged))
         if self.reference is not None:
-            refresh(self.reference, self.model, step, self.settings.reference_every)
+            self.reference.refresh(step, self.settings.reference_every)
         metrics = self._metrics(step, groups, update, timer) | {
             "reward": float(rewards[judged].mean()) if judged.any() else 0.0,
             **self._parts(groups),
@@ -144,9 +145,9 @@ class Reinforcement(OnPolicyTrainer):
             "flops": self._flops(groups, update.tokens) + self._reward_model_flops(groups),
         }
         rollouts = []
-        for group, *row in zip(groups, rewards.tolist(), group_advantages.tolist(), strict=True):
-            scores = [{"reward": reward, "advantage": advantage} for reward, advantage in zip(*row, strict=True)]
-            rollouts.append(record(group, scores))
+        for group, rewarded, row in zip(groups, rewards.tolist(), group_advantages.tolist(), strict=True):
+            pairs = zip(rewarded, row, strict=True)
+            rollouts.append(record(group, [{"reward": reward, "advantage": advantage} for reward, advantage in pairs]))
         return Step(metrics, rollouts)
 
     def _collect(self, step: int, timer: PhaseTimer) -> list[Group]:
@@ -188,12 +189,10 @@ class Reinforcement(OnPolicyTrainer):
 
     def _reward_model_flops(self, groups: list[Group]) -> float:
         """What the reward models cost, as if they all read everything."""
-        lengths = [
-            len(generation.prompt) + len(generation.tokens)
-            for group in groups
-            if self.reward_models.keys() & group.verdicts[0].rewards.keys()
-            for generation in group.generations
-        ]
+        lengths: list[int] = []
+        for group in groups:
+            if self.reward_models.keys() & group.verdicts[0].rewards.keys():
+                lengths += [len(generation.prompt) + len(generation.tokens) for generation in group.generations]
         return sum(reading_flops(each.model, lengths) for each in self.reward_models.values())
 
 
@@ -213,7 +212,7 @@ def zero_variance(rows: Rows) -> str | None:
         return None
     text = f"{share:.0%} of groups had equal rewards, most of them all"
     if wrong > share / 2:
-        mend = "lower `difficulty`, raise `group_size`, or begin from a better model"
+        mend = "lower `difficulty`, raise `group_size`, begin from a better model, or say the form in `instruction`"
         return f"{text} wrong: the problems are too hard; {mend}"
     return f"{text} right: the problems are too easy; raise `difficulty`"
 
@@ -230,7 +229,8 @@ def entropy_collapsed(rows: Rows) -> str | None:
 
 badly_formed = threshold(
     "badly_formed", "reward_format", below=0.5, after=2 * WINDOW,
-    text="only {:.0%} of completions are well-formed; give format more weight in `rewards`",
+    text="only {:.0%} of completions are well-formed: reasoning between tags, then one \\boxed{{}}; say so in "
+    "`instruction`, or give format more weight in `rewards`",
 )  # fmt: skip
 far_from_reference = threshold(
     "far_from_reference", "kl", above=0.5,

@@ -32,22 +32,20 @@ from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
-from longjing.learning.settings import UpdateSettings
+from longjing.learning.settings import ModelSettings, UpdateSettings
 from longjing.learning.stage import MODEL, PREFERENCES, REWARD_MODEL, StageKind, facts_of
 from longjing.model.reward_model import RewardModel
-from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.metric import ChartSpec, Measured, Metric, Series
-from longjing.runs.resolve import resolve
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys.generated_preferences import GeneratedPreferences
 
 CARD = "reward.json"  # beside the model: what it judges, and how it learned to
 
 
-class RewardModelingSettings(UpdateSettings):
+class RewardModelingSettings(ModelSettings, UpdateSettings):
     """The settings of a reward-model stage."""
 
     kind: Literal["reward-model"] = "reward-model"
@@ -204,10 +202,9 @@ class RewardModeling(ModelTrainer):
     def __init__(self, settings: RewardModelingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.runtime, self.watcher = settings, runtime, watcher
         self.save_every = settings.save_every
-        path = resolve(settings.model)
-        self.tokenizer = Tokenizer.from_directory(path)
+        body, self.tokenizer = settings.load(runtime)
         pad = self.tokenizer.pad_id if self.tokenizer.pad_id != self.tokenizer.eos_id else None
-        self.model = RewardModel.from_decoder(load_model(path, runtime.device), pad).train()
+        self.model = RewardModel.from_decoder(body, pad).train()
         self.data = load_data(settings, self.tokenizer, runtime.seed)
         self.facts = self.data.facts
         self.steps = settings.epochs * steps_per_epoch(settings, len(self.data.train))
@@ -229,6 +226,8 @@ class RewardModeling(ModelTrainer):
         factor = min(1.0, (step + 1) / (settings.warmup_steps + 1))
         self.optimizers.step(factor)
         lead = torch.cat(margins)
+        texts = [text for example in examples for text in example.texts]
+        passes = 3 if settings.lora is None else 2  # a frozen body has no gradients of weights
         return Step(
             {
                 "epoch": settings.epochs * (step + 1) / self.steps,
@@ -238,7 +237,7 @@ class RewardModeling(ModelTrainer):
                 "grad_norm": grad_norm,
                 "learning_rate": settings.learning_rate * factor,
                 "tokens": sum(example.tokens for example in examples),
-                "flops": 3 * reading_flops(self.model, (len(text) for example in examples for text in example.texts)),
+                "flops": passes * reading_flops(self.model, map(len, texts)),
             }
         )
 

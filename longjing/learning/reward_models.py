@@ -11,12 +11,11 @@ from longjing.batching import by_length
 from longjing.data.preference_data import Judges, encode
 from longjing.errors import UserError
 from longjing.learning.reward_modeling import CARD
-from longjing.model.store.checkpoint import load_reward_model
 from longjing.problems import Completion
 from longjing.problems.preference import Text
+from longjing.runs.models import load_reward_model
 from longjing.runs.resolve import resolve
 from longjing.text.template import Message
-from longjing.text.tokenizer import Tokenizer
 
 
 def _judges(card: Path) -> Judges:
@@ -54,8 +53,7 @@ class PreferenceReward:
         if judges not in (None, learned):
             raise UserError(f"the reward model {directory} learned to judge {learned!r}, not {judges!r}")
         self.judges = learned
-        self.tokenizer = Tokenizer.from_directory(directory)
-        self.model = load_reward_model(directory, device)
+        self.model, self.tokenizer = load_reward_model(directory, device)
         self._micro_tokens = micro_tokens
 
     @torch.no_grad()

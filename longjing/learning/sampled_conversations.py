@@ -13,6 +13,7 @@ from longjing.runs.jsonl import Row
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.paraphrase import informal
 from longjing.toys.toy import STANDALONE, UNASKED
+from longjing.validation import did_you_mean_or_known
 
 _EARLIER = 3  # exchanges that a conversation had before, at most
 
@@ -21,8 +22,8 @@ class SampledConversationSettings(Settings):
     """How the data are written, and what is mixed in."""
 
     form: Literal["as-is", "readable"] = Field("as-is", description="readable: the answer is put into words")
-    others: dict[Literal["conversation", "limits", "worked", "drill", "practice"], PositiveFloat] = Field(
-        default_factory=dict, description="shares of the data that aren't the model's own, by their kinds"
+    others: dict[str, PositiveFloat] = Field(
+        default_factory=dict, description="shares of the data that aren't the model's own, by kinds of `STANDALONE`"
     )
     informal: float = Field(0.0, ge=0, le=1, description="share of the prompts that are put as people type them")
     follow_ups: float = Field(0.0, ge=0, le=1, description="share of the prompts that come late in a conversation")
@@ -30,6 +31,9 @@ class SampledConversationSettings(Settings):
     @field_validator("others")
     @classmethod
     def _some_is_its_own(cls, others: dict[str, float]) -> dict[str, float]:
+        for kind in others.keys() - STANDALONE.keys():
+            near = did_you_mean_or_known(kind, list(STANDALONE))
+            raise ValueError(f"there are no documents of the kind `{kind}`{near}")
         if sum(others.values()) >= 1:
             raise ValueError(f"the shares add up to {sum(others.values()):g}, so nothing of the model's own is left")
         return others
@@ -68,6 +72,7 @@ def _own(settings: SampledConversationSettings, seed: int, group: Group, number:
     return {
         "messages": [*messages, _assistant(completion.reasoning, answer)],
         **({"keep_reasoning": True} if completion.earlier else {}),
+        **({} if completion.all_reasoning else {"thinking": False}),
         "task": problem.task, "problem": problem.id, "language": problem.language,
     }  # fmt: skip
 

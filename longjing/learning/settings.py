@@ -7,14 +7,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
+from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
 from longjing.learning.optimizers import Optimizers, adamw, muon
 from longjing.model.decoder import Decoder
+from longjing.model.layers.lora import LoRAConfig, add_lora, describe, has_adapter, has_shape, merge_lora
 from longjing.planning import flops
 from longjing.problems import Task
-from longjing.runs import Watcher
+from longjing.runs import Watcher, models
 from longjing.runs.jsonl import Row
 from longjing.text.tokenizer import Tokenizer
 
@@ -69,6 +71,50 @@ class UpdateSettings(Settings):
     save_every: int = Field(20, ge=1)
 
 
+class LoRASettings(Settings):
+    """An adapter of low rank that learns in place of the network (arXiv 2106.09685); `layers/lora.py`."""
+
+    rank: int = Field(16, ge=1, description="of each weight's two factors")
+    alpha: float | None = Field(None, gt=0, description="the adapter's weight is alpha / rank; default twice the rank")
+    dropout: Literal[0] = Field(0, description="with any other, engine and trainer would be two policies")
+    targets: list[str] = Field(
+        [], description="projections (`q_proj`, ...), or `experts`; none: all, of a mixture those of attention"
+    )
+
+    def config(self) -> LoRAConfig:
+        """The adapter's shape."""
+        return LoRAConfig(self.rank, 2.0 * self.rank if self.alpha is None else self.alpha, tuple(self.targets))
+
+
+class ModelSettings(Settings):
+    """What every stage has that trains a model which is there: all of it, or an adapter."""
+
+    model: str = Field("base", description="the model to start from: a shipped name, a directory, or a run")
+    lora: LoRASettings | None = Field(None, description="train an adapter of low rank, and not the model itself")
+
+    def load(self, runtime: Runtime) -> tuple[Decoder, Tokenizer]:
+        """The model that is to learn, in evaluation mode, and its tokenizer.
+
+        With `lora` the network is frozen, in the format that is computed in, and its adapter learns: that which it has,
+        if that is of the same shape. Without, an adapter that it has is merged first. Raises UserError.
+        """
+        if self.lora is None:
+            model, tokenizer = models.load(self.model, runtime.device)
+            if has_adapter(model):
+                merge_lora(model)
+            return model, tokenizer
+        model, tokenizer = models.load(self.model, runtime.device, runtime.dtype)
+        config = self.lora.config()
+        if not has_adapter(model):
+            add_lora(model, config, runtime.seed)
+        elif not has_shape(model, config):
+            raise UserError(
+                f"{self.model} has an adapter of another shape than `lora` asks for ({describe(model)}); ask for that "
+                "one, or merge it first (`longjing export --merge RUN DIRECTORY`) and begin with what that writes"
+            )
+        return model, tokenizer
+
+
 def _beside_muon(rate: float, info: ValidationInfo) -> float:
     if info.data.get("optimizer") == "adamw" and rate != ADAMW_RATE:
         raise ValueError(
@@ -98,6 +144,9 @@ class EngineSettings(Settings):
 
     max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
     cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
+    instruction: str | None = Field(
+        None, description="said behind each problem; by default the form that is judged, to models not trained here"
+    )
 
     def generator(
         self, model: Decoder, tokenizer: Tokenizer, runtime: Runtime, watcher: Watcher, training: bool = False

@@ -90,14 +90,17 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     if (missing := MIN_KEYS - columns) > 0:
         k, mask = F.pad(k, (0, 0, 0, missing)), F.pad(mask, (0, missing), value=float("-inf"))
         v = F.pad(v, (0, 0, 0, missing))
+    # Few rows of long queries go to a kernel that sums in parts; with the keys as rows there are enough of them.
     scores = torch.bmm(q, k.mT) if width <= 16 * q.shape[1] else torch.bmm(k, q.mT).mT
     scores = (scores.unflatten(1, (length, -1)) + mask[:, :, None]).flatten(1, 2)
+    # A softmax goes row by row, and masked columns add zeros at its end: it needs no care.
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
     size = KEY_CHUNK if q.device.type == "cpu" else v.shape[1]  # elsewhere nothing is promised, and one sum is faster
     total: Tensor | None = None
     for weight, value in zip(weights.split(size, dim=2), v.split(size, dim=1), strict=True):
         if (missing := MIN_KEYS - value.shape[1]) > 0:
             weight, value = F.pad(weight, (0, missing)), F.pad(value, (0, 0, 0, missing))
+        # On a CPU pieces begin at multiples of one size whatever the length: a longer pass only adds zeros behind.
         product = torch.bmm(weight, value)
         total = product if total is None else total + product
     assert total is not None

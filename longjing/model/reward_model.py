@@ -37,7 +37,8 @@ class RewardModel(Decoder):
             model = cls(replace(decoder.config, pad_token_id=pad_token_id))
         model.embed_tokens, model.layers, model.norm = decoder.embed_tokens, decoder.layers, decoder.norm
         model.inverse_frequencies = decoder.inverse_frequencies
-        model.lm_head.weight = nn.Parameter(torch.zeros_like(decoder.lm_head.weight[:1]))
+        weight = decoder.lm_head.weight
+        model.lm_head.weight = nn.Parameter(torch.zeros(1, weight.shape[1], device=weight.device))
         return model
 
     def score(self, texts: Sequence[Sequence[int]]) -> Tensor:

@@ -33,10 +33,11 @@ def forward(config: ModelConfig, context: float, *, absorbed: bool = False, head
     return blocks + head * 2 * config.hidden_size * config.vocab_size
 
 
-def training(config: ModelConfig, length: float, *, mtp: bool = False) -> float:
+def training(config: ModelConfig, length: float, *, mtp: bool = False, frozen: bool = False) -> float:
     """FLOPs per token of training on sequences of `length` tokens: forward once and backward twice as much.
 
-    `mtp`: the multi-token prediction modules are trained too, each of which runs the output head once more.
+    `mtp`: the multi-token prediction modules are trained too, each of which runs the output head once more. `frozen`:
+    only an adapter learns, so that no products for the weights' gradients are needed; its own are left out.
     """
     context = (length + 1) / 2
     total = forward(config, context)
@@ -44,7 +45,7 @@ def training(config: ModelConfig, length: float, *, mtp: bool = False) -> float:
         for depth in range(config.num_nextn_predict_layers):
             total += _block(config, config.num_hidden_layers + depth, context, absorbed=False)
             total += 2 * config.hidden_size * (2 * config.hidden_size + config.vocab_size)
-    return 3 * total
+    return (2 if frozen else 3) * total
 
 
 def generation(config: ModelConfig, prompt: int, lengths: Sequence[int]) -> int:

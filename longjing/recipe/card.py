@@ -10,55 +10,30 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longjing import tasks
-from longjing.errors import UserError
 from longjing.files import digest, write_text
-from longjing.learning.stage import MODEL
 from longjing.model.decoder import Decoder
-from longjing.model.device import choose_dtype
-from longjing.model.store.checkpoint import load_model, save_model
+from longjing.model.layers.lora import adapters, describe, has_adapter
+from longjing.model.store.adapter import base_of
 from longjing.planning.bill import duration, quantity
 from longjing.recipe.lineage import FILE
 from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.running import bill_of
-from longjing.recipe.stages import makes, references
+from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
+from longjing.runs.fetch import SMOLLM2, SMOLLM2_ON_HUB
 from longjing.runs.figures import unjudged
 from longjing.runs.resolve import SHIPPED, shipped
-from longjing.text.tokenizer import Tokenizer
-from longjing.validation import did_you_mean_or_known
 
 _BEGIN, _END = "<!-- facts -->", "<!-- end of facts -->"
 
 
-def export_model(run: RunDirectory, stage: str | None, directory: Path, dtype: str) -> None:
-    """Write the model of a finished stage (default: the run's own) into `directory`, its numbers as `dtype`.
-
-    Raises UserError if there is no such stage, it makes no model, it hasn't finished, or `directory` can't be written.
-    """
-    recipe = run.recipe()
-    makers = [each["name"] for each in recipe["stages"] if makes(each["kind"]) == MODEL]
-    if not makers:
-        raise UserError(f"{run.path}: none of its stages makes a model")
-    name = stage or recipe.get("final") or makers[-1]
-    if name not in makers:
-        raise UserError(f"{run.path} has no stage {name!r} that makes a model{did_you_mean_or_known(name, makers)}")
-    source = run.stage(name)
-    if source.result is None:
-        raise UserError(f"the stage {name} of {run.path} hasn't finished; run its recipe to the end first")
-    model = load_model(source.model_path)
-    save_model(model, directory, choose_dtype(dtype, torch.device("cpu")))
-    Tokenizer.from_directory(source.model_path).save(directory)
-    write_card(directory / "README.md", run, name, model, dtype)
-
-
-def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype: str) -> None:
+def write_card(path: Path, run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: Path) -> None:
     """Write the card of a stage's model to `path`, or put today's facts into the card that is there, between its marks.
-    A card without marks is somebody's own, and stays."""
-    card = _card(run, stage, model, dtype, path.parent)
+    A card without marks is somebody's own, and stays. `directory`: where the model will lie."""
+    card = _card(run, stage, model, dtype, directory)
     if path.exists():
         head, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
         _, marked, tail = rest.partition(_END)
@@ -94,9 +69,18 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     outside = sorted({name for each in chain for name in lineage["stages"][each]["takes"].values()} - {*chain})
     own = _all_own([settings[name] for name in chain], [lineage["inputs"][name]["sha256"] for name in outside])
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    adapter = None
+    if has_adapter(model):
+        base = base_of(run.stage(stage).model_path)
+        adapter = {
+            "shape": describe(model), "base": base, "hub": SMOLLM2_ON_HUB if base == SMOLLM2 else base,
+            "rank": next(each.a.shape[-2] for *_, each in adapters(model)),
+            "parameters": sum(each.a.numel() + each.b.numel() for *_, each in adapters(model)),
+        }  # fmt: skip
+        dtype = "float32"
     return environment.get_template("card.md.jinja").render(
         name=directory.name, about="A model that Longjing made.", begin=_BEGIN, end=_END, path=directory,
-        stage=stage, recipe=recipe, own=own, config=model.config, parameters=parameters,
+        adapter=adapter, stage=stage, recipe=recipe, own=own, config=model.config, parameters=parameters,
         active=model.active_parameters(), dtype=dtype, version=version("longjing"), sha256=made["makes"]["sha256"],
         place=f"{recipe['threads']} thread(s) of a CPU" if recipe["device"] == "cpu" else recipe["device"],
         stages=[*_work(run, settings, chain)],

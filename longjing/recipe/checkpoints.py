@@ -13,7 +13,6 @@ from longjing.evaluation import Evaluation, evaluate
 from longjing.files import to_json
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
-from longjing.model.store.checkpoint import load_model
 from longjing.planning import flops
 from longjing.problems.language import consistency
 from longjing.recipe.schema import MeasureSettings
@@ -21,8 +20,8 @@ from longjing.runs import RunDirectory
 from longjing.runs.directory import differences
 from longjing.runs.figures import unjudged
 from longjing.runs.jsonl import Row
+from longjing.runs.models import load
 from longjing.tasks import Task
-from longjing.text.tokenizer import Tokenizer
 
 
 def measure(
@@ -50,7 +49,7 @@ def measure(
         _refuse_other_problems(
             run, f"{checkpoint} on {label}", task, [row for row in rows if row["label"] == label], say
         )
-    network, tokenizer = load_model(model, runtime.device), Tokenizer.from_directory(model)
+    network, tokenizer = load(model, runtime.device)
     generator: Generator = make_generator(network, tokenizer, dtype=runtime.dtype)
     generator.watcher = watcher
     for label, task in tasks.items():

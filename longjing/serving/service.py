@@ -3,11 +3,15 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-import longjing
+import torch
+
 from longjing.generation.factory import make_generator
+from longjing.model.device import choose_device, choose_dtype
 from longjing.planning.bill import Prices
+from longjing.runs.models import load, weights_path
 from longjing.runs.resolve import shipped
 from longjing.serving.error_responses import ModelNotFound
 from longjing.serving.response_stream import Job
@@ -18,13 +22,16 @@ from longjing.text import Tokenizer
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU."""
+    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU;
+    `batch_invariant` as in `Engine`; `repetition_guard` as in `ServedModel`."""
 
     rows: int = 256
     queue: int = 256
     cache_bytes: int = 1 << 30
     prefix_bytes: int = 1 << 28
     threads: int | None = None
+    batch_invariant: bool | None = None
+    repetition_guard: bool | None = None
 
 
 class Service:
@@ -39,25 +46,27 @@ class Service:
         self._loading = threading.Lock()
         self.prices = Prices()
 
-    def load(self, name_or_path: str) -> ServedModel:
-        """Serve one more model; the one that is there already if it is. Raises UserError."""
-        name = f"longjing-{name_or_path}" if name_or_path in shipped() else name_or_path
+    def load(self, name_or_path: str, name: str | None = None) -> ServedModel:
+        """Serve one more model, called `name` if that is given; the one that is there already if it is. Raises
+        UserError."""
+        name = name or (f"longjing-{name_or_path}" if name_or_path in shipped() else name_or_path)
         with self._loading:
             if name in self.models:
                 return self.models[name]
-            model, tokenizer = longjing.load(name_or_path, self._device, self._dtype)
-            return self.serve(name, model, tokenizer)
+            return self._serve(self._read(name, name_or_path))
 
     def serve(self, name: str, model: Any, tokenizer: Tokenizer) -> ServedModel:
         """Serve a model that is loaded already."""
-        served = self._start(name, model, tokenizer)
-        self.models = {**self.models, name: served}
+        return self._serve(self._start(name, model, tokenizer))
+
+    def _serve(self, served: ServedModel) -> ServedModel:
+        self.models = {**self.models, served.name: served}
         return served
 
     def load_private(self, name_or_path: str) -> ServedModel:
         """Load a model that isn't served to everybody, until `unload`. Raises UserError."""
         with self._loading:
-            served = self._start(name_or_path, *longjing.load(name_or_path, self._device, self._dtype))
+            served = self._read(name_or_path, name_or_path)
             self._private = (*self._private, served)
             return served
 
@@ -67,16 +76,26 @@ class Service:
             self._private = tuple(model for model in self._private if model is not served)
         served.worker.close()
 
-    def _start(self, name: str, model: Any, tokenizer: Tokenizer) -> ServedModel:
+    def _read(self, name: str, name_or_path: str) -> ServedModel:
+        """A model from the disk. Weights that one has already aren't read again: adapters share their base."""
+        loaded = {served.weights: served.engine.model for served in self._all() if served.weights is not None}
+        device = choose_device(self._device)
+        dtype: torch.dtype | Literal["auto"] = "auto"
+        if self._dtype != "auto":
+            dtype = choose_dtype(self._dtype, device)
+        model, tokenizer = load(name_or_path, device, dtype, loaded)
+        return self._start(name, model, tokenizer, weights_path(name_or_path))
+
+    def _start(self, name: str, model: Any, tokenizer: Tokenizer, weights: Path | None = None) -> ServedModel:
         limits = self._limits
         engine = make_generator(
             model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
-            prefix_bytes=limits.prefix_bytes, threads=limits.threads,
+            prefix_bytes=limits.prefix_bytes, threads=limits.threads, batch_invariant=limits.batch_invariant,
         )  # fmt: skip
         worker = EngineWorker(engine, limits.queue, lambda job: self.on_end(name, job))
         if self._closed:
             worker.stop_accepting()
-        return ServedModel(name, engine, tokenizer, worker)
+        return ServedModel(name, engine, tokenizer, worker, limits.repetition_guard, weights=weights)
 
     def _all(self) -> Iterable[ServedModel]:
         return (*self.models.values(), *self._private)

@@ -89,6 +89,8 @@ def _byte_level(file: GGUF, fields: Mapping[str, Any], tokens: list[str]) -> Bac
             "Take the model's Hugging Face directory"
         )
     merges = fields.get("merges", [])
+    if not all(isinstance(merge, str) for merge in merges):
+        raise UserError(f"{file.path}: its merges are no texts (tokenizer.ggml.merges)")
     pairs = [tuple(merge.split(" ", 1)) for merge in merges]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     try:

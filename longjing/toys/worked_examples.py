@@ -59,7 +59,7 @@ def _pair(problem: Problem, random: Random) -> Document:
         if hit:
             break
     expression = f"{step.left}{step.operator}{step.right}"
-    lines.append(random.choice(phrases.found).format(expression))
+    lines.append(random.choice(phrases.solved).format(expression))
     answer = answer_sentence(problem, expression, random)
     return Document(problem.prompt, "\n".join(lines), answer, "worked", problem=problem)
 

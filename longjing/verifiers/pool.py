@@ -78,6 +78,7 @@ class Pool:
         """The answer, and the seconds that it took."""
         seconds_spent, line = 0.0, json.dumps(question)
         with self._lock:
+            # `self` for nothing there: None is an answer like any other.
             answer = self._cache.get(line, self)
         if answer is self:
             answer, seconds_spent = self._answer(question, seconds)
@@ -151,6 +152,7 @@ class _Worker:
         assert self.process.stdout is not None
         poll = select.poll()
         poll.register(self.process.stdout, select.POLLIN)
+        # Without poll, `readline` would wait for ever for a process that hangs.
         readable = poll.poll(1000 * seconds)
         line = self.process.stdout.readline() if readable else ""
         if not line.endswith("\n"):

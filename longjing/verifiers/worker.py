@@ -66,6 +66,7 @@ def _answer_questions(judge: Callable[..., Any], replies: Any, seconds: float, k
         cpu_seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds + seconds) + 2, resource.RLIM_INFINITY))
         if killed_in_time:
+            # With no handler, so that the kernel ends the process: Python code would wait for the C code that hangs.
             signal.setitimer(signal.ITIMER_REAL, limit)
         try:
             reply: dict[str, Any] = {"answer": judge(*question)}
@@ -90,6 +91,7 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         if status == 0:
             return
+        # Who asked is told by the parent, which has read nothing of the question; then it forks the next child.
         late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
         print(json.dumps({"died": "late" if late else "failed"}), file=replies, flush=True)
     _answer_questions(judge, replies, seconds, work in ours)

@@ -22,6 +22,7 @@ from longjing.learning.policy import PhaseTimer
 from longjing.learning.presets import PRESETS
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import Group, pad
+from longjing.learning.state import weights
 from longjing.problems import registry
 from longjing.runs import RunDirectory
 from longjing.text.reasoning import parse
@@ -283,12 +284,12 @@ def test_the_unjudged_are_counted_and_left_out(make: Make) -> None:
 
 def test_the_reference_is_replaced_every_n_steps(make: Make) -> None:
     learner = make(reference_every=2, learning_rate=1e-2, algorithm="grpo")
-    assert learner.reference is not None and learner.reference is not learner.model
+    assert learner.reference is not None
 
     def distance() -> float:
         assert learner.reference is not None
-        pairs = zip(learner.model.parameters(), learner.reference.parameters(), strict=True)
-        return max((one - other).abs().max().item() for one, other in pairs)
+        own = weights(learner.model)
+        return max((own[name] - other).abs().max().item() for name, other in learner.reference.weights.items())
 
     kls, distances = [], []
     for step in range(4):
@@ -297,7 +298,21 @@ def test_the_reference_is_replaced_every_n_steps(make: Make) -> None:
     assert distances[0] > 0 and distances[1] == 0 and distances[2] > 0 and distances[3] == 0
     assert kls[0] == pytest.approx(0, abs=1e-8) and kls[2] == pytest.approx(0, abs=1e-8)
     assert kls[1] > 1e-4 and kls[3] > 1e-4
-    assert all(not parameter.grad for parameter in learner.reference.parameters())
+
+
+def test_the_reference_policy_borrows_the_network_for_a_while(make: Make) -> None:
+    """It is what the policy was, and afterwards the policy is itself again, in the memory that it had."""
+    learner = make(algorithm="grpo", learning_rate=1e-2)
+    tokens = torch.arange(12)[None]
+    before = learner.model(tokens)
+    learner.step(0)
+    assert learner.reference is not None
+    now, places = learner.model(tokens), [tensor.data_ptr() for tensor in weights(learner.model).values()]
+    with pytest.raises(KeyError), learner.reference.active() as reference:
+        assert torch.equal(reference(tokens), before) and not reference(tokens).requires_grad
+        raise KeyError
+    assert torch.equal(learner.model(tokens), now) and not torch.equal(now, before)
+    assert [tensor.data_ptr() for tensor in weights(learner.model).values()] == places
 
 
 def test_the_divergence_pulls_back_to_the_reference(make: Make) -> None:

@@ -34,6 +34,7 @@ from longjing.learning.rejection_sampling import (
     filter_samples,
 )
 from longjing.learning.rollouts import Group
+from longjing.learning.sampled_conversations import SampledConversationSettings
 from longjing.problems import Completion, Problem, Verdict, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
@@ -42,6 +43,7 @@ from longjing.runs.jsonl import JsonLines
 from longjing.text.tokenizer import Tokenizer
 from longjing.toys import corpus
 from longjing.toys.answer_sentences import answer_sentence
+from longjing.toys.toy import STANDALONE, Document
 
 Base = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -188,6 +190,13 @@ def test_the_data_are_right_conversations(spoken: Spoken, form: str, tmp_path: P
     others = [(row, one) for row, one in zip(rows, read, strict=True) if row["task"] == "conversation"]
     assert others and all("problem" not in row and not one.messages[1].reasoning for row, one in others)
     assert {one.thinking for _, one in others} == {True, False}
+
+
+def test_documents_of_a_kind_that_nobody_registered_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="no documents of the kind `worket`; did you mean `worked`"):
+        SampledConversationSettings(others={"worket": 0.2})
+    monkeypatch.setitem(STANDALONE, "poems", lambda random: Document("A poem?", "", "No.", "short"))
+    assert SampledConversationSettings(others={"poems": 0.2}).others == {"poems": 0.2}
 
 
 def test_others_come_by_their_shares(spoken: Spoken, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Rollouts: what was sampled is known from lengths, and what is sampled from its key."""
 
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing import tasks
-from longjing.batching import by_length
+from longjing.batching import by_length, in_order
 from longjing.generation.multi_turn import MultiTurnRollout
 from longjing.generation.request import Generation, Request
 from longjing.learning.rollouts import REFLECTION, Group, draw_problems, judge_group, pad, reflections, sample_groups
@@ -66,6 +66,15 @@ def test_microbatches_hold_everything_once_within_the_budget(sizes: list[int], b
     # Greedy: no row could have joined the microbatch before it.
     for before, after in zip(longest, longest[1:], strict=False):
         assert (len(before) + 1) * max(before) > budget and min(before) >= max(after)
+
+
+@given(st.lists(st.integers(2, 49), max_size=40), st.integers(1, 120))
+def test_batches_in_order_are_greedy_and_within_the_budget(sizes: list[int], budget: int) -> None:
+    batches = in_order(sizes, int, budget)
+    assert [size for batch in batches for size in batch] == sizes and all(batches)
+    assert all(len(batch) == 1 or len(batch) * max(batch) <= budget for batch in batches)
+    for before, after in pairwise(batches):
+        assert (len(before) + 1) * max(*before, after[0]) > budget
 
 
 def test_problems_depend_on_their_key_alone() -> None:

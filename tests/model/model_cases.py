@@ -113,11 +113,11 @@ def deepseeks(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def denses(draw: st.DrawFn) -> dict[str, Any]:
+def denses(draw: st.DrawFn, family: str | None = None) -> dict[str, Any]:
     heads = draw(st.sampled_from([1, 2, 4]))
     tied, rope = draw(st.booleans()), draw(st.sampled_from([PLAIN, LINEAR, YARN, LLAMA3, LLAMA31]))
     shared = {"num_key_value_heads": heads, "tie_word_embeddings": tied, "rope_parameters": rope}
-    family = draw(st.sampled_from(["qwen2", "qwen3", "llama", "mistral"]))
+    family = family or draw(st.sampled_from(["qwen2", "qwen3", "llama", "mistral"]))
     if family != "qwen2":
         shared["head_dim"] = draw(st.sampled_from([8, 10]))
     if family in ("qwen3", "llama"):
@@ -146,19 +146,25 @@ def mixtures(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def softmax_mixtures(draw: st.DrawFn) -> dict[str, Any]:
-    """Mixtures whose experts are chosen by a softmax, without a bias: DeepSeek-V2 and Qwen3-MoE."""
-    tied, method = draw(st.booleans()), draw(st.sampled_from(["greedy", "group_limited_greedy"]))
-    if draw(st.booleans()):
-        return qwen3_moe(
-            tie_word_embeddings=tied, norm_topk_prob=draw(st.booleans()), attention_bias=draw(st.booleans()),
-            num_experts_per_tok=draw(st.integers(1, 8)), num_key_value_heads=draw(st.sampled_from([1, 2, 4])),
-        )  # fmt: skip
+def qwen3_moes(draw: st.DrawFn) -> dict[str, Any]:
+    """Experts are chosen by a softmax, without a bias or groups."""
+    return qwen3_moe(
+        tie_word_embeddings=draw(st.booleans()), norm_topk_prob=draw(st.booleans()),
+        attention_bias=draw(st.booleans()), num_experts_per_tok=draw(st.integers(1, 8)),
+        num_key_value_heads=draw(st.sampled_from([1, 2, 4])),
+    )  # fmt: skip
+
+
+@st.composite
+def deepseek_v2s(draw: st.DrawFn) -> dict[str, Any]:
+    """Experts are chosen by a softmax, without a bias."""
     groups = draw(st.sampled_from([2, 4, 8]))
     kept = draw(st.integers(1, groups))
+    method = draw(st.sampled_from(["greedy", "group_limited_greedy"]))
     settings = deepseek(
         model_type="deepseek_v2", topk_method=method, n_group=groups, topk_group=kept, scoring_func="softmax",
-        norm_topk_prob=False, num_experts_per_tok=draw(st.integers(1, kept * 8 // groups)), tie_word_embeddings=tied,
+        norm_topk_prob=False, num_experts_per_tok=draw(st.integers(1, kept * 8 // groups)),
+        tie_word_embeddings=draw(st.booleans()), attention_bias=draw(st.booleans()),
         q_lora_rank=draw(st.sampled_from([None, 10])), routed_scaling_factor=draw(st.sampled_from([1.0, 16.0])),
         rope_parameters=draw(st.sampled_from([PLAIN, YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}])),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """GGUF files: their numbers against llama.cpp's own package, and what is wrong with broken ones."""
 
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from gguf import GGMLQuantizationType
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from model_cases import LLAMA3, batch, deepseeks, denses, difference, network, softmax_mixtures
+from model_cases import LLAMA3, batch, deepseek_v2s, deepseeks, dense, denses, difference, network, qwen3_moes
 from numpy.testing import assert_array_equal
 
 from longjing.errors import UserError
@@ -131,7 +132,7 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
 
 
 @few
-@given(st.one_of(deepseeks(), denses(), softmax_mixtures()), st.sampled_from(["F32", "Q8_0"]))
+@given(st.one_of(deepseeks(), denses(), qwen3_moes(), deepseek_v2s()), st.sampled_from(["F32", "Q8_0"]))
 @torch.no_grad()
 def test_a_network_comes_back_from_a_file(shape: dict[str, Any], name: str) -> None:
     assume(shape["rope_parameters"] is not LLAMA3)  # whose numbers aren't Llama 3.1's
@@ -152,3 +153,26 @@ def test_a_network_comes_back_from_a_file(shape: dict[str, Any], name: str) -> N
     if name == "F32":
         tokens = batch(model)
         assert difference(again(tokens), model(tokens)) < 1e-5
+
+
+def test_tensors_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file in four bits, loaded in sixteen, no second tensor in float32 is ever in memory."""
+    write_model(network(dense("llama", hidden_size=64, num_hidden_layers=3)), tmp_path / "x.gguf", "Q8_0", {})
+    alive: list[weakref.ref[Any]] = []
+
+    def watched(*arguments: Any) -> Any:
+        assert not any(array() is not None for array in alive)
+        result = dequantise(*arguments)
+        alive.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr("longjing.model.store.gguf.dequantise", watched)
+    model = load_model(tmp_path / "x.gguf", dtype=torch.bfloat16)
+    assert len(alive) > 20 and model.embed_tokens.weight.dtype == torch.bfloat16
+
+
+def test_a_part_of_a_model_is_said_to_be_one(tmp_path: Path) -> None:
+    with (tmp_path / "x.gguf").open("wb") as file:
+        write_gguf(file, {"split.count": 3}, {}, iter(()))
+    with pytest.raises(UserError, match="one of 3 parts of a model.*llama-gguf-split --merge"):
+        GGUF(tmp_path / "x.gguf")

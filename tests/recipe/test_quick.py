@@ -16,7 +16,8 @@ from longjing.errors import UserError
 from longjing.files import digest
 from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
 from longjing.model.store.checkpoint import load_model, load_reward_model
-from longjing.recipe.card import about, export_model
+from longjing.recipe.card import about
+from longjing.recipe.export import export_model
 from longjing.recipe.gates import numbers
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe, task_of
@@ -145,7 +146,7 @@ def test_a_stage_runs_alone_on_any_checkpoint(tmp_path: Path) -> None:
 
 def test_an_exported_model_is_the_runs_and_its_card_says_how_it_was_made(run: RunDirectory, tmp_path: Path) -> None:
     directory = tmp_path / "small"
-    export_model(run, "distilled", directory, "bfloat16")
+    export_model(str(run.path), "distilled", directory, kind="BF16")
     before, after = (load_model(path).state_dict() for path in (run.stage("distilled").model_path, directory))
     assert all(torch.equal(after[name], tensor.bfloat16().float()) for name, tensor in before.items())
     card = (directory / "README.md").read_text("utf-8")
@@ -161,16 +162,16 @@ def test_an_exported_model_is_the_runs_and_its_card_says_how_it_was_made(run: Ru
 
 def test_what_a_person_wrote_on_a_card_stays(run: RunDirectory, tmp_path: Path) -> None:
     card = tmp_path / "mine" / "README.md"
-    export_model(run, None, card.parent, "float32")
+    export_model(str(run.path), None, card.parent, kind="F32")
     written = card.read_text("utf-8")
     assert "stage `rl-2`" in written and "float32" in written
     card.write_text(f"# Mine\n{written.replace('float32', 'FLOAT')}\nIt can't dance.\n", "utf-8")
-    export_model(run, None, card.parent, "float32")
+    export_model(str(run.path), None, card.parent, kind="F32")
     again = card.read_text("utf-8")
     assert again.startswith("# Mine\n") and again.endswith("\nIt can't dance.\n") and "FLOAT" not in again
     for own in ("# All mine\n", "<!-- facts -->\nhalf marked\n"):
         card.write_text(own, "utf-8")
-        export_model(run, None, card.parent, "float32")
+        export_model(str(run.path), None, card.parent, kind="F32")
         assert card.read_text("utf-8") == own
 
 
@@ -180,7 +181,7 @@ def test_a_card_states_a_licence_only_of_what_is_all_the_packages_own(
     def front(stage: str) -> Any:
         card = tmp_path / "model" / "README.md"
         card.unlink(missing_ok=True)
-        export_model(run, stage, card.parent, "float32")
+        export_model(str(run.path), stage, card.parent, kind="F32")
         assert about(card) == "A model that Longjing made." and "\n## What it can't do\n" in card.read_text()
         head = card.read_text().split("---\n")[1]
         assert ("# license, language: fill them in" in head) == ("license: mit" not in head)
@@ -205,7 +206,7 @@ def test_a_card_states_a_licence_only_of_what_is_all_the_packages_own(
 @pytest.mark.parametrize("stage", ["rl-3", "helpfulness", "samples"])
 def test_what_makes_no_model_is_not_exported(run: RunDirectory, stage: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"no stage '{stage}' that makes a model"):
-        export_model(run, stage, tmp_path / "x", "float32")
+        export_model(str(run.path), stage, tmp_path / "x", kind="F32")
 
 
 def test_the_student_may_be_of_another_family(run: RunDirectory, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Tokenizers in GGUF files: they come back as they were, under the rule that llama.cpp knows them by."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers_cases import BYTE_LEVEL, SENTENCEPIECE, directory_of, strings
 from transformers import AutoTokenizer
 
+from longjing.errors import UserError
 from longjing.gguf import GGUF, write_gguf
 from longjing.text import Tokenizer
 
@@ -45,6 +47,27 @@ def test_a_rule_that_llama_cpp_does_not_know_is_said(tmp_path: Path) -> None:
     _, file, note = through_file(ours, tmp_path / "x.gguf")
     assert file.fields["tokenizer.ggml.pre"] == "default"
     assert note is not None and "no rule that cuts text" in note
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"merges": ["q zzzzz"]}, "its merges don't fit its vocabulary"),
+        ({"merges": [1, 2]}, "merges are no texts"),
+        ({"pre": "tekken"}, "the rule 'tekken', which is not known here"),
+        ({"model": "t5"}, "the tokenizer 't5' is not supported"),
+        ({"eos_token_id": 99999}, "its eos_token is number 99999"),
+        ({"eos_token_id": None}, "no eos_token is named"),
+        ({"tokens": None}, "no vocabulary in it"),
+    ],
+)
+def test_a_tokenizer_that_makes_no_sense_is_a_sentence(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    fields, _ = Tokenizer.train(["12 numbers"] * 3, 290).gguf_fields(290)
+    fields |= {f"tokenizer.ggml.{name}": value for name, value in change.items()}
+    with (tmp_path / "x.gguf").open("wb") as stream:
+        write_gguf(stream, {name: value for name, value in fields.items() if value is not None}, {}, iter(()))
+    with pytest.raises(UserError, match=words):
+        Tokenizer.from_directory(tmp_path / "x.gguf")
 
 
 def test_the_real_one_is_written_as_it_was(smollm2: Path, tmp_path: Path) -> None:

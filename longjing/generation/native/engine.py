@@ -15,6 +15,7 @@ from longjing.generation.native.sequence import Sequence
 from longjing.generation.native.speculative import Drafter, can_draft
 from longjing.generation.request import Chunk, Event, Generation, Request
 from longjing.model.decoder import Decoder
+from longjing.model.store.checkpoint import end_tokens as end_tokens_of
 from longjing.model.threads import cpu_threads, decoding_threads, is_small
 from longjing.text.tokenizer import Tokenizer
 
@@ -29,8 +30,9 @@ class Engine:
     don't depend on what runs beside it, in float32 on a CPU whose products allow it; then few rows cost as much as
     sixteen, so that by default it holds for small models only. `threads`: of the CPU, by default `decoding_threads`.
     `speculate` drafts with the model's prediction module; "auto" does where that is measured to be faster.
-    `end_tokens` default to the model's. A `dtype` other than the weights' makes the engine keep a copy. `prefix_bytes`:
-    for beginnings of finished requests (`Request.keep`). Raises UserError for settings that can't be.
+    `end_tokens` default to the model's and the tokenizer's. A `dtype` other than the weights' makes the engine keep a
+    copy. `prefix_bytes`: for beginnings of finished requests (`Request.keep`). Raises UserError for settings that can't
+    be.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class Engine:
         prefix_bytes: int = 0,
     ) -> None:
         drafts = can_draft(model.config, speculate)
-        end = model.config.eos_token_id
-        ends = (end,) if isinstance(end, int) else end or ()
+        if end_tokens is None:
+            known = {*end_tokens_of(model), *(tokenizer.end_ids if tokenizer else ())}
+            end_tokens = {token for token in known if token < model.config.vocab_size}
         self.tokenizer, self.max_batch, self.stats = tokenizer, max_batch, EngineStatistics()
-        self.end_tokens = frozenset(ends if end_tokens is None else end_tokens)
+        self.end_tokens = frozenset(end_tokens)
         self._runner = ModelRunner(model, dtype, cache_bytes, drafts, record_routes, batch_invariant)
         self.model = self._runner.model
         self.prefixes = PrefixCache(prefix_bytes)
@@ -75,6 +78,7 @@ class Engine:
         for request in requests:  # before any is queued
             self.check(request)
         sequences = [self._add(request, streams=False, retain=follow is not None) for request in requests]
+        # An engine may be shared: only the events of these ids are ours.
         index_of = {sequence.id: index for index, sequence in enumerate(sequences)}
         tokens = 0
         try:
@@ -91,6 +95,7 @@ class Engine:
                             if next_request is not None:
                                 sequences[index] = self._follow(ended, next_request)
                                 index_of[sequences[index].id] = index
+                            # What was kept for the one that follows would else stay in memory until all have ended.
                             ended.entries = []
                     done = len(sequences) - len(index_of)
                     if on_step:
@@ -154,10 +159,12 @@ class Engine:
             return []
         started = time.perf_counter()
         with torch.inference_mode(), cpu_threads(self._threads), self._runner.evaluating():
+            # Newcomers first: a row that is read now decodes in this very step, too.
             for group in self._scheduler.admit():
                 first_row = self._scheduler.restore(group)
                 self.stats.tokens_prefilled += self._runner.read(group, first_row)
                 self._scheduler.start(group)
+            # Before the pass, since the pass writes: whoever has to leave must be gone by then.
             longest = self._scheduler.make_room(self._decoding.columns)
             output = self._decoding.decode(self._scheduler.batch(), longest)
             events = self._scheduler.hand_out(output)
@@ -176,6 +183,7 @@ class Engine:
         if self._scheduler.running:
             raise RuntimeError("update_weights() with requests running would mix two models in a completion")
         self._runner.update_weights()
+        # Entries that the old weights made would be taken for the new ones'.
         self.prefixes.clear()
 
     @property

@@ -41,6 +41,7 @@ class Graphs:
             pending, stored, _ = graph
         pending[:count] = batch.pending
         stored[:count] = batch.stored
+        # Padding rows write to column 0 of free rows, which nobody reads before it is written anew.
         stored[count:] = 0
         if graph is None:  # after the inputs are there, since capturing also writes to the cache
             graph = pending, stored, self._capture(pending, stored, columns)

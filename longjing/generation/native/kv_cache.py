@@ -29,6 +29,7 @@ class KVCache:
         self._widths = [*widths, routes[0] * routes[1]]
         self.keeps_routes = self._widths[-1] > 0
         dtypes = [dtype] * len(widths) + [torch.int16]
+        # One allocation a layer for the engine's whole life: `fit` only cuts it otherwise.
         self._flat = [
             torch.empty(area * width, dtype=each, device=device)
             for width, each in zip(self._widths, dtypes, strict=True)
@@ -62,6 +63,7 @@ class KVCache:
         for flat, width in zip(self._flat, self._widths, strict=True):
             flat[self._zeroed * width : size * width].zero_()
             self._views.append(flat[: size * width].view(rows, columns, width))
+        # What was laid out once holds finite numbers from then on, whoever's they are.
         self._zeroed = max(self._zeroed, size)
 
     def fit(self, rows: int, columns: int, used: int, longest: int) -> None:
@@ -108,6 +110,7 @@ class KVCache:
         rows = view[self._first_row : self._first_row + len(entries)]
         if self._target is None:
             return rows[:, : entries.shape[1]].copy_(entries)
+        # A row writes wherever it has got to: rows are of different lengths.
         view[self._target] = entries.to(view.dtype)
         return rows[:, : self._longest]
 

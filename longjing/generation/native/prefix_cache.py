@@ -37,6 +37,7 @@ class PrefixCache:
             return
         if match is not None and length == len(match):  # it is the beginning of the new one
             self._drop(match)
+        # An OrderedDict that `match` moves to its end is in the order of use: the first is the stalest.
         while self.bytes + size > self.capacity:
             self._drop(next(iter(self._kept)))
         self._kept[key] = entries
@@ -84,5 +85,6 @@ def _chain(tokens: tuple[int, ...]) -> Iterator[int]:
     """A hash of each beginning that is a number of blocks long."""
     previous = 0
     for end in range(BLOCK, len(tokens) + 1, BLOCK):
+        # Of the hash before, so that equal blocks in different places don't meet.
         previous = hash((previous, tokens[end - BLOCK : end]))
         yield previous

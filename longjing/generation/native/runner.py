@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from longjing.generation.native.decoding_copy import DecodingCopy, needs_copy
 from longjing.generation.native.graphs import Graphs
 from longjing.generation.native.kv_cache import KVCache
-from longjing.generation.native.logits_processors import batch_bias
+from longjing.generation.native.logits_processors import batch_bias, batch_factors
 from longjing.generation.native.sampling import StepOutput
 from longjing.generation.native.sequence import Batch, Sequence
 from longjing.model.decoder import Decoder
@@ -96,6 +96,8 @@ class ModelRunner:
     def context(self, columns: Tensor, longest: int, gaps: Tensor | None = None) -> Context:
         """The context of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
         every = torch.arange(longest, device=self.device)
+        # Padding, and what an earlier request has left, lie behind a row's own columns: the causal mask hides them,
+        # too.
         mask = every <= columns[..., None]
         if gaps is not None:
             mask = mask & ((every < gaps[:, :1]) | (every >= gaps[:, 1:]))[:, None]
@@ -113,12 +115,15 @@ class ModelRunner:
         unread = max(sequence.stored - sequence.cached for sequence in sequences)
         if not unread:
             return 0
+        # With the pending token, too: the prediction module reads each token together with the one after it.
         texts = [torch.tensor([*sequence.prompt, *sequence.tokens]) for sequence in sequences]
         text = pad_sequence(texts, batch_first=True).to(self.device)
         if any(sequence.cached for sequence in sequences):
             self._read_on(sequences, text, unread, first_row)
         else:
             routes = [sequence.routes for sequence in sequences if sequence.routes is not None]
+            # One who was pre-empted takes the experts again that it took before: a recomputed score may choose others
+            # by a rounding.
             replay = pad_sequence(routes, batch_first=True).long() if routes else None
             columns = torch.arange(unread, device=self.device).expand(len(sequences), -1)
             hidden, context = self.forward(text[:, :-1], columns, None, first_row, replay)
@@ -146,8 +151,11 @@ class ModelRunner:
             logits = self._graphs.logits(batch, longest)
         else:
             logits = self._logits(batch.pending, batch.stored, longest + 1)
-        bias = batch_bias(batch.processors, logits.shape[1], self.device) if batch.processors else None
-        draw = batch.sampler.draw(logits, batch.positions, bias)
+        bias = factors = None
+        if batch.processors:
+            bias = batch_bias(batch.processors, logits.shape[1], self.device)
+            factors = batch_factors(batch.processors, logits.shape[1], self.device)
+        draw = batch.sampler.draw(logits, batch.positions, bias, factors)
         batch.advance(draw.tokens, 1)
         return StepOutput.of([draw], [1] * len(draw.tokens))
 

@@ -68,6 +68,7 @@ class Sampler:
         """A sampler of rows, each with its own settings."""
 
         def column(values: list[float], off: float) -> Tensor | None:
+            # What nobody asks for costs nothing: sorting a large vocabulary can be the dearest part of a step.
             return None if all(v == off for v in values) else torch.tensor(values, device=device)
 
         greedy = [s.temperature == 0 for s in settings]
@@ -82,15 +83,18 @@ class Sampler:
             max(s.top_logprobs for s in settings),
         )
 
-    def draw(self, logits: Tensor, positions: Tensor, bias: Tensor | None = None) -> SamplerOutput:
+    def draw(
+        self, logits: Tensor, positions: Tensor, bias: Tensor | None = None, factors: Tensor | None = None
+    ) -> SamplerOutput:
         """A token for each row from `logits` `[rows, vocabulary]`.
 
-        `positions` `[rows]` counts the completion's tokens. `bias` `[rows, vocabulary]` changes what is drawn,
-        and not its log-probability. Each row inverts its own distribution function at its own number, so what
-        it draws doesn't depend on the others.
+        `positions` `[rows]` counts the completion's tokens. `factors` (logits above 0 are divided by them, others
+        multiplied) and then `bias`, both `[rows, vocabulary]`, change what is drawn, and not its log-probability. Each
+        row inverts its own distribution function at its own number, so what it draws doesn't depend on the others.
         """
         logits = logits.float()
-        biased = logits if bias is None else logits + bias
+        biased = logits if factors is None else torch.where(logits > 0, logits / factors, logits * factors)
+        biased = biased if bias is None else biased + bias
         if self.temperature is not None:
             logits, biased = logits / self.temperature[:, None], biased / self.temperature[:, None]
         if self.all_greedy:
@@ -109,6 +113,7 @@ class Sampler:
         if self.top_k is not None or self.top_p is not None:
             probabilities = self._top_k_top_p(probabilities)
         if self.min_p is not None:
+            # Relative to the likeliest token, so that it needs no new normalisation after top-k and top-p.
             least = self.min_p[:, None] * probabilities.amax(dim=-1, keepdim=True)
             probabilities = probabilities.masked_fill(probabilities < least, 0)
         return probabilities
@@ -148,11 +153,13 @@ class Sampler:
             rank = torch.arange(count, device=ordered.device)
             ordered = ordered.masked_fill((rank >= top_k[:, None]) & (top_k[:, None] > 0), 0)
             complete, unknown = (top_k > 0) & (top_k <= count), top_k > count
+            # Top-p is a share of what top-k has left, as in vLLM and `transformers`.
             total = torch.where(top_k > 0, ordered.sum(dim=-1), total)
         if self.top_p is not None:
             # Sums are rounded, so that a top-p of 1 has to be excepted.
             least = torch.where(self.top_p[rows] < 1, self.top_p[rows] * total, float("inf"))
             sums = ordered.cumsum(dim=-1)
+            # A token stays while those likelier than it don't fill top-p: so the one that crosses it stays, too.
             before = sums - ordered
             # The likeliest stays, even if a tiny top-p rounds to zero.
             ordered = ordered.masked_fill((before >= least[:, None]) & (before > 0), 0)

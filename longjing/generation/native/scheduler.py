@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+from longjing.batching import in_order
 from longjing.errors import UserError
 from longjing.generation.native.kv_cache import KVCache
 from longjing.generation.native.prefix_cache import PrefixCache
@@ -69,6 +70,7 @@ class Scheduler:
         newcomers: list[Sequence] = []
         while self.waiting and (rows := first + len(newcomers) + 1) <= self._max_batch:
             wider = max(columns, _columns_wanted(self.waiting[0]))
+            # All rows are as wide as the widest. A single row always gets in: `check` has seen to it that it fits.
             if rows > 1 and rows * wider > self._cache.area:
                 break
             columns = wider
@@ -76,6 +78,7 @@ class Scheduler:
         if not newcomers:
             return []
         longest = max((sequence.stored for sequence in self.running), default=0)
+        # Once for all newcomers: to cut the rectangle anew may move what is in it.
         self._cache.fit(first + len(newcomers), columns, first, longest)
         for sequence in newcomers:
             sequence.start(self._started)
@@ -96,6 +99,7 @@ class Scheduler:
             elif sequence.entries:  # with the experts that were taken, which another's might not be
                 sequence.cached = len(sequence.entries[0])
                 restored.append(sequence)
+            # The samples of a group share their prompt: it is read once, and its entries are copied.
             elif sequence.prompt in prompts:
                 sequence.cached = sequence.stored
                 copied.append(sequence)
@@ -109,6 +113,7 @@ class Scheduler:
             *_split(restored),
             *_split(sorted(resumed, key=lambda sequence: sequence.stored)),
             *_split(sorted(fresh, key=lambda sequence: sequence.stored)),
+            # Last of all, when the rows that they are copied from have been read.
             *([copied] if copied else []),
         ]
 
@@ -151,6 +156,7 @@ class Scheduler:
         """
         stored = [sequence.stored for sequence in self.running]
         while len(stored) * (max(stored) + step) > self._cache.area:
+            # The latest has the least to lose; and the earliest always get on, so that nobody is sent back for ever.
             row = max(range(len(stored)), key=lambda row: self.running[row].started)
             self.running[row].routes = self._cache.routes(row, stored[row])  # the trainer replays what was taken first
             self.waiting.appendleft(self.running[row])
@@ -216,6 +222,7 @@ class Scheduler:
     def release(self, rows: Collection[int]) -> None:
         """Forget rows, and move the last ones into the holes, so that those in use stay 0 to n-1."""
         left = len(self.running) - len(rows)
+        # Only as many rows move as there are holes before the new end; the order of rows means nothing.
         sources = [row for row in range(left, len(self.running)) if row not in rows]
         targets = [row for row in rows if row < left]
         if sources:
@@ -234,12 +241,5 @@ def _columns_wanted(sequence: Sequence) -> int:
 
 def _split(sequences: list[Sequence]) -> list[list[Sequence]]:
     """Groups in the same order, each of at most `PREFILL_TOKENS` to read, padding included."""
-    groups: list[list[Sequence]] = []
-    widest = 0
-    for sequence in sequences:
-        widest = max(widest, sequence.stored - sequence.cached)
-        if not groups or (len(groups[-1]) + 1) * widest > PREFILL_TOKENS:
-            groups.append([])
-            widest = sequence.stored - sequence.cached
-        groups[-1].append(sequence)
-    return groups
+    # A pass is as wide as its longest; sorted by length, neighbours are padded by little.
+    return in_order(sequences, lambda sequence: sequence.stored - sequence.cached, PREFILL_TOKENS)

@@ -111,11 +111,14 @@ class Drafter:
         """Read the pending tokens and their drafts in one pass, draw one token or two, and draft again."""
         runner, model = self._runner, self._runner.model
         columns = batch.stored[:, None] + torch.arange(2, device=batch.stored.device)
+        # The draft is read before anybody knows whether it is right: where reading the weights is what a step costs,
+        # two columns cost hardly more than one.
         tokens_read = torch.stack((batch.pending, self._drafts), dim=1)
         hidden, context = runner.forward(tokens_read, columns, longest + 2)
         logits, positions = model.head(hidden, context), batch.positions
         draws = [batch.sampler.draw(logits[:, ahead], positions + ahead) for ahead in range(2)]
         tokens = torch.stack([draw.tokens for draw in draws], dim=1)
+        # The second draw was made behind the draft; it counts where the first draw was that very token.
         accepted = (tokens[:, 0] == self._drafts).long()
 
         # A pair (hidden state, next token) that stands on a rejected draft is overwritten in the next step.
@@ -123,5 +126,6 @@ class Drafter:
         ahead = model.next_hidden(0, tokens, hidden, context)
         last = model.head(ahead[batch.rows, accepted], context)
         batch.advance(tokens[batch.rows, accepted], 1 + accepted)
+        # With the number of the draw to come: if both networks agree on the distribution, they then agree on the token.
         self._drafts = batch.sampler.draw(last, batch.positions).tokens
         return StepOutput.of(draws, (1 + accepted).tolist(), self._drafts.tolist())

@@ -16,7 +16,8 @@ class DeepSeekMixture(Family):
     """How the tensors of mixtures and of prediction modules are called in files, by DeepSeek and others."""
 
     def views(self, name: str, tensor: "Tensor", config: "ModelConfig") -> Iterator[tuple[str, "Tensor"]]:
-        """See `Family.views`: MTP modules are layers after the last one, and each expert's matrices lie alone."""
+        """The names on disk (see `Family.views`): MTP modules are layers after the last one, and each expert's matrices
+        lie alone."""
         if name.startswith("mtp."):
             _, depth, part = name.split(".", 2)
             part = f"shared_head.{part}" if part.startswith("norm.") else part.removeprefix("block.")
@@ -34,7 +35,7 @@ class DeepSeekMixture(Family):
             yield from super().views(name, tensor, config)
 
     def copies(self, config: "ModelConfig") -> dict[str, str]:
-        """See `Family.copies`: MTP modules are shipped with copies of embedding and head."""
+        """The names of copies (see `Family.copies`): MTP modules are shipped with copies of embedding and head."""
         copies = super().copies(config)
         for depth in range(config.num_nextn_predict_layers):
             layer = f"model.layers.{config.num_hidden_layers + depth}"
@@ -53,7 +54,7 @@ class DeepSeekV3(DeepSeekMixture):
     skipped_layers = {61}
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.read`: there is no attention but the latent one."""
+        """The fields of a config (see `Family.read`): there is no attention but the latent one."""
         read = super().read(values)
         read.pop("head_dim", None)
         if not read.get("kv_lora_rank"):
@@ -69,7 +70,7 @@ class DeepSeekV2(DeepSeekV3):
     skipped_layers = set()
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.read`."""
+        """The fields of a config (see `Family.read`)."""
         if values.get("norm_topk_prob"):  # which DeepSeek's code and `transformers` understand differently
             raise UserError("config.json: norm_topk_prob = True is not supported in a deepseek_v2, only False")
         method = values.get("topk_method", "greedy")

@@ -24,7 +24,8 @@ class Glm4Moe(DeepSeekMixture):
     skipped_layers = {46, 92}
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.read`: what these models do unless their settings say otherwise isn't supported."""
+        """The fields of a config (see `Family.read`): what these models do unless their settings say otherwise isn't
+        supported."""
         if values.get("use_qk_norm", False):
             raise UserError("config.json: use_qk_norm is not supported: queries and keys that are normalised")
         rope = values.get("rope_parameters") or {}
@@ -32,7 +33,8 @@ class Glm4Moe(DeepSeekMixture):
         return super().read({**values, "partial_rotary_factor": half})
 
     def write(self, config: "ModelConfig") -> dict[str, Any]:
-        """See `Family.write`. Whoever reads this would rotate half of each head if nothing were said."""
+        """The `config.json` (see `Family.write`). Whoever reads this would rotate half of each head if nothing were
+        said."""
         values = super().write(config)
         values["rope_parameters"]["partial_rotary_factor"] = 1.0
         return values

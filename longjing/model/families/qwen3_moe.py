@@ -23,12 +23,12 @@ class Qwen3MoE(DeepSeekMixture):
     biases_output = True
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.read`: every layer must be a mixture."""
+        """The fields of a config (see `Family.read`): every layer must be a mixture."""
         if values.get("decoder_sparse_step", 1) != 1 or values.get("mlp_only_layers"):
             raise UserError("config.json: only mixtures in every layer are supported (decoder_sparse_step 1)")
         experts = values.get("num_experts", values.get("num_local_experts", 0))
         return super().read({"norm_topk_prob": False, **values, "n_routed_experts": experts})
 
     def write(self, config: "ModelConfig") -> dict[str, Any]:
-        """See `Family.write`."""
+        """The `config.json` (see `Family.write`)."""
         return super().write(config) | {"num_experts": config.n_routed_experts}

@@ -79,6 +79,7 @@ class LatentAttention(nn.Module):
 
         q . (W_key latent) = (W_key^T q) . latent,    sum of a_t (W_value latent_t) = W_value (sum of a_t latent_t)
         """
+        # The halves of one matrix that is never multiplied whole here: so the numbers themselves are asked for.
         weight = (
             dense(self.kv_b_proj.weight).to(q_nope.dtype).view(self.heads, self.nope_dim + self.value_dim, self.rank)
         )

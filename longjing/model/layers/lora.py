@@ -4,6 +4,7 @@
 any more; only the two factors of each weight are parameters with a gradient.
 """
 
+import copy
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class LoRA(Storage):
         self.scale = config.scale
         self.a = nn.Parameter(torch.empty(*stack, config.rank, columns, device=device))
         self.b = nn.Parameter(torch.zeros(*stack, rows, config.rank, device=device))
-        self._dense: tuple[tuple[int, int], Tensor] | None = None
+        self._dense: tuple[tuple[int, ...], Tensor] | None = None
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
@@ -71,13 +72,14 @@ class LoRA(Storage):
         return [_Adapted(base, a, b, self.scale) for base, a, b in zip(bases, self.a, self.b, strict=True)]
 
     def dense(self) -> Tensor:
-        """See `Storage`. Without gradients it is computed once for each state of the factors: decoding with absorbed
-        latent attention asks for it at every step."""
-        if torch.is_grad_enabled():
+        """The sum of both (see `Storage`). Without gradients it is computed once for each state of the factors:
+        decoding with absorbed latent attention asks for it at every step."""
+        if torch.is_grad_enabled() or (self.a.is_cuda and torch.cuda.is_current_stream_capturing()):
             return self._sum()
-        version = (self.a._version, self.b._version)
-        if self._dense is None or self._dense[0] != version:
-            self._dense = version, self._sum()
+        # With their addresses: a reference policy's factors may stand in their place for a while.
+        state = (self.a._version, self.b._version, self.a.data_ptr(), self.b.data_ptr())
+        if self._dense is None or self._dense[0] != state:
+            self._dense = state, self._sum()
         return self._dense[1]
 
     def _sum(self) -> Tensor:
@@ -122,30 +124,51 @@ def add_lora(model: Decoder, config: LoRAConfig, seed: int = 0) -> None:
     Raises UserError for a target that the network hasn't got, or that has an adapter already.
     """
     model.requires_grad_(False)
-    names = {name.rpartition(".")[2] for name, module in model.layers.named_modules() if isinstance(module, Linear)}
-    mixtures = any(isinstance(module, Experts) for module in model.layers.modules())
+    generator = torch.Generator().manual_seed(seed)
+    for module, attribute, _ in _chosen(model, config):
+        weight: Weight = getattr(module, attribute)
+        if isinstance(weight, LoRA):
+            raise UserError("the network has an adapter already; merge it first")
+        tensor = weight if isinstance(weight, Tensor) else dense(weight)
+        adapter = LoRA(weight, tensor.shape, config, tensor.device)
+        adapter.initialise(generator)
+        replace_weight(module, attribute, adapter)
+
+
+def _chosen(model: Decoder, config: LoRAConfig) -> Iterator[tuple[nn.Module, str, str]]:
+    """The weights that the config means: each one's module, its attribute there, and the module's name."""
+    named = [(f"layers.{name}", module) for name, module in model.layers.named_modules()]
+    names = {name.rpartition(".")[2] for name, module in named if isinstance(module, Linear)}
+    mixtures = any(isinstance(module, Experts) for _, module in named)
     choices = sorted(names) + ["experts"] * mixtures
     targets: Collection[str] = config.targets or {name for name in names if not (mixtures and name in _FEED_FORWARD)}
     if unknown := [target for target in targets if target not in choices]:
         raise UserError(f"this network has no {', '.join(unknown)} to adapt; it has {', '.join(choices)}")
-    generator = torch.Generator().manual_seed(seed)
-    for name, module in model.layers.named_modules():
-        last = name.rpartition(".")[2]
-        if isinstance(module, Linear) and last in targets:
-            _adapt(module, "weight", config, generator)
+    for name, module in named:
+        if isinstance(module, Linear) and name.rpartition(".")[2] in targets:
+            yield module, "weight", name
         elif isinstance(module, Experts) and "experts" in targets:
-            for part in EXPERTS:
-                _adapt(module, part, config, generator)
+            yield from ((module, part, name) for part in EXPERTS)
 
 
-def _adapt(module: nn.Module, name: str, config: LoRAConfig, generator: torch.Generator) -> None:
-    weight: Weight = getattr(module, name)
-    if isinstance(weight, LoRA):
-        raise UserError("the network has an adapter already; merge it first")
-    tensor = weight if isinstance(weight, Tensor) else dense(weight)
-    adapter = LoRA(weight, tensor.shape, config, tensor.device)
-    adapter.initialise(generator)
-    replace_weight(module, name, adapter)
+def has_adapter(model: Decoder) -> bool:
+    return next(adapters(model), None) is not None
+
+
+def describe(model: Decoder) -> str:
+    """The shape of the network's adapter, in words."""
+    adapted = list(adapters(model))
+    adapter = adapted[0][3]
+    rank = adapter.a.shape[-2]
+    names = {name.rpartition(".")[2] for _, _, name, _ in adapted}
+    return f"rank {rank}, alpha {adapter.scale * rank:g}, targets {', '.join(sorted(names))}"
+
+
+def has_shape(model: Decoder, config: LoRAConfig) -> bool:
+    """Whether the network's adapter is one of this shape, beside the same weights."""
+    existing = {(name, attribute): adapter for _, attribute, name, adapter in adapters(model)}
+    alike = all(each.a.shape[-2] == config.rank and each.scale == config.scale for each in existing.values())
+    return alike and existing.keys() == {(name, attribute) for _, attribute, name in _chosen(model, config)}
 
 
 def adapters(model: Decoder) -> Iterator[tuple[nn.Module, str, str, LoRA]]:
@@ -162,3 +185,12 @@ def merge_lora(model: Decoder) -> None:
     for module, attribute, _, adapter in list(adapters(model)):
         replace_weight(module, attribute, nn.Parameter(adapter.dense().clone()))
     model.requires_grad_(True)
+
+
+def without_adapters(model: Decoder) -> Decoder:
+    """Another network of the same tensors, but for the adapters, which it hasn't got."""
+    tensors = [*model.parameters(), *model.buffers()]
+    other = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    for module, attribute, _, adapter in list(adapters(other)):
+        replace_weight(module, attribute, adapter.base)
+    return other

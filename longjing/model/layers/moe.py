@@ -33,6 +33,7 @@ class Experts(nn.Module):
 
         Tokens are sorted by expert, so that each expert does one contiguous product.
         """
+        # Stable: an expert's rows, and so the sums over them, have the same order in every run.
         order = chosen.flatten().argsort(stable=True)
         rows = order // chosen.shape[1]  # the token that each choice belongs to
         sent, experts = x[rows], chosen.flatten()[order]
@@ -104,6 +105,7 @@ class MixtureOfExperts(nn.Module):
             chosen = context.pad_rows(context.replay[:, :, len(context.routes)]).flatten(0, 1)
         context.routes.append(context.unpad(chosen.view(*x.shape[:2], -1)))
         if self.training:
+            # Only what is learned from moves the bias: an engine's reading is in `eval` mode.
             ones = torch.ones_like(chosen, dtype=self.gate.load.dtype)
             self.gate.load.scatter_add_(0, chosen.flatten(), ones.flatten())
         if context.balance is not None:

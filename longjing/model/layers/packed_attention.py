@@ -33,6 +33,7 @@ class PackedSegments:
         is_first[:, 1:] = segments[:, 1:] != segments[:, :-1]
         starts = is_first.flatten().nonzero()[:, 0]
         lengths = torch.diff(starts, append=starts.new_tensor([rows * length]))
+        # Rounded up, so that segments of nearly one length make one batch.
         widths = (lengths + _MULTIPLE - 1) // _MULTIPLE * _MULTIPLE
         groups: list[Tensor] = []
         origins, gathered = torch.empty_like(segments.flatten()), 0
@@ -40,7 +41,9 @@ class PackedSegments:
             group_starts, group_lengths = starts[widths == width, None], lengths[widths == width, None]
             columns = torch.arange(width, device=segments.device)
             is_token = columns < group_lengths
+            # Padding repeats a token behind all others: causal attention never shows it to one that counts.
             tokens = group_starts + columns.minimum(group_lengths - 1)
+            # Where each token went, so that the way back is one gather.
             origins[tokens[is_token]] = gathered + is_token.flatten().nonzero()[:, 0]
             groups.append(tokens)
             gathered += tokens.numel()

@@ -28,6 +28,7 @@ class Router(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """Affinity of each token to each expert, in float32 whatever `x` is: `[tokens, experts]`."""
+        # Two experts are often nearly as good: in bfloat16 a rounding would choose between them.
         with torch.autocast(x.device.type, enabled=False):
             logits = F.linear(x.float(), self.weight.float())
         if self.config.scoring_func == "softmax":
@@ -44,6 +45,7 @@ class Router(nn.Module):
             group_scores = grouped.topk(1 if bias is None else 2, dim=-1).values.sum(dim=-1)
             winners = group_scores.topk(config.topk_group, dim=-1, sorted=False).indices
             is_loser = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, winners, False)
+            # Not zero: a biased score may be negative, and then a loser's zero would win.
             biased = grouped.masked_fill(is_loser[..., None], float("-inf")).flatten(1)
         return biased.topk(config.num_experts_per_tok, dim=-1, sorted=False).indices
 

@@ -1,5 +1,6 @@
 """LoRA adapters on disk in PEFT's form, which vLLM and TRL read, too: `adapter_config.json` and a safetensors file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from longjing.model.store.model_directory import CONFIG as MODEL_CONFIG
 from longjing.model.store.model_directory import read_json, replacing_durably, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+GENERATION, _ENDS = "generation_config.json", "eos_token_id"  # an adapter may have taught other ends than its base's
 
 _PREFIX = "base_model.model."
 _SCORE = _PREFIX + "score.weight"
@@ -81,10 +83,14 @@ def load_adapter(model: Decoder, directory: Path) -> None:
             expected = list(_to_peft(name, tensor).shape)
             raise UserError(f"{file}: an adapter of another network: {name} is {shape}, where {expected} is expected")
     if unknown := sorted(stored.keys() - factors.keys()):
+        if _SCORE in unknown:
+            raise UserError(f"{directory} is a reward model, which scores texts and writes none; give one that talks")
         raise UserError(f"{file}: {unknown[0]} has no place in this network")
     with torch.no_grad():
         for name, tensor in factors.items():
             tensor.copy_(_from_peft(name, stored[name], tensor.shape))
+    if (generation := directory / GENERATION).exists() and (ends := read_json(generation).get(_ENDS)) is not None:
+        model.config = replace(model.config, eos_token_id=tuple(ends) if isinstance(ends, list) else ends)
 
 
 def save_adapter(model: Decoder, directory: Path, base: str) -> None:
@@ -114,6 +120,7 @@ def save_adapter(model: Decoder, directory: Path, base: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with replacing_durably(directory / WEIGHTS) as part:
             save_file(tensors, part, {"format": "pt"})
+        write_json(directory / GENERATION, {_ENDS: model.config.eos_token_id})
         write_json(directory / CONFIG, values)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory}: the adapter can't be written: {error}") from error

@@ -1,5 +1,6 @@
 """DeepSeek's FP8 weights: e4m3 numbers with one float32 scale for each block (DeepSeek-V3, section 3.3)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,17 +11,13 @@ from longjing.errors import UserError
 from longjing.model.store.tensors import FLOATS, StoredTensor
 
 _SCALE = "_scale_inv"
+_SCALES = (*FLOATS, "F8_E8M0")  # the last: V3.1's powers of two (ue8m0)
 
 
-def block_size(quantization: dict[str, Any] | None) -> tuple[int, int] | None:
-    """The `(rows, columns)` that share a scale, from a config's `quantization_config`; None if it has none.
-
-    Raises UserError for any other way of quantising.
-    """
-    match quantization:
-        case None:
-            return None
-        case {"quant_method": "fp8", "weight_block_size": [int(rows), int(columns)]} if min(rows, columns) > 0:
+def block_size(quantization: Mapping[str, Any]) -> tuple[int, int]:
+    """The `(rows, columns)` that share a scale, from a config's `quantization_config`. Raises UserError."""
+    match quantization.get("weight_block_size"):
+        case [int(rows), int(columns)] if min(rows, columns) > 0:
             return rows, columns
     raise UserError(
         f"config.json: quantization_config {quantization} is not supported, only quant_method 'fp8' with a "
@@ -33,7 +30,7 @@ def dequantise(weight: Tensor, scale_inv: Tensor, block: tuple[int, int]) -> Ten
 
     (`weight_scale_inv` is the inverse of the scale that quantised, so it multiplies.)
     """
-    out, (rows, columns) = weight.float(), block
+    out, scale_inv, (rows, columns) = weight.float(), scale_inv.float(), block
     for index, scales in enumerate(scale_inv):
         out[index * rows : (index + 1) * rows] *= scales.repeat_interleave(columns)[: out.shape[1]]
     return out
@@ -48,7 +45,7 @@ def join_scales(stored: dict[str, StoredTensor], block: tuple[int, int]) -> dict
             continue
         # The last block may be partial.
         blocks = tuple(-(-size // side) for size, side in zip(weight.shape, block, strict=True))
-        if scales.dtype not in FLOATS or scales.shape != blocks:
+        if scales.dtype not in _SCALES or scales.shape != blocks:
             kind = f"{scales.dtype} {list(scales.shape)}"
             raise UserError(f"{scales.file}: {scales.name} is {kind}, not one float for each block")
         joined[name] = replace(weight, dtype="F32", read=partial(_read, weight, scales, block))

@@ -104,14 +104,10 @@ def _expenses(bill: Bill) -> list[Expense]:
     stages: dict[str, list[str]] = {}
     for phase in bill.phases:
         stages.setdefault(phase.partition(": ")[0], []).append(phase)
-    lines = [(name, phases) for name, phases in stages.items()] + [("total", list(bill.phases))]
-    return [
-        Expense(
-            name,
-            work := sum((bill.phases[phase] for phase in phases), Phase()),
-            sum(bill.phases[phase].seconds for phase in phases if ": " in phase),
-            significant(bill.prices.kwh(work.seconds)),
-            bill.prices.amount(bill.prices.money(work.seconds)),
-        )
-        for name, phases in lines
-    ]
+    lines = []
+    for name, phases in {**stages, "total": list(bill.phases)}.items():
+        work = sum((bill.phases[phase] for phase in phases), Phase())
+        measuring = sum(bill.phases[phase].seconds for phase in phases if ": " in phase)
+        kwh = significant(bill.prices.kwh(work.seconds))
+        lines.append(Expense(name, work, measuring, kwh, bill.prices.amount(bill.prices.money(work.seconds))))
+    return lines

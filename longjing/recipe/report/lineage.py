@@ -12,7 +12,7 @@ _NAME = 24  # letters that fit into a node
 
 
 @dataclass(frozen=True)
-class Node:
+class LineageNode:
     """A box: what it is called, what it holds, and its class: how far it is, or that it came from outside."""
 
     name: str
@@ -28,7 +28,7 @@ class Lineage:
     """`box`: width and height of a node."""
 
     picture: Picture
-    nodes: list[Node]
+    nodes: list[LineageNode]
     box: tuple[int, int] = (WIDTH, HEIGHT)
 
     @classmethod
@@ -47,7 +47,7 @@ class Lineage:
             section = by_name.get(box.name)
             note, state = ("from outside", "outside") if section is None else _described(section)
             shown = box.name if len(box.name) <= _NAME else f"…{box.name[1 - _NAME :]}"
-            nodes.append(Node(box.name, shown, note, state, box.x, box.y))
+            nodes.append(LineageNode(box.name, shown, note, state, box.x, box.y))
         return cls(picture, nodes)
 
 

@@ -49,6 +49,7 @@ def program(architecture: str) -> list[Instruction]:
     code: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, _AUDIT[architecture]),
+        # The numbers of another architecture mean other calls: the list below would allow who knows what.
         (_RETURN, 0, 0, KILL),
         (_LOAD, 0, 0, _NUMBER),
     ]
@@ -56,6 +57,7 @@ def program(architecture: str) -> list[Instruction]:
         if (call := row[ARCHITECTURES.index(architecture)]) is not None:
             code += [(_EQUAL, 0, 1, call), (_RETURN, 0, 0, ALLOW)]
     for name, checks in _CHECKS.items():
+        # A jump may skip 255 instructions at most; the longest of these bodies has a dozen.
         body = [instruction for check in checks for instruction in _check(check)]
         body.append((_RETURN, 0, 0, ALLOW))
         code += [(_EQUAL, 0, len(body), number(name, architecture)), *body]

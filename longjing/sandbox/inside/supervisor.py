@@ -56,6 +56,7 @@ def supervise(connection: socket.socket, plan: Plan, owner: int) -> list[str] | 
     except OSError as error:
         frames.send(connection, asdict(RunResult("failed", str(error))), b"", b"")
         os._exit(1)
+    # A file and no pipe: whoever writes a pipe would have to wait for a program that doesn't read.
     stdin_file = os.memfd_create("stdin")
     os.write(stdin_file, stdin)
     os.lseek(stdin_file, 0, os.SEEK_SET)
@@ -69,6 +70,7 @@ def supervise(connection: socket.socket, plan: Plan, owner: int) -> list[str] | 
     for descriptor in (stdin_file, out_write, err_write, status_write, mapped_read):
         os.close(descriptor)
     os.chdir("/proc")  # where it stays, though the mount point is about to be taken from the program, and from here
+    # Somebody outside has to say who its users are: a process inside may map itself only.
     if os.read(status_read, 1) == b"n":
         write_id_maps(first_process, f"{USER} {owner} 1", f"{USER} {owner} 1")
         if plan.has("proc"):
@@ -107,6 +109,7 @@ def _first_process(
             os.closerange(3, _DESCRIPTORS)
         return command
     while True:
+        # The first process of a pid namespace inherits all orphans in it, and has to bury them.
         process, status = os.waitpid(-1, 0)
         if process == program:
             os.write(status_write, f"d{status}".encode())
@@ -137,6 +140,7 @@ class _Supervisor:
             elif memory and now >= look:
                 look = now + _TICK
                 self._peak = max(self._peak, memory())
+                # Of all processes together: the kernel's own limit is on each, and a program may fork.
                 if self._peak > self._limits.memory_megabytes << 20:
                     self._stopped = "out of memory"
             for descriptor, _ in poller.poll(1000 * max(0, min(deadline, look) - now)):
@@ -148,6 +152,7 @@ class _Supervisor:
     def end(self) -> RunResult:
         """Kill whatever is left, and say what became of the program."""
         wall = monotonic() - self._started
+        # Not the program, which might have children: with the first process all of the namespace die.
         os.kill(self._first_process, signal.SIGKILL)
         _, _, usage = os.wait4(self._first_process, 0)  # returns when all of the pid namespace are gone
         for stream in self._streams:
@@ -158,6 +163,7 @@ class _Supervisor:
         result = self._parse_status(os.read(self._status, 1 << 16))
         result.wall_seconds, result.cpu_seconds = wall, usage.ru_utime + usage.ru_stime
         result.peak_bytes = max(self._peak, usage.ru_maxrss << 10)
+        # The kernel kills at the hard limit whoever has caught the soft one's SIGXCPU.
         if result.signal == "SIGKILL" and result.cpu_seconds >= self._limits.cpu_seconds:
             result.status = "timed out"
         return result

@@ -19,6 +19,7 @@ def enter_user_namespace() -> int:
     user, group = os.geteuid(), os.getegid()
     privileged = user == 0
     if privileged:
+        # While it is still allowed: within the namespace it is forbidden for good.
         os.setgroups([])
     unshared_read, unshared_write = os.pipe()
     parent = os.getpid()

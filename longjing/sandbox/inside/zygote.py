@@ -58,6 +58,7 @@ def _serve(control: socket.socket, plan: Plan, owner: int) -> list[str] | None:
         if not message:
             sys.exit(0)
         connection = socket.socket(fileno=descriptors[0])
+        # The child reads the request: this process never knows it.
         if not os.fork():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
@@ -67,6 +68,7 @@ def _serve(control: socket.socket, plan: Plan, owner: int) -> list[str] | None:
 
 def _be_program() -> None:
     """Run the source as `python program.py` would."""
+    # What is the sandbox's own must not be a module that a program finds loaded.
     for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
         del sys.modules[name]
     sys.path[0], sys.argv = WORK, [PROGRAM]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.runs.resolve import resolve, shipped
+from longjing.runs.resolve import holds_model, resolve, shipped
 from longjing.serving.page.runs import Runs
 from longjing.serving.served_model import ServedModel
 from longjing.serving.service import Service
@@ -123,6 +123,7 @@ class ModelPool:
 
 def _has_model(run: Path) -> bool:
     try:
-        return (resolve(run) / "config.json").exists()
+        path = resolve(run)
+        return path.is_file() or holds_model(path)
     except UserError:
         return False

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from longjing.runs.jsonl import Row
-from longjing.serving.page.runs import Stage
+from longjing.serving.page.runs import StageView
 from longjing.text import Detokenizer, Tokenizer
 from longjing.text.reasoning import Delta, ReasoningStream, parse
 
@@ -78,7 +78,7 @@ class GroupView:
     tokens: bool  # whether the text is known by its tokens
 
 
-def rows_of_step(stage: Stage, step: int) -> list[Row]:
+def rows_of_step(stage: StageView, step: int) -> list[Row]:
     """The groups of a step in their order."""
     return [row for row in map(stage.rollouts.row, stage.rollouts.steps.get(step, [])) if row is not None]
 
@@ -89,7 +89,7 @@ def most_telling(rows: Sequence[Row]) -> int:
     return next((index for index, kinds in enumerate(outcomes) if len(kinds) > 1), 0)
 
 
-def earlier_row(stage: Stage, row: Row) -> Row | None:
+def earlier_row(stage: StageView, row: Row) -> Row | None:
     """The group to compare a later one with: of the same problem if it was met in the first half of the steps up to
     then, else the one of the first step whose problem is most like it. None at the first step."""
     steps = stage.rollouts.steps
@@ -210,7 +210,7 @@ def _cut(
             answer.append(TokenView(delta.answer, logprob, gain))
         return bool(delta.reasoning or delta.answer)
 
-    ended = ids[-1] == tokenizer.eos_id
+    ended = ids[-1] in tokenizer.end_ids
     for index in range(len(ids) - ended):
         logprob += logprobs[index]
         piece, thinking = detokenizer.add(ids[index]), stream.in_reasoning

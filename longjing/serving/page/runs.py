@@ -42,7 +42,7 @@ class Status:
     figures: list[tuple[str, str]]
 
 
-class Stage:
+class StageView:
     """A stage and what was logged so far; `version` is another number whenever that changes."""
 
     def __init__(self, run: RunDirectory, settings: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ class Stage:
         self.finished, self.version = False, next(_versions)
         self._lock = Lock()
 
-    def refresh(self) -> "Stage":
+    def refresh(self) -> "StageView":
         """Read what is new."""
         with self._lock:
             changed = [log.refresh() for log in (self._metrics, self._evaluations, self.rollouts)]
@@ -122,7 +122,7 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._stages: OrderedDict[tuple[str, str], Stage] = OrderedDict()
+        self._stages: OrderedDict[tuple[str, str], StageView] = OrderedDict()
         self._lock = Lock()
 
     def names(self) -> list[str]:
@@ -138,7 +138,7 @@ class Runs:
         path = self._found().get(run or "")
         return list(_begun(path)) if path is not None else []
 
-    def stage(self, run: str | None, name: str | None) -> Stage | None:
+    def stage(self, run: str | None, name: str | None) -> StageView | None:
         """The stage, or None unless that stage of that run has begun."""
         path = self._found().get(run or "")
         settings = _begun(path).get(name or "") if path is not None else None
@@ -147,7 +147,7 @@ class Runs:
         with self._lock:
             stage = self._stages.get((str(run), str(name)))
             if stage is None or stage.settings != settings:
-                stage = Stage(RunDirectory(path), settings)
+                stage = StageView(RunDirectory(path), settings)
             self._stages[str(run), str(name)] = stage
             self._stages.move_to_end((str(run), str(name)))
             while len(self._stages) > _KEPT:

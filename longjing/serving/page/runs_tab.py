@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from longjing.serving.page.chat import QUIET
 from longjing.serving.page.rollout_groups import earlier_row, group_view, label, most_telling, rows_of_step
-from longjing.serving.page.runs import Runs, Stage
+from longjing.serving.page.runs import Runs, StageView
 
 _EVERY, _SELDOM = 2.0, 10.0  # seconds between two looks at a stage that is running, and at any other
 _HERE = Path(__file__).parent
@@ -121,7 +121,7 @@ class _Tab:
         updates: Updates = {self.status: _page.note(text), self.accordion: hidden, self.controls: hidden}
         return updates | {self.charts: "", self.rollouts: ""}
 
-    def _sampled(self, stage: Stage, colour: str, pair: bool, follow: bool) -> Updates:
+    def _sampled(self, stage: StageView, colour: str, pair: bool, follow: bool) -> Updates:
         """The rollouts there are; the newest of them if one follows."""
         steps = stage.rollouts.steps
         if not steps:
@@ -138,7 +138,7 @@ class _Tab:
             return updates | {self.step: gr.update(**slider)}
         return updates | {self.step: gr.update(value=last, **slider)} | self._group(stage, last, None, colour, pair)
 
-    def _group(self, stage: Stage, step: float, index: int | None, colour: str, pair: bool) -> Updates:
+    def _group(self, stage: StageView, step: float, index: int | None, colour: str, pair: bool) -> Updates:
         """A group of the logged step that is nearest; `index` None: the first that tells something."""
         steps = stage.rollouts.steps
         rows = rows_of_step(stage, min(steps, key=lambda logged: abs(logged + 1 - step))) if steps else []

@@ -34,7 +34,7 @@ class CountdownPhrases(Prose):
     again: list[str]
     miss: str
     hit: str
-    found: list[str]
+    solved: list[str]
     give_up: list[str]
     check: str
     right: str
@@ -103,7 +103,7 @@ def write_solution(problem: Problem, random: Random) -> Document:
         search = _Search(target, phrases, Habits.draw(random), patience, style == "checked", random)
         solution = next(search.solutions(terms, []), None)
         answer = (solution or guessed).written.text
-        search.lines.append(random.choice(phrases.found if solution else phrases.give_up).format(answer))
+        search.lines.append(random.choice(phrases.solved if solution else phrases.give_up).format(answer))
         reasoning = "\n".join([random.choice(phrases.search), *search.lines])
     return Document(problem.prompt, reasoning, f"\\boxed{{{answer}}}", style)
 

@@ -59,7 +59,7 @@ class Equation(ProblemData):
 
 
 class EquationsData(ProblemData):
-    """As many equations as unknowns, with exactly one solution."""
+    """A system of as many equations as unknowns, with exactly one solution."""
 
     equations: Annotated[list[Equation], Field(min_length=1, max_length=2)]
 

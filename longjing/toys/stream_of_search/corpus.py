@@ -35,7 +35,7 @@ Links = list[tuple[str, int]]  # what is done to a number, one (operator, other 
 class _Phrases(Prose):
     miss: str
     hit: str
-    found: str
+    solved: str
     give_up: str
 
 
@@ -72,7 +72,7 @@ def write_solution(problem: Problem, random: Random) -> Document:
         if match is not None:
             steps = _follow([*look.first, made[match]], look.needed[match])
             lines.append(", ".join(map(equation, steps)))
-            answer, conclusion = _expression(terms, steps), phrases.found
+            answer, conclusion = _expression(terms, steps), phrases.solved
             break
     else:
         answer, conclusion = guess(terms, target, random)[0].written.text, phrases.give_up

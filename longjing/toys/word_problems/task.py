@@ -32,7 +32,7 @@ class WordProblemsSettings(TaskSettings):
     largest: int = Field(ge=10, le=LIMIT)
 
 
-class Step(ProblemData):
+class ArithmeticStep(ProblemData):
     """One operation of the solution: `left operation right = result`."""
 
     operation: Operation
@@ -63,7 +63,7 @@ class WordProblemsData(ProblemData):
         list[ChosenPart],
         Field(min_length=2, validation_alias=AliasChoices("told", "parts"), serialization_alias="told"),
     ]
-    steps: Annotated[list[Step], Field(min_length=1)]
+    steps: Annotated[list[ArithmeticStep], Field(min_length=1)]
 
 
 class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
@@ -80,7 +80,7 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
         if plan is None:
             return None
         parts: list[ChosenPart] = []
-        steps: list[Step] = []
+        steps: list[ArithmeticStep] = []
         amount = 0
         for index, part in plan:
             numbers = _numbers(random, part.kind, amount, self.options.largest)
@@ -92,7 +92,7 @@ class WordProblems(GeneratedTask[WordProblemsSettings, WordProblemsData]):
                 result = _APPLY[operation](left, right)
                 if result > LIMIT:
                     return None
-                steps.append(Step(operation=operation, left=left, right=right, result=result))
+                steps.append(ArithmeticStep(operation=operation, left=left, right=right, result=result))
             amount = steps[-1].result if steps else a
         return WordProblemsData(story=name, parts=parts, steps=steps)
 

@@ -20,6 +20,7 @@ _AS_WRITTEN = LatexExtractionConfig(
 
 @lru_cache(maxsize=512)
 def _read(text: str) -> Any:
+    # In LaTeX a bare `%` begins a comment, which would hide what follows it.
     text = text.replace("°", "^{\\circ}").replace("%", "\\%")
     return [_complex(each) for each in parse(f"\\boxed{{{text}}}", [_AS_WRITTEN], parsing_timeout=None)]
 
@@ -48,6 +49,7 @@ def _close(gold: Any, answer: Any) -> bool:
         return True
     if gold == answer or gold.free_symbols or answer.free_symbols:
         return True
+    # Fifty digits: enough to tell apart what `verify` rounded, and bounded, where exact arithmetic isn't.
     one, other = gold.evalf(50), answer.evalf(50)
     if not (one.is_number and other.is_number and one.is_finite and other.is_finite):
         return True

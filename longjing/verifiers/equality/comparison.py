@@ -93,6 +93,7 @@ def _time(text: str) -> str:
 def _same(gold: str, answer: str) -> bool:
     if not gold or not answer:
         return False
+    # The same text is right, whatever algebra would think of it.
     if _plain_words(gold) == _plain_words(answer):
         return True
     if len(unwrapped(gold)) == len(unwrapped(answer)) == 1 and (gold + answer).isascii():
@@ -168,6 +169,7 @@ def _compare_parts(gold: Node, answer: Node) -> bool | None:
     kinds = {gold.kind, answer.kind}
     if kinds in ({"matrix"}, {"row"}):
         return _all_same(gold.parts, answer.parts)
+    # Both ways: a set may name an element twice, in two forms.
     if kinds == {"set"}:
         return _each_has_a_match(gold.parts, answer.parts) and _each_has_a_match(answer.parts, gold.parts)
     if kinds == {"tuple"} and gold.brackets == answer.brackets and _all_same(gold.parts, answer.parts):
@@ -252,9 +254,11 @@ def _same_list(gold: Node, answer: Node) -> bool:
         if not roots:  # x=1, y=2 is 1, 2, in this order
             return all(map(_compare, _unnamed(gold), _unnamed(answer)))
         golds, answers = _unnamed(gold), _unnamed(answer)
+    # Each answer is used up by one gold: 2, 2, 3 is not 2, 3, 3.
     left = list(answers)
     for one in golds:
         text = _without_spaces(one.whole)
+        # Equal texts first: they cost nothing, and algebra might pair others so that one is left over.
         match = next((index for index, other in enumerate(left) if _without_spaces(other.whole) == text), None)
         if match is None:
             match = next((index for index, other in enumerate(left) if _compare(one, other)), None)
@@ -298,6 +302,7 @@ def _same_expression(gold: str, answer: str) -> bool:
         return False  # `5 or something else`
     if (_APART.search(answer) and not _APART.search(gold)) or not _READABLE.fullmatch(answer):
         return False  # two numbers beside each other, which algebra would add or multiply; signs that it would drop
+    # A command that algebra may not know: it might leave it out, and take the rest for the answer.
     if not _KNOWN.union(_COMMANDS.findall(gold)).issuperset(_COMMANDS.findall(answer)):
         return False
     if _unknowns(gold) != _unknowns(answer) and _unknowns(gold.casefold()) == _unknowns(answer.casefold()):
