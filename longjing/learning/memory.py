@@ -74,8 +74,8 @@ class MemoryPlan:
 
 
 def parts(work: Work, recomputes: bool, micro_tokens: int, chunk: int | None) -> dict[str, int]:
-    """The bytes of an update at its peak, by what takes them. Counted for a dense network with AdamW, and measured:
-    benchmarks/results/memory.json."""
+    """The bytes of an update at its peak, by what takes them. Counted for a dense network with AdamW, and
+    compared with measured peaks: `benchmarks/memory.py`, docs/decisions.md."""
     config, width = work.config, 2 if work.half else 4
     tokens = min(max(micro_tokens, work.longest), work.most)
     at_once = min(chunk or tokens, tokens)
