@@ -27,7 +27,8 @@ def load(
     """A model and its tokenizer, from a Hugging Face directory or a GGUF file, a finished run, or by
     name: a shipped model's, `smollm2`, or one of the Hugging Face Hub. An adapter comes with its base.
 
-    `device` is `cpu`, `cuda`, `mps` or `auto`; `dtype` is `float32` (the default) or `bfloat16`.
+    `device` is `cpu`, `cuda`, `mps` or `auto`; `dtype` is `float32` (the default), `bfloat16`, or `auto`:
+    bfloat16 where the files hold no more and the device computes in it fast, as `longjing chat` has it.
     `model(tokens)` takes `[batch, length]` and gives logits `[batch, length, vocabulary]`. Raises UserError.
     """
     # Imported here because torch takes seconds, and `longjing --help` shouldn't.
@@ -35,5 +36,6 @@ def load(
     from longjing.runs.models import load
 
     chosen = choose_device(device)
-    dtype = choose_dtype(dtype, chosen) if isinstance(dtype, str) else dtype
-    return load(path_or_name, chosen, dtype)
+    if dtype == "auto":
+        return load(path_or_name, chosen, "auto")
+    return load(path_or_name, chosen, choose_dtype(dtype, chosen) if isinstance(dtype, str) else dtype)

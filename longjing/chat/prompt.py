@@ -9,11 +9,19 @@ from longjing.chat.invalid_request import context_exceeded, invalid
 from longjing.chat.tool_calls import knows_tools
 from longjing.errors import UserError
 from longjing.text import ReasoningStream, Tokenizer
-from longjing.text.template import Message
+from longjing.text.template import PLACEHOLDER, Message
 from longjing.text.tokenizer import TooLong
 
 _OPEN, _CLOSE = "<think>", "</think>"
 _PROBE: Sequence[Message] = ({"role": "user", "content": "?"},)
+
+
+def _takes_system(tokenizer: Tokenizer) -> bool:
+    """Whether the chat template shows the model a system message."""
+    try:
+        return PLACEHOLDER in tokenizer.render([{"role": "system", "content": PLACEHOLDER}, *_PROBE], True, True)
+    except UserError:  # it refuses one, or there is none
+        return False
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class PromptBuilder:
         self.reasons = "think>" in template
         self.switches_thinking = "enable_thinking" in template
         self.knows_tools = knows_tools(template)
-        self._takes_calls = "tool_calls" in template
+        self._takes_calls, self.takes_system = "tool_calls" in template, _takes_system(tokenizer)
         self._generation_prompts, bodies = {}, set()
         for thinking in (True, False) if self.switches_thinking or not self.reasons else (True,):
             body, self._generation_prompts[thinking] = self._probe(thinking)
@@ -113,6 +121,10 @@ class PromptBuilder:
             if message.get("tool_calls") and not self._takes_calls:
                 text = f"message {number} has tool_calls, and this model's chat template leaves them out"
                 raise invalid("messages", text)
+            if message["role"] == "system" and not self.takes_system and self._tokenizer.template:
+                raise invalid(
+                    "messages", f"message {number} is a system message, and this model's chat template takes none"
+                )
             self._refuse_marks(message, "messages", f"message {number}")
         if begun is not None:
             self._refuse_marks(begun.reasoning, "messages", "the last one's reasoning")

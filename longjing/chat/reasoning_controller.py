@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longjing.chat.thinking_budget import ThinkingBudget
 from longjing.errors import UserError
-from longjing.generation.request import LogitsProcessor
+from longjing.generation.request import FinishReason, LogitsProcessor
 from longjing.text import Detokenizer, Tokenizer
 from longjing.text.reasoning import Delta, ReasoningStream
 from longjing.text.stop_strings import StopStrings
@@ -29,7 +29,8 @@ class ReasoningController:
 
     The reasoning is closed when its `budget` of tokens is spent (by default all but what the answer needs of
     `max_tokens`, and never more than that), or when it repeats itself; the text can't end before an answer is
-    written, and an answer that repeats itself is ended, under a grammar as soon as that allows it. `stops` and the
+    written, and an answer that repeats itself is ended, under a grammar as soon as that allows it. Without
+    `repetition_guard` both may repeat themselves. `stops` and the
     `grammar`, which is a logits processor too, know the answer only; or, with `everywhere`, all that is written, the
     tags too. Such a grammar alone says then how the text goes on.
 
@@ -43,12 +44,13 @@ class ReasoningController:
     def __init__(
         self, tokenizer: Tokenizer, prompt: Sequence[int], max_tokens: int, end_tokens: Collection[int], *,
         budget: int | None = None, stops: Sequence[str] = (), grammar: LogitsProcessor | None = None,
-        everywhere: bool = False,
+        everywhere: bool = False, repetition_guard: bool = True,
     ) -> None:  # fmt: skip
         self._stream = ReasoningStream.after(tokenizer.decode(prompt))
         self._cut_stream = deepcopy(self._stream)  # reads what stop strings leave, if they act everywhere
-        self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
-        self._repetition = RepetitionDetector()
+        self._detokenizer, self._stops = Detokenizer(tokenizer, continues=True), StopStrings(stops)
+        self._guard = repetition_guard
+        self._repetition = RepetitionDetector(repetition_guard)
         self._ends, self._max_tokens = frozenset(end_tokens), max_tokens
         self._budget = ThinkingBudget.of(budget, max_tokens, tokenizer.encode(_CLOSING))
         self._grammar, self._everywhere = grammar, everywhere
@@ -98,7 +100,7 @@ class ReasoningController:
         self.exhausted = not self.reasoning_repeats and self._budget.exhausted
         if self.reasoning_repeats or self.exhausted:
             self._forced, self._separator = list(self._budget.closing), []
-            self._repetition = RepetitionDetector()
+            self._repetition = RepetitionDetector(self._guard)
 
     def _grammar_bias(self, grammar: LogitsProcessor, tokens: Sequence[int], vocabulary: int) -> Tensor | None:
         """What the grammar says; once the text repeats itself, the nearest way to its end."""
@@ -130,7 +132,7 @@ class ReasoningController:
                 self._repetition.add(token)
                 self._add(self._detokenizer.add(token))
             if was_reasoning and not self._stream.in_reasoning and not self._forced:
-                self._repetition = RepetitionDetector()  # the answer's own
+                self._repetition = RepetitionDetector(self._guard)  # the answer's own
 
     def finish(self) -> None:
         """No more tokens come."""
@@ -177,12 +179,17 @@ class ReasoningController:
         """Whether the reasoning is open."""
         return self._stream.in_reasoning
 
+    def finish_reason(self, reason: FinishReason) -> FinishReason:
+        """Why the reply ended, if the engine gives this reason: an end that was forced is no end of the model's own."""
+        return "stop" if self.stopped else "length" if self.answer_repeats else reason
+
     def notices(self, finish_reason: str) -> list[str]:
-        """What a reader should know of how the reply came to its end, in sentences; usually nothing."""
+        """What a reader should know of how the reply came to its end, in sentences; usually nothing. `finish_reason`:
+        the engine's."""
         events = {
             f"The reasoning was closed after its budget of {self._budget.tokens} tokens.": self.exhausted,
             "The reasoning went in circles and was closed.": self.reasoning_repeats,
-            "The answer went in circles and was ended.": self.answer_repeats,
+            "The answer went in circles and was ended (repetition_guard).": self.answer_repeats,
             f"The answer was ended, for its grammar failed: {self.failure}": self.failure,
             f"It was cut off after {self._max_tokens} tokens (max_tokens).": finish_reason == "length",
         }
@@ -197,9 +204,11 @@ class ReasoningController:
 
 
 class RepetitionDetector:
-    """`repeats` once the last tokens are one block at least four times in a row, and 64 tokens long in all."""
+    """`repeats` once the last tokens are one block at least four times in a row, and 64 tokens long in all; never if it
+    is off."""
 
-    def __init__(self) -> None:
+    def __init__(self, on: bool = True) -> None:
+        self._on = on
         # The last tokens in a ring, the newest at `_newest` and older ones behind it; twice, so that they lie in order.
         self._last, self._newest = np.full(2 * LONGEST, -1), 0
         self._runs = np.zeros(LONGEST, int)  # for how many tokens now each has been the one `period` before
@@ -209,6 +218,8 @@ class RepetitionDetector:
 
     def add(self, token: int) -> None:
         """The next token."""
+        if not self._on:
+            return
         self._runs += 1
         self._runs *= self._last[self._newest : self._newest + LONGEST] == token
         self._newest = (self._newest - 1) % LONGEST

@@ -145,7 +145,7 @@ def filter_problems(
     top_p: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
     seed: Annotated[int, typer.Option(help="of the samples")] = 0,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     base_url: BaseUrl = None,
 ) -> None:
     """Keep the problems that a model solves sometimes: from those it solves always or never it can't learn.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from longjing.cli.models import Device, Dtype, load_engine, refuse_device
+from longjing.cli.models import Device, Dtype, Exact, exact_dtype, load_engine, refuse_device
 from longjing.cli.output import progress, say, show_table
 from longjing.cli.tasks import Settings
 from longjing.errors import UserError
@@ -25,6 +25,10 @@ SampleSeed = Annotated[int, typer.Option(help="of the samples; the problems are 
 Temperature = Annotated[float | None, typer.Option(min=0, help="default 1, of a benchmark 0.6")]
 TopP = Annotated[float | None, typer.Option(min=0, max=1, help="default 1, of a benchmark 0.95")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="longest answer; default 512, of a benchmark 32768")]
+Instruction = Annotated[
+    str | None,
+    typer.Option(help="said behind each problem, '' for none; default: the form, to models not trained here"),
+]
 Json = Annotated[Path | None, typer.Option(help="write the figures here; of one model, all verdicts too")]
 _TASK_HELP = (
     "see `longjing tasks list`; aime-2024, aime-2025, math-500, gpqa-diamond, gsm8k; or one of your own: "
@@ -32,6 +36,14 @@ _TASK_HELP = (
 )
 
 BaseUrl = Annotated[str | None, typer.Option(help="an OpenAI-compatible endpoint; its key is read from OPENAI_API_KEY")]
+
+AnswersFile = Annotated[
+    Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
+]
+RequestFields = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
+]
 
 
 def evaluate(
@@ -47,8 +59,10 @@ def evaluate(
     temperature: Temperature = None,
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
+    instruction: Instruction = None,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
+    exact: Exact = False,
     price_read: Annotated[float | None, typer.Option(min=0, help="$ per million prompt tokens")] = None,
     price_written: Annotated[float | None, typer.Option(min=0, help="$ per million sampled tokens")] = None,
     price_hour: Annotated[
@@ -60,13 +74,8 @@ def evaluate(
         float | None, typer.Option(help="seconds of silence until a request is lost; default 1800")
     ] = None,
     retries: Annotated[int | None, typer.Option(min=0, help="further attempts at a request; default 6")] = None,
-    answers: Annotated[
-        Path | None, typer.Option(help="where the endpoint's answers are kept; default answers/MODEL-TASK.jsonl")
-    ] = None,
-    request: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="a field of each request; null leaves it out; repeat for more"),
-    ] = None,
+    answers: AnswersFile = None,
+    request: RequestFields = None,
 ) -> None:
     """Measure a model on held-out problems: pass@1 with its 95% interval, maj@k, pass@k, lengths, cost.
 
@@ -83,11 +92,13 @@ def evaluate(
         longjing eval some-model --base-url http://localhost:8000/v1 --task aime-2024
     """
     from longjing.evaluation import Price
+    from longjing.evaluation.evaluate import problems_of
+    from longjing.evaluation.instructions import hint
 
     console = Console()
     loaded, config = _planned(
         task, settings, problems=problems, samples=samples, seed=seed,
-        temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens, instruction=instruction,
     )  # fmt: skip
     options: dict[str, Any] = {
         "concurrency": concurrency, "timeout": timeout, "retries": retries,
@@ -99,16 +110,18 @@ def evaluate(
     if base_url is None:
         if options:
             raise UserError(f"--{next(iter(options))} is for an endpoint: say which with --base-url")
-        client, provenance = _local_client(model, device, dtype, max_tokens, console)
+        client, provenance = _local_client(model, device, dtype, max_tokens, console, exact)
         price_hour = _price_of_electricity() if price_hour is None else price_hour
     else:
-        refuse_device(device, dtype)
+        refuse_device(device, exact_dtype(dtype, exact))
         client, provenance = _endpoint_client(base_url, model, task, options, console)
     prices = [price_read, price_written, price_hour]
     stated = any(rate is not None for rate in prices)
     price = Price(*(rate or 0.0 for rate in prices), currency="$") if stated else None
     evaluation = _measure(client, loaded, config, provenance, model=model, price=price)
     show_table(f"{model} on {task}", evaluation.summary_rows(), console)
+    if advice := hint(loaded, problems_of(loaded, config.changed(problems=1))[0], evaluation.unparsed):
+        say(console, advice, "yellow")
     if json is not None:
         write_text(json, to_json(evaluation.to_dict()) + "\n")
 
@@ -127,8 +140,9 @@ def compare(
     temperature: Temperature = None,
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
+    instruction: Instruction = None,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
 ) -> None:
     """Compare two or more on the same problems: a table with cost per solved problem, and paired differences
     from the first with their 95% intervals.
@@ -164,7 +178,7 @@ def compare(
             load(model, "meta")  # refused now if it is none, with nothing read yet
         loaded, config = _planned(
             task, settings, problems=problems, samples=samples, seed=seed,
-            temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+            temperature=temperature, top_p=top_p, max_tokens=max_tokens, instruction=instruction,
         )  # fmt: skip
         problem_sets.append(ProblemSet.of_task(loaded, config))
     for other in problem_sets[1:]:
@@ -191,7 +205,7 @@ def _planned(task: str, settings: list[str] | None, **changes: Any) -> tuple[Any
 
 
 def _local_client(
-    model: str, device: str, dtype: str, max_tokens: int | None, console: Console
+    model: str, device: str, dtype: str, max_tokens: int | None, console: Console, exact: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """A client of the model here, whose FLOPs are counted, and what the provenance says of it. A `max_tokens` that
     somebody asked for is kept or refused; a benchmark's own gives way to the context."""
@@ -201,7 +215,7 @@ def _local_client(
     from longjing.planning import flops
     from longjing.runs.resolve import resolve
 
-    engine, tokenizer = load_engine(model, device, dtype, console)
+    engine, tokenizer = load_engine(model, device, dtype, console, exact)
     network, weight = engine.model.config, engine.model.embed_tokens.weight
     count, context = partial(flops.generation, network), network.max_position_embeddings
     provenance = {

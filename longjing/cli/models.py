@@ -10,19 +10,30 @@ from longjing.cli.output import say, show_table
 from longjing.errors import UserError
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the fastest that is there")]
-Dtype = Annotated[str, typer.Option(help="float32 or bfloat16")]
+Dtype = Annotated[
+    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 for files of no more bits, where that is fast")
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="float32, with the same bits whatever runs beside; small models always")
+]
 
 
 def chat(
     model: Annotated[str, typer.Argument(help="a run, a model directory, or a shipped model's name")] = "r1",
-    temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token")] = 0.6,
-    max_tokens: Annotated[int, typer.Option(min=1, help="longest reply, reasoning included")] = 512,
+    system: Annotated[str, typer.Option(help="what the model is told before the conversation: a system prompt")] = "",
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0 always takes the likeliest token; default the model's own, or 0.6")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="longest reply, reasoning included; default the model's own, or 512")
+    ] = None,
     budget: Annotated[
         int | None, typer.Option(min=0, help="tokens to think for; default what the answer leaves of --max-tokens")
     ] = None,
     seed: Annotated[int, typer.Option(help="the same seed and questions give the same replies")] = 0,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
+    exact: Exact = False,
 ) -> None:
     """Talk to a model in the terminal. Its reasoning is dimmed, its answer isn't.
 
@@ -33,19 +44,29 @@ def chat(
         longjing chat runs/r1-zero
 
         longjing chat base --temperature 0
+
+        longjing chat smollm2 --system "You are a pirate."
     """
     from longjing.chat.session import ChatModel, ChatSession
     from longjing.cli.terminal import converse
+    from longjing.generation.defaults import SamplingDefaults
+    from longjing.model.threads import is_small
     from longjing.recipe.running import task_of
 
     console = Console(highlight=False)
 
     def load(name: str) -> ChatModel:
-        engine, tokenizer = load_engine(name, device, dtype, console)
-        limit = engine.model.config.max_position_embeddings
-        return ChatModel(name, engine, tokenizer, limit, task_of(name))
+        engine, tokenizer = load_engine(name, device, dtype, console, exact)
+        limit, defaults = (
+            engine.model.config.max_position_embeddings,
+            SamplingDefaults.of(engine.model.generation_config),
+        )
+        if str(defaults):
+            say(console, f"its own settings: {defaults}", "dim")
+        return ChatModel(name, engine, tokenizer, limit, task_of(name), defaults, is_small(engine.model))
 
     session = ChatSession(load(model), temperature, max_tokens, seed)
+    session.system = system
     if budget is not None:
         session.budget = budget
     converse(session, load, console)
@@ -109,18 +130,28 @@ def models() -> None:
 
 def refuse_device(device: str, dtype: str) -> None:
     """Raise UserError if they were given, beside an endpoint."""
-    if (device, dtype) != ("auto", "float32"):
+    if (device, dtype) != ("auto", "auto"):
         raise UserError("--device and --dtype are for a model here; an endpoint has chosen its own")
 
 
-def load_engine(model: str, device: str, dtype: str, console: Console) -> Any:
-    """An engine for the model, and its tokenizer; says what was chosen."""
+def exact_dtype(dtype: str, exact: bool) -> str:
+    """The format to load in. Raises UserError for `--exact` with another than float32."""
+    if exact and dtype == "bfloat16":
+        raise UserError("--exact computes in float32: leave out --dtype bfloat16, or --exact")
+    return "float32" if exact else dtype
+
+
+def load_engine(model: str, device: str, dtype: str, console: Console, exact: bool = False) -> Any:
+    """An engine for the model, and its tokenizer; says what was chosen. `exact`: see `Engine`'s `batch_invariant`."""
     import longjing
     from longjing.generation.factory import make_generator
 
-    network, tokenizer = longjing.load(model, device, dtype)
+    network, tokenizer = longjing.load(model, device, exact_dtype(dtype, exact))
     weight = network.embed_tokens.weight
     size = sum(parameter.numel() for parameter in network.parameters())
     dtype = str(weight.dtype).removeprefix("torch.")
     say(console, f"{model}: {size / 1e6:.1f} million parameters, on {weight.device} in {dtype}", "dim")
-    return make_generator(network, tokenizer, speculate="auto", prefix_bytes=64 << 20), tokenizer
+    engine = make_generator(
+        network, tokenizer, speculate="auto", prefix_bytes=64 << 20, batch_invariant=True if exact else None
+    )
+    return engine, tokenizer

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from longjing.cli.models import Device, Dtype
+from longjing.cli.models import Device, Dtype, Exact, exact_dtype
 from longjing.cli.output import announce
 from longjing.errors import UserError
 
@@ -19,12 +19,24 @@ _HOST_HELP = (
 )
 _THREADS_HELP = "of the CPU, for the models; default: one for small models, else all cores but one"
 
+Host = Annotated[str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")]
+Origins = Annotated[
+    list[str] | None, typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more")
+]
+Names = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="what clients call a model; one for each, in their order")
+]
+RepetitionGuard = Annotated[
+    bool | None,
+    typer.Option(
+        "--repetition-guard/--no-repetition-guard", help="end replies that go in circles; default: small models'"
+    ),
+]
+
 
 def serve(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=_MODELS_HELP)] = None,
-    host: Annotated[
-        str, typer.Option(help="where to listen; 0.0.0.0 is for everybody who reaches this machine")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")] = 8000,
     api_key: Annotated[
         str | None,
@@ -40,12 +52,13 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 600.0,
     grace: Annotated[float, typer.Option(min=0, help="seconds to finish what runs when it is told to stop")] = 30.0,
     max_request_mb: Annotated[int, typer.Option(min=1, help="the largest request")] = 8,
-    cors: Annotated[
-        list[str] | None, typer.Option(metavar="ORIGIN", help="a web page that may call the API; repeat for more")
-    ] = None,
+    cors: Origins = None,
     allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help=_HOST_HELP)] = None,
+    served_model_name: Names = None,
+    repetition_guard: RepetitionGuard = None,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
+    exact: Exact = False,
     threads: Annotated[int | None, typer.Option(min=1, help=_THREADS_HELP)] = None,
 ) -> None:
     """Serve models: an OpenAI-compatible API under /v1, and a page at the root to chat, compare and watch runs.
@@ -80,9 +93,11 @@ def serve(
     local = ip_address(listens_on).is_loopback
     hosts = allowed_hosts(listens_on, allow_host or ())
     config = ApiConfig(key, timeout, max_request_mb << 20, tuple(cors or ()), hosts)
-    limits = EngineLimits(max_batch, queue, cache_mb << 20, prefix_mb << 20, threads)
-    service = Service(device, dtype, limits)
-    _load(service, models or ["r1"], threads, console)
+    limits = EngineLimits(
+        max_batch, queue, cache_mb << 20, prefix_mb << 20, threads, True if exact else None, repetition_guard
+    )
+    service = Service(device, exact_dtype(dtype, exact), limits)
+    _load(service, _named(models or ["r1"], served_model_name or []), threads, console)
     app = build(service, config)
     if page:
         mount(app, service, runs, key=key, endpoints=local or key is not None, watch=watch)
@@ -99,13 +114,25 @@ def serve(
     announce(console, "Stopped.")
 
 
-def _load(service: Any, names: list[str], threads: int | None, console: Console) -> None:
+def _named(models: list[str], names: list[str]) -> list[tuple[str, str | None]]:
+    """Each of the models with its name, None for its own."""
+    if not names:
+        return [(model, None) for model in models]
+    if len(names) != len(models) or len(set(names)) < len(names):
+        raise UserError(f"--served-model-name: give each of the {len(models)} models one name of its own")
+    return [*zip(models, names, strict=True)]
+
+
+def _load(service: Any, models: list[tuple[str, str | None]], threads: int | None, console: Console) -> None:
     """Load the models, and say what each is."""
     import torch
 
     # By default a core is left to those who bring the work.
     torch.set_num_threads(threads or max(1, torch.get_num_threads() - 1))
-    for name in names:
-        model = service.load(name)
+    for path, name in models:
+        model = service.load(path, name)
+        weight = model.engine.model.embed_tokens.weight
         size = f"{model.parameters / 1e6:.1f} million parameters"
-        announce(console, f"{model.name}: {size}, context {model.context}", "dim")
+        form = f"{weight.device} in {weight.dtype}".replace("torch.", "")
+        text = f"{model.name}: {size}, context {model.context}, on {form}; if not asked otherwise, {model.defaults}"
+        announce(console, text, "dim")

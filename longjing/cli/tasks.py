@@ -80,8 +80,11 @@ def check_task(
     groups: Annotated[int, typer.Option(min=1, help="problems to measure the model on")] = 32,
     group_size: Annotated[int, typer.Option(min=2, help="its answers to each")] = 8,
     max_tokens: Annotated[int, typer.Option(min=1, help="its longest answer")] = 512,
+    instruction: Annotated[
+        str | None, typer.Option(help="said behind each problem; default: the form, to models not trained here")
+    ] = None,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
 ) -> None:
     """Find out whether a task is fit to learn from, before money is spent: right answers, wrong ones, and the hacks
     that policies find. Exit code 1 if a check failed.
@@ -106,7 +109,7 @@ def check_task(
 
         task = tasks.get(name, **task_settings)
         engine, tokenizer = load_engine(model, device, dtype, Console(stderr=True))
-        measured = measure(engine, tokenizer, task, groups, group_size, max_tokens, seed)
+        measured = measure(engine, tokenizer, task, groups, group_size, max_tokens, seed, instruction)
         report.findings.append(measured.finding(model))
     marks = {"ok": "ok", "warning": "WARNING", "failed": "FAILED"}
     show_table(name, [(marks[finding.status], finding.check, finding.says) for finding in report.findings], Console())

@@ -24,6 +24,7 @@ HELP = """\
 /think        on or off: whether it thinks before it answers
 /budget       tokens that it may think for, as in /budget 100; then it has to answer
 /temperature  how freely it draws, as in /temperature 0.6; 0 takes the likeliest token
+/system       what it is told before all else, as in /system Be brief.; off: nothing; alone it says what it is told
 /problem      draw a problem of the model's task, and see whether it finds the answer
 /new          forget what was said
 /help         this
@@ -82,6 +83,11 @@ class Commands:
                     raise UserError(f"/temperature takes a number, 0 or more; it is {session.temperature:g}")
                 session.temperature = temperature
                 self._say(f"the temperature is {temperature:g}")
+            case "/system", "":
+                self._say(printable(session.system) or "there is no system prompt")
+            case "/system", _:
+                session.system = "" if value == "off" else value
+                self._say("it is told so from now on" if session.system else "there is no system prompt any more")
             case "/problem", "":
                 self._ask_problem()
             case "/new", "":

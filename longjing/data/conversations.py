@@ -26,7 +26,8 @@ from torch import Tensor
 from longjing.errors import UserError
 from longjing.generation.multi_turn import reply_tokens
 from longjing.text.reasoning import ReasoningStream, parse
-from longjing.text.tokenizer import PLACEHOLDER, Tokenizer
+from longjing.text.tokenizer import Tokenizer
+from longjing.text.turn_end import turn_end
 from longjing.validation import explain_data
 
 _FORM = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
@@ -267,7 +268,5 @@ def _completion(prompt: str, message: ConversationMessage) -> str:
 def _end_token(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> int:
     """The special token that the template writes behind an answer; the tokenizer's where it writes none."""
     index = next(index for index, message in enumerate(messages) if message["role"] == "assistant")
-    marked = [*messages[:index], {"role": "assistant", "content": PLACEHOLDER}]
-    _, mark, tail = tokenizer.render(marked, add_generation_prompt=False).rpartition(PLACEHOLDER)
-    first = tokenizer.encode(tail)[:1] if mark else []
-    return first[0] if first and not tokenizer.decode(first, skip_special_tokens=True) else tokenizer.eos_id
+    end = turn_end(tokenizer, messages[:index])
+    return tokenizer.eos_id if end is None else end

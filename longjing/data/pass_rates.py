@@ -90,7 +90,7 @@ def measure_pass_rates(
     finished, tokens = len(rows) - len(missing), 0
     for start in range(0, len(missing), at_once):
         part = missing[start : start + at_once]
-        questions = [question_of(task, problem, config) for _, problem in part]
+        questions = [question_of(client, task, problem, config) for _, problem in part]
         answers = client.answer(questions, _after(on_progress, finished * config.samples, tokens))
         for (key, problem), group in zip(part, answers.groups, strict=True):
             outcomes = [verdict_of(task, problem, answer.completion).outcome for answer in group]

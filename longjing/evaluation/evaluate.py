@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from longjing.errors import UserError
+from longjing.evaluation.instructions import asked, instruction
 from longjing.evaluation.model_client import Answer, CountFlops, LocalClient, ModelClient, Progress, Question
 from longjing.evaluation.result import Evaluation, Price, Record
 from longjing.generation.generator import Generator
@@ -23,6 +24,8 @@ from longjing.text.tokenizer import Tokenizer
 class EvalConfig:
     """How many problems, how many samples of each, and how they are drawn. There is never a system prompt.
 
+    `instruction` and `tags`: what is said behind each problem's prompt, as `instructions.instruction` has it.
+
     Raises UserError for settings that make no sense.
     """
 
@@ -32,6 +35,8 @@ class EvalConfig:
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 256
+    instruction: str | None = None
+    tags: bool = False
 
     def __post_init__(self) -> None:
         if self.problems < 1 or self.samples < 1:
@@ -90,9 +95,13 @@ def measure(
     """
     started = perf_counter()
     problems = problems_of(task, config, split)
-    answers = client.answer([question_of(task, problem, config) for problem in problems], on_progress)
+    questions = [question_of(client, task, problem, config) for problem in problems]
+    answers = client.answer(questions, on_progress)
     sampling = asdict(config) | dict(answers.sampling)
-    del sampling["problems"], sampling["samples"]
+    for name in ("problems", "samples", "instruction", "tags"):
+        del sampling[name]
+    if told := " | ".join(dict.fromkeys(filter(None, (question.instruction for question in questions)))):
+        sampling["instruction"] = told
     return Evaluation(
         task=task.name,
         settings=task.settings,
@@ -116,12 +125,17 @@ def problems_of(task: Task, config: EvalConfig, split: Split = "test") -> list[P
     return problems
 
 
-def question_of(task: Task, problem: Problem, config: EvalConfig) -> Question:
-    """How the problem is put to a model: the prompt as the user's message, once for each sample."""
+def question_of(client: ModelClient, task: Task, problem: Problem, config: EvalConfig) -> Question:
+    """How the problem is put to the client's model: the prompt, with an instruction behind it where the model needs
+    one, as the user's message, once for each sample. Of a model behind an endpoint nobody knows what it needs."""
+    told = config.instruction or ""
+    if isinstance(client, LocalClient):
+        told = instruction(client.tokenizer, task, problem, config.instruction, config.tags)
     return Question(
-        [{"role": "user", "content": problem.prompt}],
+        [{"role": "user", "content": asked(problem, told)}],
         [config.sampling(problem.id, sample) for sample in range(config.samples)],
         partial(reply_to, task, problem) if max_turns(task) > 1 else None,
+        told,
     )
 
 

@@ -23,11 +23,13 @@ Opening = tuple[Sequence[Message], Sequence[Sampling]]
 @dataclass(frozen=True)
 class Question:
     """A chat that ends in the user's message, to be answered once for each of `samplings`. `reply`: what is said to an
-    answer, so that it is gone on with; None ends the conversation, of which an answer is then the whole."""
+    answer, so that it is gone on with; None ends the conversation, of which an answer is then the whole. `instruction`:
+    what the message has behind the problem's prompt."""
 
     messages: Sequence[Message]
     samplings: Sequence[Sampling]
     reply: Callable[[Completion], Message | None] | None = None
+    instruction: str = ""
 
 
 @dataclass(frozen=True)

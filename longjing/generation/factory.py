@@ -13,5 +13,6 @@ def make_generator(model: Decoder, tokenizer: Tokenizer | None, *, training: boo
     `training`: a trainer reads what is sampled. Experts are recorded for it, and a token's bits don't depend on the
     batch. Whoever needs no streams and no steps should know the result as a `Generator` only.
     """
-    invariant = True if training else None
-    return Engine(model, tokenizer, record_routes=training, batch_invariant=invariant, **settings)
+    if training:
+        settings["batch_invariant"] = True
+    return Engine(model, tokenizer, record_routes=training, **settings)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -18,10 +18,16 @@ class Sampling:
 
     `temperature` 0 is greedy. The filters apply after the temperature, in this order: `top_k` (0 is off),
     `top_p` of what is left (1 is off), `min_p` relative to the likeliest token (0 is off). `max_tokens`
-    counts the end token. `stop`: strings that end the text, and are cut off it. `seed`: the sample's own,
-    modulo 2^64. `presence_penalty` is taken off the logit of every token that the completion has, and
-    `frequency_penalty` off it for each time that it has it; `logit_bias` is added to the logits of single tokens:
-    all of them before the temperature. `top_logprobs`: how many of the likeliest tokens to note at each position.
+    counts the end token. `stop`: strings that end the text, and are cut off it. `stop_token_ids`: tokens that end it
+    too, but stay in it unless they are special ones. `min_tokens`: how many come before a token may that ends the text,
+    unless a grammar leaves nothing else. `seed`: the sample's own, modulo 2^64.
+
+    Before the temperature, logits are changed: `repetition_penalty` divides those above 0 of every token that the
+    prompt or the completion has, and multiplies those below (1 is off; CTRL, arXiv 1909.05858, section 4.1).
+    `presence_penalty` is taken off the logit of every token that the completion has, and `frequency_penalty` off it for
+    each time that it has it; `logit_bias` is added to the logits of single tokens.
+
+    `top_logprobs`: how many of the likeliest tokens to note at each position.
     """
 
     temperature: float = 1.0
@@ -31,6 +37,9 @@ class Sampling:
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     seed: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    min_tokens: int = 0
+    repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
@@ -46,6 +55,8 @@ class Sampling:
             ("min_p", "between 0 and 1", 0 <= self.min_p <= 1),
             ("max_tokens", "at least 1", self.max_tokens >= 1),
             ("stop", "non-empty strings", all(self.stop)),
+            ("min_tokens", "between 0 and max_tokens", 0 <= self.min_tokens <= self.max_tokens),
+            ("repetition_penalty", "a number above 0", 0 < self.repetition_penalty < inf),
             ("presence_penalty", "a number", isfinite(self.presence_penalty)),
             ("frequency_penalty", "a number", isfinite(self.frequency_penalty)),
             ("logit_bias", "numbers by token", not any(map(isnan, self.logit_bias.values()))),
@@ -91,9 +102,10 @@ class Request:
             raise UserError("the prompt is empty: the model needs at least one token to go on from")
         if not 0 <= min(self.prompt) <= max(self.prompt) < vocabulary:
             raise UserError(f"the prompt has a token outside the model's vocabulary of {vocabulary}")
-        for token in sampling.logit_bias:
-            if not 0 <= token < vocabulary:
-                raise UserError(f"logit_bias names the token {token}, outside the vocabulary of {vocabulary}")
+        for name in ("logit_bias", "stop_token_ids"):
+            for token in getattr(sampling, name):
+                if not 0 <= token < vocabulary:
+                    raise UserError(f"{name} names the token {token}, outside the vocabulary of {vocabulary}")
         if sampling.stop and not has_tokenizer:
             raise UserError("stop strings need a tokenizer; make the engine with one, or use end_tokens")
         need = len(self.prompt) + sampling.max_tokens

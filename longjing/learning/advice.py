@@ -14,7 +14,10 @@ from statistics import fmean, median
 from longjing.runs.jsonl import Row
 
 WINDOW = 10
-EXACT = 1e-5  # nats by which engine and trainer may differ in float32 on the CPU
+# Nats by which engine and trainer may differ, in a network of `_LAYERS`: at the worst token in float32 on the CPU, and
+# on average in any format.
+EXACT, _MEAN = 1e-5, 0.005
+_LAYERS, _NATS = 4, 20.0
 _ROUNDING = {("cpu", "float32"): EXACT, ("cuda", "float32"): 1e-3, ("mps", "float32"): 1e-3}
 
 
@@ -38,14 +41,29 @@ def diagnose(rules: Iterable[Rule], rows: Rows, tolerance: float = EXACT) -> lis
     if len(rows) < 3:  # too early
         return []
     result = [Advice(rule.__name__, text) for rule in rules if (text := rule(rows))]
-    difference = max(values_of(rows[-WINDOW:], "logprob_difference"), default=0)
-    if difference > tolerance:
+    recent = rows[-WINDOW:]
+    difference, mean = (
+        max(values_of(recent, key), default=0) for key in ("logprob_difference", "logprob_difference_mean")
+    )
+    tolerance *= max(values_of(recent, "rounding"), default=1)
+    if difference > tolerance or mean > _MEAN:
+        what = (
+            f"by {difference:.1e}, where {tolerance:.0e} is rounding" if difference > tolerance
+            else f"by {mean:.1e} a token on average, where {_MEAN:g} is rounding"
+        )  # fmt: skip
         text = (
-            f"log-probabilities of engine and trainer differ by {difference:.1e}, where {tolerance:.0e} is "
-            "rounding: the policy that learns isn't the one that sampled; this is a defect, please report it"
+            f"log-probabilities of engine and trainer differ {what}: the policy that learns isn't the one that "
+            "sampled; this is a defect, please report it"
         )
         result.insert(0, Advice("off_policy", text))
     return result
+
+
+def rounding(layers: int, nats: float) -> float:
+    """By what factor more than in the smallest networks rounding may move a log-probability: each layer rounds the
+    stream of which the logits are made, and what is lost grows with them. `nats`: the least likely token's share, which
+    tells how far the logits lie apart."""
+    return max(1.0, layers / _LAYERS) * max(1.0, nats / _NATS)
 
 
 def tolerance(device: str, dtype: str) -> float:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
+from longjing.evaluation.instructions import hint
 from longjing.generation.generator import Generator
 from longjing.learning.advantages import has_reward_variance
 from longjing.learning.rollouts import draw_problems, judge_group, sample_groups
-from longjing.problems import Task
+from longjing.problems import Task, boxed
 from longjing.tasks.linter import Finding, Status
 from longjing.text.tokenizer import Tokenizer
 
@@ -18,7 +19,7 @@ _FEW = 0.2  # share of groups with a signal, below which most of what is sampled
 class Difficulty:
     """Shares, of `groups` problems with `group_size` samples each: of samples that are correct, were cut off, or got no
     verdict; and of groups some of whose samples are correct and others wrong, so that they teach something (`signal`),
-    or that differ in their rewards only otherwise (`form`): in format, or in partial pay."""
+    or that differ in their rewards only otherwise (`form`): in format, or in partial pay. `advice`: on the form."""
 
     groups: int
     group_size: int
@@ -27,6 +28,7 @@ class Difficulty:
     unjudged: float
     signal: float
     form: float = 0.0
+    advice: str | None = None
 
     def finding(self, model: str) -> Finding:
         """What that means for a run that begins with this model."""
@@ -38,6 +40,8 @@ class Difficulty:
                 f"; another {self.form:.0%} differ in format or partial pay alone, which teaches the model to "
                 "solve nothing"
             )
+        if self.advice:
+            says += f"; {self.advice}"
         if self.unjudged:
             says += f"; {self.unjudged:.0%} got no verdict"
         if self.signal >= _FEW:
@@ -55,12 +59,13 @@ class Difficulty:
 
 
 def measure(
-    generator: Generator, tokenizer: Tokenizer, task: Task, groups: int, group_size: int, max_tokens: int, seed: int
-) -> Difficulty:
-    """Sample groups of training problems at temperature 1, as reinforcement would."""
+    generator: Generator, tokenizer: Tokenizer, task: Task, groups: int, group_size: int, max_tokens: int, seed: int,
+    told: str | None = None,
+) -> Difficulty:  # fmt: skip
+    """Sample groups of training problems at temperature 1, as reinforcement would. `told`: its `instruction`."""
     drawn = [(task, problem) for problem in draw_problems(task, groups, seed, 0, 0)]
     sampling = {"temperature": 1.0, "max_tokens": max_tokens}
-    sampled = sample_groups(generator, tokenizer, drawn, group_size, sampling, seed, 0, 0)
+    sampled = sample_groups(generator, tokenizer, drawn, group_size, sampling, seed, 0, 0, told, tags=True)
     judged_groups = [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
     judged = torch.tensor([group.judged for group in judged_groups])
     outcomes = [[verdict.outcome for verdict in group.verdicts] for group in judged_groups]
@@ -69,5 +74,8 @@ def measure(
     rewards = torch.tensor([group.rewards({"accuracy": 1.0, "format": 1.0}) for group in judged_groups])
     signal = has_reward_variance(correct, judged)
     form = has_reward_variance(rewards, judged) & ~signal
-    shares = (float(each.double().mean()) for each in (correct, truncated, ~judged, signal, form))
-    return Difficulty(groups, group_size, *shares)
+    names = {"correct": correct, "truncated": truncated, "unjudged": ~judged, "signal": signal, "form": form}
+    shares = {name: float(each.double().mean()) for name, each in names.items()}
+    answers = [completion for group in judged_groups for completion in group.completions if not completion.truncated]
+    unboxed = sum(boxed(completion.answer) is None for completion in answers) / max(1, len(answers))
+    return Difficulty(groups, group_size, **shares, advice=hint(task, drawn[0][1], unboxed))

@@ -172,6 +172,7 @@ class Finetuning(ModelTrainer):
             yield settings.evaluation.measure(
                 generator, self.tokenizer, task.make(), self.model, seed=self.runtime.seed,
                 temperature=settings.evaluation.temperature, max_tokens=settings.evaluation.max_tokens,
+                instruction=settings.instruction,
             )  # fmt: skip
 
 

@@ -31,7 +31,8 @@ class PolicyStatistics:
 
     `loss`: its share of the step's loss; `tokens`: how many were learned from; `clipped`: those of them whose
     ratio was limited; `kl`: the sum of k3 (0 without a reference); `ratio`: the sum of ratios;
-    `logprob_difference`: the greatest |log pi - log pi_old|, the one maximum among the sums.
+    `logprob_distance`: the sum of |log pi - log pi_old|, `logprob_difference`: the greatest, the one maximum among the
+    sums.
     """
 
     loss: Tensor
@@ -39,6 +40,7 @@ class PolicyStatistics:
     clipped: Tensor
     kl: Tensor
     ratio: Tensor
+    logprob_distance: Tensor
     logprob_difference: Tensor
 
     def __add__(self, other: "PolicyStatistics") -> "PolicyStatistics":
@@ -54,6 +56,7 @@ class PolicyStatistics:
             "kl": float(self.kl) / tokens,
             "clip_share": float(self.clipped) / tokens,
             "ratio": float(self.ratio) / tokens,
+            "logprob_difference_mean": float(self.logprob_distance) / tokens,
             "logprob_difference": float(self.logprob_difference),
         }
 
@@ -82,13 +85,15 @@ def policy_loss(batch: PolicyBatch, objective: Objective) -> PolicyLoss:
     if objective.kl:
         per_token = per_token + objective.kl * divergence
     loss = (batch.weights * per_token).sum()
+    distances = (batch.logprobs - batch.old_logprobs).detach().abs()
     statistics = PolicyStatistics(
         loss=loss.detach(),
         tokens=batch.mask.sum(),
         clipped=surrogate.clipped.sum(),
         kl=divergence.detach().sum(),
         ratio=surrogate.ratio.detach().masked_fill(~batch.mask, 0).sum(),
-        logprob_difference=(batch.logprobs - batch.old_logprobs).detach().abs().max(),
+        logprob_distance=distances.sum(),
+        logprob_difference=distances.max(),
     )
     return PolicyLoss(loss, statistics)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
+from longjing.learning.advice import rounding
 from longjing.learning.logprobs import token_logprobs
 from longjing.learning.loop import ModelTrainer
 from longjing.learning.objectives import PolicyLoss, PolicyStatistics, policy_loss, token_weights
@@ -115,6 +116,7 @@ class OnPolicyTrainer(ModelTrainer):
 
     totals = ("tokens_sampled", "tokens_trained", "flops")
     logs_totals = False
+    tags = False  # whether the prompts ask for reasoning between tags, where a model needs to be told
 
     def __init__(self, settings: PolicySettings, preset: Preset, runtime: Runtime, watcher: Watcher) -> None:
         self.settings, self.preset, self.runtime, self.watcher = settings, preset, runtime, watcher
@@ -139,8 +141,9 @@ class OnPolicyTrainer(ModelTrainer):
         drawn = [(task, problem) for problem in problems]
         with timer.phase("sampling"):
             sampled = sample_groups(
-                self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn
-            )
+                self.generator, self.tokenizer, drawn, settings.group_size, sampling, self.runtime.seed, step, turn,
+                settings.instruction, self.tags,
+            )  # fmt: skip
         with timer.phase("judging"):
             return [judge_group(*pair, group) for pair, group in zip(drawn, sampled, strict=True)]
 
@@ -153,8 +156,11 @@ class OnPolicyTrainer(ModelTrainer):
             return Update(None, 0.0, 0)
         statistics, norms, trained = zip(*done, strict=True)
         # The law speaks of the policy that sampled: before the first optimiser step.
-        difference, total = statistics[0].logprob_difference, reduce(add, statistics)
-        total = replace(total, loss=total.loss / len(done), logprob_difference=difference)
+        first, total = statistics[0], reduce(add, statistics)
+        distance = first.logprob_distance / first.tokens.clamp(min=1) * total.tokens
+        total = replace(
+            total, loss=total.loss / len(done), logprob_difference=first.logprob_difference, logprob_distance=distance
+        )
         return Update(total, max(norms), sum(trained))
 
     def _optimise(self, step: int, samples: Sequence[TrainingSample]) -> tuple[PolicyStatistics, float, int]:
@@ -246,6 +252,7 @@ class OnPolicyTrainer(ModelTrainer):
             "reflection": mean([sum(map(reflections, texts)) for group in groups for texts in group.texts]),
             **({"turns": mean([len(each.earlier) + 1 for each in completions])} if self.replying else {}),
             **(update.statistics.means() if update.statistics else {}),
+            "rounding": rounding(self.model.config.num_hidden_layers, -min(logprobs, default=0.0)),
             "grad_norm": update.grad_norm,
             "learning_rate": self.settings.learning_rate * self._rate_factor(step),
             **{f"seconds_{name}": seconds for name, seconds in timer.seconds.items()},
@@ -277,7 +284,8 @@ class OnPolicyTrainer(ModelTrainer):
             return
         yield settings.evaluation.measure(
             self.generator, self.tokenizer, self.task, self.model, split=split, seed=self.runtime.seed,
-            temperature=settings.temperature, max_tokens=settings.max_tokens,
+            temperature=settings.temperature, max_tokens=settings.max_tokens, instruction=settings.instruction,
+            tags=self.tags,
         )  # fmt: skip
 
 

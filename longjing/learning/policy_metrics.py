@@ -10,7 +10,8 @@ TRUNCATED = Metric("truncated", "truncated", "{:.0%}")
 LANGUAGE = Metric("language", form="{:.0%}")
 _NAMES = (
     "length_max", "reasoning_length_mean", "unjudged", "entropy", "reflection", "loss", "kl",
-    "clip_share", "ratio", "logprob_difference", "grad_norm", "learning_rate", "seconds_sampling",
+    "clip_share", "ratio", "logprob_difference", "logprob_difference_mean", "rounding", "grad_norm",
+    "learning_rate", "seconds_sampling",
     "seconds_judging", "seconds_updating", "tokens_per_second_updating",
 )  # fmt: skip
 POLICY_METRICS = (Metric("tokens_per_second_sampling", "tokens/s", "{:,.0f}"), LANGUAGE, *map(Metric, _NAMES))
@@ -33,8 +34,8 @@ POLICY_CHARTS = (
 MACHINERY_CHARTS = (
     ChartSpec("Gradient norm", [Series("grad_norm", "norm")], "Before clipping.", extreme=True),
     ChartSpec(
-        "Engine against trainer", [Series("logprob_difference", "largest difference")],
-        "The largest difference between what they hold for a sampled token's log-probability, in nats.",
+        "Engine against trainer", [Series("logprob_difference", "largest"), Series("logprob_difference_mean", "mean")],
+        "The difference between what they hold for a sampled token's log-probability, in nats.",
         logarithmic=True, extreme=True, rounding=True),
     ChartSpec("Speed", [Series(f"tokens_per_second_{phase}", phase) for phase in ("sampling", "updating")],
               "Tokens a second.", first=True),

@@ -117,6 +117,7 @@ class Reinforcement(OnPolicyTrainer):
 
     def __init__(self, settings: ReinforcementSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         super().__init__(settings, settings.preset(), runtime, watcher)
+        self.tags = bool(settings.rewards.get("format"))
         if self.preset.objective.kl:
             self.reference = ReferencePolicy(self.model)
         self.weights, self.reward_models = settings.rewards, dict[str, PreferenceReward]()
@@ -211,7 +212,7 @@ def zero_variance(rows: Rows) -> str | None:
         return None
     text = f"{share:.0%} of groups had equal rewards, most of them all"
     if wrong > share / 2:
-        mend = "lower `difficulty`, raise `group_size`, or begin from a better model"
+        mend = "lower `difficulty`, raise `group_size`, begin from a better model, or say the form in `instruction`"
         return f"{text} wrong: the problems are too hard; {mend}"
     return f"{text} right: the problems are too easy; raise `difficulty`"
 
@@ -228,7 +229,8 @@ def entropy_collapsed(rows: Rows) -> str | None:
 
 badly_formed = threshold(
     "badly_formed", "reward_format", below=0.5, after=2 * WINDOW,
-    text="only {:.0%} of completions are well-formed; give format more weight in `rewards`",
+    text="only {:.0%} of completions are well-formed: reasoning between tags, then one \\boxed{{}}; say so in "
+    "`instruction`, or give format more weight in `rewards`",
 )  # fmt: skip
 far_from_reference = threshold(
     "far_from_reference", "kl", above=0.5,

@@ -10,6 +10,7 @@ few sentence patterns. The rules judge every sample; no model does.
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.evaluation.instructions import asked, instruction, knows_thinking
 from longjing.generation.random import sample_seed
 from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
@@ -27,7 +29,7 @@ from longjing.learning.sampled_conversations import SampledConversationSettings,
 from longjing.learning.settings import EngineSettings, Settings, TaskReference
 from longjing.learning.stage import DATA, StageKind
 from longjing.planning.bill import quantity
-from longjing.problems import Problem, Task
+from longjing.problems import Completion, Problem, Task, Verdict
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
 from longjing.runs import Watcher
@@ -53,9 +55,18 @@ OneOrMore = Annotated[
 ]
 
 
+Form = Literal["think", "plain", "any"]
+FORMS = "think, plain or any; `instruction` tells the model which"
+
+
 class KeepSettings(Settings):
     """What a sample must be to be kept. It always has to be judged, to have ended, and to keep the form."""
 
+    form: Form | None = Field(
+        None,
+        description="think: R1's, reasoning between tags and then one box; plain: an answer without tags; any: either. "
+        "By default think for a model that knows the tags, else plain",
+    )
     correct: bool = True
     min_language: float = Field(
         0.9, ge=0, le=1, description="share of the words in the problem's language, of reasoning and answer each"
@@ -172,7 +183,7 @@ def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str
     if completion.truncated:
         return "truncated"
     parts = [part for turn in completion.turns for part in (turn.reasoning, turn.answer) if part]
-    if not verdict.rewards.get("format") or any(token in part for token in control for part in parts):
+    if not _has_form(completion, verdict, keep.form) or any(token in part for token in control for part in parts):
         return "malformed"
     if keep.correct and verdict.outcome != "correct":
         return "wrong"
@@ -185,6 +196,11 @@ def _flaw(group: Group, number: int, keep: KeepSettings, control: Collection[str
     return None
 
 
+def _has_form(completion: Completion, verdict: Verdict, form: Form | None) -> bool:
+    plain = all(turn.answer.strip() and not turn.reasoning and not turn.closed for turn in completion.turns)
+    return (form != "plain" and bool(verdict.rewards.get("format"))) or (form in ("plain", "any") and plain)
+
+
 class RejectionSampling(Trainer):
     """A model, the problems it is asked, and what becomes of its samples."""
 
@@ -195,6 +211,8 @@ class RejectionSampling(Trainer):
     def __init__(self, settings: RejectionSamplingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.seed, self.steps = settings, runtime.seed, settings.steps
         self.model, self.tokenizer = load(settings.model, runtime.device)
+        form = settings.keep.form or ("think" if knows_thinking(self.tokenizer) else "plain")
+        self.keep = settings.keep.model_copy(update={"form": form})
         self.problems = draw(settings.tasks, settings.problems, self.seed)
         self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher)
         self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")
@@ -205,7 +223,7 @@ class RejectionSampling(Trainer):
         began = time.perf_counter()
         groups = self.sample(step)
         control = self.tokenizer.control_tokens
-        reasons = [filter_samples(group, self.settings.keep, control) for group in groups]
+        reasons = [filter_samples(group, self.keep, control) for group in groups]
         seconds = time.perf_counter() - began
         rollouts = []
         for group, why in zip(groups, reasons, strict=True):
@@ -226,8 +244,8 @@ class RejectionSampling(Trainer):
     def summary(self, totals: Mapping[str, Any], evaluations: Sequence[Row]) -> dict[str, Any]:
         if not totals["kept"]:
             raise UserError(
-                f"none of {totals['sampled']} samples was kept ({_rejections(totals)}); ask for less in `keep`, draw "
-                "more `samples`, or start from a better model"
+                f"none of {totals['sampled']} samples was kept ({_rejections(totals)}); ask for less in `keep` (its "
+                f"`form` is {self.keep.form}: {FORMS}), draw more `samples`, or start from a better model"
             )
         return {}
 
@@ -236,10 +254,17 @@ class RejectionSampling(Trainer):
         settings, count = self.settings, self.settings.problems_per_step
         problems = self.problems[step * count : (step + 1) * count]
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+        told, tags = settings.instruction, self.keep.form == "think"
         sampled = sample_groups(
-            self.generator, self.tokenizer, problems, settings.samples, sampling, self.seed, step, 0
+            self.generator, self.tokenizer, problems, settings.samples, sampling, self.seed, step, 0, told, tags
         )
-        return [judge_group(*pair, dialogues) for pair, dialogues in zip(problems, sampled, strict=True)]
+        groups = []
+        for (task, problem), dialogues in zip(problems, sampled, strict=True):
+            group = judge_group(task, problem, dialogues)
+            # The data ask as the samples were asked.
+            prompt = asked(problem, instruction(self.tokenizer, task, problem, told, tags))
+            groups.append(replace(group, problem=replace(problem, prompt=prompt)))
+        return groups
 
     def metrics(self, groups: list[Group], reasons: list[list[str | None]]) -> dict[str, Any]:
         """What a step sampled and what of it is kept."""
@@ -271,7 +296,7 @@ def little_kept(rows: Rows) -> str | None:
     reason = max(REASONS, key=lambda reason: sum(values_of(recent, _REJECTED + reason)))
     return (
         f"only {kept / sampled:.1%} of the samples are kept, most of the others were {reason}; ask for less in `keep`, "
-        "or begin from a better model"
+        f"or begin from a better model{f' (keep.form is {FORMS})' * (reason == 'malformed')}"
     )
 
 

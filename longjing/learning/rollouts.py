@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longjing.evaluation.instructions import asked, instruction
 from longjing.generation.generator import Generator
 from longjing.generation.multi_turn import MultiTurnRollout, generate_multi_turn
 from longjing.generation.random import sample_seed
@@ -103,17 +104,19 @@ def draw_problems(task: Task, count: int, seed: int, step: int, turn: int) -> li
 
 def sample_groups(
     generator: Generator, tokenizer: Tokenizer, problems: Sequence[tuple[Task, Problem]], group_size: int,
-    sampling: Mapping[str, Any], seed: int, step: int, turn: int,
+    sampling: Mapping[str, Any], seed: int, step: int, turn: int, told: str | None = None, tags: bool = False,
 ) -> list[list[MultiTurnRollout]]:  # fmt: skip
-    """`group_size` completions of each problem; with a task that replies, whole conversations.
+    """`group_size` completions of each problem; with a task that replies, whole conversations. `told` and `tags`: what
+    is said behind the prompts, as `evaluation.instructions` has it.
 
     Seeds come from (seed, step, problem, sample), and from the turn and the place in which the problem was
     drawn: one that comes twice in a step gets other samples, or its group would count double.
     """
     openings = []
-    for index, (_, problem) in enumerate(problems):
+    for index, (task, problem) in enumerate(problems):
         seeds = [sample_seed(seed, step, f"{problem.id} {turn} {index}", sample) for sample in range(group_size)]
-        openings.append((_chat(problem), [Sampling(**sampling, seed=each) for each in seeds]))
+        message = asked(problem, instruction(tokenizer, task, problem, told, tags))
+        openings.append(([{"role": "user", "content": message}], [Sampling(**sampling, seed=each) for each in seeds]))
 
     def answer(index: int, turns: Sequence[ModelTurn]) -> Message | None:
         return reply_to(*problems[index], Completion.of(turns))

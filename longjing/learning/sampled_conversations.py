@@ -72,6 +72,7 @@ def _own(settings: SampledConversationSettings, seed: int, group: Group, number:
     return {
         "messages": [*messages, _assistant(completion.reasoning, answer)],
         **({"keep_reasoning": True} if completion.earlier else {}),
+        **({} if completion.all_reasoning else {"thinking": False}),
         "task": problem.task, "problem": problem.id, "language": problem.language,
     }  # fmt: skip
 

@@ -150,6 +150,9 @@ class EngineSettings(Settings):
 
     max_batch: int = Field(256, ge=1, description="completions that the engine works on at once")
     cache_megabytes: int = Field(1024, ge=1, description="memory of the engine's cache")
+    instruction: str | None = Field(
+        None, description="said behind each problem; by default the form that is judged, to models not trained here"
+    )
 
     def generator(
         self, model: Decoder, tokenizer: Tokenizer, runtime: Runtime, watcher: Watcher, training: bool = False

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ class Decoder(nn.Module):
 
     `model(tokens)` is the whole forward pass. The engine and the trainer call the parts instead:
     `context` once, `hidden` for the blocks, `head` for the logits of the positions they need.
+
+    `generation_config`: what came beside it in generation_config.json, how to sample and where to end.
     """
 
     inverse_frequencies: Tensor
@@ -32,6 +35,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.generation_config: dict[str, Any] = {}
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)

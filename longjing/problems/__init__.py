@@ -18,10 +18,11 @@ from longjing.problems.task import (
     reply_to,
     verdict_of,
     vote_of,
+    wants_box,
 )
 
 __all__ = [
     "MAX_TURNS", "Completion", "Exchange", "GeneratedTask", "Language", "ModelTurn", "MultiTurnTask", "NoProblems",
     "Outcome", "Problem", "ProblemData", "Split", "Task", "TaskSettings", "Verdict", "VotingTask", "boxed",
-    "format_reward", "max_turns", "reply_to", "split_of", "verdict_of", "vote_of",
+    "format_reward", "max_turns", "reply_to", "split_of", "verdict_of", "vote_of", "wants_box",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from itertools import count
 from random import Random
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from longjing.problems.answer import boxed, format_reward
 from longjing.problems.expression import ExpressionError
@@ -17,6 +17,7 @@ from longjing.problems.splits import Split, split_of
 from longjing.problems.task import NoProblems
 from longjing.validation import Strict
 
+PLAIN = "{prompt}"
 _PATIENCE = 200_000  # draws in a row without a new problem, after which a split counts as exhausted
 _CHINESE_SHARE = 0.3  # of the problems when `language` is "mixed"
 
@@ -31,6 +32,14 @@ class TaskSettings(Strict):
 
     difficulty: int = Field(default=2, ge=1, le=5)
     language: Literal["en", "zh", "mixed"] = "mixed"
+    template: str = Field(default=PLAIN, description="what is asked, with the gap {prompt}")
+
+    @field_validator("template")
+    @classmethod
+    def _asks(cls, template: str) -> str:
+        if PLAIN not in template:
+            raise ValueError("has no gap {prompt}")
+        return template
 
     @model_validator(mode="before")
     @classmethod
@@ -60,7 +69,8 @@ class GeneratedTask(ABC, Generic[S, D]):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return self.options.model_dump(mode="json")
+        settings = self.options.model_dump(mode="json")
+        return {key: value for key, value in settings.items() if (key, value) != ("template", PLAIN)}
 
     @property
     def judge_settings(self) -> frozenset[str]:
@@ -94,8 +104,9 @@ class GeneratedTask(ABC, Generic[S, D]):
     def problems(self, split: Split, seed: int) -> Iterator[Problem]:
         """The problems of a split, without end (see `Task`). Raises NoProblems if these settings admit none in this
         split."""
-        # How answers are judged must not change which problems are drawn.
-        drawing = {key: value for key, value in self.settings.items() if key not in self.judge_settings}
+        # How answers are judged, and questions framed, must not change which problems are drawn.
+        others = {*self.judge_settings, "template"}
+        drawing = {key: value for key, value in self.settings.items() if key not in others}
         random = Random(json.dumps([self.name, drawing, split, seed], sort_keys=True))
         seen: set[str] = set()
         latest = 0  # the draw that gave the latest problem
@@ -125,7 +136,7 @@ class GeneratedTask(ABC, Generic[S, D]):
             language = self.options.language
             if language == "mixed":
                 language = "zh" if random.random() < _CHINESE_SHARE else "en"
-            prompt = self.prompt(data, language, random)
+            prompt = self.options.template.replace(PLAIN, self.prompt(data, language, random))
             yield Problem(self.name, id, prompt, answer, data.model_dump(by_alias=True), language)
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
@@ -147,6 +158,10 @@ class GeneratedTask(ABC, Generic[S, D]):
         if answer is None:
             raise ValueError(f"{self.name} problem {problem.id} has no solution: {problem.data}")
         return answer
+
+    def wants_box(self, problem: Problem) -> bool:
+        """See `problems.wants_box`."""
+        return True
 
     def _read(self, problem: Problem) -> D:
         return self.data_type.model_validate(problem.data)  # type: ignore[return-value]

@@ -71,6 +71,12 @@ def max_turns(task: Any) -> int:
     return getattr(task, "max_turns", MAX_TURNS) if isinstance(task, MultiTurnTask) else 1
 
 
+def wants_box(task: Any, problem: Problem) -> bool:
+    """Whether the task looks for the final answer in a box, as far as it says so (with a method of this name)."""
+    method = getattr(task, "wants_box", None)
+    return bool(method(problem)) if callable(method) else False
+
+
 def reply_to(task: Any, problem: Problem, completion: Completion) -> Message | None:
     """The task's reply to a completion that ended by itself; None if that was the last turn."""
     if completion.truncated or len(completion.earlier) + 1 >= max_turns(task):

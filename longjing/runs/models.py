@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 
@@ -13,6 +14,7 @@ from longjing.model.reward_model import RewardModel
 from longjing.model.store.adapter import CONFIG, base_of, load_adapter
 from longjing.model.store.checkpoint import load_model
 from longjing.model.store.checkpoint import load_reward_model as load_whole_reward_model
+from longjing.model.store.stored_dtype import suitable_dtype
 from longjing.runs.resolve import holds_model, lasting_name, resolve
 from longjing.text.tokenizer import Tokenizer
 
@@ -22,11 +24,11 @@ _NONE: Mapping[Path, Decoder] = MappingProxyType({})
 def load(
     name_or_path: str | Path,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Literal["auto"] | None = None,
     loaded: Mapping[Path, Decoder] = _NONE,
 ) -> tuple[Decoder, Tokenizer]:
     """The model that `resolve` finds, in evaluation mode, with its tokenizer. An adapter's base is found in the same
-    way, and has the adapter in it then (`layers/lora.py`).
+    way, and has the adapter in it then (`layers/lora.py`). `dtype`: float32 if None; "auto" as in `suitable_dtype`.
 
     `loaded`: networks in memory, on the same device and in the same format, by their `weights_path`. A model with one
     of these shares its tensors. Raises UserError for what isn't there or can't be read.
@@ -34,6 +36,7 @@ def load(
     path = resolve(name_or_path)
     base = base_of(path)
     if base is None:
+        dtype = suitable_dtype(path, torch.device(device)) if dtype == "auto" else dtype
         model = without_adapters(loaded[path]) if path in loaded else load_model(path, device, dtype)
         tokenizer, known = Tokenizer.from_directory(path), model.config.vocab_size
         if tokenizer.vocab_size > known:

@@ -78,6 +78,7 @@ class Job:
                 reason = "stop"
             if reason:
                 notices += self.controller.notices(reason)
+                reason = self.controller.finish_reason(reason)
             delta = self.controller.take()
             reasoning, answer = delta.reasoning, delta.answer
         if reason:

@@ -17,7 +17,8 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1)]
 
 
 class JsonSchema(StrictModel):
@@ -110,6 +111,9 @@ class CompletionFields(SamplingFields):
 
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=128)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[dict[str, Bias], Field(max_length=10_000)] | None = None
@@ -157,6 +161,9 @@ class ChatRequest(CompletionFields):
     chat_template_kwargs: TemplateSettings | None = None
     thinking_budget: Annotated[int, Field(ge=0, description="tokens that it may think for")] | None = None
     include_reasoning: bool | None = None
+    repetition_guard: Annotated[
+        bool | None, Field(description="end a text that goes in circles; if not given, as the server was started")
+    ] = None
     stop_in_reasoning: Annotated[
         bool | None, Field(description="stop and response_format act on all that is written, reasoning too")
     ] = None

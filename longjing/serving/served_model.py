@@ -3,14 +3,17 @@
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from longjing.chat.invalid_request import InvalidRequest, context_exceeded, invalid
 from longjing.chat.prompt import BegunReply, Prompt, PromptBuilder
 from longjing.chat.reasoning_controller import ReasoningController
 from longjing.chat.thinking_budget import budget_of_effort, room_to_think
+from longjing.generation.defaults import SamplingDefaults
 from longjing.generation.native import Engine, Request, Sampling, sample_seed
+from longjing.generation.native.sequence import special_among
+from longjing.model.threads import is_small
 from longjing.planning import flops
 from longjing.serving.messages import template_messages
 from longjing.serving.reply_grammar import ReplyGrammars, grammar_parameter
@@ -19,13 +22,15 @@ from longjing.serving.schemas import ChatRequest, CompletionFields, CompletionRe
 from longjing.serving.worker import EngineWorker
 from longjing.text import Tokenizer
 
-# As the model's makers recommend and the paper measures it; OpenAI's own default, 1, is for models that need no care.
+# As R1's makers recommend and the paper measures it, where a model's own generation_config.json says nothing; OpenAI's
+# default, 1, is for models that need no care.
 TEMPERATURE, TOP_P = 0.6, 0.95
 
 
 @dataclass
 class ServedModel:
-    """One model, its engine's thread, and what it is called.
+    """One model, its engine's thread, and what it is called. `repetition_guard`: whether replies that go in circles are
+    ended where a request doesn't say; None: if the model is small.
 
     The form of a request was checked by its schema; here it is checked against what the model has: its context, its
     vocabulary, its chat template.
@@ -35,6 +40,7 @@ class ServedModel:
     engine: Engine
     tokenizer: Tokenizer
     worker: EngineWorker
+    repetition_guard: bool | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     weights: Path | None = None  # where they were read, which adapters may share
 
@@ -42,6 +48,13 @@ class ServedModel:
         config = self.engine.model.config
         self.context = min(config.max_position_embeddings, self.engine.capacity)
         self.parameters = flops.parameters(config)
+        own = SamplingDefaults.of(self.engine.model.generation_config)
+        self.defaults = replace(
+            own, temperature=TEMPERATURE if own.temperature is None else own.temperature,
+            top_p=TOP_P if own.top_p is None else own.top_p,
+        )  # fmt: skip
+        if self.repetition_guard is None:  # of what large ones repeat much is meant: tables, zeros, rulers
+            self.repetition_guard = is_small(self.engine.model)
         self._vocabulary = config.vocab_size
         self._prompts = PromptBuilder(self.tokenizer, self.context)
         self._grammars = ReplyGrammars(
@@ -54,12 +67,16 @@ class ServedModel:
         thinking, budget = self._thinking(request)
         prompt, max_tokens = self._chat_prompt(request, thinking)
         grammar = self._grammars.of(request)
-        end_tokens = () if request.ignore_eos else self.engine.end_tokens
+        end_tokens = frozenset() if request.ignore_eos else self.engine.end_tokens
+        end_tokens |= special_among(self.tokenizer, request.stop_token_ids or ())
+        guard = request.repetition_guard
+        if guard is None:  # who asks for a length doesn't want an early end
+            guard = bool(self.repetition_guard and not (request.ignore_eos or request.min_tokens))
         jobs = []
         for seed in self._seeds(request):
             controller = ReasoningController(
                 self.tokenizer, prompt.tokens, max_tokens, end_tokens, budget=budget, stops=request.stop_strings,
-                grammar=grammar and grammar.copy(), everywhere=bool(request.stop_in_reasoning),
+                grammar=grammar and grammar.copy(), everywhere=bool(request.stop_in_reasoning), repetition_guard=guard,
             )  # fmt: skip
             sampling = self._sampling(request, max_tokens, seed, request.top_logprobs or 0)
             whole = Request(prompt.tokens, sampling, controller, prompt.keep)
@@ -141,6 +158,7 @@ class ServedModel:
     def _max_tokens(self, prompt: int, wanted: int | None, parameter: str = "messages") -> int:
         """How many tokens the reply may have: those wanted, as far as there is room. A prompt with 0 is only scored."""
         room = self.context - prompt
+        wanted = self.defaults.max_new_tokens if wanted is None else wanted
         if room < (wanted != 0):
             raise context_exceeded(self.context, str(prompt), parameter)
         return room if wanted is None else min(wanted, room)
@@ -155,14 +173,18 @@ class ServedModel:
     ) -> Sampling:
         bias = {int(token): value for token, value in (request.logit_bias or {}).items()}
         self._refuse_unknown(bias, "logit_bias")
+        stop_tokens = tuple(request.stop_token_ids or ())
+        self._refuse_unknown(stop_tokens, "stop_token_ids")
+        if (request.min_tokens or 0) > max_tokens:
+            raise invalid("min_tokens", f"{request.min_tokens} is more than the reply may have, {max_tokens}")
         if request.ignore_eos:
-            bias |= dict.fromkeys(self.engine.end_tokens, float("-inf"))
-        return Sampling(
-            temperature=TEMPERATURE if request.temperature is None else request.temperature,
-            top_p=TOP_P if request.top_p is None else request.top_p,
-            top_k=max(0, request.top_k or 0), min_p=request.min_p or 0.0, max_tokens=max_tokens, stop=stops, seed=seed,
-            presence_penalty=request.presence_penalty or 0.0, frequency_penalty=request.frequency_penalty or 0.0,
-            logit_bias=bias, top_logprobs=top,
+            bias |= dict.fromkeys(self.engine.end_tokens - {*stop_tokens}, float("-inf"))
+        return self.defaults.sampling(
+            temperature=request.temperature, top_p=request.top_p, min_p=request.min_p,
+            top_k=None if request.top_k is None else max(0, request.top_k),
+            max_tokens=max_tokens, min_tokens=request.min_tokens, stop=stops, stop_token_ids=stop_tokens, seed=seed,
+            repetition_penalty=request.repetition_penalty, presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty, logit_bias=bias, top_logprobs=top,
         )  # fmt: skip
 
 

@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from longjing.generation.factory import make_generator
 from longjing.model.device import choose_device, choose_dtype
@@ -20,13 +22,16 @@ from longjing.text import Tokenizer
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU."""
+    """What one model's engine may use. `queue`: requests that wait beyond `rows` that run; `threads`: of the CPU;
+    `batch_invariant` as in `Engine`; `repetition_guard` as in `ServedModel`."""
 
     rows: int = 256
     queue: int = 256
     cache_bytes: int = 1 << 30
     prefix_bytes: int = 1 << 28
     threads: int | None = None
+    batch_invariant: bool | None = None
+    repetition_guard: bool | None = None
 
 
 class Service:
@@ -41,9 +46,10 @@ class Service:
         self._loading = threading.Lock()
         self.prices = Prices()
 
-    def load(self, name_or_path: str) -> ServedModel:
-        """Serve one more model; the one that is there already if it is. Raises UserError."""
-        name = f"longjing-{name_or_path}" if name_or_path in shipped() else name_or_path
+    def load(self, name_or_path: str, name: str | None = None) -> ServedModel:
+        """Serve one more model, called `name` if that is given; the one that is there already if it is. Raises
+        UserError."""
+        name = name or (f"longjing-{name_or_path}" if name_or_path in shipped() else name_or_path)
         with self._loading:
             if name in self.models:
                 return self.models[name]
@@ -74,19 +80,22 @@ class Service:
         """A model from the disk. Weights that one has already aren't read again: adapters share their base."""
         loaded = {served.weights: served.engine.model for served in self._all() if served.weights is not None}
         device = choose_device(self._device)
-        model, tokenizer = load(name_or_path, device, choose_dtype(self._dtype, device), loaded)
+        dtype: torch.dtype | Literal["auto"] = "auto"
+        if self._dtype != "auto":
+            dtype = choose_dtype(self._dtype, device)
+        model, tokenizer = load(name_or_path, device, dtype, loaded)
         return self._start(name, model, tokenizer, weights_path(name_or_path))
 
     def _start(self, name: str, model: Any, tokenizer: Tokenizer, weights: Path | None = None) -> ServedModel:
         limits = self._limits
         engine = make_generator(
             model, tokenizer, cache_bytes=limits.cache_bytes, max_batch=limits.rows, speculate="auto",
-            prefix_bytes=limits.prefix_bytes, threads=limits.threads,
+            prefix_bytes=limits.prefix_bytes, threads=limits.threads, batch_invariant=limits.batch_invariant,
         )  # fmt: skip
         worker = EngineWorker(engine, limits.queue, lambda job: self.on_end(name, job))
         if self._closed:
             worker.stop_accepting()
-        return ServedModel(name, engine, tokenizer, worker, weights=weights)
+        return ServedModel(name, engine, tokenizer, worker, limits.repetition_guard, weights=weights)
 
     def _all(self) -> Iterable[ServedModel]:
         return (*self.models.values(), *self._private)

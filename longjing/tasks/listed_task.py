@@ -94,6 +94,10 @@ class ListedTask(ABC):
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         return self.rubric.judge(problem, completion)
 
+    def wants_box(self, problem: Problem) -> bool:
+        """See `problems.wants_box`."""
+        return self.rubric.wants_box
+
     def solve(self, problem: Problem) -> str:
         """The answer that the list gives."""
         return problem.answer

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from longjing.problems import Completion, Problem, Split, Task, Verdict, max_turns, reply_to
+from longjing.problems import Completion, Problem, Split, Task, Verdict, max_turns, reply_to, wants_box
 from longjing.text.template import Message
 
 
@@ -71,6 +71,10 @@ class Mixture:
         if problem.task not in self._judges:
             return Verdict("unjudged", {"accuracy": 0.0, "format": 0.0}, f"no part is called {problem.task!r}")
         return self._judges[problem.task].judge(problem, completion)
+
+    def wants_box(self, problem: Problem) -> bool:
+        """See `problems.wants_box`."""
+        return wants_box(self._judges.get(problem.task), problem)
 
     @property
     def max_turns(self) -> int:

@@ -123,6 +123,10 @@ class ReasoningGymTask:
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         return self.rubric.judge(problem, completion)
 
+    def wants_box(self, problem: Problem) -> bool:
+        """See `problems.wants_box`."""
+        return self.rubric.wants_box
+
     def solve(self, problem: Problem) -> str:
         """The answer that the library gives."""
         return problem.answer

@@ -11,6 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from longjing.errors import UserError
 
 Message = Mapping[str, Any]
+PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"  # what no template trims or cuts
 
 
 class ChatTemplate:

@@ -77,6 +77,11 @@ class Rubric:
         return any(verifier.needs_answer for verifier, _ in self.parts.values())
 
     @property
+    def wants_box(self) -> bool:
+        """Whether a verifier looks for the final answer in a box."""
+        return any(getattr(verifier.options, "final", None) == "box" for verifier, _ in self.parts.values())
+
+    @property
     def concurrency(self) -> int:
         return max(verifier.concurrency for verifier, _ in self.parts.values())
 

@@ -110,6 +110,16 @@ def test_reasoning_in_circles_is_closed_and_an_answer_in_circles_ended():
     assert len(guide.notices("stop")) == 2
 
 
+def test_without_the_guard_a_text_may_repeat_itself():
+    guide, said = turn(prompt=SWITCHED_OFF, repetition_guard=False), TOKENIZER.encode("0 " * 200)
+    for index in range(len(said)):
+        assert only(guide.bias(said[:index], SIZE)) is None
+    assert not guide.answer_repeats and guide.finish_reason("stop") == "stop"
+    guide = turn(prompt=SWITCHED_OFF)
+    guide.bias(said, SIZE)
+    assert guide.answer_repeats and guide.finish_reason("stop") == "length"
+
+
 def test_stops_know_the_answer_only_unless_told_otherwise():
     tokens = TOKENIZER.encode("so STOP it is\n</think>\n\nI STOP here")
     guide = turn(stops=("STOP",))

@@ -10,6 +10,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from longjing.chat.session import ChatModel, ChatSession
 from longjing.cli.line_editor import MAX_LINES, History, history_file
 from longjing.cli.terminal import BoxHighlighter, Commands, converse, interruptible, printable
 from longjing.errors import UserError
+from longjing.generation.defaults import SamplingDefaults
 from longjing.generation.request import Chunk, Request
 from longjing.runs.resolve import shipped
 
@@ -32,7 +34,7 @@ from longjing.runs.resolve import shipped
 class Tokens:
     """A tokenizer of one token per character, in R1's layout."""
 
-    template, origin = "enable_thinking <think>", "fake"
+    template, origin, falls_back_to_bytes = "enable_thinking <think>", "fake", False
 
     def __init__(self) -> None:
         self.rendered = 0
@@ -51,6 +53,8 @@ class Tokens:
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
+
+    falls_back_to_bytes, anchor = False, ()
 
     def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
         return "".join(map(chr, ids))
@@ -508,3 +512,40 @@ def test_what_is_boxed_stands_out_on_a_terminal_only(monkeypatch: pytest.MonkeyP
         assert ("\\boxed" in shown.getvalue()) is not terminal
         assert "\\frac{1}{2}" in plain(shown.getvalue())
         assert talk.messages[-1]["content"] == "It is \\boxed{\\frac{1}{2}}, sure", "it remembers what it wrote"
+
+
+def test_a_system_prompt_comes_first_and_stays() -> None:
+    engine = Engine(*["x</think>y"] * 4)
+    talk = conversation(engine, limit=180)
+    console = Console(file=io.StringIO())
+    commands = Commands(talk, no_other, console)
+    commands.obey("/system", "Be brief.")
+    for _ in range(3):
+        ask(talk, "q" * 40)  # the oldest turns are forgotten, and what it is told isn't
+    prompt = Tokens().decode(list(engine.requests[-1].prompt))
+    assert prompt.startswith("<｜system｜>Be brief.") and "system" not in {m["role"] for m in talk.messages}
+    commands.obey("/system", "")
+    assert "Be brief." in console.file.getvalue()  # type: ignore[attr-defined]
+    commands.obey("/system", "off")
+    ask(talk, "?")
+    assert "<｜system｜>" not in Tokens().decode(list(engine.requests[-1].prompt))
+
+
+def test_a_template_without_a_system_prompt_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = conversation(Engine("x</think>y"))
+    monkeypatch.setattr(talk.model.prompts, "takes_system", False)
+    with pytest.raises(UserError, match="takes no system prompt"):
+        talk.system = "Be brief."
+    assert talk.system == ""
+
+
+def test_a_models_own_settings_hold_where_nobody_says_otherwise() -> None:
+    engine = Engine("x</think>y", "x</think>y")
+    own = SamplingDefaults(temperature=0.3, top_k=7, repetition_penalty=1.1, max_new_tokens=40)
+    talk = ChatSession(replace(model(engine), defaults=own), None, None, 0)
+    ask(talk, "?")
+    sampling = engine.requests[0].sampling
+    assert (sampling.temperature, sampling.top_k, sampling.repetition_penalty, sampling.max_tokens) == (0.3, 7, 1.1, 40)
+    talk.temperature = 0.0
+    ask(talk, "?")
+    assert engine.requests[1].sampling.temperature == 0 and engine.requests[1].sampling.top_k == 7

@@ -24,6 +24,8 @@ from longjing.text.tokenizer import Tokenizer
 class Letters:
     """A tokenizer of code points, whose chat template opens the reasoning if told to."""
 
+    is_own = True
+
     def __init__(self, prefilled: bool = True) -> None:
         self.opening = "<think>\n" if prefilled else ""
 

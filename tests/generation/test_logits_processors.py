@@ -2,16 +2,18 @@
 
 from collections import Counter
 from dataclasses import replace
+from math import nan
 
 import pytest
 import torch
-from engine_cases import CONFIGS, MODELS, crowd, trainer_logprobs
+from engine_cases import CONFIGS, MODELS, Letters, crowd, trainer_logprobs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
 from longjing.generation.native import Engine, Request, Sampling
-from longjing.generation.native.logits_processors import Penalties, combined_bias
+from longjing.generation.native.logits_processors import Penalties, RepetitionPenalty, combined_bias
+from longjing.generation.native.sampling import Sampler
 
 tokens = st.lists(st.integers(0, 9), max_size=20)
 numbers = st.floats(-2, 2).map(lambda number: round(number, 2))
@@ -119,3 +121,59 @@ def test_the_likeliest_are_noted_where_somebody_asks(speculate):
 def test_penalties_are_numbers(setting, value):
     with pytest.raises(UserError, match=setting):
         Sampling(**{setting: value})
+
+
+@given(tokens, tokens, st.floats(0.2, 3), st.integers(0, 9))
+def test_the_repetition_penalty_is_that_of_transformers(prompt, said, penalty, seed):
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = torch.randn(1, 10, generator=torch.Generator().manual_seed(seed))
+    read = torch.tensor([[*prompt, *said] or [0]])
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(read, logits.clone())
+    mine = RepetitionPenalty(penalty, prompt or ([] if said else [0]))
+    for end in range(len(said)):  # step by step, as the engine asks
+        mine.factors(said[:end], 10)
+    sampler = Sampler.of([Sampling(temperature=0.0)], torch.device("cpu"))
+    drawn = sampler.draw(logits, torch.tensor([0]), None, mine.factors(said, 10)[None])
+    assert drawn.tokens.item() == expected.argmax().item()
+    assert drawn.logprobs.item() == logits.log_softmax(-1)[0, drawn.tokens].item(), "the model's own"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("speculate", [False, True])
+def test_settings_of_one_row_leave_the_others_alone(name, speculate):
+    if speculate and name != "latent":
+        pytest.skip("nothing to draft with")
+    plain, model = crowd(6), MODELS[name]
+    settings = [{"repetition_penalty": 1.7}, {"min_tokens": 9, "max_tokens": 30}, {"stop_token_ids": tuple(range(30))}]
+    mixed = [
+        replace(request, sampling=replace(request.sampling, **settings[index // 2])) if index % 2 else request
+        for index, request in enumerate(plain)
+    ]
+    alone = [Engine(model, None).generate([request])[0].tokens for request in mixed]
+    together = Engine(model, None, speculate=speculate, cache_bytes=1 << 15).generate(mixed)
+    assert [generation.tokens for generation in together] == alone
+
+
+def test_a_token_may_end_a_text_and_one_not_before_its_time():
+    engine = Engine(MODELS["llama"], Letters())
+    wanted = Sampling(max_tokens=40, seed=3, logit_bias=dict.fromkeys(engine.end_tokens, 3.0))
+    (free,) = engine.generate([Request([4], wanted)])
+    assert free.finish_reason == "stop" and len(free.tokens) < 20
+    (late,) = engine.generate([Request([4], replace(wanted, min_tokens=20))])
+    assert len(late.tokens) >= 20 and not engine.end_tokens & {*late.tokens[:20]}
+    third = free.tokens[2]
+    (stopped,) = engine.generate([Request([4], replace(wanted, stop_token_ids=(third,)))])
+    assert stopped.tokens == free.tokens[: free.tokens.index(third) + 1] and stopped.finish_reason == "stop"
+    assert stopped.text == Letters().decode(stopped.tokens), "an ordinary token stays"
+    with pytest.raises(UserError, match="stop_token_ids.*64"):
+        engine.generate([Request([4], replace(wanted, stop_token_ids=(64,)))])
+    for name, value in (("min_tokens", 41), ("min_tokens", -1), ("repetition_penalty", 0), ("repetition_penalty", nan)):
+        with pytest.raises(UserError, match=name):
+            replace(wanted, **{name: value})
+
+
+def test_a_grammar_that_leaves_nothing_but_the_end_goes_before_min_tokens():
+    (end, *_) = sorted(Engine(MODELS["llama"], None).end_tokens)
+    request = Request([4], Sampling(max_tokens=9, min_tokens=9), Dictation([5, end]))
+    assert Engine(MODELS["llama"], None).generate([request])[0].tokens == [5, end]

@@ -89,6 +89,7 @@ def test_grpo_by_hand() -> None:
             "clip_share": 2 / 3,
             "ratio": (1.5 + 0.9 + 0.5) / 3,
             "logprob_difference": math.log(2),
+            "logprob_difference_mean": sum(abs(math.log(ratio)) for ratio in (1.5, 0.9, 0.5)) / 3,
         },
         abs=1e-6,
     )

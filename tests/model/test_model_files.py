@@ -26,6 +26,7 @@ from longjing.model.device import choose_device, choose_dtype
 from longjing.model.store import safetensors as files
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.model.store.fp8 import dequantise
+from longjing.model.store.stored_dtype import suitable_dtype
 from longjing.text.tokenizer import Tokenizer
 
 KINDS = [
@@ -395,3 +396,27 @@ def test_a_model_on_the_gpu_computes_what_it_does_on_the_cpu(shape: dict[str, An
     assert agreement.mean() > 0.98
     save_model(there, tmp_path / "cuda")
     assert_same(model, load_model(tmp_path / "cuda"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "fast", "wanted"),
+    [
+        (torch.bfloat16, True, torch.bfloat16),
+        (torch.bfloat16, False, torch.float32),
+        (torch.float32, True, torch.float32),
+        (torch.float16, True, torch.float32),
+    ],
+)
+def test_files_of_bfloat16_are_computed_in_it_where_that_is_fast(
+    stored: torch.dtype, fast: bool, wanted: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longjing.model.store.stored_dtype.computes_in_bfloat16", lambda device: fast)
+    tokenizer = Tokenizer.train(["one and one is two"] * 4, 300)
+    save_model(network(dense("llama", vocab_size=tokenizer.vocab_size)), tmp_path, stored)
+    tokenizer.save(tmp_path)
+    cpu = torch.device("cpu")
+    assert suitable_dtype(tmp_path, cpu) == torch.float32, "a small one gains nothing"
+    monkeypatch.setattr("longjing.model.store.stored_dtype.SMALL", 10)
+    assert suitable_dtype(tmp_path, cpu) == wanted
+    assert longjing.load(tmp_path, dtype="auto")[0].embed_tokens.weight.dtype == wanted
+    assert longjing.load(tmp_path)[0].embed_tokens.weight.dtype == torch.float32

@@ -8,7 +8,7 @@ import pytest
 from run_cases import curation_row, distillation_row, finetuning_row, preference_row, pretraining_row, reinforcement_row
 
 from longjing import tasks
-from longjing.learning.advice import diagnose, tolerance
+from longjing.learning.advice import diagnose, rounding, tolerance
 from longjing.learning.kinds import KINDS
 
 Change = Callable[[int], dict[str, Any]]
@@ -85,3 +85,25 @@ def test_what_rounding_explains_depends_on_where_it_runs() -> None:
     assert tolerance("cpu", "float32") == 1e-5 < tolerance("cuda:1", "float32") < tolerance("cpu", "bfloat16")
     rows = [reinforcement_row(step, logprob_difference=1e-4) for step in range(9)]
     assert diagnose(KINDS["reinforce"].advice, rows, tolerance("cuda", "float32")) == []
+
+
+def off_policy(**row: float) -> bool:
+    rows = [reinforcement_row(step, **row) for step in range(9)]
+    return any(advice.topic == "off_policy" for advice in diagnose(KINDS["reinforce"].advice, rows))
+
+
+def test_rounding_grows_with_depth_and_with_the_logits() -> None:
+    assert rounding(4, 0.0) == rounding(2, 12.0) == 1, "the smallest networks are held to 1e-5"
+    assert rounding(30, 12.0) == 7.5 and rounding(4, 40.0) == 2 and rounding(61, 40.0) > 30
+    # What a network of 30 layers, SmolLM2-135M, was measured at; and the same in one of four.
+    assert not off_policy(logprob_difference=4.1e-5, rounding=rounding(30, 12.0))
+    assert off_policy(logprob_difference=4.1e-5, rounding=rounding(4, 12.0))
+    assert off_policy(logprob_difference=1e-3, rounding=rounding(30, 12.0))
+
+
+def test_the_mean_is_small_in_any_format() -> None:
+    rows = [reinforcement_row(step, logprob_difference=0.5, logprob_difference_mean=0.004) for step in range(9)]
+    assert diagnose(KINDS["reinforce"].advice, rows, tolerance("cpu", "bfloat16")) == []
+    rows = [reinforcement_row(step, logprob_difference=0.5, logprob_difference_mean=0.02) for step in range(9)]
+    (advice,) = diagnose(KINDS["reinforce"].advice, rows, tolerance("cpu", "bfloat16"))
+    assert advice.topic == "off_policy" and "2.0e-02 a token on average" in advice.text

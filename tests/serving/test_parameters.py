@@ -8,6 +8,7 @@ import pytest
 
 from longjing.chat.grammar import GrammarCompiler
 from longjing.serving.schemas import ChatRequest
+from longjing.serving.served_model import ServedModel
 
 ASKED = [{"role": "user", "content": "What is 34+57?"}]
 
@@ -53,6 +54,44 @@ def test_bias_and_penalties(chat, r1_server):
     }
     for name in ("frequency_penalty", "presence_penalty"):
         assert chat(**long, **{name: 2})["message"] != chat(**long)["message"]
+
+
+def test_what_the_sampler_knows_of_vllm(chat, r1_server):
+    free = chat(temperature=0, logprobs=True)
+    assert thought(chat(temperature=0, repetition_penalty=1.5)) != thought(free)
+    tokens = [token["token"] for part in ("reasoning_content", "content") for token in free["logprobs"][part]]
+    (wanted,) = r1_server.served.tokenizer.encode(tokens[3])
+    stopped = chat(temperature=0, stop_token_ids=[wanted])
+    assert stopped["finish_reason"] == "stop" and thought(free).startswith(thought(stopped))
+    assert thought(stopped).endswith(tokens[3].strip()), "an ordinary token stays"
+    longer = chat(temperature=0, min_tokens=len(tokens) + 20, logprobs=True)["logprobs"]
+    assert len(longer["reasoning_content"]) + len(longer["content"]) >= len(tokens) + 20
+
+
+def test_a_text_in_circles_is_ended_and_says_so_unless_the_guard_is_off(chat, r1_server):
+    (six,) = r1_server.served.tokenizer.encode("6")
+    sixes = {"logit_bias": {str(six): 100}, "max_tokens": 150, "chat_template_kwargs": {"enable_thinking": False}}
+    ended = chat(**sixes)
+    assert ended["finish_reason"] == "length" and len(ended["message"]["content"]) == 64
+    assert any("in circles" in notice for notice in ended["notices"]), ended["notices"]
+    for off in ({"repetition_guard": False}, {"min_tokens": 150}, {"ignore_eos": True}):
+        free = chat(**sixes, **off)
+        assert free["finish_reason"] == "length" and free["message"]["content"] == "6" * 150
+        assert not any("in circles" in notice for notice in free["notices"])
+
+
+def test_a_model_brings_its_own_settings(r1_server, monkeypatch):
+    served = r1_server.served
+    own = {"temperature": 0.7, "top_k": 20, "repetition_penalty": 1.05, "max_new_tokens": 9}
+    monkeypatch.setattr(served.engine.model, "generation_config", own)
+    another = ServedModel("another", served.engine, served.tokenizer, served.worker)
+    (job,) = another.chat(ChatRequest(messages=ASKED))
+    sampling = job.request.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens) == (0.7, 0.95, 20, 9)
+    assert sampling.repetition_penalty == 1.05
+    (job,) = another.chat(ChatRequest(messages=ASKED, temperature=0, top_k=-1, max_tokens=30, repetition_penalty=1))
+    assert job.request.sampling.temperature == 0 and job.request.sampling.top_k == 0
+    assert job.request.sampling.max_tokens == 30 and job.request.sampling.repetition_penalty == 1
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -167,6 +206,10 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("logit_bias", {"logit_bias": {"x": 1}}),
     ("logit_bias", {"logit_bias": {"1": 101}}),
     ("logit_bias", {"logit_bias": {"99999": 1}}),
+    ("stop_token_ids", {"stop_token_ids": [99999]}),
+    ("stop_token_ids", {"stop_token_ids": [-1]}),
+    ("min_tokens", {"min_tokens": 31, "max_tokens": 30}),
+    ("repetition_penalty", {"repetition_penalty": 0}),
     ("presence_penalty", {"presence_penalty": 3}),
     ("frequency_penalty", {"frequency_penalty": -3}),
     ("top_logprobs", {"top_logprobs": 3}),

@@ -15,6 +15,7 @@ from longjing.generation.native.sequence import Sequence
 from longjing.generation.native.speculative import Drafter, can_draft
 from longjing.generation.request import Chunk, Event, Generation, Request
 from longjing.model.decoder import Decoder
+from longjing.model.store.checkpoint import end_tokens as end_tokens_of
 from longjing.model.threads import cpu_threads, decoding_threads, is_small
 from longjing.text.tokenizer import Tokenizer
 
@@ -29,8 +30,9 @@ class Engine:
     don't depend on what runs beside it, in float32 on a CPU whose products allow it; then few rows cost as much as
     sixteen, so that by default it holds for small models only. `threads`: of the CPU, by default `decoding_threads`.
     `speculate` drafts with the model's prediction module; "auto" does where that is measured to be faster.
-    `end_tokens` default to the model's. A `dtype` other than the weights' makes the engine keep a copy. `prefix_bytes`:
-    for beginnings of finished requests (`Request.keep`). Raises UserError for settings that can't be.
+    `end_tokens` default to the model's and the tokenizer's. A `dtype` other than the weights' makes the engine keep a
+    copy. `prefix_bytes`: for beginnings of finished requests (`Request.keep`). Raises UserError for settings that can't
+    be.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class Engine:
         prefix_bytes: int = 0,
     ) -> None:
         drafts = can_draft(model.config, speculate)
-        end = model.config.eos_token_id
-        ends = (end,) if isinstance(end, int) else end or ()
+        if end_tokens is None:
+            known = {*end_tokens_of(model), *(tokenizer.end_ids if tokenizer else ())}
+            end_tokens = {token for token in known if token < model.config.vocab_size}
         self.tokenizer, self.max_batch, self.stats = tokenizer, max_batch, EngineStatistics()
-        self.end_tokens = frozenset(ends if end_tokens is None else end_tokens)
+        self.end_tokens = frozenset(end_tokens)
         self._runner = ModelRunner(model, dtype, cache_bytes, drafts, record_routes, batch_invariant)
         self.model = self._runner.model
         self.prefixes = PrefixCache(prefix_bytes)

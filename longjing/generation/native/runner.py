@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from longjing.generation.native.decoding_copy import DecodingCopy, needs_copy
 from longjing.generation.native.graphs import Graphs
 from longjing.generation.native.kv_cache import KVCache
-from longjing.generation.native.logits_processors import batch_bias
+from longjing.generation.native.logits_processors import batch_bias, batch_factors
 from longjing.generation.native.sampling import StepOutput
 from longjing.generation.native.sequence import Batch, Sequence
 from longjing.model.decoder import Decoder
@@ -151,8 +151,11 @@ class ModelRunner:
             logits = self._graphs.logits(batch, longest)
         else:
             logits = self._logits(batch.pending, batch.stored, longest + 1)
-        bias = batch_bias(batch.processors, logits.shape[1], self.device) if batch.processors else None
-        draw = batch.sampler.draw(logits, batch.positions, bias)
+        bias = factors = None
+        if batch.processors:
+            bias = batch_bias(batch.processors, logits.shape[1], self.device)
+            factors = batch_factors(batch.processors, logits.shape[1], self.device)
+        draw = batch.sampler.draw(logits, batch.positions, bias, factors)
         batch.advance(draw.tokens, 1)
         return StepOutput.of([draw], [1] * len(draw.tokens))
 

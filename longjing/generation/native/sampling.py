@@ -83,15 +83,18 @@ class Sampler:
             max(s.top_logprobs for s in settings),
         )
 
-    def draw(self, logits: Tensor, positions: Tensor, bias: Tensor | None = None) -> SamplerOutput:
+    def draw(
+        self, logits: Tensor, positions: Tensor, bias: Tensor | None = None, factors: Tensor | None = None
+    ) -> SamplerOutput:
         """A token for each row from `logits` `[rows, vocabulary]`.
 
-        `positions` `[rows]` counts the completion's tokens. `bias` `[rows, vocabulary]` changes what is drawn,
-        and not its log-probability. Each row inverts its own distribution function at its own number, so what
-        it draws doesn't depend on the others.
+        `positions` `[rows]` counts the completion's tokens. `factors` (logits above 0 are divided by them, others
+        multiplied) and then `bias`, both `[rows, vocabulary]`, change what is drawn, and not its log-probability. Each
+        row inverts its own distribution function at its own number, so what it draws doesn't depend on the others.
         """
         logits = logits.float()
-        biased = logits if bias is None else logits + bias
+        biased = logits if factors is None else torch.where(logits > 0, logits / factors, logits * factors)
+        biased = biased if bias is None else biased + bias
         if self.temperature is not None:
             logits, biased = logits / self.temperature[:, None], biased / self.temperature[:, None]
         if self.all_greedy:

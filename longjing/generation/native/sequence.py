@@ -13,6 +13,11 @@ from longjing.text.stop_strings import TextStream
 from longjing.text.tokenizer import Tokenizer
 
 
+def special_among(tokenizer: Tokenizer, tokens: abc.Iterable[int]) -> frozenset[int]:
+    """The special ones of the tokens, which are no text."""
+    return frozenset(token for token in tokens if not tokenizer.decode([token], skip_special_tokens=True))
+
+
 @dataclass(eq=False)
 class Sequence:
     """A request while it waits and while it has a row of the cache.
@@ -52,7 +57,10 @@ class Sequence:
     gap: tuple[int, int] = (0, 0)  # start and end of the columns that were decoded without it
 
     def __post_init__(self) -> None:
-        self.prompt, self.processors = tuple(self.request.prompt), processors_of(self.request)
+        self.prompt, stops = tuple(self.request.prompt), self.request.sampling.stop_token_ids
+        if self.tokenizer and stops:  # a special token that ends the text isn't part of it
+            self.end_tokens = self.end_tokens | special_among(self.tokenizer, stops)
+        self.processors = processors_of(self.request, self.end_tokens)
         # All but the last token, which the first step of decoding reads like any other.
         self.stored = len(self.prompt) - 1
         if self.tokenizer and (self.streams or self.request.sampling.stop):
@@ -75,7 +83,7 @@ class Sequence:
             self.logprobs.append(logprobs[index])
             if top is not None and sampling.top_logprobs:
                 self.top.append(top[index][: sampling.top_logprobs])
-            if token in self.end_tokens or (self.stream and self.stream.add(token)):
+            if token in self.end_tokens or (self.stream and self.stream.add(token)) or token in sampling.stop_token_ids:
                 return "stop"
             if len(self.tokens) == sampling.max_tokens:
                 return "length"
@@ -90,7 +98,7 @@ class Sequence:
             text = self.stream.text
         elif self.tokenizer:
             ended = bool(self.tokens) and self.tokens[-1] in self.end_tokens
-            text = self.tokenizer.decode(self.tokens[:-1] if ended else self.tokens)
+            text = self.tokenizer.decode_continuation(self.tokens[:-1] if ended else self.tokens)
         self.generation = Generation(
             list(self.prompt), self.tokens, self.logprobs, reason, text, routes, self.top, self.reused
         )

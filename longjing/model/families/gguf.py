@@ -107,7 +107,7 @@ def config_values(fields: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]
         "tie_word_embeddings": "output.weight" not in sizes,
         "sliding_window": get("attention.sliding_window"),
         "bos_token_id": fields.get("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": fields.get("tokenizer.ggml.eos_token_id"),
+        "eos_token_id": _ends(fields),
         "pad_token_id": fields.get("tokenizer.ggml.padding_token_id"),
         "rope_parameters": _rope(get),
     }
@@ -125,6 +125,13 @@ def config_values(fields: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]
     if get("expert_count"):
         values |= _mixture(get, architecture)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _ends(fields: Mapping[str, Any]) -> int | list[int] | None:
+    """The tokens that end a text: of the text itself, of a turn, and of a message to a tool."""
+    given = (fields.get(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom"))
+    ends = list(dict.fromkeys(end for end in given if end is not None))
+    return ends[0] if len(ends) == 1 else ends or None
 
 
 def _one_value(value: Any, name: str) -> Any:

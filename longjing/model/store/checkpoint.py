@@ -23,7 +23,7 @@ from longjing.model.layers.linear import Storage
 from longjing.model.layers.rope import inverse_frequencies
 from longjing.model.reward_model import RewardModel
 from longjing.model.store.gguf import open_gguf
-from longjing.model.store.model_directory import CONFIG, read_json, write_json
+from longjing.model.store.model_directory import CONFIG, GENERATION_CONFIG, read_json, write_json
 from longjing.model.store.quantised import dense
 from longjing.model.store.safetensors import open_tensors, write_tensors
 from longjing.model.store.tensors import FLOATS, StoredTensor
@@ -78,7 +78,22 @@ def _load(kind: type[M], directory: Path, device: str | torch.device, dtype: tor
         if torch.device(device).type != "meta":  # where there is nothing to hold numbers
             for name, view in family.tensors(model).items():
                 view.copy_(stored[name].read())
+    file = directory / GENERATION_CONFIG
+    if file.exists():
+        model.generation_config = read_json(file)
+        if any(not isinstance(end, int) for end in _as_tuple(model.generation_config.get("eos_token_id"))):
+            raise UserError(f"{file}: eos_token_id names no tokens: {model.generation_config['eos_token_id']!r}")
     return model.eval()
+
+
+def _as_tuple(ends: Any) -> tuple[Any, ...]:
+    return () if ends is None else tuple(ends) if isinstance(ends, list | tuple) else (ends,)
+
+
+def end_tokens(model: Decoder) -> tuple[int, ...]:
+    """The tokens that end a text, by the model's config and its generation config, which often knows more of them."""
+    told = (model.config.eos_token_id, model.generation_config.get("eos_token_id"))
+    return tuple(dict.fromkeys(end for ends in told for end in _as_tuple(ends)))
 
 
 def save_model(
@@ -86,7 +101,8 @@ def save_model(
 ) -> None:
     """Write `config.json` and the weights into the directory `path`, as `dtype` (default: as they are).
 
-    Each file appears whole or not at all, `config.json` last; weights of an earlier save are removed. More
+    Each file appears whole or not at all, `config.json` last; weights of an earlier save are removed. A
+    `generation_config.json` that the model came with is written too, with all the tokens that end a text. More
     than `max_shard_bytes` are cut into files that an index lists. Router biases stay float32.
     Raises UserError if the directory can't be written, or the network not under the name of its family.
     """
@@ -108,6 +124,13 @@ def save_model(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         write_tensors(directory, views, dtypes, apart, max_shard_bytes)
+        generation = {**model.generation_config}
+        if generation.get("eos_token_id") is not None:  # transformers' `generate` asks nothing else
+            generation["eos_token_id"] = [*end_tokens(model)]
+        if generation:
+            write_json(directory / GENERATION_CONFIG, generation)
+        else:
+            (directory / GENERATION_CONFIG).unlink(missing_ok=True)
         write_json(directory / CONFIG, values)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory}: the model can't be written: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.files import replacing, sync
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, GENERATION_CONFIG, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 
 
 def missing_file(file: Path) -> UserError:

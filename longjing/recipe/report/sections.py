@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longjing.learning.advice import Advice, diagnose
+from longjing.learning.advice import Advice, diagnose, values_of
 from longjing.learning.kinds import KINDS
 from longjing.runs import StageDirectory
 from longjing.runs.charts import Chart
@@ -74,7 +74,7 @@ class Section:
             gate=stage.run.read_json(f"{stage.name}/gate.json"),
             facts=kind.facts(stage.result or {}),
             group_note=kind.group_note,
-            charts=curves(kind.charts, rows, evaluations, allowed),
+            charts=curves(kind.charts, rows, evaluations, allowed * max(values_of(rows, "rounding"), default=1)),
             advice=diagnose(kind.advice, rows, allowed),
             evaluations=evaluations,
             before=before,

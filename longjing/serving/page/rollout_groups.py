@@ -210,7 +210,7 @@ def _cut(
             answer.append(TokenView(delta.answer, logprob, gain))
         return bool(delta.reasoning or delta.answer)
 
-    ended = ids[-1] == tokenizer.eos_id
+    ended = ids[-1] in tokenizer.end_ids
     for index in range(len(ids) - ended):
         logprob += logprobs[index]
         piece, thinking = detokenizer.add(ids[index]), stream.in_reasoning
