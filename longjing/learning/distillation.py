@@ -31,7 +31,9 @@ from longjing.learning import policy
 from longjing.learning import policy_metrics as shared
 from longjing.learning.advice import gradient_spikes, not_finite, truncated
 from longjing.learning.kl import reverse_kl
+from longjing.learning.logprobs import by_chunks, token_logprobs
 from longjing.learning.loop import SILENT, Step
+from longjing.learning.memory import Work
 from longjing.learning.objectives import PolicyLoss
 from longjing.learning.policy import OnPolicyTrainer, PhaseTimer, PolicySettings, TrainingSample, scatter
 from longjing.learning.presets import Preset
@@ -71,6 +73,11 @@ class Distillation(OnPolicyTrainer):
                 "fine-tune it on the teacher's samples (kinds `sample` and `finetune`), which needs no common one"
             )
 
+    def work(self) -> Work:
+        work = super().work()
+        teacher = sum(parameter.nbytes + 2 * parameter.numel() * work.half for parameter in self.teacher.parameters())
+        return replace(work, others=work.others + teacher)
+
     def step(self, step: int) -> Step:
         timer = PhaseTimer()
         groups = self._sample(self.task, self.settings.prompts_per_step, step, 0, timer)
@@ -96,19 +103,34 @@ class Distillation(OnPolicyTrainer):
 
     def _loss(self, samples: Sequence[TrainingSample], padded: Padded, weights: Tensor) -> PolicyLoss:
         """See the module. A teacher that is a mixture takes its own experts."""
-        logits = self._logits(self.model, padded)
+        hidden, head = self._read(self.model, padded)
         with torch.no_grad():
-            teacher = self._logits(self.teacher, replace(padded, routes=None))
-            advantages = self._chosen(teacher, padded) - padded.old_logprobs[padded.sampled]
+            teacher_hidden, teacher_head = self._read(self.teacher, replace(padded, routes=None))
+        temperature, vocabulary = self.settings.temperature, self.tokenizer.vocab_size
+
+        def compare(hidden: Tensor, teacher_hidden: Tensor, targets: Tensor) -> Tensor:
+            """The student's log-probability, the teacher's, and the divergence if it is to be exact, of each token."""
+            logits = head(hidden)
+            with torch.no_grad():
+                teacher = teacher_head(teacher_hidden)
+                theirs = token_logprobs(teacher, targets, temperature)
+            if self.settings.estimate == "sampled":
+                return torch.stack((token_logprobs(logits, targets, temperature), theirs), dim=1)
+            with torch.no_grad():
+                own = token_logprobs(logits, targets, temperature)
+            # A head may have more rows than the vocabulary, and not all the same.
+            divergence = reverse_kl(logits[:, :vocabulary], teacher[:, :vocabulary], temperature)
+            return torch.stack((own, theirs, divergence), dim=1)
+
+        compared = by_chunks(compare, self.memory.chunk_tokens, hidden, teacher_hidden, self._targets(padded))
+        advantages = compared[:, 1].detach() - padded.old_logprobs[padded.sampled]
         counts = [sample.generation.length for sample in samples]
         for sample, own in zip(samples, advantages.cpu().split(counts), strict=True):
             sample.advantages.copy_(own)
-        loss = self._policy_loss(scatter(padded, self._chosen(logits, padded)), padded, advantages, weights)
+        loss = self._policy_loss(scatter(padded, compared[:, 0]), padded, advantages, weights)
         if self.settings.estimate == "sampled":
             return loss
-        vocabulary = self.tokenizer.vocab_size  # a head may have more rows than that, and not all the same
-        divergence = reverse_kl(logits[:, :vocabulary], teacher[:, :vocabulary], self.settings.temperature)
-        total = (scatter(padded, divergence) * weights).sum()
+        total = (scatter(padded, compared[:, 2]) * weights).sum()
         return PolicyLoss(total, replace(loss.statistics, loss=total.detach()))
 
 

@@ -20,6 +20,7 @@ from longjing.data.conversations import Example, encode_conversation, placed_con
 from longjing.errors import UserError
 from longjing.files import digest
 from longjing.learning.loop import SILENT, ModelTrainer, Step
+from longjing.learning.memory import Work
 from longjing.learning.packing import collate
 from longjing.learning.pretraining import READING_ADVICE, READING_CHARTS, READING_METRICS, ReadingSettings, train_on
 from longjing.learning.settings import (
@@ -106,7 +107,6 @@ class Finetuning(ModelTrainer):
 
     def __init__(self, settings: FinetuningSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.runtime, self.watcher = settings, runtime, watcher
-        self.save_every = settings.save_every
         self.model, self.tokenizer = settings.load(runtime)
         self.model.train()
         conversations, encoded = self._read()
@@ -127,6 +127,10 @@ class Finetuning(ModelTrainer):
         ends = {int(example.tokens[-1]) for example in self.examples}
         self.model.config = ending_at(self.model.config, ends)
         self.optimizers = settings.optimizers(self.model)
+
+    def work(self) -> Work:
+        most = self.settings.rows * self.settings.row_length
+        return self._work(self.settings.row_length, most, most)
 
     def _read(self) -> tuple[int, list[Example]]:
         """How many conversations the files hold, and the examples that they make."""

@@ -8,16 +8,20 @@ stage's own is a `Trainer`, one class for each kind of stage, in the file that b
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
+from longjing.learning.memory import MemoryPlan, Work, choose, is_small, memory_errors
 from longjing.learning.optimizers import Optimizers
 from longjing.learning.reference_policy import ReferencePolicy
-from longjing.learning.state import disk_bytes, gather, restore
+from longjing.learning.state import Saving, disk_bytes, gather, restore
 from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import has_adapter
 from longjing.model.store.adapter import save_adapter
@@ -28,6 +32,7 @@ from longjing.runs.models import base_name
 from longjing.text.tokenizer import Tokenizer
 
 SILENT = Watcher()
+Saved = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 class Step(NamedTuple):
@@ -52,7 +57,8 @@ class Trainer(ABC):
     runtime: Runtime
     watcher: Watcher
     steps: int
-    save_every: int = 1
+    save_every: int | str = 1  # see `Saving`
+    memory: MemoryPlan | None = None  # how it fits into memory
     # What there is to say of what was read; `data` mustn't change while the stage goes on.
     facts: Mapping[str, Any] = {}
 
@@ -63,6 +69,10 @@ class Trainer(ABC):
     @abstractmethod
     def step(self, step: int) -> Step:
         """Take the step number `step`. Raises UserError if learning diverges."""
+
+    def adopt(self, memory: MemoryPlan) -> None:
+        """Go by this plan."""
+        self.memory = memory
 
     def evaluate(self, step: int) -> Iterator[Row]:
         """The measurements that are due after this step, for the log; step -1 is before the first."""
@@ -99,6 +109,43 @@ class ModelTrainer(Trainer):
     optimizers: Optimizers
     reference: ReferencePolicy | None = None  # from which the objective measures the divergence
 
+    @property
+    def save_every(self) -> int | str:  # type: ignore[override]
+        """As the settings say; if they don't, once a minute, and of a small model as often as its kind is."""
+        given: int | str | None = self.settings.save_every
+        return given or (self.settings.save_steps if is_small(self.model) else "60s")
+
+    @cached_property
+    def memory(self) -> MemoryPlan:  # type: ignore[override]
+        """Raises UserError if the stage doesn't fit into the memory that its settings allow."""
+        settings = self.settings
+        return choose(
+            self.work(), settings.memory, settings.micro_tokens, settings.chunk_tokens,
+            settings.activation_checkpointing,
+        )  # fmt: skip
+
+    @abstractmethod
+    def work(self) -> Work:
+        """What an update works on."""
+
+    def _work(self, longest: int, most: int, ordinary: int, others: int = 0, scores: bool = False) -> Work:
+        """The same, of this model."""
+        parameters = list(self.model.parameters())
+        return Work(
+            config=self.model.config,
+            weights=sum(parameter.nbytes for parameter in parameters),
+            numbers=sum(parameter.numel() for parameter in parameters),
+            learned=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            longest=longest, most=most, ordinary=ordinary, half=self.runtime.dtype == torch.bfloat16,
+            others=others, scores=scores,
+        )  # fmt: skip
+
+    def adopt(self, memory: MemoryPlan) -> None:
+        self.memory = memory
+        self.model.recomputes = memory.recomputes
+        if memory.asked["memory"] is not None or not is_small(self.model):
+            self.watcher.status(f"memory: {memory}")
+
     def disk_bytes(self) -> int:
         return disk_bytes(self.model, self._reference)
 
@@ -131,8 +178,18 @@ def run_stage(
     saved = stage.load_state()
     if preparing := getattr(make, "preparing", ""):
         stage.watcher.status(preparing)
-    trainer = make(settings, runtime, stage.watcher)
-    stage.run.reserve(trainer.disk_bytes())
+    with memory_errors():
+        _run(make(settings, runtime, stage.watcher), stage, saved, settings)
+
+
+def _run(trainer: Trainer, stage: StageDirectory, saved: Saved | None, settings: Any) -> None:
+    stage.run.reserve(trainer.disk_bytes() - stage.state_bytes)
+    if (memory := trainer.memory) is not None:
+        noted = stage.memory if saved is not None else None
+        if noted is not None and noted["asked"] == memory.asked:
+            memory = MemoryPlan(**noted)
+        stage.memory = asdict(memory)
+        trainer.adopt(memory)
     totals: dict[str, Any] = {"step": -1, "time": 0.0, **dict.fromkeys(trainer.totals, 0), **trainer.facts}
     if saved is None:
         _evaluate(trainer, stage, -1)
@@ -145,6 +202,7 @@ def run_stage(
             )
         totals |= before
         trainer.restore(tensors, totals)
+    saving = Saving(trainer.save_every)
     for step in range(totals["step"] + 1, trainer.steps):
         began = time.perf_counter()
         metrics, rollouts, data = trainer.step(step)
@@ -162,13 +220,14 @@ def run_stage(
             stage.data.append({"step": step, **one})
         stage.metrics.append(row)
         _evaluate(trainer, stage, step)  # before the state is saved: what was measured isn't measured again
-        if step + 1 == trainer.steps or (step + 1) % trainer.save_every == 0:
+        if saving.due(step) or step + 1 == trainer.steps:
             stage.save_state(step, trainer.tensors(), totals)
     summary = trainer.summary(totals, stage.evaluations.rows())
     if trainer.exports:
         with stage.model_directory() as directory:
             trainer.export(directory)
     stage.finish({**totals, "steps": trainer.steps, **summary})
+    stage.drop_state()
 
 
 def _evaluate(trainer: Trainer, stage: StageDirectory, step: int) -> None:

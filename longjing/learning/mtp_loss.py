@@ -4,12 +4,13 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from longjing.learning.logprobs import by_chunks
 from longjing.learning.packing import Packed
 from longjing.model.decoder import Decoder
 
 
-def mtp_losses(model: Decoder, packed: Packed, hidden: Tensor) -> list[Tensor]:
-    """The loss of each module, a mean over the tokens it counts; `hidden` `[rows, length, hidden]`: the decoder's last
+def mtp_losses(model: Decoder, packed: Packed, hidden: Tensor, chunk: int | None) -> list[Tensor]:
+    """The loss of each module, a sum over the tokens it counts; `hidden` `[rows, length, hidden]`: the decoder's last
     states (equations 21 to 24). Modules that are frozen, beside an adapter, are asked for none."""
     losses: list[Tensor] = []
     for depth, module in enumerate(model.mtp):
@@ -19,14 +20,18 @@ def mtp_losses(model: Decoder, packed: Packed, hidden: Tensor) -> list[Tensor]:
         width = packed.tokens.shape[1] - 1 - depth
         inner = model.context(packed.positions[:, :width], segments=packed.segments[:, :width])
         hidden = model.next_hidden(depth, packed.tokens[:, 1 + depth :], hidden[:, :width], inner)
-        targets, counts = ahead(packed, 2 + depth)
-        losses.append(cross_entropy(model, hidden[:, :-1], targets, counts))
+        losses.append(cross_entropy(model, hidden[:, :-1], *ahead(packed, 2 + depth), chunk))
     return losses
 
 
-def cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-    """The mean cross-entropy of the targets that count, in nats; float32, whatever the model computes in."""
-    return F.cross_entropy(model.head(hidden[counts]).float(), targets[counts])
+def cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, counts: Tensor, chunk: int | None) -> Tensor:
+    """The summed cross-entropy of the targets that count, in nats; float32, whatever the model computes in, and by
+    chunks of so many tokens (`by_chunks`)."""
+
+    def summed(hidden: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(model.head(hidden).float(), targets, reduction="sum")[None]
+
+    return by_chunks(summed, chunk, hidden[counts], targets[counts]).sum()
 
 
 def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:

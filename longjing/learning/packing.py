@@ -28,7 +28,11 @@ class Packed:
 
     def to(self, device: torch.device) -> "Packed":
         """The same rows on another device."""
-        return Packed(*(part.to(device) for part in (self.tokens, self.positions, self.segments, self.loss_mask)))
+        return Packed(*(part.to(device) for part in vars(self).values()))
+
+    def split(self, rows: int) -> "list[Packed]":
+        """Parts of at most so many rows."""
+        return list(map(Packed, *(part.split(rows) for part in vars(self).values())))
 
 
 def pack(documents: Iterable[TokenizedDocument], rows: int, length: int, pad: int) -> Packed:

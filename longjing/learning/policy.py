@@ -7,12 +7,12 @@ layers replay the experts that the engine took, without which a difference in ro
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -22,8 +22,9 @@ from longjing.batching import by_length
 from longjing.cluster.runtime import Runtime
 from longjing.generation.request import Generation
 from longjing.learning.advice import rounding
-from longjing.learning.logprobs import token_logprobs
+from longjing.learning.logprobs import by_chunks, token_logprobs
 from longjing.learning.loop import ModelTrainer
+from longjing.learning.memory import Work
 from longjing.learning.objectives import PolicyLoss, PolicyStatistics, policy_loss, token_weights
 from longjing.learning.optimizers import clip_gradients
 from longjing.learning.policy_batch import PolicyBatch
@@ -51,6 +52,8 @@ from longjing.problems import Split, Task, max_turns
 from longjing.runs import Watcher
 from longjing.runs.jsonl import Row
 
+_PROMPT = 128  # tokens that prompts are taken to have where only settings are known
+
 
 class PolicyEvaluationSettings(EvaluationSettings):
     """How the policy is measured: on the test split before and after, on the validation split in between."""
@@ -61,6 +64,7 @@ class PolicyEvaluationSettings(EvaluationSettings):
 class PolicySettings(ModelSettings, OptimizerSettings, EngineSettings):
     """What every stage that samples and learns has."""
 
+    save_steps: ClassVar[int] = 1
     task: TaskReference
     steps: int = Field(ge=1)
     prompts_per_step: int = Field(32, ge=1)
@@ -69,9 +73,7 @@ class PolicySettings(ModelSettings, OptimizerSettings, EngineSettings):
     max_tokens: int = Field(ge=1, description="longest completion")
     temperature: float = Field(1.0, gt=0)
     learning_rate: float = Field(3e-6, gt=0, description="Muon's, if that is the optimiser")
-    micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
     evaluation: PolicyEvaluationSettings = Field(default_factory=lambda: PolicyEvaluationSettings.model_validate({}))
-    save_every: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _whole_minibatches(self) -> Self:
@@ -120,7 +122,7 @@ class OnPolicyTrainer(ModelTrainer):
 
     def __init__(self, settings: PolicySettings, preset: Preset, runtime: Runtime, watcher: Watcher) -> None:
         self.settings, self.preset, self.runtime, self.watcher = settings, preset, runtime, watcher
-        self.steps, self.save_every = settings.steps, settings.save_every
+        self.steps = settings.steps
         self.task = settings.task.make()
         self.replying = max_turns(self.task) > 1
         self.model, self.tokenizer = settings.load(runtime)
@@ -132,6 +134,19 @@ class OnPolicyTrainer(ModelTrainer):
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
         super().restore(tensors, totals)
         self.generator.update_weights()
+
+    def work(self) -> Work:
+        """With the policy go its reference, and the engine with its cache and, in bfloat16, its copy of the policy."""
+        settings, model = self.settings, self.model
+        longest = _PROMPT + settings.max_tokens
+        together = min(settings.max_batch, settings.prompts_per_step * settings.group_size)
+        cache = together * longest * flops.cache_bytes(model.config, 4 if self.runtime.device.type == "cpu" else 2)
+        half = self.runtime.dtype == torch.bfloat16
+        reference = sum(tensor.nbytes for tensor in (self._reference or {}).values())
+        copies = sum(2 * parameter.numel() for parameter in model.parameters() if parameter.dtype == torch.float32)
+        others = min(cache, settings.cache_megabytes * 2**20) + half * copies + reference
+        most = settings.prompts_per_step * settings.group_size // settings.minibatches * longest
+        return self._work(longest, most, 8192, others, scores=not half and self.runtime.device.type == "cpu")
 
     def _sample(self, task: Task, count: int, step: int, turn: int, timer: PhaseTimer) -> list[Group]:
         """Judged groups of `count` training problems."""
@@ -173,7 +188,7 @@ class OnPolicyTrainer(ModelTrainer):
         statistics: list[PolicyStatistics] = []
         done = 0
         sizes = [len(generation.prompt) + len(generation.tokens) for generation in generations]
-        for batch in by_length(sizes, self.settings.micro_tokens):
+        for batch in by_length(sizes, self.memory.micro_tokens):
             padded = pad([generations[row] for row in batch], self.tokenizer.pad_id, self.runtime.device)
             weights = per_token[batch].to(self.runtime.device)[:, None]
             loss = self._loss([samples[row] for row in batch], padded, weights)
@@ -204,20 +219,30 @@ class OnPolicyTrainer(ModelTrainer):
 
     def _logprobs(self, model: Decoder, padded: Padded) -> Tensor:
         """Log-probability of each next token `[batch, length - 1]`, zero where the policy sampled none."""
-        return scatter(padded, self._chosen(self._logits(model, padded), padded))
+        hidden, head = self._read(model, padded)
 
-    def _logits(self, model: Decoder, padded: Padded) -> Tensor:
-        """The logits that each sampled token was drawn from, `[tokens, vocabulary]`."""
+        def chosen(hidden: Tensor, targets: Tensor) -> Tensor:
+            return token_logprobs(head(hidden), targets, self.settings.temperature)
+
+        return scatter(padded, by_chunks(chosen, self.memory.chunk_tokens, hidden, self._targets(padded)))
+
+    def _read(self, model: Decoder, padded: Padded) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The hidden states that the sampled tokens were drawn from, `[tokens, width]`, and the model's head, which
+        makes their logits of some of them."""
         positions = torch.arange(padded.tokens.shape[1], device=self.runtime.device).expand_as(padded.tokens)
         with self.runtime.autocast():
             context = model.context(positions, replay=padded.routes, batch_invariant=True)
-            hidden = model.hidden(padded.tokens, context)
-            logits: Tensor = model.head(hidden[:, :-1][padded.sampled], context)
-        return logits
+            hidden = model.hidden(padded.tokens, context)[:, :-1][padded.sampled]
 
-    def _chosen(self, logits: Tensor, padded: Padded) -> Tensor:
-        """The log-probability of each sampled token, `[tokens]`."""
-        return token_logprobs(logits, padded.tokens[:, 1:][padded.sampled], self.settings.temperature)
+        def head(hidden: Tensor) -> Tensor:
+            with self.runtime.autocast():
+                return model.head(hidden, context)
+
+        return hidden, head
+
+    def _targets(self, padded: Padded) -> Tensor:
+        """The sampled tokens, `[tokens]`."""
+        return padded.tokens[:, 1:][padded.sampled]
 
     def _reference_logprobs(self, padded: Padded) -> Tensor | None:
         """The reference takes its own experts: it is another policy, not another rounding of this one."""

@@ -7,7 +7,7 @@ learning rate, and batches that are a pure function of (seed, step), so that the
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -17,11 +17,12 @@ from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
 from longjing.learning.advice import WINDOW, gradient_spikes, loss_rises, not_finite, threshold
 from longjing.learning.loop import SILENT, ModelTrainer, Step
+from longjing.learning.memory import Work
 from longjing.learning.optimizers import clip_gradients, muon
 from longjing.learning.packing import Packed, pack
 from longjing.learning.settings import UpdateSettings
 from longjing.learning.stage import MODEL, StageKind
-from longjing.learning.text_losses import losses
+from longjing.learning.text_losses import Counts, losses
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.planning import flops
@@ -45,6 +46,7 @@ class ReadingSettings(UpdateSettings):
 class PretrainingSettings(ReadingSettings):
     """The settings of a pretraining stage."""
 
+    save_steps: ClassVar[int] = 50
     kind: Literal["pretrain"] = "pretrain"
     model: dict[str, Any] = Field(description="the network's config.json; vocab_size is the tokenizer's")
     vocabulary: int = Field(1024, ge=300, description="tokens of the tokenizer, which is trained first")
@@ -66,7 +68,6 @@ class PretrainingSettings(ReadingSettings):
     mtp_weight: float = Field(0.3, ge=0, description="of the further tokens' loss, until the rate decays")
     mtp_weight_late: float = Field(0.1, ge=0, description="and from then on")
     balance_speed: float = Field(0.001, ge=0, description="gamma: the step of the routers' biases")
-    save_every: int = Field(50, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -134,7 +135,7 @@ class Pretraining(ModelTrainer):
 
     def __init__(self, settings: PretrainingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.runtime, self.watcher = settings, runtime, watcher
-        self.steps, self.save_every = settings.steps, settings.save_every
+        self.steps = settings.steps
         self.tokenizer = tokenizer = _tokenizer(settings, runtime.seed)
         config = ModelConfig.from_dict(
             settings.model
@@ -148,6 +149,10 @@ class Pretraining(ModelTrainer):
         )
         self.model = Decoder(config).initialise(runtime.seed).to(runtime.device).train()
         self.optimizers = muon(self.model, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay)
+
+    def work(self) -> Work:
+        most = self.settings.rows * self.settings.row_length
+        return self._work(self.settings.row_length, most, most)
 
     def step(self, step: int) -> Step:
         settings = self.settings
@@ -165,19 +170,24 @@ class Pretraining(ModelTrainer):
 def train_on(
     trainer: ModelTrainer, packed: Packed, settings: ReadingSettings, factor: float, mtp_weight: float
 ) -> dict[str, Any]:
-    """One update on a batch of packed rows; its metrics. `factor`: of the learning rate."""
-    model = trainer.model
-    with trainer.runtime.autocast():
-        loss = losses(model, packed)
-    torch.autograd.backward(loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance)
+    """One update on packed rows, in microbatches of whole rows; its metrics. `factor`: of the learning rate."""
+    model, memory = trainer.model, trainer.memory
+    counts = Counts.of(packed, len(model.mtp))
+    found = []
+    for part in packed.split(max(1, memory.micro_tokens // packed.tokens.shape[1])):
+        with trainer.runtime.autocast():
+            loss = losses(model, part, counts, memory.chunk_tokens)
+        torch.autograd.backward(loss.next_token + mtp_weight * loss.further + settings.balance_weight * loss.balance)
+        found.append(torch.stack((loss.next_token, loss.further, loss.balance)).detach())
+    next_token, further, balance = torch.stack(found).sum(dim=0).tolist()
     grad_norm = clip_gradients(model, settings.max_grad_norm)
     trainer.optimizers.step(factor)
     load = max((float(router.load.max() / router.load.mean()) for router in model.routers()), default=1.0)
     model.rebalance(settings.balance_speed)
     return {
-        "loss": float(loss.next_token.detach()),
-        "mtp_loss": float(loss.further.detach()),
-        "balance_loss": float(loss.balance.detach()),
+        "loss": next_token,
+        "mtp_loss": further,
+        "balance_loss": balance,
         "grad_norm": grad_norm,
         "learning_rate": settings.learning_rate * factor,
         "load_max": load,

@@ -20,7 +20,7 @@ from torch import Tensor
 from longjing import tasks
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.evaluation.instructions import asked, instruction, knows_thinking
+from longjing.evaluation.instructions import asked, hint, instruction, knows_thinking
 from longjing.generation.random import sample_seed
 from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
@@ -29,7 +29,7 @@ from longjing.learning.sampled_conversations import SampledConversationSettings,
 from longjing.learning.settings import EngineSettings, Settings, TaskReference
 from longjing.learning.stage import DATA, StageKind
 from longjing.planning.bill import quantity
-from longjing.problems import Completion, Problem, Task, Verdict
+from longjing.problems import Completion, Problem, Task, Verdict, boxed
 from longjing.problems.language import share
 from longjing.problems.repetition import repetition
 from longjing.runs import Watcher
@@ -217,6 +217,7 @@ class RejectionSampling(Trainer):
         self.generator = settings.generator(self.model, self.tokenizer, runtime, watcher)
         self.generator.capabilities.require("rejection sampling that can be resumed", "seeds")
         self._kept = self._others = 0  # rows of the data so far: its own, and others
+        self._hint: str | None = None  # on the answers' form
 
     def step(self, step: int) -> Step:
         """Sample the step's problems, filter the samples, and mix in what isn't the model's own."""
@@ -246,6 +247,7 @@ class RejectionSampling(Trainer):
             raise UserError(
                 f"none of {totals['sampled']} samples was kept ({_rejections(totals)}); ask for less in `keep` (its "
                 f"`form` is {self.keep.form}: {FORMS}), draw more `samples`, or start from a better model"
+                + (f". {self._hint}" if self._hint else "")
             )
         return {}
 
@@ -264,6 +266,9 @@ class RejectionSampling(Trainer):
             # The data ask as the samples were asked.
             prompt = asked(problem, instruction(self.tokenizer, task, problem, told, tags))
             groups.append(replace(group, problem=replace(problem, prompt=prompt)))
+        whole = [completion for group in groups for completion in group.completions if not completion.truncated]
+        unboxed = sum(boxed(completion.answer) is None for completion in whole) / max(1, len(whole))
+        self._hint = hint(*problems[0], unboxed)
         return groups
 
     def metrics(self, groups: list[Group], reasons: list[list[str | None]]) -> dict[str, Any]:

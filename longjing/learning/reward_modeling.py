@@ -30,6 +30,7 @@ from longjing.evaluation.pass_at_k import pass_at_1
 from longjing.files import digest, write_text
 from longjing.learning.advice import gradient_spikes, loss_rises, not_finite
 from longjing.learning.loop import SILENT, ModelTrainer, Step
+from longjing.learning.memory import Work
 from longjing.learning.optimizers import adamw, clip_gradients
 from longjing.learning.pretraining import GRADIENT_NORM, LEARNING_RATE, SPEED
 from longjing.learning.settings import ModelSettings, UpdateSettings
@@ -62,7 +63,6 @@ class RewardModelingSettings(ModelSettings, UpdateSettings):
     learning_rate: float = Field(6e-6, gt=0)
     centre: float = Field(0.01, ge=0, description="how strongly the scores of pairs are kept around zero")
     max_length: int = Field(8192, ge=1, description="tokens; examples with a longer text are left out")
-    micro_tokens: int = Field(8192, ge=1, description="tokens of a microbatch, padding included")
 
     @field_validator("data", mode="before")
     @classmethod
@@ -201,7 +201,6 @@ class RewardModeling(ModelTrainer):
 
     def __init__(self, settings: RewardModelingSettings, runtime: Runtime, watcher: Watcher = SILENT) -> None:
         self.settings, self.runtime, self.watcher = settings, runtime, watcher
-        self.save_every = settings.save_every
         body, self.tokenizer = settings.load(runtime)
         pad = self.tokenizer.pad_id if self.tokenizer.pad_id != self.tokenizer.eos_id else None
         self.model = RewardModel.from_decoder(body, pad).train()
@@ -210,12 +209,16 @@ class RewardModeling(ModelTrainer):
         self.steps = settings.epochs * steps_per_epoch(settings, len(self.data.train))
         self.optimizers = adamw(self.model, settings.learning_rate, settings.weight_decay)
 
+    def work(self) -> Work:
+        largest = max(len(example.texts) * example.longest for example in self.data.train)
+        return self._work(largest, largest * self.settings.batch_size, 8192)
+
     def step(self, step: int) -> Step:
         settings = self.settings
         numbers = batch(settings, len(self.data.train), self.runtime.seed, step)
         examples = [self.data.train[number] for number in numbers]
         total, margins = 0.0, []
-        for part in microbatches(examples, settings.micro_tokens):
+        for part in microbatches(examples, self.memory.micro_tokens):
             with self.runtime.autocast():
                 losses, margin = losses_and_margins(self.model, part, settings.centre)
             loss = losses.sum() / len(examples)
@@ -245,7 +248,7 @@ class RewardModeling(ModelTrainer):
         """A measurement on the held-out prompts, after the last step."""
         if step + 1 == self.steps:
             self.watcher.status("measuring the reward model on the held-out prompts")
-            yield measure(self.model, self.data, self.settings, self.runtime)
+            yield measure(self.model, self.data, self.settings.centre, self.memory.micro_tokens, self.runtime)
 
     def export(self, directory: Path) -> None:
         super().export(directory)
@@ -258,7 +261,7 @@ class RewardModeling(ModelTrainer):
 
 
 @torch.no_grad()
-def measure(model: RewardModel, data: Data, settings: RewardModelingSettings, runtime: Runtime) -> dict[str, Any]:
+def measure(model: RewardModel, data: Data, centre: float, micro_tokens: int, runtime: Runtime) -> dict[str, Any]:
     """How often the model is right about the held-out examples, as a line for the log.
 
     The interval is over prompts, since the examples of one prompt resemble each other. `by_kind`: accuracy by
@@ -267,9 +270,9 @@ def measure(model: RewardModel, data: Data, settings: RewardModelingSettings, ru
     """
     began = time.perf_counter()
     model.eval()
-    parts = microbatches(data.held_out, settings.micro_tokens)
+    parts = microbatches(data.held_out, micro_tokens)
     with runtime.autocast():
-        losses, margins = zip(*(losses_and_margins(model, part, settings.centre) for part in parts), strict=True)
+        losses, margins = zip(*(losses_and_margins(model, part, centre) for part in parts), strict=True)
     model.train()
     examples = [example for part in parts for example in part]
     lead = torch.cat(margins).cpu()

@@ -1,7 +1,7 @@
 """The settings that several kinds of stages share: of a task, the optimiser, the engine, and measurements."""
 
 from functools import cached_property, partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -11,7 +11,9 @@ from longjing.errors import UserError
 from longjing.evaluation import evaluate
 from longjing.generation.factory import make_generator
 from longjing.generation.generator import Generator
+from longjing.learning.memory import parse_size
 from longjing.learning.optimizers import Optimizers, adamw, muon
+from longjing.learning.state import check_interval
 from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import LoRAConfig, add_lora, describe, has_adapter, has_shape, merge_lora
 from longjing.planning import flops
@@ -61,14 +63,36 @@ class TaskReference(BaseModel):
         return tasks.get(**self.model_dump())
 
 
+def _size(memory: str | None) -> str | None:
+    if memory is not None:
+        parse_size(memory)
+    return memory
+
+
 class UpdateSettings(Settings):
     """What every stage that updates weights has."""
+
+    save_steps: ClassVar[int] = 20  # between the states of a small model
 
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    save_every: int = Field(20, ge=1)
+    save_every: Annotated[
+        int | str | None,
+        Field(description="steps, or a time like `60s`; not given: a minute, of a small model some steps"),
+        AfterValidator(check_interval),
+    ] = None
+    memory: Annotated[
+        str | None,
+        Field(description="what it may take at most, like `20GB`; the next three are chosen so that it does"),
+        AfterValidator(_size),
+    ] = None
+    micro_tokens: int | None = Field(None, ge=1, description="tokens of a microbatch, padding included")
+    chunk_tokens: int | None = Field(None, ge=1, description="tokens whose logits are in memory at once")
+    activation_checkpointing: bool | None = Field(
+        None, description="whether layers are computed again in the backward pass, not kept; only if `memory` asks"
+    )
 
 
 def _no_dropout(share: float) -> float:

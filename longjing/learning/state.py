@@ -4,15 +4,54 @@ Nothing else needs saving: every random number comes from (seed, step, problem, 
 batch from (seed, step), so the step is the data cursor and the random state at once.
 """
 
+import re
+import time
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from longjing.errors import UserError
 from longjing.learning.optimizers import Optimizers, learning
 from longjing.model.decoder import Decoder
 
 _MODEL, _OPTIMIZER, _REFERENCE = "model.", "optimizer.", "reference."
+
+
+_INTERVAL = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h)")
+
+
+def check_interval(every: int | str | None) -> int | str | None:
+    """Refuse what `Saving` couldn't go by, with a UserError."""
+    if isinstance(every, str):
+        _seconds(every)
+    elif every is not None and every < 1:
+        raise UserError(f"save_every is {every}; the state is saved after 1 step or more, or after a time like 60s")
+    return every
+
+
+def _seconds(text: str) -> float:
+    if (match := _INTERVAL.fullmatch(text)) is None:
+        raise UserError(f"save_every is {text!r}; give a number of steps, or a time like 60s, 5min or 1h")
+    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+
+
+class Saving:
+    """When a state is due: after so many steps, or after the first step that ends so much time after the last one."""
+
+    def __init__(self, every: int | str) -> None:
+        self._every = every if isinstance(every, int) else _seconds(every)
+        self._by_steps = isinstance(every, int)
+        self._saved = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Asked once, after the step."""
+        if self._by_steps:
+            return (step + 1) % self._every == 0
+        now = time.monotonic()
+        if is_due := now - self._saved >= self._every:
+            self._saved = now
+        return is_due
 
 
 def weights(model: Decoder) -> dict[str, Tensor]:
@@ -33,11 +72,12 @@ def gather(model: Decoder, optimizers: Optimizers, reference: Mapping[str, Tenso
 
 
 def disk_bytes(model: Decoder, reference: Mapping[str, Tensor] | None = None) -> int:
-    """What a stage may need on the disk: its model, and two states while a third is written.
+    """What a stage needs on the disk at most: its model, and two states.
 
-    A state is at most the weights, two moments of each, and the reference.
+    A state is at most the weights, two moments of what is learned, and the reference.
     """
-    return sum(tensor.nbytes for tensor in weights(model).values()) * (1 + 3 * (3 if reference is None else 4))
+    size, referred = (sum(tensor.nbytes for tensor in part.values()) for part in (weights(model), reference or {}))
+    return size + 2 * (size + referred + 2 * sum(parameter.nbytes for parameter in learning(model).values()))
 
 
 def restore(

@@ -31,6 +31,7 @@ class Decoder(nn.Module):
 
     inverse_frequencies: Tensor
     head_name = "lm_head"  # what files call it
+    recomputes = False  # whether training keeps the layers' inputs only, and computes the rest again (`Context.run`)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -112,6 +113,7 @@ class Decoder(nn.Module):
             batch_invariant=batch_invariant,
             padding=padding,
             replay=replay,
+            recomputes=self.recomputes and torch.is_grad_enabled(),
         )
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ class Decoder(nn.Module):
         """The last hidden states, normed: `tokens` `[batch, length]` -> `[batch, length, hidden]`."""
         x = context.pad_rows(self.embed(tokens))
         for layer in self.layers:
-            x = layer(x, context)
+            x = context.run(layer, x)
         return context.unpad(self.norm(x))
 
     def head(self, hidden: Tensor, context: Context | None = None) -> Tensor:
@@ -139,7 +141,7 @@ class Decoder(nn.Module):
     def next_hidden(self, depth: int, next_tokens: Tensor, hidden: Tensor, context: Context) -> Tensor:
         """The MTP module at `depth` (0-based): `hidden` of positions i with the tokens that follow each."""
         embedded = context.pad_rows(self.embed(next_tokens))
-        return context.unpad(self.mtp[depth](embedded, context.pad_rows(hidden), context))
+        return context.unpad(context.run(self.mtp[depth], embedded, context.pad_rows(hidden)))
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from longjing.runs import migration
 from longjing.runs.resolve import shipped
 from longjing.validation import did_you_mean, did_you_mean_or_known, reason
 
+_SHARED = ("memory", "save_every", "activation_checkpointing")  # mean the same in stages of all kinds
 _RECIPES = Path(str(resources.files("longjing.recipe") / "recipes"))
 
 
@@ -256,7 +257,7 @@ def _paths(origin: str, first: str, rest: list[str], recipe: Recipe) -> list[tup
     today = {migration.setting(stage.kind, first) for stage in recipe.stages}
     first = next((name for name in today if name != first), first)
     having = [stage for stage in recipe.stages if first in type(stage).model_fields]
-    if len({stage.kind for stage in having}) > 1:
+    if len({stage.kind for stage in having}) > 1 and first not in _SHARED:
         choices = " or ".join(f"{stage.name}.{first}" for stage in having)
         raise UserError(f"{origin}: stages of several kinds have the setting `{first}`; say {choices}")
     if not having:

@@ -101,6 +101,7 @@ class _Runner:
                 self._measure(reference.name, resolve(reference.name), -1)
         if directory.result is not None:
             self._say(f"{stage.name}: finished already")
+            directory.drop_state()  # which a kill, or an older version, left there
         else:
             self._work(stage)
         lineage.record(self._run, self._plain, settings)

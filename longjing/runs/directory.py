@@ -9,7 +9,8 @@
     RUN/STAGE/metrics.jsonl       one line per step
     RUN/STAGE/rollouts.jsonl      what was sampled and what it earned
     RUN/STAGE/evaluations.jsonl   held-out measurements
-    RUN/STAGE/state/              the exact training state, to resume from
+    RUN/STAGE/memory.json         how its updates were fitted into memory
+    RUN/STAGE/state/              the exact training state, to resume from; gone when the stage is finished
     RUN/STAGE/data.jsonl          what a sampling stage keeps: one conversation a line
     RUN/STAGE/model/              the finished model, a Hugging Face directory
     RUN/STAGE/result.json         written last: the stage is finished
@@ -35,6 +36,8 @@ from longjing.files import disk_errors, sync, to_json, write_text
 from longjing.runs import atomic_checkpoint, migration
 from longjing.runs.jsonl import JsonLines, Row
 
+# Settings of a stage that may be others when it goes on.
+_FREE = ("gate", "save_every", "memory", "micro_tokens", "chunk_tokens", "activation_checkpointing")
 _SLACK = 64 * 2**20  # bytes to leave free for logs and the report
 
 
@@ -187,6 +190,25 @@ class StageDirectory:
                 f"{error}\nthe state saved before is whole: mend this, run the same command, and it resumes"
             ) from error
 
+    @property
+    def state_bytes(self) -> int:
+        """What the states on the disk take."""
+        return sum(file.stat().st_size for file in (self.path / "state").glob("*"))
+
+    def drop_state(self) -> None:
+        """Remove the states, which nothing needs once the stage is finished."""
+        with disk_errors(self.path):
+            shutil.rmtree(self.path / "state", ignore_errors=True)
+
+    @property
+    def memory(self) -> Any:
+        """How its updates were fitted into memory, as it was noted; None if nothing was."""
+        return self.run.read_json(f"{self.name}/memory.json")
+
+    @memory.setter
+    def memory(self, plan: dict[str, Any]) -> None:
+        self.run.write_json(f"{self.name}/memory.json", plan)
+
     @contextmanager
     def model_directory(self) -> Iterator[Path]:
         """A fresh directory to write the model into; it becomes `model/` when the block ends well."""
@@ -218,9 +240,9 @@ class StageDirectory:
 
 
 def _binding(recipe: dict[str, Any], count: int) -> dict[str, Any]:
-    """The recipe up to its stage number `count`, without what is no part of the work: what is said of it, and asked
-    of it when it is done."""
-    stages = [{key: stage[key] for key in stage if key != "gate"} for stage in recipe["stages"][:count]]
+    """The recipe up to its stage number `count`, without what is no part of the work: what is said of it, asked of it
+    when it is done, and how it is fitted into a machine."""
+    stages = [{key: stage[key] for key in stage if key not in _FREE} for stage in recipe["stages"][:count]]
     kept = {key: recipe[key] for key in recipe if key not in ("description", "prices", "final")}
     return kept | {"stages": stages}
 

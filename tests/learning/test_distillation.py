@@ -208,6 +208,7 @@ def test_resumed_equals_uninterrupted(
     with pytest.raises(KeyboardInterrupt):
         run("broken")
     monkeypatch.setattr(Distillation, "_optimise", optimise)
+    state = RunDirectory(tmp_path / "broken").stage("distilled").load_state()
     resumed = run("broken")
     for log in ("metrics", "rollouts", "evaluations"):
         assert untimed(getattr(resumed, log).rows()) == untimed(getattr(whole, log).rows())
@@ -217,5 +218,4 @@ def test_resumed_equals_uninterrupted(
     assert whole.result["tokens_trained"] == sum(row["tokens_trained"] for row in whole.metrics.rows())
     student: Decoder = load_model(whole.model_path)
     size = sum(parameter.nbytes for parameter in student.parameters())
-    state = whole.load_state()
     assert state is not None and sum(tensor.nbytes for tensor in state[0].values()) < 3.5 * size

@@ -296,6 +296,21 @@ keeps = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("form", "kept"), [(None, {"think"}), ("think", {"think"}), ("plain", {"plain"}), ("any", {"think", "plain"})]
+)
+def test_the_form_is_a_choice(form: Any, kept: set[str]) -> None:
+    think = "<think>\nI add.\n</think>\n\n\\boxed{5}"
+    texts = {"think": think, "plain": "It is \\boxed{5}.", "open": "<think>\nI add."}
+    said = [Completion.parse(text, prefilled=False) for text in texts.values()]
+    verdicts = [Verdict("correct", {"format": float(name == "think")}, "") for name in texts]
+    generations = [Generation([1], [2], [0.0], "stop") for _ in texts]
+    keep = KeepSettings.model_validate({"min_language": 0, "form": form})
+    reasons = filter_samples(Group(problem, generations, said, verdicts), keep)
+    assert {name for name, reason in zip(texts, reasons, strict=True) if reason is None} == kept
+    assert set(reasons) == {None, "malformed"}
+
+
 @given(samples, keeps)
 def test_sifting(drawn: list[tuple[Any, bool, float, str, int]], keep: KeepSettings) -> None:
     group = Group(problem, [], [], [])

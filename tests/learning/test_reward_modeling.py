@@ -208,7 +208,7 @@ def test_what_a_measurement_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preference, "losses_and_margins", given_margins)
     data = Data("mine", "answer", [], examples, {})
     model = RewardModel.from_decoder(tiny.network("llama"), None)
-    metrics = measure(model, data, settings(Path("any"), "a.jsonl"), Runtime(0, torch.device("cpu"), torch.float32))
+    metrics = measure(model, data, 0.01, 8192, Runtime(0, torch.device("cpu"), torch.float32))
     assert metrics["problems"] == 4 and metrics["accuracy"] == pytest.approx((0.5 + 1 + 1 + 0.5) / 4)
     assert metrics["by_kind"] == pytest.approx({"even": 0.5, "long": 2 / 3, "short": 1.0})
     assert metrics["longer_better"] == 3 / 4

@@ -1,9 +1,11 @@
 """What the layers of one forward pass share."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from longjing.model.batch_invariance import pad_rows, unpad
 from longjing.model.layers.packed_attention import PackedSegments
@@ -35,7 +37,8 @@ class Context:
     products of few rows get more; for that each row's last token is repeated `padding` times, unseen.
 
     `replay`: experts to use instead of choosing, `[batch, length, mixture layers, experts per token]`. `routes` and
-    `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses.
+    `balance` collect, layer by layer, the experts taken and the sequence-wise balance losses. With `recomputes`, layers
+    keep only their input for the backward pass (see `run`); what they compute again there is `repeated`.
     """
 
     cos: Tensor
@@ -50,6 +53,34 @@ class Context:
     replay: Tensor | None = None
     routes: list[Tensor] = field(default_factory=list)
     balance: list[Tensor] | None = None
+    recomputes: bool = False
+    repeated: bool = False
+
+    def run(self, layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """`layer(*inputs, self)`; with `recomputes`, by activation checkpointing (arXiv 1604.06174).
+
+        What a layer notes here it notes once, and the second time it takes the experts of the first: the choice is the
+        one thing that a difference in rounding could turn into another.
+        """
+        if not self.recomputes:
+            return layer(*inputs, self)
+        before, passes = len(self.routes), 0
+
+        def forward(*inputs: Tensor) -> Tensor:
+            nonlocal passes
+            passes += 1
+            return layer(*inputs, self if passes == 1 else self._repeating(before))
+
+        output: Tensor = checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return output
+
+    def _repeating(self, before: int) -> "Context":
+        """What a layer that comes after `before` mixtures needs to do again what it did."""
+        chosen = self.routes[before : before + 1]
+        return replace(
+            self, replay=chosen[0][:, :, None] if chosen else None, routes=[],
+            balance=None if self.balance is None else [], recomputes=False, repeated=True,
+        )  # fmt: skip
 
     def pad_rows(self, x: Tensor) -> Tensor:
         """`x` `[batch, length, ...]` with its last token repeated `padding` times."""

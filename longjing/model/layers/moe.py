@@ -104,7 +104,7 @@ class MixtureOfExperts(nn.Module):
         else:
             chosen = context.pad_rows(context.replay[:, :, len(context.routes)]).flatten(0, 1)
         context.routes.append(context.unpad(chosen.view(*x.shape[:2], -1)))
-        if self.training:
+        if self.training and not context.repeated:
             # Only what is learned from moves the bias: an engine's reading is in `eval` mode.
             ones = torch.ones_like(chosen, dtype=self.gate.load.dtype)
             self.gate.load.scatter_add_(0, chosen.flatten(), ones.flatten())
