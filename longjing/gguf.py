@@ -98,6 +98,11 @@ class GGUF:
         for _ in range(self._count(fields, 13)):
             name = self._string()
             self.fields[name] = self._value(*self._unpack("I"))
+        if isinstance(parts := self.fields.get("split.count"), int) and parts > 1:
+            raise UserError(
+                f"{self.path} is one of {parts} parts of a model, which are not read apart; join them first with "
+                "llama.cpp's `llama-gguf-split --merge FIRST-PART JOINED.gguf`"
+            )
         heads = [self._tensor_head() for _ in range(self._count(tensors, 24))]
         alignment = self.fields.get(ALIGNMENT, 32)
         if not isinstance(alignment, int) or alignment <= 0:

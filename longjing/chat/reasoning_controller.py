@@ -48,7 +48,7 @@ class ReasoningController:
     ) -> None:  # fmt: skip
         self._stream = ReasoningStream.after(tokenizer.decode(prompt))
         self._cut_stream = deepcopy(self._stream)  # reads what stop strings leave, if they act everywhere
-        self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
+        self._detokenizer, self._stops = Detokenizer(tokenizer, continues=True), StopStrings(stops)
         self._guard = repetition_guard
         self._repetition = RepetitionDetector(repetition_guard)
         self._ends, self._max_tokens = frozenset(end_tokens), max_tokens

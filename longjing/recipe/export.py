@@ -30,6 +30,11 @@ Form = Literal["hf", "gguf"]
 FORMS: dict[str, Form] = {"hf": "hf", "gguf": "gguf"}
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# What Ollama calls the settings of a generation_config.json.
+_SAMPLING = {
+    "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+    "repetition_penalty": "repeat_penalty",
+}  # fmt: skip
 _CONTEXT = 8192  # tokens that Ollama keeps room for: its own choice is shorter than a chain of thought
 
 
@@ -131,8 +136,10 @@ def _write_gguf(model: Decoder, tokenizer: Tokenizer, target: Path, kind: str) -
         target.parent.mkdir(parents=True, exist_ok=True)
     write_model(model, target, kind, {"general.name": target.stem, **fields})
     eos = config.eos_token_id if isinstance(config.eos_token_id, tuple) else (config.eos_token_id,)
-    ends = dict.fromkeys(tokenizer.decode([end]) for end in (tokenizer.eos_id, *eos) if end is not None)
+    ends = dict.fromkeys(tokenizer.decode([end]) for end in (*sorted(tokenizer.end_ids), *eos) if end is not None)
+    makers = model.generation_config
     chosen = {"temperature": 0.6, "num_ctx": min(config.max_position_embeddings, _CONTEXT)}
+    chosen |= {theirs: makers[ours] for ours, theirs in _SAMPLING.items() if makers.get(ours) is not None}
     recipe = target.with_suffix(".Modelfile")
     write_text(recipe, modelfile(target.name, tokenizer, ends, chosen))
     return [

@@ -4,12 +4,13 @@ from longjing.text.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """Ids to text as they come; unfinished characters wait. All pieces together are `decode` of all ids."""
+    """Ids to text as they come; unfinished characters wait. All pieces together are `decode` of all ids, or, if they
+    go on with a text (`continues`), `decode_continuation`."""
 
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = False, continues: bool = False) -> None:
         self._tokenizer, self._skip_special_tokens = tokenizer, skip_special_tokens
-        self._ids: list[int] = []  # since the text last ended in a whole character
-        self._sent = 0  # how much of their text was handed out
+        self._ids = [*tokenizer.anchor] if continues else []  # since the text last ended in a whole character
+        self._sent = len(self._text()) if self._ids else 0  # how much of their text was handed out
 
     def add(self, token_id: int) -> str:
         """The text that is certain now: nothing, where the token may be a part of a character."""

@@ -51,10 +51,11 @@ def partial_match(text: str, stop: str) -> int:
 
 
 class TextStream:
-    """Tokens to text, watched for stop strings over token boundaries. `text` as in `StopStrings`."""
+    """What a model writes behind its prompt, tokens to text, watched for stop strings over token boundaries. `text` as
+    in `StopStrings`."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
-        self._detokenizer, self._stops = Detokenizer(tokenizer), StopStrings(stops)
+        self._detokenizer, self._stops = Detokenizer(tokenizer, continues=True), StopStrings(stops)
 
     @property
     def text(self) -> str:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as Backend
 from longjing.errors import UserError
 from longjing.gguf import GGUF, SUFFIX
 from longjing.text.gguf import read_tokenizer, tokenizer_fields
+from longjing.text.sentencepiece import is_sentencepiece
 from longjing.text.template import PLACEHOLDER, ChatTemplate, Message
 from longjing.text.turn_end import end_ids
 
@@ -40,13 +41,7 @@ _PIECES = (
 _BYTES = {chr(byte): byte for byte in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))}
 _BYTES |= {chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if chr(byte) not in _BYTES)}
 
-# Sentencepiece's decoder in tokenizer.json, with or without the last part, which takes the text's first space away; and
-# the name of a token that stands for a byte.
-_FALLBACK = [
-    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
-]  # fmt: skip
-_STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
+_BYTE = re.compile("<0x([0-9A-F]{2})>")  # the name of a token that stands for one
 
 _WINDOW = 1 << 16  # characters that are encoded at once to count tokens
 _SLACK = 64  # tokens that a cut may add: more than it does
@@ -71,7 +66,7 @@ class Tokenizer:
     """
 
     def __init__(self, backend: Backend, config: Mapping[str, Any], template: str | None, origin: str) -> None:
-        self.falls_back_to_bytes = _is_sentencepiece(backend)
+        self.falls_back_to_bytes = is_sentencepiece(backend)
         if not self.falls_back_to_bytes and "ByteLevel" not in repr(backend.decoder):
             raise UserError(
                 f"{origin}: only byte-level BPE (DeepSeek, Qwen, Llama 3) and sentencepiece's BPE with byte fallback "
@@ -305,6 +300,19 @@ class Tokenizer:
         """Text. Bytes that are no UTF-8 become U+FFFD."""
         return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
+    @cached_property
+    def anchor(self) -> list[int]:
+        """What stands before text that isn't the first, for a tokenizer that takes the first space away: one token. Of
+        another, none."""
+        if not self.falls_back_to_bytes:
+            return []
+        plain = (id for id in range(self.vocab_size) if id not in self._added and not self.is_byte(id))
+        return [next(id for id in plain if self.decode([id]).strip())]
+
+    def decode_continuation(self, ids: Sequence[int]) -> str:
+        """The text of ids that go on with a text before them: its first space stays."""
+        return self.decode([*self.anchor, *ids])[len(self.decode(self.anchor)) :]
+
     @property
     def is_own(self) -> bool:
         """Whether the chat template is this package's: of a model trained here from nothing."""
@@ -362,12 +370,6 @@ class Tokenizer:
     ) -> list[int]:
         """The ids of `render`. The template writes the begin token itself."""
         return self.encode(self.render(messages, add_generation_prompt, thinking, tools))
-
-
-def _is_sentencepiece(backend: Backend) -> bool:
-    """Whether the tokenizer decodes as sentencepiece's with byte fallback do."""
-    decoder = json.loads(backend.decoder.__getstate__()) if backend.decoder is not None else {}
-    return decoder.get("decoders") in (_FALLBACK, [*_FALLBACK, _STRIP])
 
 
 def _adds_bos(backend: Backend, config: Mapping[str, Any], bos_id: int) -> bool:

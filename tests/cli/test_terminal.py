@@ -54,6 +54,8 @@ class Tokens:
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
 
+    falls_back_to_bytes, anchor = False, ()
+
     def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
         return "".join(map(chr, ids))
 

@@ -25,7 +25,10 @@ MODELS = {name: Decoder(config).initialise(0).eval() for name, config in CONFIGS
 class Letters:
     """Decodes each id to one letter, as far as the engine needs a tokenizer."""
 
-    end_ids = frozenset[int]()
+    falls_back_to_bytes, anchor, end_ids = False, (), frozenset[int]()
+
+    def decode_continuation(self, ids: list[int]) -> str:
+        return self.decode(ids)
 
     def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
         return "".join(chr(ord("a") + token % 26) for token in ids)

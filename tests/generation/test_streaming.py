@@ -12,6 +12,8 @@ from longjing.text.stop_strings import TextStream
 class Bytes:
     """Each id is a byte of UTF-8."""
 
+    falls_back_to_bytes, anchor = False, ()
+
     def decode(self, ids, skip_special_tokens=False):
         return bytes(ids).decode(errors="replace")
 
@@ -21,6 +23,8 @@ class Pieces:
 
     def __init__(self, pieces):
         self.pieces = pieces
+
+    falls_back_to_bytes, anchor = False, ()
 
     def decode(self, ids, skip_special_tokens=False):
         return "".join(self.pieces[token] for token in ids)

@@ -169,3 +169,10 @@ def test_tensors_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("longjing.model.store.gguf.dequantise", watched)
     model = load_model(tmp_path / "x.gguf", dtype=torch.bfloat16)
     assert len(alive) > 20 and model.embed_tokens.weight.dtype == torch.bfloat16
+
+
+def test_a_part_of_a_model_is_said_to_be_one(tmp_path: Path) -> None:
+    with (tmp_path / "x.gguf").open("wb") as file:
+        write_gguf(file, {"split.count": 3}, {}, iter(()))
+    with pytest.raises(UserError, match="one of 3 parts of a model.*llama-gguf-split --merge"):
+        GGUF(tmp_path / "x.gguf")

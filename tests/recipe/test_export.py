@@ -4,6 +4,7 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,18 @@ def test_the_modelfile_ends_where_the_model_does(base: Base, tmp_path: Path) -> 
     assert lines[0] == "FROM ./x.gguf"
     assert 'PARAMETER stop "<｜end▁of▁sentence｜>"' in lines and "PARAMETER temperature 0.6" in lines
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.Modelfile", "x.gguf"]
+
+
+def test_the_modelfile_samples_as_the_makers_do(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loads(name: str) -> Any:
+        model, tokenizer = load(name)
+        model.generation_config = {"temperature": 0.7, "top_p": 0.8, "repetition_penalty": 1.1}
+        return model, tokenizer
+
+    monkeypatch.setattr("longjing.recipe.export.load", loads)
+    export_model(str(base("llama")), None, tmp_path / "x.gguf")
+    lines = (tmp_path / "x.Modelfile").read_text("utf-8").splitlines()
+    assert {"PARAMETER temperature 0.7", "PARAMETER top_p 0.8", "PARAMETER repeat_penalty 1.1"} <= {*lines}
 
 
 def test_the_real_one_goes_out_with_its_template_and_transformers_reads_it(smollm2: Path, tmp_path: Path) -> None:

@@ -67,6 +67,16 @@ def test_the_pieces_of_a_text_are_the_text(pair: tuple[Tokenizer, Any]) -> None:
             assert "".join([*pieces, detokenizer.flush()]) == ours.decode(ids, skip), (text, ids)
 
 
+def test_what_goes_on_with_a_text_keeps_its_first_space(pair: tuple[Tokenizer, Any]) -> None:
+    ours, _ = pair
+    for text in strings(100, seed=6):
+        before, after = ours.encode("Hello"), ours.encode(text)
+        whole = ours.decode([*before, *after])
+        assert ours.decode(before) + ours.decode_continuation(after) == whole
+        detokenizer = Detokenizer(ours, continues=True)
+        assert "".join([*map(detokenizer.add, after), detokenizer.flush()]) == ours.decode_continuation(after)
+
+
 def test_the_bytes_of_tokens_are_the_bytes_of_the_text(pair: tuple[Tokenizer, Any]) -> None:
     ours, _ = pair
     for text in strings(100, seed=5):

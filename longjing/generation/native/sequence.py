@@ -98,7 +98,7 @@ class Sequence:
             text = self.stream.text
         elif self.tokenizer:
             ended = bool(self.tokens) and self.tokens[-1] in self.end_tokens
-            text = self.tokenizer.decode(self.tokens[:-1] if ended else self.tokens)
+            text = self.tokenizer.decode_continuation(self.tokens[:-1] if ended else self.tokens)
         self.generation = Generation(
             list(self.prompt), self.tokens, self.logprobs, reason, text, routes, self.top, self.reused
         )

@@ -16,7 +16,7 @@ from longjing.gguf import FORMATS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_PIECE = 1 << 15  # blocks that are read at a time: beside the result, little memory is needed
+_PIECE = 1 << 12  # blocks that are read at a time, so that what is between stays in the cache
 
 
 def dequantise(data: Array, name: str) -> Array:
