@@ -38,9 +38,11 @@ def load(
     if base is None:
         dtype = suitable_dtype(path, torch.device(device)) if dtype == "auto" else dtype
         model = without_adapters(loaded[path]) if path in loaded else load_model(path, device, dtype)
-        tokenizer, known = Tokenizer.from_directory(path), model.config.vocab_size
-        if tokenizer.vocab_size > known:
-            raise UserError(f"{path}: its tokenizer has {tokenizer.vocab_size:,} tokens, the network only {known:,}")
+        tokenizer, vocabulary = Tokenizer.from_directory(path), model.config.vocab_size
+        if tokenizer.vocab_size > vocabulary:
+            raise UserError(
+                f"{path}: its tokenizer has {tokenizer.vocab_size:,} tokens, the network only {vocabulary:,}"
+            )
         return model, tokenizer
     model, tokenizer = load(_base(path, base), device, dtype, loaded)
     load_adapter(model, path)
