@@ -114,9 +114,9 @@ class LlamaCpp:
         context = library.llama_init_from_model(model, settings)
         batch = library.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
-        for place, token in enumerate(tokens):
-            batch.token[place], batch.pos[place], batch.n_seq_id[place] = token, place, 1
-            batch.seq_id[place][0], batch.logits[place] = 0, 1
+        for index, token in enumerate(tokens):
+            batch.token[index], batch.pos[index], batch.n_seq_id[index] = token, index, 1
+            batch.seq_id[index][0], batch.logits[index] = 0, 1
         if library.llama_decode(context, batch):
             raise RuntimeError("llama_decode failed")
         numbers = library.llama_get_logits(context)[: len(tokens) * vocabulary]

@@ -100,8 +100,8 @@ def measure(
     sampling = asdict(config) | dict(answers.sampling)
     for name in ("problems", "samples", "instruction", "tags"):
         del sampling[name]
-    if told := " | ".join(dict.fromkeys(filter(None, (question.instruction for question in questions)))):
-        sampling["instruction"] = told
+    if added := " | ".join(dict.fromkeys(filter(None, (question.instruction for question in questions)))):
+        sampling["instruction"] = added
     return Evaluation(
         task=task.name,
         settings=task.settings,
@@ -128,14 +128,14 @@ def problems_of(task: Task, config: EvalConfig, split: Split = "test") -> list[P
 def question_of(client: ModelClient, task: Task, problem: Problem, config: EvalConfig) -> Question:
     """How the problem is put to the client's model: the prompt, with an instruction behind it where the model needs
     one, as the user's message, once for each sample. Of a model behind an endpoint nobody knows what it needs."""
-    told = config.instruction or ""
+    added = config.instruction or ""
     if isinstance(client, LocalClient):
-        told = instruction(client.tokenizer, task, problem, config.instruction, config.tags)
+        added = instruction(client.tokenizer, task, problem, config.instruction, config.tags)
     return Question(
-        [{"role": "user", "content": asked(problem, told)}],
+        [{"role": "user", "content": asked(problem, added)}],
         [config.sampling(problem.id, sample) for sample in range(config.samples)],
         partial(reply_to, task, problem) if max_turns(task) > 1 else None,
-        told,
+        added,
     )
 
 

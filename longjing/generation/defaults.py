@@ -23,12 +23,12 @@ class SamplingDefaults:
     def of(cls, generation_config: dict[str, Any]) -> Self:
         """Those of a model (`Decoder.generation_config`). Raises UserError for one that is out of range."""
         names = {field.name for field in fields(cls)}
-        given = {name: value for name, value in generation_config.items() if name in names and value is not None}
-        for name, value in given.items():
+        values = {name: value for name, value in generation_config.items() if name in names and value is not None}
+        for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int if "int" in _TYPES[name] else int | float):
                 raise UserError(f"generation_config.json: {name} = {value!r} is no number")
         try:
-            defaults = cls(**given)
+            defaults = cls(**values)
             defaults.sampling()
         except UserError as error:
             raise UserError(f"generation_config.json: {error}") from None
@@ -36,11 +36,11 @@ class SamplingDefaults:
 
     def sampling(self, **instead: Any) -> Sampling:
         """The settings as a `Sampling`, with others in their places where those aren't None."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        given |= {name: value for name, value in instead.items() if value is not None}
-        if "max_new_tokens" in given:
-            given.setdefault("max_tokens", given.pop("max_new_tokens"))
-        return Sampling(**given)
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        values |= {name: value for name, value in instead.items() if value is not None}
+        if "max_new_tokens" in values:
+            values.setdefault("max_tokens", values.pop("max_new_tokens"))
+        return Sampling(**values)
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value:g}" for name, value in vars(self).items() if value is not None)

@@ -74,8 +74,8 @@ class PretrainingSettings(ReadingSettings):
     def _no_adapter(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("lora") is not None:
             raise ValueError(
-                "`lora` is an adapter of a model that can something, and pretraining begins with random weights: give "
-                "it to a later stage (finetune, reinforce, distill, reward-model)"
+                "`lora` adapts a model that has learned already, and pretraining begins with random weights: give it "
+                "to a later stage (finetune, reinforce, distill, reward-model)"
             )
         return data
 

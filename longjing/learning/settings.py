@@ -95,12 +95,18 @@ class UpdateSettings(Settings):
     )
 
 
+def _no_dropout(share: float) -> float:
+    if share:
+        raise ValueError("with dropout the policy that learns isn't the one that sampled; leave it out, or say 0")
+    return share
+
+
 class LoRASettings(Settings):
     """An adapter of low rank that learns in place of the network (arXiv 2106.09685); `layers/lora.py`."""
 
     rank: int = Field(16, ge=1, description="of each weight's two factors")
     alpha: float | None = Field(None, gt=0, description="the adapter's weight is alpha / rank; default twice the rank")
-    dropout: Literal[0] = Field(0, description="with any other, engine and trainer would be two policies")
+    dropout: Annotated[float, AfterValidator(_no_dropout)] = Field(0.0, description="none; it is read to be refused")
     targets: list[str] = Field(
         [], description="projections (`q_proj`, ...), or `experts`; none: all, of a mixture those of attention"
     )

@@ -35,8 +35,8 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for it: a GPU of NVIDIA's or AMD's, or a CPU with AVX512_BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # unknown to some builds of PyTorch
-    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # unknown to some builds of PyTorch
+    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in probes)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

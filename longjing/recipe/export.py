@@ -49,10 +49,10 @@ def export_model(
     there is no such model or stage, the model has no such form, or the disk refuses.
     """
     form = form or ("gguf" if target.suffix == SUFFIX else "hf")
-    given, kind = kind, kind or "BF16"
+    wanted, kind = kind, kind or "BF16"
     if kind not in WRITABLE or (form == "hf" and kind not in _DTYPES):
-        known = ", ".join(WRITABLE if form == "gguf" else _DTYPES)
-        raise UserError(f"--type {kind}: the form {form} has {known}")
+        choices = ", ".join(WRITABLE if form == "gguf" else _DTYPES)
+        raise UserError(f"--type {kind}: the form {form} has {choices}")
     if form == "gguf" and (target.is_dir() or target.suffix != SUFFIX):
         raise UserError(f"{target}: the name of a GGUF file is needed, which ends in {SUFFIX}")
     if form == "hf" and (target.is_file() or target.suffix == SUFFIX):
@@ -63,8 +63,8 @@ def export_model(
     if merge or form == "gguf":
         merge_lora(model)
     adapted = has_adapter(model)
-    if adapted and given not in (None, "F32"):
-        raise UserError(f"--type {given}: an adapter's numbers are F32; leave it out, or give --merge")
+    if adapted and wanted not in (None, "F32"):
+        raise UserError(f"--type {wanted}: an adapter's numbers are F32; leave it out, or give --merge")
     if form == "gguf":
         return _write_gguf(model, tokenizer, target, kind)
     with _directory(target) as part:

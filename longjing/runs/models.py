@@ -11,11 +11,11 @@ from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import without_adapters
 from longjing.model.reward_model import RewardModel
-from longjing.model.store.adapter import base_of, load_adapter
+from longjing.model.store.adapter import CONFIG, base_of, load_adapter
 from longjing.model.store.checkpoint import load_model
 from longjing.model.store.checkpoint import load_reward_model as load_whole_reward_model
 from longjing.model.store.stored_dtype import suitable_dtype
-from longjing.runs.resolve import lasting_name, resolve
+from longjing.runs.resolve import holds_model, lasting_name, resolve
 from longjing.text.tokenizer import Tokenizer
 
 _NONE: Mapping[Path, Decoder] = MappingProxyType({})
@@ -38,9 +38,11 @@ def load(
     if base is None:
         dtype = suitable_dtype(path, torch.device(device)) if dtype == "auto" else dtype
         model = without_adapters(loaded[path]) if path in loaded else load_model(path, device, dtype)
-        tokenizer, known = Tokenizer.from_directory(path), model.config.vocab_size
-        if tokenizer.vocab_size > known:
-            raise UserError(f"{path}: its tokenizer has {tokenizer.vocab_size:,} tokens, the network only {known:,}")
+        tokenizer, vocabulary = Tokenizer.from_directory(path), model.config.vocab_size
+        if tokenizer.vocab_size > vocabulary:
+            raise UserError(
+                f"{path}: its tokenizer has {tokenizer.vocab_size:,} tokens, the network only {vocabulary:,}"
+            )
         return model, tokenizer
     model, tokenizer = load(_base(path, base), device, dtype, loaded)
     load_adapter(model, path)
@@ -83,8 +85,11 @@ def _tokenizer(path: Path) -> Tokenizer | None:
 def _base(adapter: Path, base: str) -> str | Path:
     """An adapter's base: as it is named, or where a run that was moved has it now."""
     if Path(base).is_absolute() and not Path(base).exists():
-        moved = adapter.parents[1].joinpath(*Path(base).parts[-2:]) if len(Path(base).parts) > 2 else adapter
-        if not moved.exists():
-            raise UserError(f"{adapter} belongs to the model {base}, which isn't there any more")
+        moved = adapter.absolute().parent.parent.joinpath(*Path(base).parts[-2:])
+        if moved == adapter.absolute() or not holds_model(moved):
+            raise UserError(
+                f"{adapter} belongs to the model {base}, which isn't there any more; put it back, or write where it is "
+                f"now into {adapter / CONFIG} (base_model_name_or_path)"
+            )
         return moved
     return base

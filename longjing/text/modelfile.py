@@ -52,7 +52,7 @@ def go_template(tokenizer: Tokenizer) -> str | None:
 
 def _rendered(tokenizer: Tokenizer, roles: str) -> str | None:
     """What the template writes of a conversation whose messages say their place; None if it refuses it."""
-    turns = [{"role": _ROLES[role], "content": _MARK.format(place)} for place, role in enumerate(roles)]
+    turns = [{"role": _ROLES[role], "content": _MARK.format(index)} for index, role in enumerate(roles)]
     try:
         return tokenizer.render(turns, add_generation_prompt=roles[-1] != "a")
     except UserError:
@@ -65,7 +65,7 @@ Pieces = tuple[str, str, dict[str, str], str]
 def _candidates(one: str, system: str | None, two: str, answered: str | None, bos: str) -> Iterator[Pieces]:
     """What may stand at the beginning, there if no system message comes, around messages, and before a reply: for each
     place where what precedes a user's message may begin."""
-    first, second, third = (_MARK.format(place) for place in range(3))
+    first, second, third = (_MARK.format(index) for index in range(3))
     before, _, after = one.partition(first)
     between, _, rest = two.partition(first)[2].partition(second)
     follows = rest.partition(third)[0]
@@ -100,5 +100,5 @@ def _joined(roles: str, begin: str, default: str, around: Mapping[str, str], pro
     if not set(roles) <= around.keys():
         return None
     text = begin + ("" if roles[0] == "s" else default)
-    text += "".join(around[role].replace(_MARK, _MARK.format(place)) for place, role in enumerate(roles))
+    text += "".join(around[role].replace(_MARK, _MARK.format(index)) for index, role in enumerate(roles))
     return text + ("" if roles[-1] == "a" else prompt)

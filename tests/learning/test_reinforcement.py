@@ -182,10 +182,11 @@ def test_bfloat16_samples_with_a_copy_that_is_renewed(make: Make) -> None:
     learner = make(dtype=torch.bfloat16, learning_rate=1e-2)
     metrics, *_ = learner.step(0)
     assert metrics["logprob_difference"] < 0.2
-    weights = dict(learner.generator.model.named_parameters())
-    for name, parameter in learner.model.named_parameters():
-        assert parameter.dtype == torch.float32 and weights[name].dtype == torch.bfloat16
-        assert torch.equal(parameter.bfloat16(), weights[name])
+    copy, tokens = learner.generator.model, torch.arange(1, 20)[None]
+    assert copy.embed_tokens.weight.dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in learner.model.parameters())
+    with torch.no_grad(), learner.runtime.autocast():
+        assert torch.allclose(learner.model(tokens).float(), copy(tokens).float(), atol=1e-2)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

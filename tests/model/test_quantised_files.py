@@ -27,8 +27,8 @@ def pack(numbers: np.ndarray, bits: int, order: list[int] | None = None) -> Tens
     packed = np.zeros((rows, -(-columns // count)), np.uint32)
     for row in range(rows):
         for column in range(columns):
-            place = column % count if order is None else order.index(column % count)
-            packed[row, column // count] |= np.uint32(int(numbers[row, column]) << bits * place)
+            index = column % count if order is None else order.index(column % count)
+            packed[row, column // count] |= np.uint32(int(numbers[row, column]) << bits * index)
     return torch.from_numpy(packed.view(np.int32))
 
 

@@ -1,6 +1,7 @@
 """A recipe whose stages train adapters: what it measures, exports and says, and how later stages take it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -48,11 +49,21 @@ def run(base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @torch.no_grad()
 def test_a_run_is_loaded_with_its_adapter_where_it_lies_and_where_it_is_moved_to(
-    run: RunDirectory, base: Callable[[str], Path], tmp_path: Path
+    run: RunDirectory, base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, _ = longjing.load(run.path)
     assert has_adapter(model) and not torch.equal(model(TOKENS), longjing.load(base("llama"))[0](TOKENS))
     assert not has_adapter(longjing.load(run.path / "whole")[0])
+    config = run.path / "further" / "model" / "adapter_config.json"
+    (tmp_path / "further").mkdir()
+    shutil.copytree(config.parent, tmp_path / "further" / "model")
+    moved = tmp_path / "further" / "model" / "adapter_config.json"
+    moved.write_text(config.read_text().replace(str(base("llama")), "/nowhere/taught/model"))
+    monkeypatch.chdir(moved.parent)
+    with pytest.raises(UserError, match=r"belongs to the model /nowhere/taught/model, which isn't there any more"):
+        longjing.load(".")
+    shutil.copytree(base("llama"), tmp_path / "taught" / "model")
+    assert torch.equal(longjing.load(".")[0](TOKENS), model(TOKENS))
     assert {row["checkpoint"] for row in run.checkpoints.rows()} == {str(base("llama")), "taught", "further", "whole"}
 
 

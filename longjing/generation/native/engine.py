@@ -52,8 +52,8 @@ class Engine:
     ) -> None:
         drafts = can_draft(model.config, speculate)
         if end_tokens is None:
-            known = {*end_tokens_of(model), *(tokenizer.end_ids if tokenizer else ())}
-            end_tokens = {token for token in known if token < model.config.vocab_size}
+            candidates = {*end_tokens_of(model), *(tokenizer.end_ids if tokenizer else ())}
+            end_tokens = {token for token in candidates if token < model.config.vocab_size}
         self.tokenizer, self.max_batch, self.stats = tokenizer, max_batch, EngineStatistics()
         self.end_tokens = frozenset(end_tokens)
         self._runner = ModelRunner(model, dtype, cache_bytes, drafts, record_routes, batch_invariant)

@@ -129,8 +129,8 @@ def config_values(fields: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]
 
 def _ends(fields: Mapping[str, Any]) -> int | list[int] | None:
     """The tokens that end a text: of the text itself, of a turn, and of a message to a tool."""
-    given = (fields.get(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom"))
-    ends = list(dict.fromkeys(end for end in given if end is not None))
+    ids = (fields.get(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom"))
+    ends = list(dict.fromkeys(end for end in ids if end is not None))
     return ends[0] if len(ends) == 1 else ends or None
 
 

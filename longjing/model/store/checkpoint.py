@@ -92,8 +92,8 @@ def _as_tuple(ends: Any) -> tuple[Any, ...]:
 
 def end_tokens(model: Decoder) -> tuple[int, ...]:
     """The tokens that end a text, by the model's config and its generation config, which often knows more of them."""
-    told = (model.config.eos_token_id, model.generation_config.get("eos_token_id"))
-    return tuple(dict.fromkeys(end for ends in told for end in _as_tuple(ends)))
+    listed = (model.config.eos_token_id, model.generation_config.get("eos_token_id"))
+    return tuple(dict.fromkeys(end for ends in listed for end in _as_tuple(ends)))
 
 
 def save_model(
