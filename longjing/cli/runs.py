@@ -75,7 +75,7 @@ def run(
                     process.wait()
                 return
     except KeyboardInterrupt:
-        say(console, f"Stopped; nothing is lost, the same command goes on. So far: {out / 'report.html'}")
+        say(console, f"Stopped; the same command goes on from the last saved step. So far: {out / 'report.html'}")
         raise typer.Exit(130) from None
     except GateClosed as closed:
         say(console, str(closed), "bold red")
