@@ -25,17 +25,18 @@ class DecodingCopy:
         self.model = copy.deepcopy(source, shared)
         self._converted: list[tuple[weakref.ref[Tensor], Tensor | PackedLinear]] = []
         packs = can_pack(source.embed_tokens.weight.device, dtype)
-        absorbed = {id(module.kv_b_proj) for module in self.model.modules() if hasattr(module, "kv_b_proj")}
+        # Absorbed attention takes a matrix apart, so it can't be packed.
+        absorbed = {part for name, part in self.model.named_modules() if "kv_b_proj" in name.split(".")}
         for module in list(self.model.modules()):
             if isinstance(module, Router):
                 continue
             for name, parameter in list(module.named_parameters(recurse=False)):
-                multiplies = isinstance(module, Linear) and name == "weight" and id(module) not in absorbed
+                multiplies = isinstance(module, Linear) and name == "weight"
                 if isinstance(module, LoRA):
                     if name != "base":
                         continue
                     multiplies = parameter.dim() == 2
-                if packs and multiplies:
+                if packs and multiplies and module not in absorbed:
                     packed = PackedLinear(parameter)
                     replace_weight(module, name, packed)
                     self._converted.append((weakref.ref(parameter), packed))
