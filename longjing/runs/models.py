@@ -37,7 +37,11 @@ def load(
     base = base_of(path)
     if base is None:
         dtype = suitable_dtype(path, torch.device(device)) if dtype == "auto" else dtype
-        model = without_adapters(loaded[path]) if path in loaded else load_model(path, device, dtype)
+        if path in loaded:
+            model = without_adapters(loaded[path])
+            model.config = load_model(path, "meta").config  # an adapter may have other ends
+        else:
+            model = load_model(path, device, dtype)
         tokenizer, vocabulary = Tokenizer.from_directory(path), model.config.vocab_size
         if tokenizer.vocab_size > vocabulary:
             raise UserError(

@@ -129,8 +129,9 @@ def add_lora(model: Decoder, config: LoRAConfig, seed: int = 0) -> None:
         weight: Weight = getattr(module, attribute)
         if isinstance(weight, LoRA):
             raise UserError("the network has an adapter already; merge it first")
-        tensor = weight if isinstance(weight, Tensor) else dense(weight)
-        adapter = LoRA(weight, tensor.shape, config, tensor.device)
+        # A projection knows its shape; a storage may have no numbers to show.
+        shape = [module.out_features, module.in_features] if isinstance(module, Linear) else dense(weight).shape
+        adapter = LoRA(weight, shape, config, model.embed_tokens.weight.device)
         adapter.initialise(generator)
         replace_weight(module, attribute, adapter)
 

@@ -4,6 +4,7 @@ A product of one row takes half of the time so, of 64 rows five sixths. Its numb
 """
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ class PackedLinear(Storage):
         """Take over the numbers of `weight`."""
         # No buffer: the packed tensor can't be copied, moved or saved.
         self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), 1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: copies of a network share what can't be copied."""
+        return self
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "")
