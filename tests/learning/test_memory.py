@@ -152,7 +152,7 @@ def test_a_large_vocabulary_is_never_in_memory_as_a_whole() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
         return int(done.stdout)
 
-    assert kilobytes(128) < 250_000 < 1_600_000 < kilobytes(0)
+    assert kilobytes(128) < 250_000 < 600_000 < kilobytes(0)
 
 
 # The choice

@@ -29,7 +29,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, *groups: Sequence[Verdict]) -> Dif
         return Group(problem, generations, completions, verdicts)
 
     monkeypatch.setattr(difficulty, "draw_problems", lambda *_: [PROBLEM] * len(groups))
-    monkeypatch.setattr(difficulty, "sample_groups", lambda *_: [None] * len(groups))
+    monkeypatch.setattr(difficulty, "sample_groups", lambda *_, **__: [None] * len(groups))
     monkeypatch.setattr(difficulty, "judge_group", judged)
     return difficulty.measure(None, None, None, len(groups), len(groups[0]), 9, 0)  # type: ignore[arg-type]
 
