@@ -49,11 +49,6 @@ def test_a_task_of_ones_own_in_python(tmp_path: Path) -> None:
     assert all(stage.result is not None for stage in done.stages())
 
 
-def test_a_real_model_learns_a_file_of_sums(smollm2: Path, tmp_path: Path) -> None:
-    done = run("examples/additions.yaml", [], True, tmp_path)
-    assert (done.stage("rl").model_path / "adapter_config.json").exists()
-
-
 def test_the_worked_examples_are_of_training_problems() -> None:
     task = tasks.get("examples/till.py")
     held_out = {problem.prompt for split in ("validation", "test") for problem in task.problems(split, 0)}
