@@ -17,8 +17,8 @@ import torch
 from longjing.errors import UserError
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
+from longjing.model.threads import SMALL  # up to which a step is taken together, and states are saved by steps
 
-SMALL = 20_000_000  # parameters, up to which a step's tokens and logits are taken together, and states saved by steps
 _MICRO_TOKENS = 2048  # of a larger model: what keeps two cores as busy as more would
 _CHUNK_NUMBERS = 2**24  # of logits: 64 MB of float32
 _SMALL_VOCABULARY = 2**14

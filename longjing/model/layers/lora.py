@@ -75,16 +75,12 @@ class LoRA(Storage):
         """The sum of both (see `Storage`). Without gradients it is computed once for each state of the factors:
         decoding with absorbed latent attention asks for it at every step."""
         if torch.is_grad_enabled() or (self.a.is_cuda and torch.cuda.is_current_stream_capturing()):
-            return self._sum()
+            return _sum(self.base, self.a, self.b, self.scale)
         # With their addresses: a reference policy's factors may stand in their place for a while.
         state = (self.a._version, self.b._version, self.a.data_ptr(), self.b.data_ptr())
         if self._dense is None or self._dense[0] != state:
-            self._dense = state, self._sum()
+            self._dense = state, _sum(self.base, self.a, self.b, self.scale)
         return self._dense[1]
-
-    def _sum(self) -> Tensor:
-        base = dense(self.base)
-        return base + (self.b @ self.a * self.scale).to(base.dtype)
 
 
 class _Adapted(Storage):
@@ -107,8 +103,13 @@ class _Adapted(Storage):
         raise TypeError("a matrix is no stack")
 
     def dense(self) -> Tensor:
-        base = dense(self.base)
-        return base + (self.b @ self.a * self.scale).to(base.dtype)
+        return _sum(self.base, self.a, self.b, self.scale)
+
+
+def _sum(base: Weight, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """The base with the product of the two factors added, in the base's number format."""
+    numbers = dense(base)
+    return numbers + (b @ a * scale).to(numbers.dtype)
 
 
 def _adapted(x: Tensor, base: Weight, a: Tensor, b: Tensor, scale: float, bias: Tensor | None) -> Tensor:
