@@ -5,8 +5,8 @@ batch from (seed, step), so the step is the data cursor and the random state at 
 """
 
 import re
-import time
 from collections.abc import Mapping
+from time import monotonic
 
 import torch
 from torch import Tensor
@@ -42,13 +42,13 @@ class Saving:
     def __init__(self, every: int | str) -> None:
         self._every = every if isinstance(every, int) else _seconds(every)
         self._by_steps = isinstance(every, int)
-        self._saved = time.monotonic()
+        self._saved = monotonic()
 
     def due(self, step: int) -> bool:
         """Asked once, after the step."""
         if self._by_steps:
             return (step + 1) % self._every == 0
-        now = time.monotonic()
+        now = monotonic()
         if is_due := now - self._saved >= self._every:
             self._saved = now
         return is_due

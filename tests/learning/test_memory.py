@@ -248,7 +248,7 @@ def test_what_is_no_interval_is_refused(wrong: int | str) -> None:
 
 def test_states_are_saved_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(state.time, "monotonic", lambda: now)
+    monkeypatch.setattr(state, "monotonic", lambda: now)
     saving, due = state.Saving("1min"), []
     for step in range(10):
         now += 25
@@ -272,7 +272,7 @@ def test_killed_between_states_it_ends_with_the_same_bytes(
 ) -> None:
     """Logs had gone on beyond the last state; finished, a stage has no state any more, and goes by one plan."""
     now = 0.0
-    monkeypatch.setattr(state.time, "monotonic", lambda: now)
+    monkeypatch.setattr(state, "monotonic", lambda: now)
     step, broken = Finetuning.step, False
 
     def stepping(self: Finetuning, number: int) -> Any:

@@ -91,7 +91,7 @@ def serving(service: Service, config: ApiConfig | None = None, app: FastAPI | No
         yield Running(address(bound), service)
     finally:
         server.should_exit = True
-        thread.join(timeout=60)  # on a busy machine
+        thread.join(timeout=15)
         assert not thread.is_alive()
 
 
