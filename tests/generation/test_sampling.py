@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longjing.errors import UserError
-from longjing.generation.native.sampling import Sampler
+from longjing.generation.native.sampling import Sampler, _invert
 from longjing.generation.random import sample_seed, signed, uniform
 from longjing.generation.request import Sampling
 
@@ -54,6 +54,23 @@ def test_filters_keep_their_support_and_its_proportions(settings, support):
     kept = torch.tensor(sorted(support))
     expected = LOGITS[kept].softmax(-1) * DRAWS
     assert ((counts[kept] - expected).abs() < 5 * expected.sqrt() + 1).all()
+
+
+@given(st.integers(0, 2**32), st.sampled_from([511, 4096, 4200, 5000]), st.floats(0, 1, exclude_max=True))
+def test_a_number_finds_its_token_block_by_block_as_one_by_one(seed: int, vocabulary: int, number: float) -> None:
+    """The sum of what is before a token is at most the number's share of all, but for roundings in float32."""
+    random = torch.Generator().manual_seed(seed)
+    weights = torch.rand(3, vocabulary, generator=random) ** 8
+    weights[torch.rand(3, vocabulary, generator=random) < 0.5] = 0
+    weights[0, :-1] = 0  # nothing but the last
+    weights[:, -1] = 1e-6
+    tokens = _invert(weights, torch.full((3,), number, dtype=torch.float64))
+    sums = weights.double().cumsum(dim=-1)
+    for row, token in enumerate(tokens.tolist()):
+        assert weights[row, token] > 0
+        target, slack = sums[row, -1] * number, 1e-6 * sums[row, -1]
+        assert sums[row, token] >= target - slack
+        assert sums[row, token] - weights[row, token] <= target + slack
 
 
 @given(st.integers(0, 2**32), st.floats(0.01, 8), st.data())

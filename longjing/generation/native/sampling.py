@@ -10,6 +10,7 @@ from torch import Tensor
 from longjing.generation.random import signed, uniform
 from longjing.generation.request import Sampling
 
+_BLOCK, _SEVERAL = 256, 16  # tokens that are added up together, where a vocabulary has at least so many times as many
 SHORTLIST = 128  # likeliest tokens, among which is nearly always all that top-p leaves
 
 
@@ -174,7 +175,25 @@ def _invert(weights: Tensor, numbers: Tensor) -> Tensor:
     Never at a weight of zero, since the sum has to rise there. In float64, or a large vocabulary's tail
     would be lost; Apple's GPUs have none, so theirs is done on the CPU.
     """
-    device = torch.device("cpu") if weights.device.type == "mps" else weights.device
-    sums = weights.to(device).cumsum(dim=-1, dtype=torch.float64)
-    targets = sums[:, -1:] * numbers[:, None].to(device)
-    return torch.searchsorted(sums, targets, right=True)[:, 0].to(weights.device)
+    origin = weights.device
+    device = torch.device("cpu") if origin.type == "mps" else origin
+    weights, numbers = weights.to(device), numbers[:, None].to(device)
+    vocabulary = weights.shape[1]
+    blocks = vocabulary // _BLOCK
+    if blocks < _SEVERAL:
+        sums = weights.cumsum(dim=-1, dtype=torch.float64)
+        return torch.searchsorted(sums, sums[:, -1:] * numbers, right=True)[:, 0].to(origin)
+    # First the block, then the place in it: to add up a large vocabulary one by one takes as long as the last layer.
+    # A block's sum in float32 is as exact as its weights are; what is in it is found in float64 again.
+    whole, rest = weights.tensor_split([blocks * _BLOCK], dim=1)
+    totals = torch.cat((whole.unflatten(1, (blocks, _BLOCK)).sum(dim=-1), rest.sum(dim=-1, keepdim=True)), dim=1)
+    sums = totals.cumsum(dim=-1, dtype=torch.float64)
+    targets = sums[:, -1:] * numbers
+    block = torch.searchsorted(sums, targets, right=True)
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0.0)
+    columns = block * _BLOCK + torch.arange(_BLOCK, device=device)
+    inside = weights.gather(1, columns.clamp(max=vocabulary - 1)).double().masked_fill(columns >= vocabulary, 0)
+    inside = inside.cumsum(dim=-1)
+    # Its sum was rounded otherwise, so that the target may lie beyond it.
+    targets = torch.minimum(targets - before, inside[:, -1:].nextafter(inside.new_zeros(())))
+    return (block * _BLOCK + torch.searchsorted(inside, targets, right=True))[:, 0].to(origin)

@@ -119,8 +119,8 @@ class GroupedQueryAttention(nn.Module):
         if self.norms:
             q, k = self.q_norm(q), self.k_norm(k)
         v = self.v_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
-        q = rotate(q, context.cos, context.sin, interleaved=False).to(v.dtype)
-        k = rotate(k, context.cos, context.sin, interleaved=False).to(v.dtype)
+        rotated = rotate(torch.cat((q, k), dim=2).float(), context.cos, context.sin, interleaved=False).to(v.dtype)
+        q, k = rotated.split((self.heads, self.kv_heads), dim=2)
         if context.cache is not None:  # which keeps a token's keys, and behind them its values
             entries = torch.cat((k, v), dim=2).flatten(2)
             cached = context.cache.update(self.layer, context.unpad(entries))
