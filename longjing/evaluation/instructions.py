@@ -4,6 +4,8 @@ Models that were trained here from nothing have learned the form, and their prom
 their chat template, which is this package's own.
 """
 
+from dataclasses import replace
+
 from longjing.problems import Problem, Task, wants_box
 from longjing.text.tokenizer import Tokenizer
 
@@ -38,9 +40,19 @@ def instruction(
         return given
     if tokenizer.is_own or not tokenizer.template:
         return ""
-    tags = tags and "think>" not in tokenizer.template + problem.prompt
-    form = (tags, wants_box(task, problem) and "\\boxed" not in problem.prompt)
+    return wanted_form(task, problem, tags and "think>" not in tokenizer.template)
+
+
+def wanted_form(task: Task, problem: Problem, tags: bool) -> str:
+    """What the prompt doesn't say yet of the form that is judged, empty if that is all of it. `tags`: reasoning between
+    tags is wanted."""
+    form = (tags and "think>" not in problem.prompt, wants_box(task, problem) and "\\boxed" not in problem.prompt)
     return (_CHINESE if problem.language == "zh" else _ENGLISH).get(form, "")
+
+
+def untold(problem: Problem) -> Problem:
+    """The problem without the request for a box that a task puts behind its questions."""
+    return replace(problem, prompt=problem.prompt.removesuffix(f"\n\n{_ENGLISH[False, True]}"))
 
 
 def asked(problem: Problem, instruction: str) -> str:

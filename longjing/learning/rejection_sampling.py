@@ -237,7 +237,14 @@ class RejectionSampling(Trainer):
         others = range(self._others, round(self._kept * foreign / (1 - foreign)))
         self._others = others.stop
         metrics |= {"others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds}
-        return Step(metrics, rollouts, sampled_rows(self.settings, self.seed, groups, reasons, others))
+        kept = [
+            (group.problem, completion, number)
+            for group, why in zip(groups, reasons, strict=True)
+            for number, (completion, reason) in enumerate(zip(group.completions, why, strict=True))
+            if reason is None
+        ]
+        rows = sampled_rows(self.settings, self.seed, kept, others, groups[0].problem.id)
+        return Step(metrics, rollouts, rows)
 
     def restore(self, tensors: dict[str, Tensor], totals: Mapping[str, Any]) -> None:
         self._kept, self._others = totals["kept"], totals["others"]

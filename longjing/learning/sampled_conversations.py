@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, field_validator
 
-from longjing.learning.rollouts import Group
 from longjing.learning.settings import Settings
-from longjing.problems import Problem, boxed
+from longjing.problems import Completion, Problem, boxed
 from longjing.runs.jsonl import Row
 from longjing.toys.answer_sentences import answer_sentence
 from longjing.toys.paraphrase import informal
@@ -42,16 +41,15 @@ class SampledConversationSettings(Settings):
 def sampled_rows(
     settings: SampledConversationSettings,
     seed: int,
-    groups: Sequence[Group],
-    reasons: Sequence[Sequence[str | None]],
+    kept: Sequence[tuple[Problem, Completion, int]],
     others: range,
+    origin: str,
 ) -> list[Row]:
-    """A step's data: the samples that are kept, and `others` by their numbers; some end a conversation."""
-    rows = []
-    for group, why in zip(groups, reasons, strict=True):
-        rows += [_own(settings, seed, group, number) for number, reason in enumerate(why) if reason is None]
+    """A step's data: the completions that are kept, each with its problem and its number among the problem's, and
+    `others` by their numbers; some end a conversation. `origin`: the step's first problem."""
+    rows = [_own(settings, seed, *each) for each in kept]
     rows += [_other(settings, seed, number) for number in others]
-    random = Random(f"follow-ups {seed} {groups[0].problem.id}")
+    random = Random(f"follow-ups {seed} {origin}")
     result = []
     for row in rows:
         late = _is_asked(row) and random.random() < settings.follow_ups
@@ -59,9 +57,10 @@ def sampled_rows(
     return result
 
 
-def _own(settings: SampledConversationSettings, seed: int, group: Group, number: int) -> Row:
-    """A sample that is kept, as a conversation."""
-    problem, completion = group.problem, group.completions[number]
+def _own(
+    settings: SampledConversationSettings, seed: int, problem: Problem, completion: Completion, number: int
+) -> Row:
+    """A completion that is kept, as a conversation."""
     answer = completion.answer
     if settings.form == "readable" and (result := boxed(answer)):
         answer = answer_sentence(problem, result, Random(f"answer {seed} {problem.id} {number}"))

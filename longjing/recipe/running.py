@@ -192,7 +192,7 @@ def _replaced(settings: Any, path: Sequence[str | int], value: str) -> Any:
 def account(run: RunDirectory) -> None:
     """Write the bill and the report of what there is so far."""
     bill = bill_of(run)
-    kept = {stage.name: stage.result for stage in run.stages() if "kept" in (stage.result or {})}
+    kept = {stage.name: stage.result for stage in run.stages() if "sampled" in (stage.result or {})}
     run.write_json("bill.json", bill.to_dict() | {"kept": kept})
     write_report(run)
 

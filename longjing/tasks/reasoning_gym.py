@@ -74,6 +74,15 @@ class ReasoningGymSettings(BaseModel):
     )
 
 
+def metadata(problem: Problem) -> dict[str, Any]:
+    """What the library notes beside a problem of its own, a worked solution perhaps."""
+    data = problem.data
+    found: dict[str, Any] = _maker().ask(
+        "metadata", data["dataset"], _with_seed(data["configuration"], data["seed"]), data["index"]
+    )
+    return found
+
+
 def names() -> list[str]:
     """The data sets whose scorers were read."""
     return sorted([*_SCORERS.read, *_GUARDS])

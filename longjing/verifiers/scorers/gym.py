@@ -12,7 +12,8 @@ from . import text_digest
 
 def scorer() -> Callable[..., Any]:
     """["settings", data set]: the names of its settings. ["make", data set, configuration as JSON, first, number]:
-    entries, each with question, answer and source. ["score", data set, configuration, index of the entry, digest of its
+    entries, each with question, answer and source. ["metadata", data set, configuration, index of the entry]: what the
+    library notes beside it. ["score", data set, configuration, index of the entry, digest of its
     question, answer]: the score, None if the scorer can't read the answer.
 
     Raises ValueError if the entry isn't that of the question.
@@ -40,6 +41,10 @@ def scorer() -> Callable[..., Any]:
              each["metadata"].get("source_dataset", name)) for each in made
         ]  # fmt: skip
 
+    def metadata(name: str, configuration: str, index: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(json.dumps(entry(name, configuration, index)["metadata"], default=str))
+        return found
+
     def score(name: str, configuration: str, index: int, question: str, answer: str) -> float | None:
         made = entry(name, configuration, index)
         if text_digest(str(made["question"])) != question:
@@ -49,5 +54,5 @@ def scorer() -> Callable[..., Any]:
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
             return None
 
-    works: dict[str, Callable[..., Any]] = {"settings": settings, "make": make, "score": score}
+    works: dict[str, Callable[..., Any]] = {"settings": settings, "make": make, "metadata": metadata, "score": score}
     return lambda what, *settings_given: works[what](*settings_given)
