@@ -17,7 +17,7 @@ from longjing.cli.output import say
 from longjing.errors import UserError
 from longjing.problems import Problem, verdict_of
 from longjing.problems.answer import BOX
-from longjing.runs.resolve import shipped
+from longjing.runs.models import at_hand
 
 HELP = """\
 /model        who answers, as in /model base; alone it says which models there are
@@ -103,7 +103,7 @@ class Commands:
         """Let another model go on with what was said. If it can't be loaded the old one stays."""
         session = self._session
         if not name:
-            names = ", ".join(shipped())
+            names = ", ".join(at_hand())
             self._say(f"{session.model.name} answers; /model takes {names}, a run, or a model directory")
             return
         try:

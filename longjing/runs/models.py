@@ -15,7 +15,8 @@ from longjing.model.store.adapter import CONFIG, base_of, load_adapter
 from longjing.model.store.checkpoint import load_model
 from longjing.model.store.checkpoint import load_reward_model as load_whole_reward_model
 from longjing.model.store.stored_dtype import suitable_dtype
-from longjing.runs.resolve import holds_model, lasting_name, resolve
+from longjing.runs.fetch import SMOLLM2, find_smollm2
+from longjing.runs.resolve import SHIPPED, holds_model, lasting_name, resolve, shipped
 from longjing.text.tokenizer import Tokenizer
 
 _NONE: Mapping[Path, Decoder] = MappingProxyType({})
@@ -64,6 +65,11 @@ def load_reward_model(name_or_path: str | Path, device: str | torch.device = "cp
     model = RewardModel.from_decoder(body, body.config.pad_token_id).eval()
     load_adapter(model, path)
     return model, _tokenizer(path) or tokenizer
+
+
+def at_hand() -> list[str]:
+    """The names of the shipped models that can be loaded without a network: an adapter's base has to be here."""
+    return [name for name in shipped() if base_of(SHIPPED / name) != SMOLLM2 or find_smollm2() is not None]
 
 
 def weights_path(name_or_path: str | Path) -> Path:

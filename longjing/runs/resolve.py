@@ -20,7 +20,7 @@ _MADE = {"reward-model": "reward model", "sample": "data"}
 
 def shipped() -> list[str]:
     """The names of the models that come with the package."""
-    return sorted(config.parent.name for config in SHIPPED.glob(f"*/{_CONFIG}"))
+    return sorted(directory.name for directory in SHIPPED.iterdir() if holds_model(directory))
 
 
 def holds_model(directory: Path) -> bool:

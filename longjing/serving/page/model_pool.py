@@ -11,7 +11,8 @@ from typing import NamedTuple
 import gradio as gr
 
 from longjing.errors import UserError
-from longjing.runs.resolve import holds_model, resolve, shipped
+from longjing.runs.models import at_hand
+from longjing.runs.resolve import holds_model, resolve
 from longjing.serving.page.runs import Runs
 from longjing.serving.served_model import ServedModel
 from longjing.serving.service import Service
@@ -48,7 +49,7 @@ class ModelPool:
 
     def names(self) -> list[str]:
         """What may be asked for: what is served first, the default one at the top."""
-        names = [*self._service.models, *(f"longjing-{name}" for name in shipped())]
+        names = [*self._service.models, *(f"longjing-{name}" for name in at_hand())]
         runs = [str(run) for run in Runs(self._folder).paths() if _has_model(run)]
         return list(dict.fromkeys(names + runs))
 
