@@ -18,7 +18,7 @@ from torch import Tensor
 
 from longjing.cluster.runtime import Runtime
 from longjing.errors import UserError
-from longjing.learning.memory import MemoryPlan, Work, choose, is_small, memory_errors
+from longjing.learning.memory import MemoryPlan, Work, choose, memory_errors
 from longjing.learning.optimizers import Optimizers
 from longjing.learning.reference_policy import ReferencePolicy
 from longjing.learning.state import Saving, disk_bytes, gather, restore
@@ -26,6 +26,7 @@ from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import has_adapter
 from longjing.model.store.adapter import save_adapter
 from longjing.model.store.checkpoint import save_model
+from longjing.model.threads import is_small
 from longjing.runs import StageDirectory, Watcher
 from longjing.runs.jsonl import Row
 from longjing.runs.models import base_name

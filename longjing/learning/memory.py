@@ -16,8 +16,7 @@ import torch
 
 from longjing.errors import UserError
 from longjing.model.config import ModelConfig
-from longjing.model.decoder import Decoder
-from longjing.model.threads import SMALL  # up to which a step is taken together, and states are saved by steps
+from longjing.model.threads import SMALL  # below which a step is taken together
 
 _MICRO_TOKENS = 2048  # of a larger model: what keeps two cores as busy as more would
 _CHUNK_NUMBERS = 2**24  # of logits: 64 MB of float32
@@ -116,7 +115,7 @@ def choose(
         "memory": memory, "micro_tokens": micro_tokens, "chunk_tokens": chunk_tokens,
         "activation_checkpointing": recomputes,
     }  # fmt: skip
-    micro = micro_tokens or (work.ordinary if work.numbers <= SMALL else max(work.longest, _MICRO_TOKENS))
+    micro = micro_tokens or (work.ordinary if work.numbers < SMALL else max(work.longest, _MICRO_TOKENS))
     vocabulary = work.config.vocab_size
     chunk = chunk_tokens or (None if vocabulary <= _SMALL_VOCABULARY else max(1, _CHUNK_NUMBERS // vocabulary))
 
@@ -139,10 +138,6 @@ def choose(
         f"memory {memory} is too little: at the least this stage takes {last.bytes / 1e9:.2f} GB ({listed}), with "
         f"{last}. {_mends(work)}"
     )
-
-
-def is_small(model: Decoder) -> bool:
-    return sum(parameter.numel() for parameter in model.parameters()) <= SMALL
 
 
 def _mends(work: Work | None = None) -> str:

@@ -8,15 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+
+from longjing.model.decoder import Decoder
+from longjing.model.layers.packed_linear import PackedLinear
 
 SMALL = 20_000_000  # parameters; below, decoding gains little from a second thread
 
 
-def is_small(model: nn.Module) -> bool:
-    """Whether a step of decoding with the model is mostly overhead, and not arithmetic."""
-    kept = (*model.parameters(), *model.buffers())  # quantised weights are buffers
-    return sum(tensor.numel() for tensor in kept) < SMALL
+def is_small(model: Decoder) -> bool:
+    """Whether a step of decoding with the model is mostly overhead, and not arithmetic: by its numbers, each counted
+    once, whatever keeps them."""
+    kept = [*model.parameters(), *model.buffers()]  # quantised weights are buffers
+    packed = {name: part.packed for name, part in model.named_modules() if isinstance(part, PackedLinear)}
+    if model.config.tie_word_embeddings:  # they are among the parameters
+        packed.pop("lm_head.weight", None)
+    return sum(tensor.numel() for tensor in (*kept, *packed.values())) < SMALL
 
 
 def decoding_threads(small: bool) -> int:

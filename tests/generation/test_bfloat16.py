@@ -13,6 +13,7 @@ from longjing.generation.request import Request, Sampling
 from longjing.model.decoder import Decoder
 from longjing.model.layers.lora import LoRAConfig, adapters, add_lora
 from longjing.model.layers.packed_linear import PackedLinear, can_pack
+from longjing.model.threads import is_small
 
 CPU, RUNTIME = torch.device("cpu"), Runtime(0, torch.device("cpu"), torch.bfloat16)
 LARGER = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4}
@@ -80,6 +81,16 @@ def test_what_is_shared_stays_and_the_source_may_go() -> None:
     del model
     engine.update_weights()
     assert [g.tokens for g in engine.generate([Request([1, 2, 3], Sampling(max_tokens=9))])] == want
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_copy_is_as_small_as_its_source(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS[kind]()
+    copy = Engine(model, None, dtype=torch.bfloat16).model
+    numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    for limit, small in ((numbers, False), (numbers + 1, True)):
+        monkeypatch.setattr("longjing.model.threads.SMALL", limit)
+        assert is_small(model) is is_small(copy) is small
 
 
 @torch.no_grad()

@@ -22,14 +22,14 @@ class PackedLinear(Storage):
     def pack(self, weight: Tensor) -> None:
         """Take over the numbers of `weight`."""
         # No buffer: the packed tensor can't be copied, moved or saved.
-        self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), 1)
+        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), 1)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: copies of a network share what can't be copied."""
         return self
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, bias, "none", [], "")
 
     def unbind(self) -> Sequence[Storage]:
         raise TypeError("a matrix is no stack")
