@@ -14,7 +14,7 @@ from longjing.chat.thinking_budget import Effort
 from longjing.serving import messages as chat
 from longjing.serving import schemas
 from longjing.serving.messages import ChatMessage, ContentPart, JsonObject, StrictModel, Text, text_of
-from longjing.serving.schemas import ChatRequest, PlainFormat, SamplingFields
+from longjing.serving.schemas import ChatRequest, ConversationFields, PlainFormat
 
 
 class ItemStore:
@@ -174,7 +174,7 @@ Included = Literal[
 ]  # fmt: skip
 
 
-class ResponsesRequest(SamplingFields):
+class ResponsesRequest(ConversationFields):
     """POST /v1/responses."""
 
     input: Text | Annotated[list[AnyItem], Field(min_length=1)]
@@ -182,12 +182,9 @@ class ResponsesRequest(SamplingFields):
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     reasoning: Reasoning | None = None
     text: TextSettings | None = None
-    thinking_budget: Annotated[int, Field(ge=0)] | None = None
     include: list[Included] | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[FlatFunction], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | FlatChoice | None = None
-    parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
     store: bool | None = Field(None, description="the reply's items can be referred to, as long as there is memory")
@@ -204,7 +201,6 @@ class ResponsesRequest(SamplingFields):
         messages = self._messages(store)
         if not messages:
             raise invalid("input", "it holds no message")
-        same = (*SamplingFields.model_fields, "thinking_budget", "parallel_tool_calls", "top_logprobs")
         choice: Any = self.tool_choice
         form: Any = self.text.format if self.text else None
         if isinstance(choice, FlatChoice):
@@ -212,7 +208,8 @@ class ResponsesRequest(SamplingFields):
         if isinstance(form, FlatSchema):
             form = schemas.SchemaFormat.model_construct(type="json_schema", json_schema=form)
         return ChatRequest.model_construct(
-            **{name: getattr(self, name) for name in same}, messages=messages, tool_choice=choice, response_format=form,
+            **{name: getattr(self, name) for name in ConversationFields.model_fields},
+            messages=messages, tool_choice=choice, response_format=form,
             max_completion_tokens=self.max_output_tokens, logprobs=self.wants_logprobs,
             tools=[schemas.Tool.model_construct(type="function", function=tool) for tool in self.tools or ()],
             reasoning_effort=self.reasoning.effort if self.reasoning else None,

@@ -97,6 +97,14 @@ class SamplingFields(StrictModel):
     top_k: Annotated[int, Field(ge=-1, lt=2**31, description="0 or -1 is off")] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=128)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[dict[str, Bias], Field(max_length=10_000)] | None = None
+    ignore_eos: Annotated[bool | None, Field(description="write until max_tokens; vLLM's, for benchmarks")] = None
     # Without any effect on what is written.
     user: str | None = None
     metadata: Metadata | None = None
@@ -105,25 +113,39 @@ class SamplingFields(StrictModel):
     prompt_cache_retention: str | None = None
     safety_identifier: str | None = None
 
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """One by one."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @model_validator(mode="after")
+    def _ids(self) -> Self:
+        for token in self.logit_bias or {}:
+            if not (token.isdecimal() and token.isascii() and len(token) < 10):
+                raise ValueError(f"logit_bias: {token[:20]!r} is no token's id")
+        return self
+
+
+class ConversationFields(SamplingFields):
+    """What /v1/chat/completions and /v1/responses share."""
+
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: TemplateSettings | None = None
+    thinking_budget: Annotated[int, Field(ge=0, description="tokens that it may think for")] | None = None
+    repetition_guard: Annotated[
+        bool | None, Field(description="end a text that goes in circles; if not given, as the server was started")
+    ] = None
+    stop_in_reasoning: Annotated[
+        bool | None, Field(description="stop and the answer's format act on all that is written, reasoning too")
+    ] = None
+
 
 class CompletionFields(SamplingFields):
     """What /v1/chat/completions and /v1/completions share."""
 
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=128)] | None = None
-    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[dict[str, Bias], Field(max_length=10_000)] | None = None
     stream_options: StreamOptions | None = None
-    ignore_eos: Annotated[bool | None, Field(description="write until max_tokens; vLLM's, for benchmarks")] = None
-
-    @property
-    def stop_strings(self) -> tuple[str, ...]:
-        """One by one."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def wants_usage(self) -> bool:
@@ -136,37 +158,24 @@ class CompletionFields(SamplingFields):
         return bool(self.wants_usage and self.stream_options and self.stream_options.continuous_usage_stats)
 
     @model_validator(mode="after")
-    def _ids_and_stream(self) -> Self:
-        for token in self.logit_bias or {}:
-            if not (token.isdecimal() and token.isascii() and len(token) < 10):
-                raise ValueError(f"logit_bias: {token[:20]!r} is no token's id")
+    def _streams(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: only with stream = true")
         return self
 
 
-class ChatRequest(CompletionFields):
+class ChatRequest(CompletionFields, ConversationFields):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
-    parallel_tool_calls: bool | None = None
     reasoning_effort: Effort | None = None
-    chat_template_kwargs: TemplateSettings | None = None
-    thinking_budget: Annotated[int, Field(ge=0, description="tokens that it may think for")] | None = None
     include_reasoning: bool | None = None
-    repetition_guard: Annotated[
-        bool | None, Field(description="end a text that goes in circles; if not given, as the server was started")
-    ] = None
-    stop_in_reasoning: Annotated[
-        bool | None, Field(description="stop and response_format act on all that is written, reasoning too")
-    ] = None
     modalities: list[Literal["text"]] | None = None
     verbosity: Literal["medium"] | None = None  # as it is without
     store: Annotated[bool | None, Field(description="nothing is stored, whatever it says")] = None

@@ -68,6 +68,24 @@ def test_what_the_sampler_knows_of_vllm(chat, r1_server):
     assert len(longer["reasoning_content"]) + len(longer["content"]) >= len(tokens) + 20
 
 
+def test_responses_are_sampled_as_chats_are(chat, r1_server):
+    (six,) = r1_server.served.tokenizer.encode("6")
+    sixes = {"logit_bias": {str(six): 100}, "chat_template_kwargs": {"enable_thinking": False}}
+    for fields in (
+        {"repetition_penalty": 1.5}, {"stop_token_ids": [six], "logit_bias": {str(six): 5}}, {"stop": ["is"]},
+        {"stop": "+", "stop_in_reasoning": True}, {"presence_penalty": 2.0, "frequency_penalty": 2.0},
+        {**sixes, "max_tokens": 100}, {**sixes, "max_tokens": 100, "repetition_guard": False},
+        {"min_tokens": 100, "max_tokens": 120}, {"ignore_eos": True, "max_tokens": 120},
+    ):  # fmt: skip
+        said = chat(temperature=0, **fields)
+        length = {"max_output_tokens": fields.pop("max_tokens")} if "max_tokens" in fields else {}
+        body = {"input": ASKED, "temperature": 0, **length, **fields}
+        reply = httpx.post(f"{r1_server.url}/v1/responses", json=body, timeout=60).json()
+        texts = {item["type"]: item["content"][0]["text"] for item in reply["output"]}
+        assert texts.get("reasoning", "") == thought(said) and texts.get("message", "") == said["message"]["content"]
+        assert reply["status"] == {"stop": "completed", "length": "incomplete"}[said["finish_reason"]]
+
+
 def test_a_text_in_circles_is_ended_and_says_so_unless_the_guard_is_off(chat, r1_server):
     (six,) = r1_server.served.tokenizer.encode("6")
     sixes = {"logit_bias": {str(six): 100}, "max_tokens": 150, "chat_template_kwargs": {"enable_thinking": False}}
@@ -302,6 +320,9 @@ def test_what_could_not_be_sent_back_is_refused(r1_server, number):
         ("responses", "max_output_tokens", {"input": "x", "max_output_tokens": 0}),
         ("responses", "tool_choice", {"input": "x", "tool_choice": {"type": "function", "name": "f"}}),
         ("responses", "truncation", {"input": "x", "truncation": "auto"}),
+        ("responses", "logit_bias", {"input": "x", "logit_bias": {"x": 1}}),
+        ("responses", "stop_token_ids", {"input": "x", "stop_token_ids": [99999]}),
+        ("responses", "n", {"input": "x", "n": 2}),
     ],
 )
 def test_the_other_paths_refuse_by_name(r1_server, path, name, fields):
