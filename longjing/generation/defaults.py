@@ -1,4 +1,5 @@
-"""How a model's makers sample it: the settings of its generation_config.json, for requests that say nothing."""
+"""How a model's makers sample it: the settings of its generation_config.json, or of a GGUF file, for requests that say
+nothing."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Self

@@ -26,7 +26,8 @@ class Decoder(nn.Module):
     `model(tokens)` is the whole forward pass. The engine and the trainer call the parts instead:
     `context` once, `hidden` for the blocks, `head` for the logits of the positions they need.
 
-    `generation_config`: what came beside it in generation_config.json, how to sample and where to end.
+    `generation_config`: what came beside it in generation_config.json, or in a GGUF file's fields: how to sample and
+    where to end.
     """
 
     inverse_frequencies: Tensor

@@ -10,9 +10,11 @@ import torch
 
 from longjing.errors import UserError
 from longjing.files import disk_errors, write_text
+from longjing.generation.defaults import SamplingDefaults
 from longjing.gguf import SUFFIX
 from longjing.learning.stage import MODEL
 from longjing.model.decoder import Decoder
+from longjing.model.families.gguf import generation_fields
 from longjing.model.layers.lora import has_adapter, merge_lora
 from longjing.model.store.adapter import save_adapter
 from longjing.model.store.checkpoint import save_model
@@ -134,12 +136,12 @@ def _write_gguf(model: Decoder, tokenizer: Tokenizer, target: Path, kind: str) -
     fields, note = tokenizer.gguf_fields(config.vocab_size)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    write_model(model, target, kind, {"general.name": target.stem, **fields})
+    makers = vars(SamplingDefaults.of(model.generation_config))
+    write_model(model, target, kind, {"general.name": target.stem, **generation_fields(makers), **fields})
     eos = config.eos_token_id if isinstance(config.eos_token_id, tuple) else (config.eos_token_id,)
     ends = dict.fromkeys(tokenizer.decode([end]) for end in (*sorted(tokenizer.end_ids), *eos) if end is not None)
-    makers = model.generation_config
     chosen = {"temperature": 0.6, "num_ctx": min(config.max_position_embeddings, _CONTEXT)}
-    chosen |= {theirs: makers[ours] for ours, theirs in _SAMPLING.items() if makers.get(ours) is not None}
+    chosen |= {theirs: makers[ours] for ours, theirs in _SAMPLING.items() if makers[ours] is not None}
     recipe = target.with_suffix(".Modelfile")
     write_text(recipe, modelfile(target.name, tokenizer, ends, chosen))
     return [

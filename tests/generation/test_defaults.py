@@ -10,8 +10,10 @@ import tiny
 from longjing.errors import UserError
 from longjing.generation.defaults import SamplingDefaults
 from longjing.generation.native import Engine, Request, Sampling
+from longjing.gguf import GGUF
 from longjing.model.families.gguf import config_values
 from longjing.model.store.checkpoint import load_model, save_model
+from longjing.recipe.export import export_model
 from longjing.text.tokenizer import Tokenizer
 
 TURNS = (
@@ -78,6 +80,22 @@ def test_saving_keeps_the_generation_config_and_names_all_ends(tmp_path: Path) -
     assert kept == {"eos_token_id": [5, 7], "temperature": 0.7, "top_k": 20}
     save_model(tiny.network("llama"), tmp_path / "b")
     assert not (tmp_path / "b" / "generation_config.json").exists(), "another model's"
+
+
+def test_a_gguf_file_says_how_it_is_sampled(tmp_path: Path) -> None:
+    own = {"temperature": 0.7, "top_k": 20, "top_p": 0.8, "min_p": 0.05, "repetition_penalty": 1.05}
+    path = directory(tmp_path / "a", own | {"max_new_tokens": 9, "do_sample": True})
+    export_model(str(path), None, tmp_path / "a.gguf")
+    said = {name: value for name, value in GGUF(tmp_path / "a.gguf").fields.items() if ".sampling." in name}
+    assert said == pytest.approx({
+        "general.sampling.temp": 0.7, "general.sampling.top_k": 20, "general.sampling.top_p": 0.8,
+        "general.sampling.min_p": 0.05, "general.sampling.penalty_repeat": 1.05,
+    })  # fmt: skip
+    assert load_model(tmp_path / "a.gguf").generation_config == own
+    export_model(str(tmp_path / "a.gguf"), None, tmp_path / "b")
+    assert SamplingDefaults.of(load_model(tmp_path / "b").generation_config) == SamplingDefaults(**own)
+    export_model(str(directory(tmp_path / "c")), None, tmp_path / "c.gguf")
+    assert load_model(tmp_path / "c.gguf").generation_config == {}
 
 
 def test_the_defaults_are_those_of_the_file() -> None:

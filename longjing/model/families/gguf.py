@@ -43,6 +43,10 @@ _WHOLE = {
 }  # fmt: skip
 _OUR_LAYER, _THEIR_LAYER = dict(_LAYER), {ours: theirs for theirs, ours in _LAYER}
 _ROUTER_BIAS = ("exp_probs_b.bias", "mlp.gate.e_score_correction_bias")
+# What a file's `general.sampling` calls the settings of a generation_config.json.
+_SAMPLING = {
+    "temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "repetition_penalty": "penalty_repeat",
+}  # fmt: skip
 EXPERTS = re.compile(r"blk\.(\d+)\.ffn_(gate|up|down)_exps\.weight")
 
 
@@ -125,6 +129,26 @@ def config_values(fields: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]
     if get("expert_count"):
         values |= _mixture(get, architecture)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def generation_values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the `generation_config.json` of a model in a GGUF file would hold: how its makers sample it."""
+    found = {ours: fields.get(f"general.sampling.{theirs}") for ours, theirs in _SAMPLING.items()}
+    # Of a float32 its digits: 0.7 and not 0.699999988.
+    return {
+        name: float(f"{value:.7g}") if isinstance(value, float) else value
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def generation_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `generation_values`."""
+    return {
+        f"general.sampling.{theirs}": values[ours] if ours == "top_k" else float(values[ours])
+        for ours, theirs in _SAMPLING.items()
+        if values.get(ours) is not None
+    }
 
 
 def _ends(fields: Mapping[str, Any]) -> int | list[int] | None:

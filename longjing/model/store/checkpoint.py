@@ -57,7 +57,7 @@ def load_reward_model(
 
 def _load(kind: type[M], directory: Path, device: str | torch.device, dtype: torch.dtype | None) -> M:
     with ExitStack() as stack:
-        config, stored = _open(directory, stack)
+        config, generation, stored = _open(directory, stack)
         if "score.weight" in stored and not issubclass(kind, RewardModel):
             raise UserError(
                 f"{directory} holds a reward model, which scores texts and writes none; give a model that talks"
@@ -78,11 +78,7 @@ def _load(kind: type[M], directory: Path, device: str | torch.device, dtype: tor
         if torch.device(device).type != "meta":  # where there is nothing to hold numbers
             for name, view in family.tensors(model).items():
                 view.copy_(stored[name].read())
-    file = directory / GENERATION_CONFIG
-    if file.exists():
-        model.generation_config = read_json(file)
-        if any(not isinstance(end, int) for end in _as_tuple(model.generation_config.get("eos_token_id"))):
-            raise UserError(f"{file}: eos_token_id names no tokens: {model.generation_config['eos_token_id']!r}")
+    model.generation_config = generation
     return model.eval()
 
 
@@ -141,16 +137,19 @@ def _layer(name: str) -> int:
     return int(name.split(".")[2]) if name.startswith("model.layers.") else -1
 
 
-def _open(path: Path, stack: ExitStack) -> tuple[ModelConfig, dict[str, StoredTensor]]:
-    """The network's shape and its tensors, from a directory or a GGUF file."""
+def _open(path: Path, stack: ExitStack) -> tuple[ModelConfig, dict[str, Any], dict[str, StoredTensor]]:
+    """The network's shape, its generation config and its tensors, from a directory or a GGUF file."""
     if path.suffix == SUFFIX:
-        values, stored = open_gguf(path)
-        return _config(values, path, f"{path}: "), stored
+        values, generation, stored = open_gguf(path)
+        return _config(values, path, f"{path}: "), generation, stored
     values = read_json(path / CONFIG)
     config = _config(values, path / CONFIG, f"{path}/")
-    stored = open_tensors(path, stack)
+    stored, file = open_tensors(path, stack), path / GENERATION_CONFIG
+    generation = read_json(file) if file.exists() else {}
+    if any(not isinstance(end, int) for end in _as_tuple(generation.get("eos_token_id"))):
+        raise UserError(f"{file}: eos_token_id names no tokens: {generation['eos_token_id']!r}")
     try:
-        return config, dense(stored, values.get("quantization_config"))
+        return config, generation, dense(stored, values.get("quantization_config"))
     except UserError as error:
         raise UserError(f"{path}/{error}" if str(error).startswith(CONFIG) else str(error)) from None
 

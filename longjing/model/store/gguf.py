@@ -19,6 +19,7 @@ from longjing.model.families.gguf import (
     EXPERTS,
     config_values,
     fields,
+    generation_values,
     llama3_factors,
     llama3_rope,
     our_name,
@@ -34,8 +35,9 @@ WRITABLE = {"F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3}
 _ROPE_FREQUENCIES = "rope_freqs.weight"
 
 
-def open_gguf(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """What the `config.json` of the network in a file would hold, and its tensors. Nothing is read but the file's head.
+def open_gguf(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, StoredTensor]]:
+    """What the `config.json` of the network in a file would hold, and its `generation_config.json`, and its tensors.
+    Nothing is read but the file's head.
 
     Raises UserError, naming the file, for one that isn't whole, or holds a network or a number format that isn't read.
     """
@@ -54,7 +56,7 @@ def open_gguf(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     for tensor in file.tensors.values():
         if tensor.name != _ROPE_FREQUENCIES:
             stored |= {entry.name: entry for entry in _stored(file, tensor, values)}
-    return values, stored
+    return values, generation_values(file.fields), stored
 
 
 def _stored(file: GGUF, tensor: GGUFTensor, values: Mapping[str, Any]) -> Iterator[StoredTensor]:
@@ -114,16 +116,16 @@ def _rotating_in_pairs(tensor: Tensor, heads: int) -> Tensor:
     return tensor.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
-def write_model(model: Decoder, file: Path, name: str, tokenizer: Mapping[str, Any]) -> None:
+def write_model(model: Decoder, file: Path, name: str, others: Mapping[str, Any]) -> None:
     """Write the model as a GGUF file, whole or not at all, with matrices in the number format called `name`: F32, F16,
-    BF16, Q8_0, Q4_0 or Q4_1. `tokenizer`: its fields (`text.gguf.fields`).
+    BF16, Q8_0, Q4_0 or Q4_1. `others`: fields beside the network's, the tokenizer's (`text.gguf.tokenizer_fields`) say.
 
     As in llama.cpp, vectors and routers stay in float32, and so do matrices whose rows are no whole blocks.
     Raises UserError for a network or a format that can't be written, and if the disk refuses.
     """
     if name not in WRITABLE:
         raise UserError(f"{name!r} can't be written; known: {', '.join(WRITABLE)}")
-    head = {**fields(model.config), "general.file_type": WRITABLE[name], "general.quantization_version": 2, **tokenizer}
+    head = {**fields(model.config), "general.file_type": WRITABLE[name], "general.quantization_version": 2, **others}
     parts = dict(_written(model, head["general.architecture"]))
     formats = {key: _format(key, parts[key][0], name) for key in parts}
     shapes = {key: (shape, formats[key]) for key, (shape, _) in parts.items()}
