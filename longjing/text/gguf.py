@@ -139,7 +139,7 @@ def tokenizer_fields(
     backend: Backend, ids: Mapping[str, int | None], adds_bos: bool, template: str, size: int
 ) -> tuple[dict[str, Any], str | None]:
     """The fields of a GGUF file that hold this tokenizer, for a network of `size` tokens; and, where llama.cpp will
-    cut some text otherwise than the tokenizer does, a sentence that says so.
+    make other tokens of some text than the tokenizer does, what says so.
 
     `ids`: the numbers of the tokens `bos`, `eos` and `padding`.
     """
@@ -160,6 +160,7 @@ def tokenizer_fields(
             "llama.cpp has no rule that cuts text as this tokenizer does, so the file says `default`: what the model "
             "writes is read rightly, but prompts may be cut into other tokens than it was taught with"
         )  # fmt: skip
+    note = "; ".join(filter(None, (note, _note_on_normalizers(state)))) or None
     values |= {f"{name}_token_id": number for name, number in ids.items() if number is not None}
     values |= {"add_bos_token": adds_bos, "add_eos_token": False}
     fields = {f"tokenizer.ggml.{name}": value for name, value in values.items()}
@@ -200,6 +201,18 @@ def _note_on_merges(merges: Sequence[Sequence[str]], normal: set[str]) -> str | 
     if all(cut in listed for cut in cuts if cut[0] in normal and cut[1] in normal):
         return None
     return "llama.cpp puts tokens together by other rules than this vocabulary's, so it may cut some words otherwise"
+
+
+def _note_on_normalizers(state: Mapping[str, Any]) -> str | None:
+    """Llama.cpp cuts text as it stands, but for sentencepiece's spaces."""
+    normalizer = state["normalizer"] or {}
+    kinds = [part["type"] for part in normalizer.get("normalizers", [normalizer]) if part]
+    if state["model"]["byte_fallback"]:
+        kinds = [kind for kind in kinds if kind not in ("Prepend", "Replace")]
+    return None if not kinds else (
+        f"this tokenizer normalises text first ({', '.join(kinds)}), and llama.cpp doesn't: what isn't so already, "
+        "accents written apart from their letters say, becomes other tokens there"
+    )  # fmt: skip
 
 
 def _adds_space(state: Mapping[str, Any]) -> bool:

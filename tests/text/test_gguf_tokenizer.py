@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import normalizers
 from tokenizers_cases import BYTE_LEVEL, SENTENCEPIECE, directory_of, strings
 from transformers import AutoTokenizer
 
@@ -25,7 +27,7 @@ def through_file(tokenizer: Tokenizer, file: Path, size: int | None = None) -> t
 def test_a_tokenizer_comes_back_from_a_file(kind: str, tmp_path: Path) -> None:
     ours = Tokenizer.from_directory(directory_of(kind, tmp_path))
     again, file, note = through_file(ours, tmp_path / "x.gguf", ours.vocab_size + 3)
-    assert note is None
+    assert (note is None) == (kind != "qwen2")
     if kind in RULES:
         assert file.fields["tokenizer.ggml.pre"] == RULES[kind]
     assert len(file.fields["tokenizer.ggml.tokens"]) == ours.vocab_size + 3
@@ -47,6 +49,26 @@ def test_a_rule_that_llama_cpp_does_not_know_is_said(tmp_path: Path) -> None:
     _, file, note = through_file(ours, tmp_path / "x.gguf")
     assert file.fields["tokenizer.ggml.pre"] == "default"
     assert note is not None and "no rule that cuts text" in note
+
+
+@pytest.mark.parametrize(
+    ("kind", "normalizer", "names"),
+    [
+        ("qwen2", normalizers.NFC(), "(NFC)"),
+        ("qwen2", normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]), "(NFKC, Lowercase)"),
+        ("deepseek-v3", normalizers.Sequence([]), None),
+        ("no-space", normalizers.NFC(), "(NFC)"),
+    ],
+)
+def test_what_llama_cpp_does_not_normalise_is_said(
+    kind: str, normalizer: Any, names: str | None, tmp_path: Path
+) -> None:
+    path = directory_of(kind, tmp_path)
+    backend = Backend.from_file(str(path / "tokenizer.json"))
+    backend.normalizer = normalizer
+    backend.save(str(path / "tokenizer.json"))
+    _, note = Tokenizer.from_directory(path).gguf_fields(1000)
+    assert note is None if names is None else note is not None and names in note
 
 
 @pytest.mark.parametrize(
