@@ -23,7 +23,7 @@ from longjing.recipe.report.comparison import CheckpointComparison
 from longjing.recipe.running import bill_of
 from longjing.recipe.stages import references
 from longjing.runs import RunDirectory
-from longjing.runs.fetch import SMOLLM2, SMOLLM2_ON_HUB
+from longjing.runs.fetch import public_name
 from longjing.runs.figures import unjudged
 from longjing.runs.resolve import SHIPPED, shipped
 
@@ -73,7 +73,7 @@ def _card(run: RunDirectory, stage: str, model: Decoder, dtype: str, directory: 
     if has_adapter(model):
         base = base_of(run.stage(stage).model_path)
         adapter = {
-            "shape": describe(model), "base": base, "hub": SMOLLM2_ON_HUB if base == SMOLLM2 else base,
+            "shape": describe(model), "base": base, "hub": public_name(base or ""),
             "rank": next(each.a.shape[-2] for *_, each in adapters(model)),
             "parameters": sum(each.a.numel() + each.b.numel() for *_, each in adapters(model)),
         }  # fmt: skip

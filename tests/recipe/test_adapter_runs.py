@@ -18,10 +18,12 @@ import longjing
 from longjing.cli import app
 from longjing.errors import UserError
 from longjing.model.layers.lora import has_adapter
-from longjing.recipe.export import export_model
+from longjing.model.store.adapter import base_of
+from longjing.recipe.export import _adapter_lines, export_model
 from longjing.recipe.loading import load
 from longjing.recipe.running import run_recipe
 from longjing.runs import RunDirectory
+from longjing.runs.resolve import SHIPPED
 
 TOKENS = torch.arange(12)[None]
 
@@ -85,6 +87,38 @@ def test_export_copies_the_adapter_or_merges_it(run: RunDirectory, tmp_path: Pat
     torch.testing.assert_close(longjing.load(tmp_path / "whole.gguf")[0](TOKENS), want, rtol=0, atol=1e-5)
     with pytest.raises(UserError, match="F32; leave it out, or give --merge"):
         export_model(str(run.path), None, tmp_path / "x", kind="BF16")
+
+
+@torch.no_grad()
+def test_what_is_exported_names_its_base_as_others_find_it(
+    run: RunDirectory, base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGJING_CACHE", str(tmp_path / "cache"))
+    export_model(str(base("llama")), None, tmp_path / "cache" / "SmolLM2-135M-Instruct.Q4_1.gguf", kind="F32")
+    adapter = tmp_path / "adapter"
+    shutil.copytree(run.path / "further" / "model", adapter)
+    values = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(values | {"base_model_name_or_path": "smollm2"}))
+    for source, target in ((adapter, tmp_path / "out"), (tmp_path / "out", tmp_path / "again")):
+        lines = export_model(str(source), None, target)
+        config = peft.PeftConfig.from_pretrained(target)
+        assert config.base_model_name_or_path == "HuggingFaceTB/SmolLM2-135M-Instruct"
+        assert lines[0].startswith("note: it was trained beside smollm2")
+        assert any(line.startswith("peft: ") and config.base_model_name_or_path in line for line in lines)
+        assert base_of(target) == "smollm2"
+        torch.testing.assert_close(longjing.load(target)[0](TOKENS), longjing.load(run.path)[0](TOKENS))
+    named = json.loads((target / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps(named | {"base_model_name_or_path": "another"}))
+    assert base_of(target) == "another", "what somebody writes there goes"
+    (adapter / "adapter_config.json").write_text(json.dumps(named))
+    assert base_of(adapter) == "HuggingFaceTB/SmolLM2-135M-Instruct", "another's adapter is of those numbers"
+
+
+def test_an_adapter_is_told_where_others_have_its_base(run: RunDirectory, base: Callable[[str], Path]) -> None:
+    model = longjing.load(run.path)[0]
+    for name, shown in (("r1", str(SHIPPED / "r1")), (str(base("llama")), str(base("llama"))), ("x.gguf", "BASE")):
+        lines = _adapter_lines(model, name, Path("out"))
+        assert f'"{shown}"' in lines[-2] and f"vllm serve {shown} --enable-lora --max-lora-rank 2" in lines[-1]
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,7 +33,8 @@ def base_of(directory: Path) -> str | None:
     """The name or path of the model that the adapter in this directory belongs to; None if what is there is no adapter,
     or a whole model.
 
-    Raises UserError if the adapter doesn't say.
+    Where `save_adapter` has given it a name for others, it is the one that it was trained under. Raises UserError if
+    the adapter doesn't say.
     """
     file = directory / CONFIG
     if not file.exists() or (directory / MODEL_CONFIG).exists():
@@ -41,7 +42,11 @@ def base_of(directory: Path) -> str | None:
     name = read_json(file).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise UserError(f"{file} doesn't say whose adapter it is (base_model_name_or_path)")
-    return name
+    try:
+        with safe_open(directory / WEIGHTS, "pt") as weights:
+            return str((weights.metadata() or {}).get(name, name))
+    except (OSError, SafetensorError):  # whoever loads it says so
+        return name
 
 
 def read_config(directory: Path) -> LoRAConfig:
@@ -93,8 +98,9 @@ def load_adapter(model: Decoder, directory: Path) -> None:
         model.config = replace(model.config, eos_token_id=tuple(ends) if isinstance(ends, list) else ends)
 
 
-def save_adapter(model: Decoder, directory: Path, base: str) -> None:
-    """Write the network's adapter into the directory. `base`: the name or path of the model that it belongs to."""
+def save_adapter(model: Decoder, directory: Path, base: str, public_name: str | None = None) -> None:
+    """Write the network's adapter into the directory. `base`: the name or path of the model that it belongs to;
+    `public_name`: what other tools find that by, if it is another."""
     adapted = list(adapters(model))
     adapter = adapted[0][3]
     rank = adapter.a.shape[-2]
@@ -104,7 +110,7 @@ def save_adapter(model: Decoder, directory: Path, base: str) -> None:
     values: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS" if scores else "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": public_name or base,
         "r": rank,
         "lora_alpha": adapter.scale * rank,
         "lora_dropout": 0.0,
@@ -119,7 +125,7 @@ def save_adapter(model: Decoder, directory: Path, base: str) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with replacing_durably(directory / WEIGHTS) as part:
-            save_file(tensors, part, {"format": "pt"})
+            save_file(tensors, part, {"format": "pt"} | ({public_name: base} if public_name else {}))
         write_json(directory / GENERATION, {_ENDS: model.config.eos_token_id})
         write_json(directory / CONFIG, values)
     except (OSError, SafetensorError) as error:
