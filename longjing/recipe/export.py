@@ -20,11 +20,12 @@ from longjing.model.store.adapter import save_adapter
 from longjing.model.store.checkpoint import save_model
 from longjing.model.store.gguf import WRITABLE, write_model
 from longjing.model.store.model_directory import CONFIG
+from longjing.model.store.stored_dtype import exact_dtype
 from longjing.recipe.card import write_card
 from longjing.recipe.stages import makes
 from longjing.runs import RunDirectory
 from longjing.runs.fetch import public_name
-from longjing.runs.models import base_name, load
+from longjing.runs.models import base_name, load, weights_path
 from longjing.runs.resolve import resolve, shipped
 from longjing.text.modelfile import modelfile
 from longjing.text.tokenizer import Tokenizer
@@ -63,8 +64,11 @@ def export_model(
         raise UserError(f"{target}: a model in the form hf is a directory, and this is the name of a file")
     run, name = _stage_of(source, stage)
     path: str | Path = source if run is None else run.stage(name).model_path
-    model, tokenizer = load(path)
-    if merge or form == "gguf":
+    merge, weights = merge or form == "gguf", weights_path(path)
+    # A sum with an adapter's product is rounded once if that is done here, as it would be in float32.
+    stays = kind == "BF16" or not merge or weights == resolve(path)
+    model, tokenizer = load(path, dtype=exact_dtype(weights) if stays else torch.float32)
+    if merge:
         merge_lora(model)
     adapted = has_adapter(model)
     if adapted and wanted not in (None, "F32"):

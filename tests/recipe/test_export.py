@@ -11,6 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from longjing.errors import UserError
+from longjing.model.layers.lora import LoRAConfig, adapters, add_lora
+from longjing.model.store.adapter import save_adapter
 from longjing.model.store.checkpoint import load_model
 from longjing.recipe.export import export_model
 from longjing.runs.models import load
@@ -36,6 +38,40 @@ def test_a_model_goes_to_gguf_and_back_to_a_directory(base: Base, family: str, t
     assert torch.allclose(theirs(ids).logits, after(ids), atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["deepseek_v3", "llama"])
+def test_bfloat16_goes_out_as_it_lies(base: Base, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In half of the memory that float32 takes, with the same bytes."""
+    export_model(str(base(family)), None, tmp_path / "half")
+    model, _ = load(tmp_path / "half", dtype=torch.bfloat16)
+    targets = ("q_proj", "experts") if family == "deepseek_v3" else ("q_proj", "down_proj")
+    add_lora(model, LoRAConfig(rank=2, targets=targets))
+    for *_, adapter in adapters(model):
+        adapter.b.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    save_adapter(model, tmp_path / "adapter", str(tmp_path / "half"))
+    loaded = []
+
+    def loads(*arguments: Any, **named: Any) -> Any:
+        loaded.append(load(*arguments, **named))
+        return loaded[-1]
+
+    def written(directory: str) -> dict[Path, bytes]:
+        (tmp_path / directory).mkdir()
+        for kind in ("BF16", "Q8_0", "F16"):
+            for source in ("half", "adapter"):
+                export_model(str(tmp_path / source), None, tmp_path / directory / f"{source}-{kind}.gguf", kind=kind)
+        for source in ("half", "adapter"):
+            export_model(str(tmp_path / source), None, tmp_path / directory / source, merge=True)
+        files = (tmp_path / directory).rglob("*.[gs]*")
+        return {file.relative_to(tmp_path / directory): file.read_bytes() for file in files if file.is_file()}
+
+    monkeypatch.setattr("longjing.recipe.export.load", loads)
+    half = written("as it lies")
+    dtypes = [model.embed_tokens.weight.dtype for model, _ in loaded]
+    assert dtypes.count(torch.float32) == 2, "only an adapter's sum that is rounded to another format"
+    monkeypatch.setattr("longjing.recipe.export.exact_dtype", lambda _: torch.float32)
+    assert half == written("in float32") and len(half) >= 8
+
+
 def test_the_modelfile_ends_where_the_model_does(base: Base, tmp_path: Path) -> None:
     export_model(str(base("llama")), None, tmp_path / "x.gguf", kind="Q8_0")
     lines = (tmp_path / "x.Modelfile").read_text("utf-8").splitlines()
@@ -45,7 +81,7 @@ def test_the_modelfile_ends_where_the_model_does(base: Base, tmp_path: Path) -> 
 
 
 def test_the_modelfile_samples_as_the_makers_do(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loads(name: str) -> Any:
+    def loads(name: str, **named: Any) -> Any:
         model, tokenizer = load(name)
         model.generation_config = {"temperature": 0.7, "top_p": 0.8, "repetition_penalty": 1.1}
         return model, tokenizer

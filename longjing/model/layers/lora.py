@@ -107,9 +107,9 @@ class _Adapted(Storage):
 
 
 def _sum(base: Weight, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """The base with the product of the two factors added, in the base's number format."""
+    """The base with the product of the two factors added, in the base's number format: rounded once."""
     numbers = dense(base)
-    return numbers + (b @ a * scale).to(numbers.dtype)
+    return (numbers + b @ a * scale).to(numbers.dtype)
 
 
 def _adapted(x: Tensor, base: Weight, a: Tensor, b: Tensor, scale: float, bias: Tensor | None) -> Tensor:

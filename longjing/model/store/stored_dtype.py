@@ -28,3 +28,13 @@ def suitable_dtype(path: Path, device: torch.device) -> torch.dtype:
                 numbers[stored.dtype] += prod(stored.shape)
     exact = numbers["F64"] + numbers["F32"] + (numbers["F16"] if path.suffix != SUFFIX else 0)
     return torch.float32 if numbers.total() < SMALL or exact > numbers.total() / 2 else torch.bfloat16
+
+
+def exact_dtype(path: Path) -> torch.dtype:
+    """bfloat16 for a directory whose weights are all stored in it; else float32, which loses nothing of others."""
+    if path.suffix == SUFFIX:
+        return torch.float32
+    with ExitStack() as stack:
+        stored = open_tensors(path, stack).values()
+        dtypes = {tensor.dtype for tensor in stored if not tensor.name.endswith("e_score_correction_bias")}
+    return torch.bfloat16 if dtypes == {"BF16"} else torch.float32
