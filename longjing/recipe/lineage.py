@@ -5,12 +5,12 @@
                          "takes": {"model": "base"},
                          "makes": {"what": "model", "path": "zero/model", "sha256": ...}}}}
 
-`inputs` are what came from outside. A stage is entered once, when it has finished. Before its first step the digests of
-what it takes from outside are noted in RUN/STAGE/inputs.json, and asked for whenever it goes on: every loop reads them
-anew. What a name stands for doesn't change within a run.
+`inputs` are what came from outside; with an adapter comes its base, as `model.base`. A stage is entered once, when
+it has finished. Before its first step the digests of what it takes from outside are noted in RUN/STAGE/inputs.json, and
+asked for whenever it goes on: every loop reads them anew. What a name stands for doesn't change within a run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import Any
 from longjing.errors import UserError
 from longjing.files import digest, disk_errors
 from longjing.learning.stage import DATA, MODEL, REWARD_MODEL
+from longjing.model.store.adapter import base_of
 from longjing.recipe.stages import Reference, makes, references
 from longjing.runs import RunDirectory, StageDirectory
+from longjing.runs.models import weights_path
 from longjing.runs.resolve import resolve
 
 FILE, INPUTS = "lineage.json", "inputs.json"
@@ -30,8 +32,7 @@ def begin(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any]
     """Note what an unfinished stage takes from outside, before its first step; of one that has begun, hold it against
     what was noted then. Raises UserError for what has been replaced since, or since another stage took it."""
     directory, inputs = run.stage(stage["name"]), _entered(run)["inputs"]
-    outside = _outside(recipe, stage)
-    digests = {name: digest(located(reference)) for name, reference in outside.items()}
+    digests = {name: digest(path) for _, name, path in _taken(recipe, stage) if path is not None}
     noted = run.read_json(f"{directory.name}/{INPUTS}") if directory.begun else None
     for name, now in digests.items():
         if name in inputs and inputs[name]["sha256"] != now:
@@ -54,19 +55,19 @@ def record(run: RunDirectory, recipe: Mapping[str, Any], stage: Mapping[str, Any
     lineage = _entered(run)
     if stage["name"] in lineage["stages"]:
         return
-    outside, what = _outside(recipe, stage), makes(stage["kind"])
-    path = product(run.stage(stage["name"]), what)
+    taken, what = list(_taken(recipe, stage)), makes(stage["kind"])
+    made = product(run.stage(stage["name"]), what)
     noted = run.read_json(f"{stage['name']}/{INPUTS}") or {}  # nothing, in a run of an earlier version
-    for name, reference in outside.items():
-        if name not in lineage["inputs"]:
-            lineage["inputs"][name] = {"sha256": noted.get(name) or digest(located(reference))}
+    for _, name, path in taken:
+        if path is not None and name not in lineage["inputs"]:
+            lineage["inputs"][name] = {"sha256": noted.get(name) or digest(path)}
     lineage["stages"][stage["name"]] = {
         "kind": stage["kind"],
         "version": version("longjing"),
         **{key: recipe[key] for key in ("seed", "device", "dtype", "threads")},
         "settings": {key: value for key, value in stage.items() if key not in ("kind", "name", "gate")},
-        "takes": {".".join(map(str, taken.path)): _called(recipe, taken) for taken in references(stage)},
-        "makes": {"what": what, "path": str(path.relative_to(run.path)), "sha256": digest(path)},
+        "takes": {place: name for place, name, _ in taken},
+        "makes": {"what": what, "path": str(made.relative_to(run.path)), "sha256": digest(made)},
     }
     run.write_json(FILE, lineage)
 
@@ -94,17 +95,20 @@ def _entered(run: RunDirectory) -> dict[str, Any]:
     return run.read_json(FILE) or {"inputs": {}, "stages": {}}
 
 
-def _outside(recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Reference]:
-    """What the stage takes from outside the run, by what the lineage calls it."""
+def _taken(recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> Iterator[tuple[str, str, Path | None]]:
+    """What the stage takes: its place in the settings, what the lineage calls it, and where it lies if that is outside
+    the run. An adapter's base comes after it."""
     own = {each["name"] for each in recipe["stages"]}
-    return {_called(recipe, taken): taken for taken in references(stage) if taken.name not in own}
-
-
-def _called(recipe: Mapping[str, Any], taken: Reference) -> str:
-    """Its name; but of another run that stands for its model, the reward model goes by its path."""
-    own = any(each["name"] == taken.name for each in recipe["stages"])
-    run = taken.wanted == REWARD_MODEL and not own and (Path(taken.name) / "recipe.yaml").exists()
-    return str(located(taken)) if run else taken.name
+    for reference in references(stage):
+        place = ".".join(map(str, reference.path))
+        if reference.name in own:
+            yield place, reference.name, None
+            continue
+        path, is_run = located(reference), (Path(reference.name) / "recipe.yaml").exists()
+        # Another run's name stands for its model.
+        yield place, str(path) if reference.wanted == REWARD_MODEL and is_run else reference.name, path
+        if reference.wanted in (MODEL, REWARD_MODEL) and (base := base_of(path)) is not None:
+            yield f"{place}.base", base, weights_path(path)
 
 
 def _replaced_between(run: RunDirectory, stage: StageDirectory, name: str, was: str, now: str) -> str:

@@ -1,7 +1,9 @@
 """Which checkpoint, data and settings made which: entered once, and checkable from a shell."""
 
 import json
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pytest
 from longjing.errors import UserError
 from longjing.files import digest
 from longjing.learning.stage import DATA, MODEL
-from longjing.recipe.lineage import begin, located, record
+from longjing.model.layers.lora import LoRAConfig, add_lora
+from longjing.model.store.adapter import save_adapter
+from longjing.recipe.lineage import begin, located, prune, record
 from longjing.recipe.stages import Reference
 from longjing.runs import RunDirectory
+from longjing.runs.models import load
 
 RECIPE: dict[str, Any] = {
     "seed": 3, "device": "cpu", "dtype": "float32", "threads": 1,
@@ -95,6 +100,31 @@ def test_a_runs_reward_model_and_its_model_are_two_things(tmp_path: Path, monkey
     assert lineage["stages"]["zero"]["takes"] == {"model": "other", "preference.safety": "other/safe/model"}
     for name, path in (("other", "other/talk/model"), ("other/safe/model", "other/safe/model")):
         assert lineage["inputs"][name]["sha256"] == digest(Path(path))
+
+
+def test_an_adapter_from_outside_comes_with_its_base(
+    run: RunDirectory, base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    whole, adapter = tmp_path / "whole", tmp_path / "adapter"
+    shutil.copytree(base("llama"), whole)
+    model, _ = load(whole)
+    add_lora(model, LoRAConfig(rank=2))
+    save_adapter(model, adapter, str(whole))
+    stage = RECIPE["stages"][0] | {"model": str(adapter)}
+    recipe = RECIPE | {"stages": [stage]}
+    begin(run, recipe, stage)
+    run.write_json("draw/result.json", {})
+    record(run, recipe, stage)
+    lineage = json.loads((run.path / "lineage.json").read_text())
+    assert lineage["stages"]["draw"]["takes"] == {"model": str(adapter), "model.base": str(whole)}
+    assert lineage["inputs"] == {str(path): {"sha256": digest(path)} for path in (adapter, whole)}
+    prune(run)
+    again = RECIPE["stages"][1] | {"model": str(adapter), "data": [str(tmp_path / "more.jsonl")]}
+    (whole / "config.json").write_text((whole / "config.json").read_text() + " ")
+    recipe = RECIPE | {"stages": [stage, again]}
+    (run.path / "recipe.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(UserError, match=f"tune takes {whole}, which has changed since draw took it"):
+        begin(run, recipe, again)
 
 
 def test_what_comes_from_outside_is_found_or_refused() -> None:
