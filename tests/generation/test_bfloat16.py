@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from model_cases import dense, network, qwen3_moe
+from model_cases import batch, deepseek, dense, difference, mixture, network, qwen3_moe
 
 from longjing.cluster.runtime import Runtime
+from longjing.generation.native.decoding_copy import DecodingCopy
 from longjing.generation.native.engine import Engine
 from longjing.generation.request import Request, Sampling
 from longjing.model.decoder import Decoder
+from longjing.model.layers.linear import Linear
 from longjing.model.layers.lora import LoRAConfig, adapters, add_lora
 from longjing.model.layers.packed_linear import PackedLinear, can_pack
 from longjing.model.threads import is_small
@@ -93,6 +95,46 @@ def test_a_copy_is_as_small_as_its_source(kind: str, monkeypatch: pytest.MonkeyP
         assert is_small(model) is is_small(copy) is small
 
 
+FAMILIES = [
+    deepseek(), deepseek(q_lora_rank=10, tie_word_embeddings=True), dense("llama", mlp_bias=True, attention_bias=True),
+    dense("qwen2", tie_word_embeddings=True), dense("qwen3", head_dim=8), mixture(), qwen3_moe(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("adapts", [False, True], ids=["whole", "an adapter"])
+@pytest.mark.parametrize("shape", FAMILIES, ids=lambda shape: shape["model_type"])
+@torch.no_grad()
+def test_a_packed_copy_is_a_plain_one(shape: dict[str, Any], adapts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = network(shape), batch(network(shape))
+    if adapts:
+        names = {name.rpartition(".")[2] for name, part in model.layers.named_modules() if isinstance(part, Linear)}
+        experts = ["experts"] if next(model.routers(), None) else []
+        add_lora(model, LoRAConfig(rank=3, targets=(*sorted(names), *experts)))
+    copies = [DecodingCopy(model, torch.bfloat16)]
+    with monkeypatch.context() as patch:
+        patch.setattr("longjing.generation.native.decoding_copy.can_pack", lambda *_: False)
+        copies.append(DecodingCopy(model, torch.bfloat16))
+    packed, plain = (copy.model for copy in copies)
+    before = packed(tokens)
+    assert difference(before, plain(tokens)) < 0.02
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+    for copy in copies:
+        copy.update()
+    assert difference(packed(tokens), plain(tokens)) < 0.05 < difference(packed(tokens), before)
+    if can_pack(CPU, torch.bfloat16):
+        whole = {
+            name for name, part in packed.named_modules() if isinstance(part, Linear) and "weight" in part._parameters
+        }
+        assert all("kv_b_proj" in name for name in whole)
+    assert (plain.lm_head.weight is plain.embed_tokens.weight) == model.config.tie_word_embeddings
+    drafts = model.config.num_nextn_predict_layers > 0
+    requests = [Request([3, 1, 4, 1 + i], Sampling(max_tokens=6, seed=i)) for i in range(3)]
+    said = Engine(packed, None, end_tokens=(), speculate=drafts).generate(requests)  # as an adapter's engine shares it
+    assert all(len(generation.tokens) == 6 for generation in said)
+
+
 @torch.no_grad()
 def test_products_of_packed_matrices_are_those_of_plain_ones() -> None:
     if not can_pack(CPU, torch.bfloat16):
@@ -105,3 +147,4 @@ def test_products_of_packed_matrices_are_those_of_plain_ones() -> None:
         for added in (None, bias):
             plain: Any = torch.nn.functional.linear(x[:rows], weight, added)
             assert torch.equal(packed.linear(x[:rows], added), plain)
+    assert torch.equal(packed.dense(), weight)

@@ -24,6 +24,7 @@ class DecodingCopy:
         shared = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
         self.model = copy.deepcopy(source, shared)
         self._converted: list[tuple[weakref.ref[Tensor], Tensor | PackedLinear]] = []
+        plain: dict[int, nn.Parameter] = {}  # a head that is the embedding stays it, unless it is packed
         packs = can_pack(source.embed_tokens.weight.device, dtype)
         # Absorbed attention takes a matrix apart, so it can't be packed.
         absorbed = {part for name, part in self.model.named_modules() if "kv_b_proj" in name.split(".")}
@@ -41,9 +42,10 @@ class DecodingCopy:
                     replace_weight(module, name, packed)
                     self._converted.append((weakref.ref(parameter), packed))
                 elif parameter.dtype != dtype:
-                    converted = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
-                    setattr(module, name, converted)
-                    self._converted.append((weakref.ref(parameter), converted))
+                    if id(parameter) not in plain:
+                        plain[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+                        self._converted.append((weakref.ref(parameter), plain[id(parameter)]))
+                    setattr(module, name, plain[id(parameter)])
 
     @torch.no_grad()
     def update(self) -> None:

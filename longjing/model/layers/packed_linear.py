@@ -13,7 +13,7 @@ from longjing.model.layers.linear import Storage
 
 
 class PackedLinear(Storage):
-    """A matrix `[out, in]` in bfloat16, packed. It can't be unpacked, and doesn't learn."""
+    """A matrix `[out, in]` in bfloat16, packed. It doesn't learn."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class PackedLinear(Storage):
         raise TypeError("a matrix is no stack")
 
     def dense(self) -> Tensor:
-        raise TypeError("a packed matrix can't be unpacked")
+        return self.packed.to_dense()
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
