@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from longjing.errors import UserError
 from longjing.evaluation.evaluate import EvalConfig, question_of
 from longjing.evaluation.model_client import ModelClient, Progress
 from longjing.files import disk_errors, to_json, write_lines
+from longjing.model.layers.packed_linear import PackedLinear
 from longjing.problems import Problem, verdict_of
 from longjing.runs.jsonl import JsonLines, read_jsonl
 from longjing.tasks import ListedTask
@@ -57,9 +59,10 @@ class RateBand:
 def weights_digest(model: torch.nn.Module) -> str:
     """Tells the weights of one model from another's, by the first of each tensor."""
     digest = blake2b(digest_size=12)
-    for name, parameter in model.named_parameters():
-        first = parameter.detach().flatten()[:64].float().cpu()
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode() + first.numpy().tobytes())
+    packed = ((name, part.dense()) for name, part in model.named_modules() if isinstance(part, PackedLinear))
+    for name, weight in chain(model.named_parameters(), packed):
+        first = weight.detach().flatten()[:64].float().cpu()
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + first.numpy().tobytes())
     return digest.hexdigest()
 
 

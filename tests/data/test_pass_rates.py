@@ -18,6 +18,7 @@ from longjing.data.pass_rates import PassRate, RateBand, filter_by_rate, measure
 from longjing.errors import UserError
 from longjing.evaluation import EvalConfig
 from longjing.evaluation.model_client import Answer, Answers, Question
+from longjing.generation.native.engine import Engine
 from longjing.problems import Completion
 from longjing.tasks import ListedTask
 
@@ -119,6 +120,12 @@ def test_the_digest_tells_weights_apart() -> None:
         weights_digest(network("llama").bfloat16())
     }
     assert len(prints) == 3
+
+
+def test_the_digest_tells_packed_weights_apart() -> None:
+    models = [network("llama").bfloat16() for _ in range(2)]
+    models[1].layers[0].mlp.up_proj.weight.data[0, 0] += 1
+    assert len({weights_digest(Engine(model, None).model) for model in models}) == 2
 
 
 def run(*arguments: object) -> tuple[int, str]:
