@@ -34,6 +34,7 @@ BOUNDED = {
     "longjing.tasks.linter.reward_hacks": 10_000,  # prompts of one's own problems
     "longjing.recipe.yaml_document": 2_000,  # one value of one's own recipe
     "longjing.toys.arithmetic.corpus": 2_000,  # expressions that the package wrote
+    "longjing.data.demonstrations": 1_000,  # problems that reasoning-gym wrote
 }
 # Patterns that are made as the program runs.
 MADE = {

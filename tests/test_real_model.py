@@ -22,15 +22,16 @@ STEPS = {
 }  # fmt: skip
 
 
-def answer(name: str | Path, question: str) -> str:
+def answer(name: str | Path, question: str, begun: str) -> str:
+    """How it goes on with an answer that has begun: with its first word two tokens are nearly as likely as each other."""
     model, tokenizer = longjing.load(name, dtype="bfloat16")
-    prompt = tokenizer.encode_chat([{"role": "user", "content": question}])
+    prompt = tokenizer.encode_chat([{"role": "user", "content": question}]) + tokenizer.encode(begun)
     (generation,) = make_generator(model, tokenizer).generate([Request(prompt, Sampling(temperature=0, max_tokens=16))])
     return tokenizer.decode(generation.tokens, skip_special_tokens=True)
 
 
 def test_a_real_model_is_read_taught_killed_and_written(smollm2: Path, tmp_path: Path) -> None:
-    assert answer(smollm2, "What is the capital of France?") == "The capital of France is Paris."
+    assert answer(smollm2, "What is the capital of France?", "The capital of France is") == " Paris."
 
     problems = tmp_path / "sums.jsonl"
     rows = [{"prompt": f"What is {a} + {b}?", "answer": str(a + b)} for a in range(1, 13) for b in range(1, 13)]
