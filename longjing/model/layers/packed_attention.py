@@ -51,8 +51,10 @@ class PackedSegments:
 
     def gather(self, x: Tensor) -> list[Tensor]:
         """The segments of `x` `[rows, length, ...]`: for each group `[segments, width, ...]`."""
-        flat = x.flatten(0, 1)
-        return [flat.index_select(0, group.flatten()).unflatten(0, group.shape) for group in self.groups]
+        # In one go: the gradient of each selection is a tensor of the size of all rows.
+        gathered = x.flatten(0, 1).index_select(0, torch.cat([group.flatten() for group in self.groups]))
+        parts = gathered.split([group.numel() for group in self.groups])
+        return [part.unflatten(0, group.shape) for part, group in zip(parts, self.groups, strict=True)]
 
     def scatter(self, parts: list[Tensor], shape: torch.Size) -> Tensor:
         """The inverse of `gather`, without the padding. `shape`: (rows, length)."""
