@@ -23,7 +23,7 @@ STEPS = {
 
 
 def answer(name: str | Path, question: str, begun: str) -> str:
-    """How it goes on with an answer that has begun: with its first word two tokens are nearly as likely as each other."""
+    """How it goes on with an answer that has begun: of its first word it isn't sure."""
     model, tokenizer = longjing.load(name, dtype="bfloat16")
     prompt = tokenizer.encode_chat([{"role": "user", "content": question}]) + tokenizer.encode(begun)
     (generation,) = make_generator(model, tokenizer).generate([Request(prompt, Sampling(temperature=0, max_tokens=16))])

@@ -19,10 +19,10 @@ def is_small(model: Decoder) -> bool:
     """Whether a step of decoding with the model is mostly overhead, and not arithmetic: by its numbers, each counted
     once, whatever keeps them."""
     kept = [*model.parameters(), *model.buffers()]  # quantised weights are buffers
-    packed = {name: part.packed for name, part in model.named_modules() if isinstance(part, PackedLinear)}
+    packed = {name: part.shape.numel() for name, part in model.named_modules() if isinstance(part, PackedLinear)}
     if model.config.tie_word_embeddings:  # they are among the parameters
         packed.pop("lm_head.weight", None)
-    return sum(tensor.numel() for tensor in (*kept, *packed.values())) < SMALL
+    return sum(tensor.numel() for tensor in kept) + sum(packed.values()) < SMALL
 
 
 def decoding_threads(small: bool) -> int:

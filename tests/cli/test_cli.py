@@ -151,7 +151,12 @@ def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "recipes") == 0
-    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["base", "r1", "r1-smollm2", "r1-zero"]
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "base",
+        "r1",
+        "r1-smollm2",
+        "r1-zero",
+    ]
 
 
 def test_run_passes_on_what_it_was_given(

@@ -14,7 +14,8 @@ from longjing.generation.request import Request, Sampling
 from longjing.model.decoder import Decoder
 from longjing.model.layers.linear import Linear
 from longjing.model.layers.lora import LoRAConfig, adapters, add_lora
-from longjing.model.layers.packed_linear import PackedLinear, can_pack
+from longjing.model.layers.packed_linear import PackedLinear
+from longjing.model.layers.packed_product import batch_invariant_product, can_pack, pack, packed_product
 from longjing.model.threads import is_small
 
 CPU, RUNTIME = torch.device("cpu"), Runtime(0, torch.device("cpu"), torch.bfloat16)
@@ -148,3 +149,40 @@ def test_products_of_packed_matrices_are_those_of_plain_ones() -> None:
             plain: Any = torch.nn.functional.linear(x[:rows], weight, added)
             assert torch.equal(packed.linear(x[:rows], added), plain)
     assert torch.equal(packed.dense(), weight)
+
+
+@pytest.mark.parametrize("width", [8, 40, 805, 1024, 1536])
+def test_a_row_is_what_it_is_alone_whatever_is_beside_it(width: int) -> None:
+    """Long sums too, where oneDNN cuts them otherwise for other numbers of rows; and the gradients are those of plain
+    products."""
+    if not can_pack(CPU, torch.bfloat16):
+        pytest.skip("this processor has no products in bfloat16")
+    random = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(1536, width, generator=random).bfloat16() * width**-0.5)
+    bias = torch.nn.Parameter(torch.randn(1536, generator=random).bfloat16())
+    x = torch.randn(600, width, generator=random).bfloat16().requires_grad_()
+    whole = batch_invariant_product(x, weight, bias)
+    for rows in (1, 3, 33, 160):
+        assert torch.equal(batch_invariant_product(x[:rows], weight, bias), whole[:rows])
+        assert torch.equal(packed_product(x[:rows], pack(weight), bias, batch_invariant=True), whole[:rows])
+    plain = torch.nn.functional.linear(x, weight, bias)
+    assert (whole - plain).abs().max() <= 2**-6 * plain.abs().max()
+    gradient = torch.randn(whole.shape, generator=random).bfloat16()
+    ours = torch.autograd.grad(whole, (x, weight, bias), gradient)
+    theirs = torch.autograd.grad(plain, (x, weight, bias), gradient)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.dtype == other.dtype and (one - other).abs().max() <= 2**-6 * other.abs().max()
+
+
+def test_a_weight_is_packed_once_for_each_state() -> None:
+    if not can_pack(CPU, torch.bfloat16):
+        pytest.skip("this processor has no products in bfloat16")
+    weight = torch.nn.Parameter(torch.randn(8, 16))
+    first = pack(weight)
+    assert pack(weight) is first
+    with torch.no_grad():
+        weight += 1
+    second = pack(weight)
+    assert second is not first
+    weight.data = torch.zeros(8, 16)
+    assert not pack(weight).to_dense().any()

@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from longjing.model.decoder import Decoder
 from longjing.model.layers.linear import Linear, replace_weight
 from longjing.model.layers.lora import LoRA
-from longjing.model.layers.packed_linear import PackedLinear, can_pack
+from longjing.model.layers.packed_linear import PackedLinear
+from longjing.model.layers.packed_product import can_pack
 from longjing.model.layers.router import Router
 
 
 class DecodingCopy:
-    """`model`, a network with the weights of `source` in `dtype`.
+    """`model`, a network with the weights of `source` in `dtype`. `batch_invariant`: as in `Engine`.
 
     What needs no conversion is shared. Routers compute in float32 as they do while learning, and so do an adapter's
     factors until they meet a token; both are always shared. The source may go away: then its memory is freed.
     """
 
-    def __init__(self, source: Decoder, dtype: torch.dtype) -> None:
+    def __init__(self, source: Decoder, dtype: torch.dtype, batch_invariant: bool = False) -> None:
         shared = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
         self.model = copy.deepcopy(source, shared)
         self._converted: list[tuple[weakref.ref[Tensor], Tensor | PackedLinear]] = []
@@ -38,7 +39,7 @@ class DecodingCopy:
                         continue
                     multiplies = parameter.dim() == 2
                 if packs and multiplies and module not in absorbed:
-                    packed = PackedLinear(parameter)
+                    packed = PackedLinear(parameter, batch_invariant)
                     replace_weight(module, name, packed)
                     self._converted.append((weakref.ref(parameter), packed))
                 elif parameter.dtype != dtype:

@@ -42,12 +42,12 @@ class ModelRunner:
         batch_invariant: bool | None,
     ) -> None:
         dtype = dtype or model.embed_tokens.weight.dtype
-        self._copy = DecodingCopy(model, dtype) if needs_copy(model, dtype) else None
+        self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
+        self._copy = DecodingCopy(model, dtype, self._batch_invariant) if needs_copy(model, dtype) else None
         self.model = self._copy.model if self._copy else model
         weight = self.model.embed_tokens.weight
         self.device = weight.device
         self._drafts = drafts
-        self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
         self.cache = KVCache.for_model(model.config, cache_bytes, weight, drafts, record_routes)
         # Without `has_grouped_product`, experts are run by the counts of their tokens, which a graph can't wait for.
         experts = (module for module in self.model.layers.modules() if isinstance(module, Experts))

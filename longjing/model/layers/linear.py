@@ -9,8 +9,11 @@ So a new storage is one file: its class, and the function that puts it in the pl
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from longjing.model.layers.packed_product import batch_invariant_product, is_for
 
 
 class Storage(nn.Module, ABC):
@@ -37,7 +40,10 @@ Weight = Tensor | Storage
 
 def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """`x` `[..., in]` times a transposed matrix `[out, in]`, plus `bias` `[out]` -> `[..., out]`."""
-    return F.linear(x, weight, bias) if isinstance(weight, Tensor) else weight.linear(x, bias)
+    if not isinstance(weight, Tensor):
+        return weight.linear(x, bias)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+    return batch_invariant_product(x, weight, bias) if is_for(weight, dtype) else F.linear(x, weight, bias)
 
 
 def dense(weight: Weight) -> Tensor:
@@ -59,4 +65,4 @@ class Linear(nn.Linear):
         weight = self._parameters.get("weight")  # past `nn.Module.__getattr__`, which decoding would feel
         if weight is None:
             return linear(x, self.weight, self.bias)
-        return F.linear(x, weight, self._parameters["bias"])
+        return linear(x, weight, self._parameters["bias"])

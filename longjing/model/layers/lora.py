@@ -17,6 +17,7 @@ from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.layers.linear import Linear, Storage, Weight, dense, linear, replace_weight
 from longjing.model.layers.moe import Experts
+from longjing.model.layers.packed_product import batch_invariant_product, is_for
 
 _FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 EXPERTS = ("gate_up_proj", "down_proj")  # of `Experts`, which `targets` calls `experts`
@@ -114,8 +115,13 @@ def _sum(base: Weight, a: Tensor, b: Tensor, scale: float) -> Tensor:
 
 def _adapted(x: Tensor, base: Weight, a: Tensor, b: Tensor, scale: float, bias: Tensor | None) -> Tensor:
     """`x` `[..., in]` through the base and the two factors. The product of the factors is never formed."""
-    low = F.linear(x, a.to(x.dtype)) * scale
-    return linear(x, base, bias) + F.linear(low, b.to(low.dtype))
+    return linear(x, base, bias) + _through(_through(x, a) * scale, b)
+
+
+def _through(x: Tensor, factor: Tensor) -> Tensor:
+    """`x` through a factor, in the number format of `x`."""
+    is_packed = is_for(factor, x.dtype)
+    return batch_invariant_product(x, factor) if is_packed else F.linear(x, factor.to(x.dtype))
 
 
 def add_lora(model: Decoder, config: LoRAConfig, seed: int = 0) -> None:

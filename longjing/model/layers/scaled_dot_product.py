@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from longjing.model.batch_invariance import batch_invariant_attention
 from longjing.model.layers.context import Context
 
+_COLUMNS = 32  # that AMX adds up together
 _FEW = 512  # queries: beyond, writing scores out is no faster even where the fused kernels are slow
 
 
@@ -61,8 +62,11 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: fl
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, float("-inf"))
     q = q.unflatten(2, (groups, heads // groups)).permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
-    k, v = k.transpose(1, 2).flatten(0, 1), v.transpose(1, 2).flatten(0, 1)
-    mask = mask.to(q.dtype).expand(batch, 1, length, columns)[:, :, None].expand(-1, groups, heads // groups, -1, -1)
+    # Sums over a whole number of `_COLUMNS` are cut alike, however many there are.
+    missing = -columns % _COLUMNS
+    k, v = (F.pad(x.transpose(1, 2), (0, 0, 0, missing)).flatten(0, 1) for x in (k, v))
+    mask = F.pad(mask.to(q.dtype), (0, missing), value=float("-inf")).expand(batch, 1, length, -1)
+    mask = mask[:, :, None].expand(-1, groups, heads // groups, -1, -1)
     scores = torch.baddbmm(mask.flatten(2, 3).flatten(0, 1), q, k.mT, alpha=scale)
     out = torch.bmm(scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype), v)
     out = out.view(batch, groups, heads // groups, length, -1)
