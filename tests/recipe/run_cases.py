@@ -48,6 +48,13 @@ def curation_row(step: int, **changes: Any) -> Row:
     } | changes  # fmt: skip
 
 
+def demonstration_row(step: int, **changes: Any) -> Row:
+    return {
+        "step": step, "time": 0.1 * (step + 1), "problems": 64, "kept": 60, "others": 5,
+        "tokens_sampled": 0, "tokens_trained": 0, "flops": 0.0,
+    } | changes  # fmt: skip
+
+
 def preference_row(step: int, **changes: Any) -> Row:
     return {
         "step": step, "steps": 120, "time": 0.5 * (step + 1), "tokens": 100 * (step + 1), "flops": 1e9 * (step + 1),

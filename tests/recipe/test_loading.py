@@ -39,7 +39,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_shipped_recipes_are_valid() -> None:
-    assert names() == ["base", "r1", "r1-zero"]
+    assert names() == ["base", "r1", "r1-smollm2", "r1-zero"]
     assert [load(name).name for name in names()] == names()
 
 
@@ -122,7 +122,7 @@ def test_a_resolved_recipe_is_complete_and_reads_back(recipe: Path, tmp_path: Pa
         ("difficulty: 1", "dificulty: 1", "line 12: task 'countdown': no setting 'dificulty' (did you mean"),
         ("difficulty: 1", "difficulty: 9", "line 12: task 'countdown': setting 'difficulty' is 9"),
         ("kind: reinforce", "kind: reinforced", "line 9: there is no stage of the kind `reinforced`; did you mean"),
-        ("kind: pretrain", "type: pretrain", "line 3: a stage needs its `kind`: pretrain or sample or"),
+        ("kind: pretrain", "type: pretrain", "line 3: a stage needs its `kind`: pretrain or demonstrate or sample or"),
         ("name: zero", "name: read", "two stages are called 'read'"),
         ("name: zero", "name: ../zero", "line 10: `name` is '../zero'"),
         ("max_tokens: 16", "max_tokens: 16\n    evaluation: {evry: 2}", "line 15: there is no setting `evry`"),

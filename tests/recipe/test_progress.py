@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 from run_cases import (
     curation_row,
+    demonstration_row,
     distillation_row,
     evaluation_row,
     finetuning_row,
@@ -93,8 +94,9 @@ def test_a_stage_may_learn_from_its_data_how_long_it_is() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_stage_has_its_figures(kind: str) -> None:
     rows = {
-        "pretrain": pretraining_row, "sample": curation_row, "finetune": finetuning_row,
-        "reward-model": preference_row, "reinforce": reinforcement_row, "distill": distillation_row,
+        "pretrain": pretraining_row, "demonstrate": demonstration_row, "sample": curation_row,
+        "finetune": finetuning_row, "reward-model": preference_row, "reinforce": reinforcement_row,
+        "distill": distillation_row,
     }  # fmt: skip
     assert [label for label, _ in figures(KINDS[kind].metrics, [rows[kind](0)])] == [
         metric.headline for metric in KINDS[kind].metrics if metric.headline

@@ -26,6 +26,7 @@ STAGES: list[dict[str, Any]] = [
      "preference": {"safety": "safety", "from_share": 0.0}},
     {"kind": "distill", "name": "small", "model": "read", "teacher": "zero", "task": TASK, "steps": 1,
      "max_tokens": 9},
+    {"kind": "demonstrate", "name": "shown", "task": TASK, "problems": 3},
 ]  # fmt: skip
 
 
@@ -40,6 +41,7 @@ def test_all_kinds_make_and_take_something(tmp_path: Path) -> None:
     plain = load(recipe(tmp_path, STAGES)).to_dict()["stages"]
     assert {stage["name"]: makes(stage["kind"]) for stage in plain} == {
         "read": MODEL, "draw": DATA, "tune": MODEL, "safety": REWARD_MODEL, "zero": MODEL, "small": MODEL,
+        "shown": DATA,
     }  # fmt: skip
     assert [references(stage) for stage in plain] == [
         [],
@@ -52,6 +54,7 @@ def test_all_kinds_make_and_take_something(tmp_path: Path) -> None:
         [Reference(("model",), "tune", MODEL)],  # data of its own making come from nowhere
         [Reference(("model",), "tune", MODEL), Reference(("preference", "safety"), "safety", REWARD_MODEL)],
         [Reference(("model",), "read", MODEL), Reference(("teacher",), "zero", MODEL)],
+        [],
     ]
 
 
