@@ -22,9 +22,8 @@ from machine import Machine, measure
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device, choose_dtype
-from longjing.model.store.checkpoint import load_model
 from longjing.runs import RunDirectory
-from longjing.runs.resolve import resolve
+from longjing.runs.models import load
 
 # Shapes whose speed is measured with random weights, since it doesn't depend on what a model has learned.
 SIZES = {
@@ -82,7 +81,7 @@ def device_and_dtype(options: Namespace) -> tuple[torch.device, torch.dtype]:
 def build_model(options: Namespace, device: torch.device, dtype: torch.dtype) -> Decoder:
     """The model asked for, or one of the size asked for with random weights."""
     if options.model:
-        return load_model(resolve(options.model), device, dtype)
+        return load(options.model, device, dtype)[0]
     return Decoder(SIZES[options.size]).initialise(options.seed).to(device, dtype).eval()
 
 

@@ -1,6 +1,8 @@
 """Generation speed: Longjing's engine against `generate` of transformers, on the same exported weights.
 
     python benchmarks/decode.py --out benchmarks/results/decode.json
+    python benchmarks/decode.py --model smollm2 --dtype bfloat16 --llama-cpp F16 --batch 1 8 32 \
+        --prompt 32 --tokens 32 --out benchmarks/results/decode_smollm2.json
 
 Both sample at temperature 1 from the whole distribution; nobody stops early, so that all lengths are equal.
 Each lives in a process of its own (its memory is its own, too), and they take turns: A B A B. Both return
@@ -9,17 +11,21 @@ token ids, not text.
 The floor of a batch is what reading the prompts and decoding need at least on this machine: the larger of
 FLOPs over the measured matrix-product peak and bytes over the measured speed of reading as many bytes as the
 weights take. `speculating` is the engine drafting with the MTP module, if the model has one; random weights
-predict nothing, so give it a --model.
+predict nothing, so give it a --model. `--llama-cpp` adds llama.cpp (`llama_cpp.py`) with the same weights as GGUF of
+that type. It takes the likeliest token, which is cheaper than to draw one.
 """
 
 import multiprocessing
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from common import build_model, device_and_dtype, fastest, measure_machine, parser, peak_bytes, report, summarise
 from machine import Machine, decoding_bytes, synchronise
@@ -28,9 +34,11 @@ from longjing.generation.factory import make_generator
 from longjing.generation.request import Request, Sampling
 from longjing.model.config import ModelConfig
 from longjing.model.store.checkpoint import load_model, save_model
+from longjing.model.store.gguf import write_model
 from longjing.planning import flops
 
-SIDES = ("longjing", "transformers", "speculating")
+SIDES = ["longjing", "transformers", "speculating"]
+contexts = ExitStack()
 Generate = Callable[[torch.Tensor, int], int]  # prompts `[batch, length]` and a seed -> tokens sampled
 
 
@@ -78,11 +86,39 @@ def transformers(directory: str, options: Namespace, device: torch.device, dtype
     return generate
 
 
+def llama_cpp(directory: str, options: Namespace, device: torch.device, dtype: torch.dtype) -> Generate:
+    from llama_cpp import LlamaCpp
+
+    model = load_model(directory)
+    file, vocabulary = Path(directory, "model.gguf"), model.config.vocab_size
+    write_model(model, file, options.llama_cpp, {"tokenizer.ggml.model": "no_vocab"})
+    columns, rows = options.prompt + options.tokens, max(options.batch)
+    context = contexts.enter_context(LlamaCpp().context(file, columns, rows, options.threads))
+
+    def generate(prompts: torch.Tensor, seed: int) -> int:
+        context.forget()
+        last = options.prompt - 1
+        # Each prompt by itself: all of them may be more than it takes at once.
+        read = [
+            context.decode([(token, column, row, column == last) for column, token in enumerate(prompt)], vocabulary)
+            for row, prompt in enumerate(prompts.tolist())
+        ]
+        tokens = np.concatenate(read).argmax(axis=-1)
+        for column in range(options.prompt, options.prompt + options.tokens - 1):
+            places = [(token, column, row, True) for row, token in enumerate(tokens.tolist())]
+            tokens = context.decode(places, vocabulary).argmax(axis=-1)
+        return options.tokens * len(prompts)
+
+    return generate
+
+
 def serve(pipe: Connection, side: str, directory: str, options: Namespace) -> None:
     """One side's process: sends its memory once loaded, then for each (prompts, seed) received the seconds
     it took and the peak of memory so far."""
     device, dtype = device_and_dtype(options)
-    make = {"longjing": longjing, "transformers": transformers, "speculating": speculating}[side]
+    make = {
+        "longjing": longjing, "transformers": transformers, "speculating": speculating, "llama.cpp": llama_cpp
+    }[side]  # fmt: skip
     generate = make(directory, options, device, dtype)
     pipe.send(peak_bytes(device))
     while (job := pipe.recv()) is not None:
@@ -111,7 +147,10 @@ def main() -> None:
     options.add_argument("--prompt", type=int, default=20, help="tokens of each prompt; all prompts differ")
     options.add_argument("--tokens", type=int, default=128, help="new tokens of each completion")
     options.add_argument("--experts", help="experts_implementation of transformers, if not its default")
+    options.add_argument("--llama-cpp", help="llama.cpp takes its turns too, with weights of this type, like F16")
     chosen = options.parse_args()
+    if chosen.llama_cpp:
+        SIDES.append("llama.cpp")
     chosen.batch.sort()  # memory peaks only grow, so the batch of each must too
     device, dtype = device_and_dtype(chosen)
     model = build_model(chosen, device, dtype)

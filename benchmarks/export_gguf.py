@@ -3,12 +3,10 @@ every architecture, in float32 and without flash attention (which costs 6e-2).
 
     python benchmarks/export_gguf.py [--json FILE]
 
-llama.cpp is taken from the package `xllamacpp` (`pip install xllamacpp==2026.10.11549`), whose library exports its C
-functions; the parameters' layout is that version's.
+llama.cpp is taken from the package `xllamacpp` (`llama_cpp.py`).
 """
 
 import argparse
-import ctypes
 import json
 import tempfile
 from importlib.metadata import version
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xllamacpp
+from llama_cpp import LlamaCpp
 
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
@@ -60,69 +58,6 @@ CASES: dict[str, dict[str, Any]] = {
     "deepseek_v3, groups, yarn": V3 | {"n_group": 4, "topk_group": 2, "q_lora_rank": 24, "rope_parameters": MSCALE},
     "deepseek_v3, prediction module": V3 | {"n_group": 1, "topk_group": 1, "num_nextn_predict_layers": 1},
 }
-
-
-class Opaque(ctypes.Structure):
-    """A struct that is passed by value: longer than any of llama.cpp's, which read their own length of it."""
-
-    _fields_ = [("data", ctypes.c_uint8 * 512)]
-
-    def set(self, offset: int, value: int) -> None:
-        """Write an int32."""
-        self.data[offset : offset + 4] = list(value.to_bytes(4, "little", signed=True))
-
-
-class Batch(ctypes.Structure):
-    """llama_batch."""
-
-    _fields_ = [
-        ("n_tokens", ctypes.c_int32), ("token", ctypes.POINTER(ctypes.c_int32)), ("embd", ctypes.c_void_p),
-        ("pos", ctypes.POINTER(ctypes.c_int32)), ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
-        ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))), ("logits", ctypes.POINTER(ctypes.c_int8)),
-    ]  # fmt: skip
-
-
-class LlamaCpp:
-    """llama.cpp's C functions."""
-
-    def __init__(self) -> None:
-        self._library = library = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("*.so"))))
-        pointer = ctypes.c_void_p
-        for name, arguments, result in (
-            ("llama_model_default_params", [], Opaque), ("llama_context_default_params", [], Opaque),
-            ("llama_model_load_from_file", [ctypes.c_char_p, Opaque], pointer),
-            ("llama_init_from_model", [pointer, Opaque], pointer), ("llama_free", [pointer], None),
-            ("llama_model_free", [pointer], None), ("llama_batch_init", [ctypes.c_int32] * 3, Batch),
-            ("llama_decode", [pointer, Batch], ctypes.c_int32), ("llama_log_set", [pointer, pointer], None),
-            ("llama_get_logits", [pointer], ctypes.POINTER(ctypes.c_float)),
-        ):  # fmt: skip
-            function = getattr(library, name)
-            function.argtypes, function.restype = arguments, result
-        self._quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, pointer)(lambda *_: None)
-        library.llama_log_set(ctypes.cast(self._quiet, pointer), None)
-
-    def logits(self, file: Path, tokens: list[int], vocabulary: int) -> torch.Tensor:
-        """`[tokens, vocabulary]`. Raises RuntimeError for a file that it doesn't load."""
-        library = self._library
-        model = library.llama_model_load_from_file(str(file).encode(), library.llama_model_default_params())
-        if not model:
-            raise RuntimeError(f"llama.cpp doesn't load {file}")
-        settings = library.llama_context_default_params()
-        # n_ctx, threads of both kinds, flash attention, and the numbers' format of keys and values
-        for offset, value in ((0, 256), (28, 1), (32, 1), (52, 0), (104, 0), (108, 0)):
-            settings.set(offset, value)
-        context = library.llama_init_from_model(model, settings)
-        batch = library.llama_batch_init(len(tokens), 0, 1)
-        batch.n_tokens = len(tokens)
-        for index, token in enumerate(tokens):
-            batch.token[index], batch.pos[index], batch.n_seq_id[index] = token, index, 1
-            batch.seq_id[index][0], batch.logits[index] = 0, 1
-        if library.llama_decode(context, batch):
-            raise RuntimeError("llama_decode failed")
-        numbers = library.llama_get_logits(context)[: len(tokens) * vocabulary]
-        library.llama_free(context)
-        library.llama_model_free(model)
-        return torch.tensor(numbers).view(len(tokens), vocabulary)
 
 
 def network(settings: dict[str, Any]) -> Decoder:

@@ -80,3 +80,8 @@ def test_a_task_whose_answers_are_programs() -> None:
         assert outcome(problem, task.solve(problem)) == "correct"
         assert outcome(problem, task.solve(other)) == "wrong"
         assert outcome(problem, f"print({problem.data['tests'][0]['stdout']})") == "wrong"
+
+
+def test_the_same_task_on_a_real_model(smollm2: Path, tmp_path: Path) -> None:
+    done = run("examples/till-smollm2.yaml", [], True, tmp_path)
+    assert [row["task"] for stage in done.stages() for row in stage.evaluations.rows()] == ["till"] * 4
