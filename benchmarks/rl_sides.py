@@ -1,5 +1,6 @@
 """The two sides of `rl_vs_trl.py`: what they run, and each in a process that takes its turns step by step."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -18,6 +19,7 @@ from longjing.generation.request import Generation, Sampling
 from longjing.learning.reinforcement import Reinforcement, ReinforcementSettings
 from longjing.learning.rollouts import draw_problems, judge_group
 from longjing.model.device import DTYPES, keep_freed_memory
+from longjing.model.layers.lora import merge_lora
 from longjing.model.store.checkpoint import save_model
 from longjing.problems import Completion, Problem, Split, Task, Verdict
 from longjing.text.reasoning import ReasoningStream
@@ -102,7 +104,13 @@ class Turns:
 def longjing(pipe: Connection, setting: Setting, seed: int, device: torch.device, dtype: torch.dtype) -> None:
     learner = Reinforcement(setting.stage, Runtime(seed, device, dtype))
     learner.task = setting.task
-    turns = Turns(pipe, lambda path: save_model(learner.model, path), device)
+
+    def save(path: str) -> None:
+        whole = copy.deepcopy(learner.model)
+        merge_lora(whole)
+        save_model(whole, path)
+
+    turns = Turns(pipe, save, device)
     pipe.send(peak_bytes(device))
     step = 0
     while turns.wait():
@@ -121,6 +129,7 @@ def longjing(pipe: Connection, setting: Setting, seed: int, device: torch.device
 
 def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dtype: torch.dtype) -> None:
     import datasets
+    import peft
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from transformers.utils import logging
     from trl import GRPOConfig, GRPOTrainer
@@ -130,7 +139,12 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
     tokenizer = Tokenizer.from_directory(directory)
     theirs = AutoTokenizer.from_pretrained(directory, padding_side="left")
     implementation = {"experts_implementation": setting.experts} if setting.experts else {}
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, **implementation)
+    # What is frozen TRL does best in the format of the products.
+    kept = dtype if stage.lora else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=kept, **implementation)
+    if stage.lora:
+        lora = peft.LoraConfig(r=stage.lora.rank, lora_alpha=2 * stage.lora.rank, target_modules="all-linear")
+        model = peft.get_peft_model(model, lora)
     end = model.config.eos_token_id
     if end is None:  # TRL would stop at the tokenizer's end token, and train on the padding behind it
         end = -1
@@ -211,7 +225,12 @@ def trl(pipe: Connection, setting: Setting, seed: int, device: torch.device, dty
             optimizers=(optimizer, schedule),
         )  # fmt: skip
         trainer.eos_token_ids = [end]
-        turns = Turns(pipe, lambda path: model.save_pretrained(path), device)
+
+        def save(path: str) -> None:
+            whole = copy.deepcopy(model).merge_and_unload() if stage.lora else model
+            whole.save_pretrained(path)
+
+        turns = Turns(pipe, save, device)
         pipe.send(peak_bytes(device))
         trainer.train()
 

@@ -2,10 +2,14 @@
 
     python benchmarks/rl_vs_trl.py --setting a --out benchmarks/results/rl_vs_trl_a.json
     python benchmarks/rl_vs_trl.py --setting b --dtype float32 --repeats 1 --out benchmarks/results/rl_vs_trl_b.json
+    python benchmarks/rl_vs_trl.py --setting c --model runs/r1-smollm2/cold-start --lora 8 --dtype bfloat16 \
+        --repeats 1 --evaluate-every 6 --rows 16 --out benchmarks/results/rl_vs_trl_c_lora.json
 
 Setting a: a dense decoder of 4.3 million random parameters, 8 problems x 8 samples, prompts of 20 tokens and
 64 new ones, nobody stops early; the reward is the share of the letters a to m in what was written. Setting b: the
-recipe `r1-zero` without its KL, so completions of uneven lengths and groups without a signal.
+recipe `r1-zero` without its KL, so completions of uneven lengths and groups without a signal. Setting c: a real model
+(SmolLM2-135M after a cold start, its adapter merged), 8 problems of reasoning-gym's chain_sum x 8 samples of up to 200
+tokens, all weights or `--lora` of that rank.
 
 Both sides get the same prompts in the same order, the same judge, group size, batch, loss (clipped surrogate,
 the same normalisation, beta 0), AdamW, schedule, clipping, number format and threads. One thing is each side's
@@ -35,13 +39,15 @@ from common import fastest, measure_machine, report
 from machine import Machine
 from rl_sides import SIDES, EarlyLetters, Setting, Step, serve
 
+import longjing
 from longjing.evaluation import evaluate
 from longjing.generation.native.engine import Engine
 from longjing.learning.reinforcement import ReinforcementSettings
-from longjing.learning.settings import TaskReference
+from longjing.learning.settings import LoRASettings, TaskReference
 from longjing.model.config import ModelConfig
 from longjing.model.decoder import Decoder
 from longjing.model.device import DTYPES, choose_device
+from longjing.model.layers.lora import merge_lora
 from longjing.model.store.checkpoint import load_model, save_model
 from longjing.planning import flops
 from longjing.problems import Task
@@ -84,6 +90,24 @@ def setting_b(directory: str, options: Namespace) -> Setting:
     if stage.minibatches > 1 or stage.optimizer != "adamw" or stage.preset().objective.kind != "grpo":
         raise SystemExit("the recipe's minibatches, optimiser or objective has no counterpart here")
     return Setting(stage, stage.task.make(), rows=options.rows, experts=options.experts)
+
+
+def setting_c(directory: str, options: Namespace) -> Setting:
+    """Write the model whole, in the number format that its kind is published in."""
+    if not options.model:
+        raise SystemExit("setting c needs a --model that was taught to think, like runs/r1-smollm2/cold-start")
+    model, tokenizer = longjing.load(options.model, dtype="bfloat16")
+    merge_lora(model)
+    save_model(model, directory)
+    tokenizer.save(directory)
+    rate = 3e-4 if options.lora else 1e-5
+    stage = ReinforcementSettings(
+        model=directory, task=TaskReference(name="gym:chain_sum"), steps=options.steps or 12, prompts_per_step=8,
+        group_size=8, max_tokens=200, kl=0.0, aggregation="tokens", advantage_scale="none", instruction="",
+        rewards={"accuracy": 1.0, "format": 0.2}, learning_rate=rate,
+        lora=LoRASettings(rank=options.lora) if options.lora else None,
+    )  # fmt: skip
+    return Setting(stage, stage.task.make(), rows=options.rows)
 
 
 @dataclass
@@ -136,17 +160,18 @@ class Examiner:
         engine = Engine(load_model(directory, self.device), self.tokenizer)
         return evaluate(
             engine, self.tokenizer, self.task, split="validation", problems=self.problems, samples=4,
-            temperature=self.stage.temperature, max_tokens=self.stage.max_tokens,
+            temperature=self.stage.temperature, max_tokens=self.stage.max_tokens, instruction=self.stage.instruction,
         ).pass_at_1  # fmt: skip
 
 
-def floor_seconds(config: ModelConfig, machine: Machine, step: Step) -> float:
+def floor_seconds(config: ModelConfig, machine: Machine, step: Step, frozen: bool) -> float:
     """Seconds that the FLOPs of a step take at the machine's peak."""
     total = 0.0
     for prompt, lengths, rewards in zip(step.prompts, step.lengths, step.rewards, strict=True):
         total += flops.generation(config, prompt, lengths)
         if max(rewards) > min(rewards):
-            total += sum((prompt + length) * flops.training(config, prompt + length) for length in lengths)
+            sizes = [prompt + length for length in lengths]
+            total += sum(size * flops.training(config, size, frozen=frozen) for size in sizes)
     return machine.floor(total, 0)
 
 
@@ -162,11 +187,11 @@ def tokens(step: Step) -> int:
     return sum(map(sum, step.lengths))
 
 
-def summary(contestant: Contestant, config: ModelConfig, machine: Machine) -> dict[str, Any]:
+def summary(contestant: Contestant, config: ModelConfig, machine: Machine, frozen: bool) -> dict[str, Any]:
     """Medians over the steps after each repeat's first, and every figure behind them."""
     timed = [step for repeat in contestant.repeats for step in repeat[1:]]
     seconds = median(step.seconds for step in timed)
-    floor = median(floor_seconds(config, machine, step) for step in timed)
+    floor = median(floor_seconds(config, machine, step, frozen) for step in timed)
     figures: dict[str, Callable[[Step], float]] = {
         "seconds": lambda step: step.seconds,
         "seconds_of_processors": lambda step: step.processor,
@@ -247,17 +272,18 @@ def held_out(
 
 def parse() -> Namespace:
     options = ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("--setting", choices=["a", "b"], required=True)
-    options.add_argument("--model", help="setting b: a directory or a shipped name; default: the recipe's")
-    options.add_argument("--steps", type=int, help="default: 20 in a, 12 in b")
+    options.add_argument("--setting", choices=["a", "b", "c"], required=True)
+    options.add_argument("--model", help="a directory, a run, or a shipped name; default in b: the recipe's")
+    options.add_argument("--lora", type=int, default=0, help="setting c: the rank; 0 for all weights")
+    options.add_argument("--steps", type=int, help="default: 20 in a, 12 in b and c")
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--dtype", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     options.add_argument("--device", default="cpu")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--evaluate-every", type=int, default=4, help="setting b: steps; 0 for never")
-    options.add_argument("--problems", type=int, default=100, help="setting b: held-out problems")
-    options.add_argument("--rows", type=int, default=32, help="setting b: TRL's rows per backward pass")
+    options.add_argument("--evaluate-every", type=int, default=4, help="settings b and c: steps; 0 for never")
+    options.add_argument("--problems", type=int, default=100, help="settings b and c: held-out problems")
+    options.add_argument("--rows", type=int, default=32, help="settings b and c: TRL's rows per backward pass")
     options.add_argument("--experts", help="setting b: TRL's experts_implementation, if not the default")
     options.add_argument("--out", type=Path, help="where the JSON goes")
     return options.parse_args()
@@ -270,12 +296,12 @@ def main() -> None:
     contestants = [Contestant(side, dtype, []) for dtype in options.dtype for side in SIDES]
     with TemporaryDirectory() as folder:
         directory, saved = f"{folder}/checkpoint", Path(folder, "saved")
-        setting = {"a": setting_a, "b": setting_b}[options.setting](directory, options)
+        setting = {"a": setting_a, "b": setting_b, "c": setting_c}[options.setting](directory, options)
         config, stage = load_model(directory).config, setting.stage
         weights = flops.parameters(config) * 4
         machines = {dtype: measure_machine(device, DTYPES[dtype], weights) for dtype in options.dtype}
         examiner = Examiner(setting.task, Tokenizer.from_directory(directory), stage, options.problems, device)
-        every = options.evaluate_every if options.setting == "b" else 0
+        every = options.evaluate_every if options.setting != "a" else 0
         at = [count for count in range(stage.steps + 1) if every and (count % every == 0 or count == stage.steps)]
         before = [examiner.accuracy(directory)] if at else []
         accuracies: dict[str, list[list[float]]] = {str(contestant): [] for contestant in contestants}
@@ -293,7 +319,8 @@ def main() -> None:
                 contestant.stop()
     for dtype, machine in machines.items():
         machines[dtype] = fastest(machine, measure_machine(device, DTYPES[dtype], weights))
-    rows = [summary(contestant, config, machines[contestant.dtype]) for contestant in contestants]
+    frozen = stage.lora is not None
+    rows = [summary(contestant, config, machines[contestant.dtype], frozen) for contestant in contestants]
     pairs = list(zip(contestants[::2], contestants[1::2], strict=True))
     seconds = {side: [row["seconds"] for row in rows if row["side"] == side] for side in SIDES}
     results: dict[str, Any] = {

@@ -105,6 +105,9 @@ class ReasoningGymTask:
         self.rubric = Rubric.single("gym", _Score(settings))
         self._make(self._drawn("", 0), 0, 1)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.options)  # the pool of processes stays where it is
+
     @property
     def settings(self) -> dict[str, Any]:
         return self.options.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from itertools import islice
@@ -143,3 +144,10 @@ def test_another_release_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gym, "version", lambda _: "0.1.26")
     with pytest.raises(UserError, match=r"pip install reasoning-gym==0\.1\.25"):
         tasks.get("gym:leg_counting")
+
+
+def test_a_task_can_be_sent_to_another_process() -> None:
+    task = tasks.get("gym:chain_sum", max_terms=3)
+    other = pickle.loads(pickle.dumps(task))
+    assert (other.name, other.settings) == (task.name, task.settings)
+    assert next(other.problems("test", 0)) == next(task.problems("test", 0))
