@@ -20,7 +20,7 @@ from longjing.errors import UserError
 from longjing.evaluation.instructions import asked, untold, wanted_form
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.rejection_sampling import OneOrMore, draw
-from longjing.learning.sampled_conversations import SampledConversationSettings, sampled_rows
+from longjing.learning.sampled_conversations import SampledConversationSettings, others_beside, sampled_rows
 from longjing.learning.settings import TaskReference
 from longjing.learning.stage import DATA, StageKind, facts_of
 from longjing.problems import Completion, Problem, Task
@@ -81,8 +81,7 @@ class Demonstration(Trainer):
             if completion := demonstrate(task, problem, random):
                 solved.append((replace(problem, prompt=self._prompt(task, problem, random)), completion, 0))
         self._kept += len(solved)
-        foreign = sum(settings.others.values())
-        others = range(self._others, round(self._kept * foreign / (1 - foreign)))
+        others = others_beside(settings, self._kept, self._others)
         self._others = others.stop
         metrics = {
             "problems": len(problems), "kept": len(solved), "others": len(others),

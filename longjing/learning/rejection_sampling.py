@@ -25,7 +25,7 @@ from longjing.generation.random import sample_seed
 from longjing.learning.advice import WINDOW, Rows, values_of
 from longjing.learning.loop import SILENT, Step, Trainer
 from longjing.learning.rollouts import Group, judge_group, sample_groups, sampling_flops
-from longjing.learning.sampled_conversations import SampledConversationSettings, sampled_rows
+from longjing.learning.sampled_conversations import SampledConversationSettings, others_beside, sampled_rows
 from longjing.learning.settings import EngineSettings, Settings, TaskReference
 from longjing.learning.stage import DATA, StageKind
 from longjing.planning.bill import quantity
@@ -232,9 +232,7 @@ class RejectionSampling(Trainer):
             rollouts.append(group.to_row([{"length": each.length, "rejected": reason} for each, reason in details]))
         metrics = self.metrics(groups, reasons)
         self._kept += metrics["kept"]
-        foreign = sum(self.settings.others.values())
-        # Whole documents of the running total, so that the share holds however few each step keeps.
-        others = range(self._others, round(self._kept * foreign / (1 - foreign)))
+        others = others_beside(self.settings, self._kept, self._others)
         self._others = others.stop
         metrics |= {"others": len(others), "tokens_per_second_sampling": metrics["tokens_sampled"] / seconds}
         kept = [

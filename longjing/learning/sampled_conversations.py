@@ -38,6 +38,13 @@ class SampledConversationSettings(Settings):
         return others
 
 
+def others_beside(settings: SampledConversationSettings, kept: int, before: int) -> range:
+    """The numbers of the documents that are to be mixed in next, when `kept` of the model's own were kept in all and
+    `before` others mixed in: whole ones of the running total, so that the share holds however few each step keeps."""
+    foreign = sum(settings.others.values())
+    return range(before, round(kept * foreign / (1 - foreign)))
+
+
 def sampled_rows(
     settings: SampledConversationSettings,
     seed: int,

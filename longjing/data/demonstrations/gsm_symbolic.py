@@ -6,7 +6,7 @@ from longjing.problems import Problem
 from longjing.tasks.reasoning_gym import metadata
 
 _RESULT = re.compile(r"\n?####.*\Z", re.DOTALL)
-_CURRENCY = re.compile(r"(?<=\d)\.0\b")
+_ZERO_CENTS = re.compile(r"(?<=\d)\.0\b")
 _MARKS = str.maketrans({"×": "*", "÷": "/", "•": "-", "€": "$", "£": "$"})
 
 
@@ -15,6 +15,6 @@ def solution(problem: Problem) -> str | None:
     work = metadata(problem).get("answer_cot")
     if not isinstance(work, str) or "####" not in work:
         return None
-    text = _CURRENCY.sub("", _RESULT.sub("", work).translate(_MARKS))
+    text = _ZERO_CENTS.sub("", _RESULT.sub("", work).translate(_MARKS))
     text = re.sub(r"(?<=\d) x (?=[$\d])", " * ", text)
     return re.sub(r"\n\s*\n", "\n", text).strip()
