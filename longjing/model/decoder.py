@@ -16,7 +16,7 @@ from longjing.model.layers.moe import Experts
 from longjing.model.layers.mtp import MultiTokenPrediction
 from longjing.model.layers.norm import RMSNorm, compute_dtype
 from longjing.model.layers.packed_attention import PackedSegments
-from longjing.model.layers.rope import inverse_frequencies
+from longjing.model.layers.rope import cos_and_sin, inverse_frequencies
 from longjing.model.layers.router import Router
 
 
@@ -103,9 +103,10 @@ class Decoder(nn.Module):
         # Every row gets as many tokens more as make enough of them in all.
         padding = -(-missing_rows(rows * length) // rows) if batch_invariant and eager else 0
         angles = pad_rows(positions, padding, dim=1)[..., None, None].float() * self.inverse_frequencies
+        cos, sin = cos_and_sin(angles)
         return Context(
-            cos=angles.cos() * self.rope_magnitude,
-            sin=angles.sin() * self.rope_magnitude,
+            cos=cos * self.rope_magnitude,
+            sin=sin * self.rope_magnitude,
             mask=mask,
             packed=None if segments is None else PackedSegments.of(segments),
             cache=cache,

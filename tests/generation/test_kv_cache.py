@@ -9,7 +9,7 @@ from longjing.generation.native.kv_cache import KVCache
 
 @given(st.integers(30, 400), st.lists(st.tuples(st.integers(1, 12), st.integers(1, 40)), max_size=12))
 def test_rows_in_use_survive_every_cut(area, shapes):
-    cache = KVCache(area, [3, 2], torch.float32, torch.device("cpu"), (1, 2))
+    cache = KVCache(area, [(3,), (2, 3, 1)], torch.float32, torch.device("cpu"), (1, 2))
     expected, used, longest = torch.zeros(0, 0, 3), 0, 0
     for step, (rows, columns) in enumerate(shapes):
         rows, columns = max(rows, used), max(columns, longest)
@@ -31,7 +31,7 @@ def cache_contents(cache, rows, columns):
 
 
 def test_entries_go_where_they_are_sent():
-    cache = KVCache(60, [2], torch.float32, torch.device("cpu"), (1, 2))
+    cache = KVCache(60, [(2,)], torch.float32, torch.device("cpu"), (1, 2))
     cache.fit(3, 8, 0, 0)
     cache.target_prompts(1)
     cache.update(0, torch.ones(2, 4, 2))

@@ -80,7 +80,7 @@ def test_forward_and_incremental_logits_equal_those_of_transformers(kind: str, d
     chunks = [step(model, tokens[:, :5], 0, cache), step(model, tokens[:, 5:16], 5, cache)]
     chunks += [step(model, tokens[:, i : i + 1], i, cache) for i in range(16, tokens.shape[1])]
     assert difference(torch.cat(chunks, dim=1), theirs) < TOLERANCE
-    assert {entries.shape[-1] for entries in cache.kept.values()} == {model.config.cache_width}
+    assert {entries.shape[2:].numel() for entries in cache.kept.values()} == {model.config.cache_width}
 
 
 @of_every_kind

@@ -26,7 +26,8 @@ class DecodingCopy:
         self.model = copy.deepcopy(source, shared)
         self._converted: list[tuple[weakref.ref[Tensor], Tensor | PackedLinear]] = []
         plain: dict[int, nn.Parameter] = {}  # a head that is the embedding stays it, unless it is packed
-        packs = can_pack(source.embed_tokens.weight.device, dtype)
+        # What has to come out as in training takes the trainer's products (`packed_product.py`), of the plain numbers.
+        packs = can_pack(source.embed_tokens.weight.device, dtype) and not batch_invariant
         # Absorbed attention takes a matrix apart, so it can't be packed.
         absorbed = {part for name, part in self.model.named_modules() if "kv_b_proj" in name.split(".")}
         for module in list(self.model.modules()):
@@ -39,7 +40,7 @@ class DecodingCopy:
                         continue
                     multiplies = parameter.dim() == 2
                 if packs and multiplies and module not in absorbed:
-                    packed = PackedLinear(parameter, batch_invariant)
+                    packed = PackedLinear(parameter)
                     replace_weight(module, name, packed)
                     self._converted.append((weakref.ref(parameter), packed))
                 elif parameter.dtype != dtype:
@@ -61,7 +62,7 @@ class DecodingCopy:
                 converted.copy_(weight)
 
 
-def needs_copy(source: Decoder, dtype: torch.dtype) -> bool:
+def needs_copy(source: Decoder, dtype: torch.dtype, batch_invariant: bool) -> bool:
     """Whether decoding in this format takes other tensors than the source's own."""
     weight = source.embed_tokens.weight
-    return weight.dtype != dtype or can_pack(weight.device, dtype)
+    return weight.dtype != dtype or (can_pack(weight.device, dtype) and not batch_invariant)

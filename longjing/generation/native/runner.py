@@ -43,7 +43,8 @@ class ModelRunner:
     ) -> None:
         dtype = dtype or model.embed_tokens.weight.dtype
         self._batch_invariant = is_small(model) if batch_invariant is None else batch_invariant
-        self._copy = DecodingCopy(model, dtype, self._batch_invariant) if needs_copy(model, dtype) else None
+        copies = needs_copy(model, dtype, self._batch_invariant)
+        self._copy = DecodingCopy(model, dtype, self._batch_invariant) if copies else None
         self.model = self._copy.model if self._copy else model
         weight = self.model.embed_tokens.weight
         self.device = weight.device
@@ -87,7 +88,7 @@ class ModelRunner:
                 columns, cache=self.cache, replay=replay, batch_invariant=self._batch_invariant
             )
         else:
-            self.cache.target_columns(columns, longest, first_row)
+            self.cache.target_columns(columns, self.cache.readable(longest), first_row)
             context = self.context(columns, longest)
         hidden = self.model.hidden(tokens, context)
         self.cache.store_routes(context.routes)
@@ -95,7 +96,7 @@ class ModelRunner:
 
     def context(self, columns: Tensor, longest: int, gaps: Tensor | None = None) -> Context:
         """The context of tokens that see the columns up to their own, but for those in the `gaps` `[rows, 2]`."""
-        every = torch.arange(longest, device=self.device)
+        every = torch.arange(self.cache.readable(longest), device=self.device)
         # Padding, and what an earlier request has left, lie behind a row's own columns: the causal mask hides them,
         # too.
         mask = every <= columns[..., None]

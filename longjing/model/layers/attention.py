@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from longjing.model.config import ModelConfig
 from longjing.model.layers.context import Context
-from longjing.model.layers.linear import Linear, dense
+from longjing.model.layers.linear import Linear, dense, project
 from longjing.model.layers.norm import RMSNorm
 from longjing.model.layers.rope import rotate
 from longjing.model.layers.scaled_dot_product import scaled_dot_product_attention
@@ -48,12 +48,12 @@ class LatentAttention(nn.Module):
         # (1) the latent, and (3) the rotated key: of one product. They are what is cached of a token.
         latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope_dim), dim=-1)
         latent = self.kv_a_layernorm(latent)
-        k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved).to(latent.dtype)
+        k_rope = rotate(k_rope[:, :, None], context.cos, context.sin, self.interleaved)
         # (6) to (8) the queries, of which a part rotates.
         q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.compresses_query else self.q_proj(x)
         q = q.view(batch, length, self.heads, self.nope_dim + self.rope_dim)
         q_nope, q_rope = q.split((self.nope_dim, self.rope_dim), dim=-1)
-        q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved).to(q_nope.dtype)
+        q_rope = rotate(q_rope, context.cos, context.sin, self.interleaved)
 
         entries = torch.cat((latent, k_rope[:, :, 0]), dim=-1)
         if context.cache is not None:
@@ -114,17 +114,15 @@ class GroupedQueryAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """`x` `[batch, length, hidden]` -> the same shape."""
-        q = self.q_proj(x).unflatten(2, (self.heads, self.head_dim))
-        k = self.k_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
+        q, k, v = project(x, self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (part.unflatten(2, (-1, self.head_dim)) for part in (q, k, v))
         if self.norms:
             q, k = self.q_norm(q), self.k_norm(k)
-        v = self.v_proj(x).unflatten(2, (self.kv_heads, self.head_dim))
-        rotated = rotate(torch.cat((q, k), dim=2).float(), context.cos, context.sin, interleaved=False).to(v.dtype)
+        rotated = rotate(torch.cat((q, k), dim=2), context.cos, context.sin, interleaved=False)
         q, k = rotated.split((self.heads, self.kv_heads), dim=2)
         if context.cache is not None:  # which keeps a token's keys, and behind them its values
-            entries = torch.cat((k, v), dim=2).flatten(2)
-            cached = context.cache.update(self.layer, context.unpad(entries))
+            cached = context.cache.update(self.layer, context.unpad(torch.stack((k, v), dim=2)))
             if context.reads_cache:
-                k, v = cached.unflatten(2, (2 * self.kv_heads, self.head_dim)).chunk(2, dim=2)
+                k, v = cached.unbind(2)
         out = scaled_dot_product_attention(q.to(k.dtype), k, v, context, self.scale)
         return self.o_proj(out.flatten(2).to(x.dtype))

@@ -15,7 +15,8 @@ class Cache(Protocol):
     """Keeps what attention needs of earlier tokens. Whoever passes it owns its memory and its rows."""
 
     def update(self, layer: int, entries: Tensor) -> Tensor:
-        """Store `entries` `[batch, length, cache_width]` of the new tokens; return `[batch, context, cache_width]`.
+        """Store `entries` `[batch, length, ...]` of the new tokens; return `[batch, context, ...]`: a latent's numbers,
+        or `[..., 2, heads, width]`, keys and values.
 
         The caller's mask says which of the returned entries each new token may look at.
         """
@@ -25,7 +26,7 @@ class Cache(Protocol):
 class Context:
     """What a forward pass knows beside the hidden states: positions, who sees whom, and the experts' book.
 
-    `Decoder.context` makes it. `cos`, `sin`: `[batch, length, 1, rotary_dim / 2]`. `mask`: bool
+    `Decoder.context` makes it. `cos`, `sin`: see `cos_and_sin`, `[batch, length, 1, rotary_dim]`. `mask`: bool
     `[batch, 1, length, context]`, True where a token may look, or the same as numbers to be added to the scores (0 and
     -inf); None means causal over the tokens given, which is not enough for whoever reads a cache. With a `cache`, new
     entries are stored in it; `reads_cache` says whether tokens also look at what was there before (decoding) or

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longjing.model.layers.packed_product import batch_invariant_product, is_for
+from longjing.model.layers.packed_product import Matrix, is_for, packed_product
 
 
 class Storage(nn.Module, ABC):
@@ -34,16 +34,27 @@ class Storage(nn.Module, ABC):
     def dense(self) -> Tensor:
         """The numbers themselves, in the stack's or the matrix's shape, and in any number format."""
 
+    def matrix(self) -> Matrix | None:
+        """What `packed_product` may take in place of `linear`, if it can be one."""
+        return None
+
 
 Weight = Tensor | Storage
 
 
 def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """`x` `[..., in]` times a transposed matrix `[out, in]`, plus `bias` `[out]` -> `[..., out]`."""
-    if not isinstance(weight, Tensor):
-        return weight.linear(x, bias)
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
-    return batch_invariant_product(x, weight, bias) if is_for(weight, dtype) else F.linear(x, weight, bias)
+    if (matrix := _packable(weight)) is not None:
+        return packed_product(x, [matrix], bias)
+    return F.linear(x, weight, bias) if isinstance(weight, Tensor) else weight.linear(x, bias)
+
+
+def _packable(weight: Weight) -> Matrix | None:
+    matrix = Matrix(weight) if isinstance(weight, Tensor) else weight.matrix()
+    if matrix is None:
+        return None
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else matrix.weight.dtype
+    return matrix if is_for(matrix.weight, dtype) else None
 
 
 def dense(weight: Weight) -> Tensor:
@@ -66,3 +77,15 @@ class Linear(nn.Linear):
         if weight is None:
             return linear(x, self.weight, self.bias)
         return linear(x, weight, self._parameters["bias"])
+
+
+def project(x: Tensor, *projections: Linear) -> tuple[Tensor, ...]:
+    """What each of the projections makes of `x`; as one product, where that is faster (`packed_product`)."""
+    matrices = [_packable(projection.weight) for projection in projections]
+    biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
+    packable = [matrix for matrix in matrices if matrix is not None]
+    alike = len(packable) == len(projections) and len({matrix.factors is None for matrix in packable}) == 1
+    if not alike or len(biases) not in (0, len(projections)):
+        return tuple(projection(x) for projection in projections)
+    joint = packed_product(x, packable, torch.cat(biases) if biases else None)
+    return joint.split([len(matrix.weight) for matrix in packable], dim=-1)

@@ -17,7 +17,7 @@ from longjing.errors import UserError
 from longjing.model.decoder import Decoder
 from longjing.model.layers.linear import Linear, Storage, Weight, dense, linear, replace_weight
 from longjing.model.layers.moe import Experts
-from longjing.model.layers.packed_product import batch_invariant_product, is_for
+from longjing.model.layers.packed_product import Matrix
 
 _FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 EXPERTS = ("gate_up_proj", "down_proj")  # of `Experts`, which `targets` calls `experts`
@@ -67,6 +67,9 @@ class LoRA(Storage):
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return _adapted(x, self.base, self.a, self.b, self.scale, bias)
+
+    def matrix(self) -> Matrix | None:
+        return Matrix(self.base, (self.a, self.b), self.scale) if isinstance(self.base, Tensor) else None
 
     def unbind(self) -> "Sequence[Storage]":
         bases: Sequence[Weight] = self.base.unbind()
@@ -120,8 +123,7 @@ def _adapted(x: Tensor, base: Weight, a: Tensor, b: Tensor, scale: float, bias: 
 
 def _through(x: Tensor, factor: Tensor) -> Tensor:
     """`x` through a factor, in the number format of `x`."""
-    is_packed = is_for(factor, x.dtype)
-    return batch_invariant_product(x, factor) if is_packed else F.linear(x, factor.to(x.dtype))
+    return F.linear(x, factor.to(x.dtype))
 
 
 def add_lora(model: Decoder, config: LoRAConfig, seed: int = 0) -> None:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longjing.model.layers.context import Context
-from longjing.model.layers.linear import Linear
+from longjing.model.layers.linear import Linear, project
 
 
 class MLP(nn.Module):
@@ -18,4 +18,5 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """`x` `[batch, length, hidden]` -> the same shape."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = project(x, self.gate_proj, self.up_proj)
+        return self.down_proj(F.silu(gate) * up)

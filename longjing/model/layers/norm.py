@@ -1,5 +1,7 @@
 """Root mean square layer normalisation (arXiv 1910.07467)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +15,31 @@ class RMSNorm(nn.RMSNorm):
         """`x` `[..., width]` -> the same shape."""
         dtype = compute_dtype(self.weight)
         weight = self.weight.to(dtype).float()
+        if dtype == torch.bfloat16 and x.device.type == "cpu":
+            result: Tensor = _RMSNorm.apply(x.float(), weight, self.eps)  # type: ignore[no-untyped-call]
+            return result
         return F.rms_norm(x.float(), self.normalized_shape, weight, self.eps).to(dtype)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """The norm of float32 `x` in bfloat16. PyTorch's takes a CPU three times as long, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        factor = (norm * norm / x.shape[-1] + eps).rsqrt_()
+        ctx.save_for_backward(x, factor, weight)
+        return (x * factor).mul_(weight).bfloat16()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, factor, weight = ctx.saved_tensors
+        gradient, of_weight = gradients[0].float(), None
+        if ctx.needs_input_grad[1]:
+            of_weight = (gradient * x * factor).flatten(0, -2).sum(0)
+        gradient = gradient * weight
+        along = torch.linalg.vecdot(gradient, x)[..., None] * factor**3 / -x.shape[-1]
+        return gradient.mul_(factor).addcmul_(x, along), of_weight, None
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:

@@ -34,11 +34,45 @@ def _llama3(frequencies: Tensor, rope: dict[str, Any]) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-    """Turn each pair of the last dimension of `x` `[..., rotary_dim]` by its angle.
+    """Turn each pair of the last dimension of `x` `[..., rotary_dim]` by its angle, in float32; the result has the
+    format of `x`.
 
-    `cos` and `sin` are `[..., rotary_dim / 2]`, broadcast over heads. A pair is two neighbours
-    (`interleaved`, as DeepSeek stores them) or two halves (Qwen2, Llama). The result is laid out in
-    halves either way: queries and keys agree, so their products do.
+    `cos` and `sin` are as `cos_and_sin` makes them, broadcast over heads. A pair is two neighbours (`interleaved`, as
+    DeepSeek stores them) or two halves (Qwen2, Llama). The result is laid out in halves either way: queries and keys
+    agree, so their products do.
     """
-    first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    if interleaved:
+        x = x.unflatten(-1, (-1, 2)).mT.flatten(-2)
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        result: Tensor = _Rotation.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+        return result
+    return (x * cos + _swapped(x) * sin).to(x.dtype)
+
+
+def cos_and_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the angles `[..., rotary_dim / 2]` of the pairs: what both halves of a vector are multiplied by, and what the
+    halves are that stand in each other's place. `[..., rotary_dim]` each."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """`x` with its halves in each other's place."""
+    return x.roll(x.shape[-1] // 2, dims=-1)
+
+
+class _Rotation(torch.autograd.Function):
+    """A rotation, whose gradient is turned back: a third of the memory traffic that autograd would cause."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        numbers = x.float()
+        return (numbers * cos).addcmul_(_swapped(numbers), sin).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        gradient = gradients[0].float()
+        turned = (gradient * cos).addcmul_(_swapped(gradient), sin, value=-1)
+        return turned.to(gradients[0].dtype), None, None
