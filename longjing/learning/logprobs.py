@@ -1,6 +1,7 @@
 """Log-probabilities of tokens, and the pass through the output head that they come from, a few tokens at a time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,13 +10,16 @@ from torch.utils.checkpoint import checkpoint
 from longjing.errors import UserError
 
 
-def by_chunks(function: Callable[..., Tensor], chunk: int | None, hidden: Tensor, *others: Tensor) -> Tensor:
+def by_chunks(
+    function: Callable[..., Tensor], chunk: int | None, hidden: Tensor, *others: Tensor, frozen: bool = False
+) -> Tensor:
     """`function(hidden, *others)`, whose result has a row for each token (or one for all that it was given), as have
     `hidden` `[tokens, width]` and the others. `function` runs the head, and reduces its logits.
 
     More than `chunk` tokens (None: any number) are taken `chunk` at a time, and the logits of a chunk are forgotten
     and computed again in the backward pass: no more than those of one, and their gradient, are ever in memory. That
-    costs a third of the head's share of an update.
+    costs a third of the head's share of an update, but for a `frozen` head, where nothing but `hidden` has a gradient:
+    then that of each row is computed at once, and only scaled in the backward pass.
     """
     if chunk is None or len(hidden) <= chunk:
         return function(hidden, *others)
@@ -29,7 +33,29 @@ def by_chunks(function: Callable[..., Tensor], chunk: int | None, hidden: Tensor
             return function(*rows)
 
     pieces = zip(*(rows.split(chunk) for rows in (hidden, *others)), strict=True)
+    if frozen and torch.is_grad_enabled() and hidden.requires_grad:
+        results: list[Tensor] = [_Differentiated.apply(run, *rows) for rows in pieces]  # type: ignore[no-untyped-call]
+        return torch.cat(results)
     return torch.cat([checkpoint(run, *rows, use_reentrant=False, preserve_rng_state=False) for rows in pieces])
+
+
+class _Differentiated(torch.autograd.Function):
+    """`function(hidden, *others)`, with a number for each row, or one for all."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], hidden: Tensor, *others: Tensor) -> Tensor:
+        with torch.enable_grad():
+            rows = hidden.detach().requires_grad_()
+            result = function(rows, *others)
+            # A row's result has to do with no other row: so the gradient of the sum has each one's.
+            (gradient,) = torch.autograd.grad(result.sum(), rows)
+        ctx.save_for_backward(gradient)
+        return result.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return None, gradients[0][:, None].to(gradient.dtype) * gradient, *[None] * (len(ctx.needs_input_grad) - 2)
 
 
 def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:

@@ -31,7 +31,7 @@ def cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, counts: Tenso
     def summed(hidden: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(model.head(hidden).float(), targets, reduction="sum")[None]
 
-    return by_chunks(summed, chunk, hidden[counts], targets[counts]).sum()
+    return by_chunks(summed, chunk, hidden[counts], targets[counts], frozen=model.head_is_frozen).sum()
 
 
 def ahead(packed: Packed, distance: int) -> tuple[Tensor, Tensor]:

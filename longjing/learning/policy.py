@@ -224,7 +224,8 @@ class OnPolicyTrainer(ModelTrainer):
         def chosen(hidden: Tensor, targets: Tensor) -> Tensor:
             return token_logprobs(head(hidden), targets, self.settings.temperature)
 
-        return scatter(padded, by_chunks(chosen, self.memory.chunk_tokens, hidden, self._targets(padded)))
+        chunk, frozen = self.memory.chunk_tokens, model.head_is_frozen
+        return scatter(padded, by_chunks(chosen, chunk, hidden, self._targets(padded), frozen=frozen))
 
     def _read(self, model: Decoder, padded: Padded) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The hidden states that the sampled tokens were drawn from, `[tokens, width]`, and the model's head, which

@@ -140,6 +140,11 @@ class Decoder(nn.Module):
         padded = pad_rows(hidden.reshape(rows, -1), padding)
         return unpad(self.lm_head(padded), padding).view(*hidden.shape[:-1], -1)
 
+    @property
+    def head_is_frozen(self) -> bool:
+        """Whether the head learns nothing, as beside an adapter."""
+        return not any(parameter.requires_grad for parameter in self.lm_head.parameters())
+
     def next_hidden(self, depth: int, next_tokens: Tensor, hidden: Tensor, context: Context) -> Tensor:
         """The MTP module at `depth` (0-based): `hidden` of positions i with the tokens that follow each."""
         embedded = context.pad_rows(self.embed(next_tokens))

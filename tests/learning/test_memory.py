@@ -110,6 +110,29 @@ def test_chunks_add_up_to_the_whole(tokens: int, chunk: int, temperature: float)
         torch.testing.assert_close(ours, theirs)
 
 
+@given(st.integers(1, 40), st.integers(1, 45), st.booleans())
+def test_a_frozen_head_gives_the_same_gradient_at_once(tokens: int, chunk: int, by_sum: bool) -> None:
+    random = torch.Generator().manual_seed(tokens)
+    hidden, head = torch.randn(tokens, 6, generator=random, requires_grad=True), torch.randn(50, 6, generator=random)
+    targets, weights = torch.randint(50, (tokens,), generator=random), torch.randn(tokens, generator=random)
+    passes = 0
+
+    def chosen(hidden: Tensor, targets: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        result = token_logprobs(hidden @ head.T, targets)
+        return result.sum()[None] if by_sum else result
+
+    gradients = []
+    for frozen in (True, False):
+        result = by_chunks(chosen, chunk, hidden, targets, frozen=frozen)
+        loss = (result * (2.0 if by_sum else weights)).sum()
+        before = passes
+        gradients += torch.autograd.grad(loss, hidden)
+        assert (passes > before) == (not frozen and chunk < tokens)
+    torch.testing.assert_close(*gradients)
+
+
 def test_microbatches_add_up_to_the_step() -> None:
     model = tiny.network("deepseek_v3").train()
     whole = rows()
