@@ -44,6 +44,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     if interleaved:
         x = x.unflatten(-1, (-1, 2)).mT.flatten(-2)
     if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        if not torch.is_grad_enabled():
+            return _turned(x, cos, sin, 1)
         result: Tensor = _Rotation.apply(x, cos, sin)  # type: ignore[no-untyped-call]
         return result
     return (x * cos + _swapped(x) * sin).to(x.dtype)
@@ -61,18 +63,20 @@ def _swapped(x: Tensor) -> Tensor:
     return x.roll(x.shape[-1] // 2, dims=-1)
 
 
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+    numbers = x.float()
+    return (numbers * cos).addcmul_(_swapped(numbers), sin, value=direction).to(x.dtype)
+
+
 class _Rotation(torch.autograd.Function):
     """A rotation, whose gradient is turned back: a third of the memory traffic that autograd would cause."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        numbers = x.float()
-        return (numbers * cos).addcmul_(_swapped(numbers), sin).to(x.dtype)
+        return _turned(x, cos, sin, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        gradient = gradients[0].float()
-        turned = (gradient * cos).addcmul_(_swapped(gradient), sin, value=-1)
-        return turned.to(gradients[0].dtype), None, None
+        return _turned(gradients[0], cos, sin, -1), None, None
