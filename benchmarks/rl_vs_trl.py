@@ -2,8 +2,10 @@
 
     python benchmarks/rl_vs_trl.py --setting a --out benchmarks/results/rl_vs_trl_a.json
     python benchmarks/rl_vs_trl.py --setting b --dtype float32 --repeats 1 --out benchmarks/results/rl_vs_trl_b.json
-    python benchmarks/rl_vs_trl.py --setting c --model runs/r1-smollm2/cold-start --lora 8 --dtype bfloat16 \
-        --repeats 1 --evaluate-every 6 --rows 16 --out benchmarks/results/rl_vs_trl_c_lora.json
+    longjing run benchmarks/reproduction/chain-sum-smollm2.yaml
+    GOMP_SPINCOUNT=300000 python benchmarks/rl_vs_trl.py --setting c --model runs/chain-sum-smollm2 --lora 16 \
+        --dtype bfloat16 --repeats 1 --evaluate-every 0 --rows 16 --steps 4 \
+        --out benchmarks/results/rl_vs_trl_c_lora.json
 
 Setting a: a dense decoder of 4.3 million random parameters, 8 problems x 8 samples, prompts of 20 tokens and
 64 new ones, nobody stops early; the reward is the share of the letters a to m in what was written. Setting b: the
@@ -16,6 +18,8 @@ the same normalisation, beta 0), AdamW, schedule, clipping, number format and th
 own: Longjing leaves groups without a signal out of the loss and its denominator, TRL trains on them with
 advantage 0. TRL runs at its best on a CPU: no gradient checkpointing, `generate` on a static batch, nothing
 logged or saved; `--rows` and `--experts` say how it cuts its batch for the backward pass and runs the experts.
+
+The variable gives both sides OpenMP's own way of waiting, which is the faster one on a machine that does nothing else.
 
 Each side and number format is a process of its own, and they take turns step by step. Medians leave out the
 first step of each repeat. Repeats differ in their seed. Weights are evaluated outside the clock, all of them by

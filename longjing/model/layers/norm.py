@@ -16,6 +16,7 @@ class RMSNorm(nn.RMSNorm):
         dtype = compute_dtype(self.weight)
         weight = self.weight.to(dtype).float()
         if dtype == torch.bfloat16 and x.device.type == "cpu":
+            assert self.eps is not None
             if not torch.is_grad_enabled():
                 return _normed(x.float(), weight, self.eps)[0]
             result: Tensor = _RMSNorm.apply(x.float(), weight, self.eps)  # type: ignore[no-untyped-call]
