@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite, isnan
+from math import isfinite, isnan
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -46,7 +46,7 @@ class Sampling:
     top_logprobs: int = 0
 
     def __post_init__(self) -> None:
-        # Logits divided by it stay numbers, in float32 too.
+        # Logits divided by it, and by the repetition penalty, stay numbers, in float32 too.
         divides = self.temperature == 0 or 1e-4 <= self.temperature <= 1e4
         rules = (
             ("temperature", "0, for greedy, or 0.0001 to 10000", divides),
@@ -56,7 +56,7 @@ class Sampling:
             ("max_tokens", "at least 1", self.max_tokens >= 1),
             ("stop", "non-empty strings", all(self.stop)),
             ("min_tokens", "between 0 and max_tokens", 0 <= self.min_tokens <= self.max_tokens),
-            ("repetition_penalty", "a number above 0", 0 < self.repetition_penalty < inf),
+            ("repetition_penalty", "0.01 to 100", 0.01 <= self.repetition_penalty <= 100),
             ("presence_penalty", "a number", isfinite(self.presence_penalty)),
             ("frequency_penalty", "a number", isfinite(self.frequency_penalty)),
             ("logit_bias", "numbers by token", not any(map(isnan, self.logit_bias.values()))),

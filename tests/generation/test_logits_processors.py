@@ -168,7 +168,8 @@ def test_a_token_may_end_a_text_and_one_not_before_its_time():
     assert stopped.text == Letters().decode(stopped.tokens), "an ordinary token stays"
     with pytest.raises(UserError, match="stop_token_ids.*64"):
         engine.generate([Request([4], replace(wanted, stop_token_ids=(64,)))])
-    for name, value in (("min_tokens", 41), ("min_tokens", -1), ("repetition_penalty", 0), ("repetition_penalty", nan)):
+    refused = {"min_tokens": (41, -1), "repetition_penalty": (0, 1e-300, 1e300, nan)}  # 1e-300 made logits of infinity
+    for name, value in ((name, value) for name, values in refused.items() for value in values):
         with pytest.raises(UserError, match=name):
             replace(wanted, **{name: value})
 

@@ -90,9 +90,9 @@ class KVCache:
             return
         wider = max(columns + 64, columns * 5 // 4) if columns > self.columns or anew else self.columns
         wider = -(-wider // MULTIPLE) * MULTIPLE
-        old_views, old_columns = self._views, self.columns
+        old_views, old_shape = self._views, (self.rows, self.columns)
         self._lay_out(rows, min(wider, self.area // rows))
-        if self.columns != old_columns:
+        if (self.rows, self.columns) != old_shape:  # where an entry lies depends on both
             for old, new in zip(old_views, self._views, strict=True):
                 new[:used, :longest] = old[:used, :longest].clone()  # old and new overlap in memory
 

@@ -50,11 +50,15 @@ def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
 
 
 def _packable(weight: Weight) -> Matrix | None:
-    matrix = Matrix(weight) if isinstance(weight, Tensor) else weight.matrix()
-    if matrix is None:
-        return None
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else matrix.weight.dtype
-    return matrix if is_for(matrix.weight, dtype) else None
+    """The weight as `packed_product` wants it, if products with it are to be those."""
+    if isinstance(weight, Tensor):
+        return Matrix(weight) if is_for(weight, _dtype(weight)) else None
+    matrix = weight.matrix()
+    return matrix if matrix is not None and is_for(matrix.weight, _dtype(matrix.weight)) else None
+
+
+def _dtype(weight: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
 
 
 def dense(weight: Weight) -> Tensor:
@@ -81,11 +85,13 @@ class Linear(nn.Linear):
 
 def project(x: Tensor, *projections: Linear) -> tuple[Tensor, ...]:
     """What each of the projections makes of `x`; as one product, where that is faster (`packed_product`)."""
-    matrices = [_packable(projection.weight) for projection in projections]
+    matrices: list[Matrix] = []
+    for projection in projections:
+        if (matrix := _packable(projection.weight)) is None:
+            return tuple(projection(x) for projection in projections)
+        matrices.append(matrix)
     biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
-    packable = [matrix for matrix in matrices if matrix is not None]
-    alike = len(packable) == len(projections) and len({matrix.factors is None for matrix in packable}) == 1
-    if not alike or len(biases) not in (0, len(projections)):
+    if len({matrix.factors is None for matrix in matrices}) > 1 or len(biases) not in (0, len(matrices)):
         return tuple(projection(x) for projection in projections)
-    joint = packed_product(x, packable, torch.cat(biases) if biases else None)
-    return joint.split([len(matrix.weight) for matrix in packable], dim=-1)
+    joint = packed_product(x, matrices, torch.cat(biases) if biases else None)
+    return joint.split([len(matrix.weight) for matrix in matrices], dim=-1)
