@@ -8,8 +8,7 @@ from torch import Tensor
 
 from longjing.errors import UserError
 from longjing.model.config import ModelConfig
-
-MULTIPLE = 32  # of columns, which some products want (`scaled_dot_product.py`)
+from longjing.model.layers.scaled_dot_product import COLUMNS
 
 
 class KVCache:
@@ -89,7 +88,7 @@ class KVCache:
         if rows <= self.rows and columns <= self.columns and not anew:
             return
         wider = max(columns + 64, columns * 5 // 4) if columns > self.columns or anew else self.columns
-        wider = -(-wider // MULTIPLE) * MULTIPLE
+        wider = -(-wider // COLUMNS) * COLUMNS
         old_views, old_shape = self._views, (self.rows, self.columns)
         self._lay_out(rows, min(wider, self.area // rows))
         if (self.rows, self.columns) != old_shape:  # where an entry lies depends on both
@@ -101,7 +100,7 @@ class KVCache:
         whole number of rows, so that all are read where those aren't many more."""
         if self.dtype != torch.bfloat16 or self.device.type != "cpu":
             return longest
-        return self.columns if self.columns <= 3 * longest else min(-(-longest // MULTIPLE) * MULTIPLE, self.columns)
+        return self.columns if self.columns <= 3 * longest else min(-(-longest // COLUMNS) * COLUMNS, self.columns)
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], longest: int) -> None:
         """Copy the first `longest` columns of rows onto others; no row may be both."""

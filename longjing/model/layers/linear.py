@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from longjing.model.layers.norm import compute_dtype
 from longjing.model.layers.packed_product import Matrix, is_for, packed_product
 
 
@@ -52,13 +53,9 @@ def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
 def _packable(weight: Weight) -> Matrix | None:
     """The weight as `packed_product` wants it, if products with it are to be those."""
     if isinstance(weight, Tensor):
-        return Matrix(weight) if is_for(weight, _dtype(weight)) else None
+        return Matrix(weight) if is_for(weight, compute_dtype(weight)) else None
     matrix = weight.matrix()
-    return matrix if matrix is not None and is_for(matrix.weight, _dtype(matrix.weight)) else None
-
-
-def _dtype(weight: Tensor) -> torch.dtype:
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+    return matrix if matrix is not None and is_for(matrix.weight, compute_dtype(matrix.weight)) else None
 
 
 def dense(weight: Weight) -> Tensor:

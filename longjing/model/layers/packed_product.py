@@ -105,7 +105,7 @@ class _Product(torch.autograd.Function):
             for a, b, matrix in zip(of_a, blocks, matrices, strict=True)
             for each in (None, a.contiguous(), b * matrix.scale)
         ]
-        return None if of_x is None else of_x, None, of_bias, *of_tensors
+        return of_x, None, of_bias, *of_tensors
 
 
 def _dense(matrices: Sequence[Matrix]) -> Tensor:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from longjing.model.batch_invariance import batch_invariant_attention
 from longjing.model.layers.context import Context
 
-_COLUMNS = 32  # that AMX adds up together
+COLUMNS = 32  # that AMX adds up together
 _FEW = 512  # queries: beyond, writing scores out is no faster even where the fused kernels are slow
 
 
@@ -62,9 +62,9 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: fl
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, float("-inf"))
     q = q.unflatten(2, (groups, heads // groups)).permute(0, 2, 3, 1, 4).flatten(2, 3).flatten(0, 1)
-    # Sums over a whole number of `_COLUMNS` are cut alike, however many there are.
+    # Sums over a whole number of `COLUMNS` are cut alike, however many there are.
     k, v, mask = k.transpose(1, 2), v.transpose(1, 2), mask.to(q.dtype)
-    if missing := -columns % _COLUMNS:
+    if missing := -columns % COLUMNS:
         k, v = (F.pad(x, (0, 0, 0, missing)) for x in (k, v))
         mask = F.pad(mask, (0, missing), value=float("-inf"))
     k, v, mask = k.flatten(0, 1), v.flatten(0, 1), mask.expand(batch, 1, length, -1)
